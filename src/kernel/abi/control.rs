@@ -1,0 +1,286 @@
+//! What the host half and the kernel say to each other, encoded with postcard. Both are built from
+//! this file; the build hash in [`ImageHeader`] keeps two builds apart.
+
+use alloc::{string::String, vec::Vec};
+use serde::{Deserialize, Serialize};
+
+/// First bytes of the image's exported header symbol `DRUPE_IMAGE`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ImageHeader {
+    /// `MAGIC`.
+    pub magic: u64,
+    /// `boot(&BootParams) -> i64`: called once in the supervisor, on its own stack. 0 or -errno.
+    pub boot: unsafe extern "C" fn(*const BootParams) -> i64,
+    /// `mother(slot stack is its own) -> !` start of the mother process: see `BootParams`.
+    pub spawn_mother: unsafe extern "C" fn() -> i64,
+    /// `control(req, req_len, resp, resp_cap) -> resp_len or -errno`: serves one [`Request`].
+    pub control: unsafe extern "C" fn(*const u8, usize, *mut u8, usize) -> i64,
+    /// `reaped(host_pid, wait status)`: a host process ended.
+    pub reaped: unsafe extern "C" fn(i32, i32),
+    /// `timer() -> next deadline in monotonic ns, u64::MAX for none`: runs the timers that are due.
+    pub timer: unsafe extern "C" fn() -> u64,
+    /// `host_ready(host fd, poll events)`: a host descriptor that was armed became ready.
+    pub host_ready: unsafe extern "C" fn(i32, u32),
+    /// `next_event(buf, cap) -> len, 0 for none`: takes one [`Event`].
+    pub next_event: unsafe extern "C" fn(*mut u8, usize) -> i64,
+    /// Addresses that the filter lets through: after the gate's and after the sigreturn's `syscall`.
+    pub gate_ip: u64,
+    /// See `gate_ip`.
+    pub sigreturn_ip: u64,
+}
+
+/// `drupeimg` in ASCII.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"drupeimg");
+
+/// What the host half hands to `boot`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BootParams {
+    /// Base of the window.
+    pub base: u64,
+    /// Host descriptor of the window's memory file.
+    pub window_fd: i32,
+    /// Host `eventfd` that wakes the supervisor's loop: new timer, new event, descriptor to arm.
+    pub doorbell_fd: i32,
+    /// Directory descriptor of `/proc`.
+    pub proc_fd: i32,
+    /// Pad.
+    pub pad: i32,
+    /// Host functions of the moved vDSO (0: none): `clock_gettime`, `gettimeofday`, `time`, `getcpu`.
+    pub vdso: [u64; 4],
+    /// Old start, length and new start of up to four mappings that the mother moves (vvar, vdso); 0 ends.
+    pub moves: [[u64; 3]; 4],
+    /// Address of the seccomp `sock_fprog` that the mother installs.
+    pub filter: u64,
+    /// xsave size of a signal frame (AT_MINSIGSTKSZ), 0 if unknown.
+    pub min_sigstack: u64,
+    /// Postcard-encoded [`Config`].
+    pub config: *const u8,
+    /// Its length in bytes.
+    pub config_len: usize,
+    /// The launcher's rseq registration to be withdrawn before its page goes: address, length, signature.
+    pub rseq: [u64; 3],
+    /// The guest's vDSO ELF has been put at `layout::VDSO + 4096`; its length in bytes.
+    pub vdso_len: u64,
+}
+
+/// A bind mount or tmpfs that the guest sees.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum MountSpec {
+    /// The host directory or file behind `fd` (O_PATH) appears at `dst`.
+    Bind {
+        /// Host descriptor, handed over to the kernel.
+        fd: i32,
+        /// Host path, for `/proc/mounts` and messages.
+        source: String,
+        /// Absolute path in the sandbox.
+        dst: String,
+        /// No writes.
+        read_only: bool,
+    },
+    /// An empty tmpfs at this absolute path.
+    Tmpfs {
+        /// Absolute path in the sandbox.
+        dst: String,
+    },
+}
+
+/// Which network a sandbox sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum NetMode {
+    /// No interfaces.
+    None,
+    /// A loopback inside the arena.
+    Loopback,
+}
+
+/// The sandbox's settings.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Config {
+    /// O_PATH descriptor of the root directory.
+    pub root_fd: i32,
+    /// Its host path.
+    pub root_path: String,
+    /// Writes go to the host's files; otherwise into an in-memory overlay.
+    pub root_writable: bool,
+    /// Further mounts, in order.
+    pub mounts: Vec<MountSpec>,
+    /// Network.
+    pub net: NetMode,
+    /// `uname -n`.
+    pub hostname: String,
+    /// Limit of the memory file and of the kernel heap, in bytes; 0 for the defaults.
+    pub memory: u64,
+    /// Whether call sites may be rewritten.
+    pub rewrite: bool,
+    /// Calls to trace: `None` off, empty list all.
+    pub strace: Option<Vec<String>>,
+    /// Host descriptor that trace lines go to.
+    pub strace_fd: i32,
+    /// Log level 0 (off) to 5 (trace); the log goes to the ring and to `log_fd`.
+    pub log_level: u8,
+    /// Host descriptor for log lines, -1 for none.
+    pub log_fd: i32,
+    /// Seed of the kernel's own random choices.
+    pub seed: [u8; 32],
+    /// Effective uid and gid, and supplementary groups, of the first process.
+    pub uid: u32,
+    /// See `uid`.
+    pub gid: u32,
+    /// See `uid`.
+    pub groups: Vec<u32>,
+    /// Whether the host half has CAP_SETUID and so on (reported by `doctor`, used by hostfs).
+    pub privileged: bool,
+}
+
+/// A process to start: the first of a sandbox, or one more.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Spawn {
+    /// Looked up along PATH of `env` when it holds no slash.
+    pub program: Vec<u8>,
+    /// Arguments, the zeroth included.
+    pub argv: Vec<Vec<u8>>,
+    /// `KEY=VALUE` strings.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory, absolute.
+    pub cwd: Vec<u8>,
+    /// Uid and gid; `None`: the sandbox's.
+    pub user: Option<(u32, u32)>,
+    /// Host descriptors for the guest's 0, 1, 2, …; -1 leaves a number closed. Handed over to the kernel.
+    pub fds: Vec<i32>,
+    /// Umask.
+    pub umask: u32,
+    /// Soft and hard limits by resource number.
+    pub rlimits: Vec<(u64, u64)>,
+    /// Make stdin the controlling terminal of the new session, if it is a terminal.
+    pub tty: bool,
+}
+
+/// Host half to kernel.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Start a process; answered by [`Response::Pid`].
+    Spawn(Spawn),
+    /// `kill(2)` from outside: pid > 0 one process, 0 every process, < 0 a process group.
+    Kill {
+        /// Target.
+        pid: i32,
+        /// Signal number.
+        signal: i32,
+    },
+    /// Signal the foreground process group of the sandbox's terminal, or the first process.
+    KillForeground {
+        /// Signal number.
+        signal: i32,
+    },
+    /// Suspend every task; nests.
+    Pause,
+    /// Undo one [`Request::Pause`].
+    Unpause,
+    /// A whole file.
+    ReadFile {
+        /// Absolute path.
+        path: Vec<u8>,
+        /// First byte.
+        offset: u64,
+        /// At most so many bytes.
+        len: u32,
+    },
+    /// Create or replace a file (`offset` 0 truncates), or append a further piece.
+    WriteFile {
+        /// Absolute path.
+        path: Vec<u8>,
+        /// First byte.
+        offset: u64,
+        /// Contents.
+        data: Vec<u8>,
+        /// Permission bits when it is created.
+        mode: u32,
+    },
+    /// Processes: pid, parent, state letter, name.
+    Ps,
+    /// Stack dump of every task into the log; for people.
+    Dump,
+    /// Counters: live host handles, heap bytes, memory file bytes, slots in use.
+    Stats,
+}
+
+/// One line of `ps`.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[allow(missing_docs)]
+pub struct PsEntry {
+    pub pid: u32,
+    pub ppid: u32,
+    pub state: char,
+    pub name: String,
+}
+
+/// Counters of a running sandbox.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Stats {
+    /// Live host descriptors owned by the kernel.
+    pub host_fds: u64,
+    /// Bytes of kernel heap in use.
+    pub heap: u64,
+    /// Bytes of the memory file in use.
+    pub memfile: u64,
+    /// Slots in use.
+    pub slots: u64,
+    /// System calls that came by a trap, and by a rewritten site.
+    pub traps: u64,
+    /// See `traps`.
+    pub fast_calls: u64,
+}
+
+/// Kernel to host half, as the answer to a [`Request`].
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Response {
+    /// Done.
+    Ok,
+    /// The new process.
+    Pid(u32),
+    /// File contents; shorter than asked at the end.
+    Data(Vec<u8>),
+    /// Processes.
+    Ps(Vec<PsEntry>),
+    /// Text for a person.
+    Text(String),
+    /// Counters.
+    Stats(Stats),
+    /// It failed: an errno, and a sentence that names what was looked up and why it failed.
+    Err {
+        /// Error number.
+        errno: i32,
+        /// For a person.
+        message: String,
+    },
+}
+
+/// Kernel to host half, unasked.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Event {
+    /// A process that was started from outside, or the first one, ended with this wait status.
+    Exited {
+        /// Its pid.
+        pid: u32,
+        /// As `wait(2)` encodes it.
+        status: i32,
+    },
+    /// Watch this host descriptor, once, for these `poll(2)` events.
+    Arm {
+        /// Host descriptor.
+        fd: i32,
+        /// `POLLIN` and so on.
+        events: u32,
+    },
+    /// The kernel panicked; the text says why. The sandbox must end.
+    Panic(String),
+    /// Every process stopped on SIGTSTP and the like: the launcher may stop itself.
+    Stopped {
+        /// Its pid.
+        pid: u32,
+        /// The signal.
+        signal: i32,
+    },
+}

@@ -1,0 +1,11 @@
+//! Data shapes only: errno, system call numbers, flags and `repr(C)` structs, and
+//! what both halves read (`layout`, `slot`, `control`). No behaviour lives here.
+
+pub mod control;
+pub mod errno;
+pub mod layout;
+pub mod sigctx;
+pub mod slot;
+
+pub use errno::{Errno, Restart, Result, SysError, SysResult};
+pub use linux_raw_sys::general as linux;

@@ -1,0 +1,71 @@
+//! The task slot's header: what asm, the trap path, wakers and the supervisor share of a host thread.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// Value of [`SlotHeader::canary`]; the kernel stack grows down towards it.
+pub const CANARY: u64 = 0x6472_7570_6573_746b;
+
+/// Where the host thread of a slot is, as far as a kicker needs to know.
+pub mod place {
+    /// It runs guest code (or is about to): a kick needs the host signal.
+    pub const GUEST: u32 = 0;
+    /// It runs kernel code and will look at `kick` before it leaves.
+    pub const KERNEL: u32 = 1;
+    /// It is in, or about to enter, a host call that can block: a kick needs the host signal.
+    pub const HOST_CALL: u32 = 2;
+}
+
+/// What a task sleeps on. The word only ever counts up; a sleeper reads it, looks at its condition,
+/// then waits for it to change, so that no wake can be lost in between.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Waker {
+    /// The host futex word.
+    pub word: AtomicU32,
+    /// Set while a sleeper is, or may be, in the host's futex wait.
+    pub sleeping: AtomicU32,
+}
+
+/// Lies at the lowest address of a slot. Slots are never unmapped, only reused, so a `&'static`
+/// to a header or its waker stays valid; a wake that comes too late is merely spurious.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub struct SlotHeader {
+    /// [`CANARY`], else the kernel stack overflowed.
+    pub canary: AtomicU64,
+    /// The `Task` that runs here (a raw `Arc`), 0 for none. Only kernel code reads it.
+    pub task: AtomicU64,
+    /// What this thread sleeps on.
+    pub waker: Waker,
+    /// Work waits at the exit: signals, stops, death, work items.
+    pub kick: AtomicU32,
+    /// One of [`place`].
+    pub place: AtomicU32,
+    /// Host thread id; the host clears it when the thread ends (CLONE_CHILD_CLEARTID).
+    pub host_tid: AtomicU32,
+    /// Host thread group id.
+    pub host_tgid: AtomicU32,
+    /// Kernel locks held by this thread.
+    pub locks_held: AtomicU32,
+    /// Lock levels held, one bit each (debug builds' lockdep).
+    pub lock_levels: AtomicU64,
+    /// First address above the kernel stack (= end of the slot).
+    pub stack_top: AtomicU64,
+    /// Guest's rsp while a call from a rewritten site is in the kernel.
+    pub user_sp: AtomicU64,
+    /// Index of this slot.
+    pub index: AtomicU32,
+    /// Generation: counts reuse.
+    pub generation: AtomicU32,
+    /// Scratch of the allocator (per-task magazines), a pointer into the heap or 0.
+    pub magazines: AtomicU64,
+    /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
+    pub mm: AtomicU64,
+}
+
+impl SlotHeader {
+    /// Whether exit work waits.
+    pub fn kicked(&self) -> bool {
+        self.kick.load(Ordering::SeqCst) != 0
+    }
+}

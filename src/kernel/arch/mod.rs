@@ -1,0 +1,9 @@
+//! The machine: the current slot, raw host calls, user copies that survive faults, frames and
+//! extended state. `unsafe` is at home here.
+
+pub mod gate;
+pub mod slot;
+pub mod usercopy;
+
+pub use gate::{syscall, syscall_blocking};
+pub use slot::{slot, slot_at};

@@ -1,0 +1,55 @@
+//! Finding the current task slot.
+
+use crate::abi::layout::{SLOT_SIZE, SLOTS};
+use crate::abi::slot::SlotHeader;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Base of the window, set once by `boot` before anything else runs.
+static WINDOW: AtomicU64 = AtomicU64::new(0);
+
+/// The window's base address.
+pub fn window() -> u64 {
+    WINDOW.load(Ordering::Relaxed)
+}
+
+/// Records the window's base.
+pub fn set_window(base: u64) {
+    WINDOW.store(base, Ordering::Relaxed);
+}
+
+/// The slot of the running thread: every kernel stack lies in its slot, so masking the stack
+/// pointer finds the header. Needs no segment register, hence works in any trap.
+#[cfg(feature = "image")]
+pub fn slot() -> &'static SlotHeader {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    // SAFETY: kernel code runs only on slot stacks, and headers are never unmapped.
+    unsafe { &*((sp & !(SLOT_SIZE - 1)) as *const SlotHeader) }
+}
+
+/// In unit tests every test thread has a header of its own.
+#[cfg(all(not(feature = "image"), test))]
+pub fn slot() -> &'static SlotHeader {
+    std::thread_local! {
+        static SLOT: &'static SlotHeader = {
+            let layout = core::alloc::Layout::new::<SlotHeader>();
+            // SAFETY: a zeroed header is a valid one; it is leaked on purpose.
+            unsafe { &*std::alloc::alloc_zeroed(layout).cast::<SlotHeader>() }
+        };
+    }
+    SLOT.with(|s| *s)
+}
+
+/// The host half never runs kernel objects.
+#[cfg(all(not(feature = "image"), not(test)))]
+pub fn slot() -> &'static SlotHeader {
+    unreachable!("kernel code runs only in the image")
+}
+
+/// The header of slot number `index`.
+pub fn slot_at(index: u32) -> &'static SlotHeader {
+    let addr = window() + SLOTS + u64::from(index) * SLOT_SIZE;
+    // SAFETY: the whole slot region is mapped in every process for the sandbox's life.
+    unsafe { &*(addr as *const SlotHeader) }
+}

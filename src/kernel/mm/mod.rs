@@ -1,0 +1,11 @@
+//! Address spaces: vmas, the mmap family, guest memory access, the memory file.
+
+pub mod io;
+mod mappable;
+mod space;
+pub mod user;
+
+pub use io::{IoDst, IoSrc, IoVec};
+pub use mappable::{HostRun, Mappable};
+pub use space::AddressSpace;
+pub use user::{Plain, UserPtr, UserSlice, UserStr};

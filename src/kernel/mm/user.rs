@@ -1,0 +1,242 @@
+//! Guest memory: typed pointers that are checked when copied and never dereferenced.
+
+use crate::abi::layout::{END, GUARD, TASK_SIZE};
+use crate::abi::{Errno, Result};
+use crate::arch::{self, usercopy};
+use alloc::vec::Vec;
+use core::marker::PhantomData;
+use core::mem::{MaybeUninit, size_of};
+
+/// Types that any bit pattern is a value of and that have no padding that matters.
+///
+/// # Safety
+/// Every bit pattern must be a valid value.
+pub unsafe trait Plain: Copy + 'static {}
+
+macro_rules! plain { ($($t:ty),* $(,)?) => { $(
+    // SAFETY: integers and C structs of integers.
+    unsafe impl Plain for $t {}
+)* } }
+plain!(u8, i8, u16, i16, u32, i32, u64, i64, usize, isize);
+plain!(crate::abi::sigctx::SigContext, crate::abi::sigctx::UContext, crate::abi::sigctx::SigInfo);
+plain!(crate::abi::sigctx::SigStack, crate::abi::sigctx::RtSigFrame, super::io::IoVec);
+plain!(crate::abi::linux::__kernel_timespec, crate::abi::linux::timeval, crate::abi::linux::timezone);
+plain!(crate::abi::linux::stat, crate::abi::linux::statx, crate::abi::linux::statfs, crate::abi::linux::rusage);
+plain!(
+    crate::abi::linux::itimerspec,
+    crate::abi::linux::itimerval,
+    crate::abi::linux::rlimit,
+    crate::abi::linux::rlimit64
+);
+plain!(
+    crate::abi::linux::pollfd,
+    crate::abi::linux::epoll_event,
+    crate::abi::linux::open_how,
+    crate::abi::linux::flock
+);
+plain!(crate::abi::linux::clone_args, crate::abi::linux::winsize, crate::abi::linux::termios);
+// SAFETY: arrays of plain values.
+unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
+
+/// Whether `len` bytes at `addr` are guest addresses: below TASK_SIZE and apart from the kernel window.
+#[inline]
+pub fn range_ok(addr: u64, len: u64) -> bool {
+    let Some(end) = addr.checked_add(len) else { return false };
+    let base = arch::slot::window();
+    end <= TASK_SIZE && (end <= base || addr >= base + END + GUARD)
+}
+
+/// The guest address of a `T`. Null and wild values are fine until they are used.
+pub struct UserPtr<T>(u64, PhantomData<T>);
+
+impl<T> Clone for UserPtr<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for UserPtr<T> {}
+impl<T> core::fmt::Debug for UserPtr<T> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+impl<T> UserPtr<T> {
+    /// A pointer with this address.
+    pub const fn new(addr: u64) -> UserPtr<T> {
+        UserPtr(addr, PhantomData)
+    }
+    /// The address.
+    pub const fn addr(self) -> u64 {
+        self.0
+    }
+    /// Whether it is null.
+    pub const fn is_null(self) -> bool {
+        self.0 == 0
+    }
+    /// `None` for null: many calls take an optional argument that way.
+    pub fn option(self) -> Option<UserPtr<T>> {
+        (self.0 != 0).then_some(self)
+    }
+    /// The same address as another type.
+    pub const fn cast<U>(self) -> UserPtr<U> {
+        UserPtr::new(self.0)
+    }
+    /// The address `n` elements on.
+    pub const fn add(self, n: usize) -> UserPtr<T> {
+        UserPtr::new(self.0.wrapping_add((n * size_of::<T>()) as u64))
+    }
+}
+
+impl<T: Plain> UserPtr<T> {
+    /// Copies the value in.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read(self) -> Result<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        copy_in(value.as_mut_ptr().cast(), self.0, size_of::<T>())?;
+        // SAFETY: filled completely, and every bit pattern is a value (`Plain`).
+        Ok(unsafe { value.assume_init() })
+    }
+
+    /// Copies a value out.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write(self, value: T) -> Result {
+        copy_out(self.0, core::ptr::from_ref(&value).cast(), size_of::<T>())
+    }
+
+    /// `n` values from here.
+    pub const fn slice(self, n: usize) -> UserSlice<T> {
+        UserSlice { addr: self.0, len: n, _t: PhantomData }
+    }
+}
+
+/// `len` values of `T` at a guest address.
+pub struct UserSlice<T> {
+    addr: u64,
+    len: usize,
+    _t: PhantomData<T>,
+}
+
+impl<T> Clone for UserSlice<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<T> Copy for UserSlice<T> {}
+
+impl<T: Plain> UserSlice<T> {
+    /// A slice with this address and number of elements.
+    pub const fn new(addr: u64, len: usize) -> UserSlice<T> {
+        UserSlice { addr, len, _t: PhantomData }
+    }
+    /// Its address.
+    pub const fn addr(self) -> u64 {
+        self.addr
+    }
+    /// Number of elements.
+    pub const fn len(self) -> usize {
+        self.len
+    }
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies everything in.
+    ///
+    /// # Errors
+    /// `EFAULT`; `ENOMEM` when the kernel heap cannot hold it.
+    pub fn read_vec(self) -> Result<Vec<T>> {
+        let bytes = self.len.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
+        if !range_ok(self.addr, bytes as u64) {
+            return Err(Errno::EFAULT);
+        }
+        let mut v: Vec<T> = Vec::new();
+        v.try_reserve_exact(self.len).map_err(|_| Errno::ENOMEM)?;
+        copy_in(v.as_mut_ptr().cast(), self.addr, bytes)?;
+        // SAFETY: `len` elements were filled, and every bit pattern is a value (`Plain`).
+        unsafe { v.set_len(self.len) };
+        Ok(v)
+    }
+
+    /// Copies `src` out, which must not be longer than the slice.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn write_from(self, src: &[T]) -> Result {
+        let n = src.len().min(self.len);
+        copy_out(self.addr, src.as_ptr().cast(), n * size_of::<T>())
+    }
+
+    /// Fills `dst` from the slice's start.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read_into(self, dst: &mut [T]) -> Result {
+        let n = dst.len().min(self.len);
+        copy_in(dst.as_mut_ptr().cast(), self.addr, n * size_of::<T>())
+    }
+}
+
+/// The guest address of a NUL-terminated string.
+#[derive(Clone, Copy, Debug)]
+pub struct UserStr(pub u64);
+
+impl UserStr {
+    /// Copies the string in, without its NUL.
+    ///
+    /// # Errors
+    /// `EFAULT`; `too_long` when there is no NUL within `max` bytes (its own place included).
+    pub fn read(self, max: usize, too_long: Errno) -> Result<Vec<u8>> {
+        if !range_ok(self.0, 1) {
+            return Err(Errno::EFAULT);
+        }
+        let window = arch::slot::window();
+        let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
+        let max_here = max.min(room as usize);
+        // SAFETY: the range lies apart from the window; faults are handled.
+        let n = unsafe { usercopy::strnlen(self.0 as *const u8, max_here) }.ok_or(Errno::EFAULT)?;
+        if n == max_here {
+            return Err(if max_here < max { Errno::EFAULT } else { too_long });
+        }
+        UserSlice::<u8>::new(self.0, n).read_vec()
+    }
+
+    /// A path name, as `getname` in Linux takes it.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENAMETOOLONG` (4096 bytes with the NUL).
+    pub fn read_path(self) -> Result<Vec<u8>> {
+        self.read(4096, Errno::ENAMETOOLONG)
+    }
+}
+
+/// Copies guest memory into the kernel.
+///
+/// # Errors
+/// `EFAULT`.
+fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
+    if !range_ok(src, len as u64) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: `dst` is a kernel buffer of `len` bytes; the guest side is apart from the window.
+    let left = unsafe { usercopy::copy(dst, src as *const u8, len) };
+    if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Copies kernel memory out to the guest.
+///
+/// # Errors
+/// `EFAULT`.
+fn copy_out(dst: u64, src: *const u8, len: usize) -> Result {
+    if !range_ok(dst, len as u64) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: `src` is kernel memory of `len` bytes; the guest side is apart from the window.
+    let left = unsafe { usercopy::copy(dst as *mut u8, src, len) };
+    if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}

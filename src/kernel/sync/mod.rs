@@ -1,0 +1,14 @@
+//! Process-shared locks and wait queues. Every lock lives in the arena and works between host
+//! processes, because its word is waited for with a shared host futex.
+//!
+//! Order of locks (a lock may be taken while one further up is held): see [`Level`].
+
+mod lockdep;
+mod mutex;
+mod rwlock;
+pub mod wait;
+
+pub use lockdep::Level;
+pub use mutex::{Mutex, MutexGuard};
+pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};

@@ -1,0 +1,99 @@
+//! The mutex: three states (free, held, held with sleepers), after Drepper's "Futexes are tricky".
+
+use super::lockdep::{self, Level};
+use crate::host::futex;
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering::*};
+
+/// A process-shared mutex with a place in the lock order.
+#[derive(Debug)]
+pub struct Mutex<T: ?Sized> {
+    word: AtomicU32,
+    level: Level,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the lock hands out one reference at a time.
+unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
+
+/// Access to a locked value; unlocks when dropped.
+pub struct MutexGuard<'a, T: ?Sized> {
+    lock: &'a Mutex<T>,
+}
+
+impl<T> Mutex<T> {
+    /// A free mutex of the given level.
+    pub const fn new(level: Level, value: T) -> Mutex<T> {
+        Mutex { word: AtomicU32::new(0), level, value: UnsafeCell::new(value) }
+    }
+
+    /// The value, when nobody else can hold the lock.
+    pub fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+}
+
+impl<T: ?Sized> Mutex<T> {
+    /// Waits for the lock. Not interruptible: no lock is held across anything that blocks for long.
+    #[inline]
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        lockdep::acquire(self.level);
+        if self.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
+            self.lock_slow();
+        }
+        MutexGuard { lock: self }
+    }
+
+    /// The lock, if it is free.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+        self.word.compare_exchange(0, 1, Acquire, Relaxed).ok()?;
+        lockdep::acquire(self.level);
+        Some(MutexGuard { lock: self })
+    }
+
+    #[cold]
+    fn lock_slow(&self) {
+        for _ in 0..100 {
+            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        while self.word.swap(2, Acquire) != 0 {
+            let _ = futex::wait(&self.word, 2, None);
+        }
+    }
+
+    /// Access without locking, where the borrow proves that nobody else has any.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.value.get_mut()
+    }
+}
+
+impl<T: ?Sized> Drop for MutexGuard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lock.word.swap(0, Release) == 2 {
+            futex::wake(&self.lock.word, 1);
+        }
+        lockdep::release(self.lock.level);
+    }
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: the guard holds the lock.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the guard holds the lock.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}

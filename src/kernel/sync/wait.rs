@@ -1,0 +1,265 @@
+//! Waiting: wait queues, and the one helper that blocks.
+//!
+//! A task sleeps only on the word in its own slot. A waker changes the state, then bumps the word,
+//! then wakes; a sleeper reads the word, registers, looks at the state, then sleeps. So neither a
+//! wake nor a signal (which bumps the word as well and sets `kick`) can fall between check and wait.
+
+use super::{Level, Mutex};
+use crate::abi::slot::{SlotHeader, Waker};
+use crate::abi::{Errno, Restart, SysError, SysResult};
+use crate::arch;
+use crate::host::futex;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use bitflags::bitflags;
+use core::sync::atomic::Ordering::SeqCst;
+
+bitflags! {
+    /// Readiness, with the values of `poll(2)` and `epoll(7)`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct Events: u32 {
+        /// Readable.
+        const IN = 0x1;
+        /// Out-of-band data.
+        const PRI = 0x2;
+        /// Writable.
+        const OUT = 0x4;
+        /// Error.
+        const ERR = 0x8;
+        /// Hung up.
+        const HUP = 0x10;
+        /// Bad descriptor.
+        const NVAL = 0x20;
+        /// As `IN`.
+        const RDNORM = 0x40;
+        /// Priority band.
+        const RDBAND = 0x80;
+        /// As `OUT`.
+        const WRNORM = 0x100;
+        /// Priority band.
+        const WRBAND = 0x200;
+        /// The peer shut its writing half.
+        const RDHUP = 0x2000;
+    }
+}
+
+/// How a sleep ended without a wake.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WaitEnd {
+    /// A signal, a stop, death or a work item waits for this task.
+    Interrupted,
+    /// The deadline passed.
+    TimedOut,
+}
+
+/// A wait was interrupted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Interrupted;
+
+impl From<Interrupted> for SysError {
+    fn from(_: Interrupted) -> Self {
+        SysError::Restart(Restart::Sys)
+    }
+}
+
+impl Waker {
+    /// Wakes the task that sleeps here, if any.
+    pub fn wake(&self) {
+        self.word.fetch_add(1, SeqCst);
+        if self.sleeping.load(SeqCst) != 0 {
+            futex::wake(&self.word, 1);
+        }
+    }
+
+    /// The word's value, to be read before the condition is looked at.
+    pub fn ticket(&self) -> u32 {
+        self.word.load(SeqCst)
+    }
+}
+
+/// Sleeps in the running thread's slot until its word differs from `ticket`, at most until
+/// `deadline` (host monotonic ns).
+///
+/// # Errors
+/// [`WaitEnd`]. A kick is looked at before and after the sleep.
+pub fn sleep(slot: &SlotHeader, ticket: u32, deadline: Option<u64>) -> Result<(), WaitEnd> {
+    slot.waker.sleeping.store(1, SeqCst);
+    let end = loop {
+        if slot.kicked() {
+            break Err(WaitEnd::Interrupted);
+        }
+        if slot.waker.word.load(SeqCst) != ticket {
+            break Ok(());
+        }
+        match futex::wait(&slot.waker.word, ticket, deadline) {
+            Err(Errno::ETIMEDOUT) => break Err(WaitEnd::TimedOut),
+            _ => continue,
+        }
+    };
+    slot.waker.sleeping.store(0, SeqCst);
+    end
+}
+
+/// Is told about readiness without sleeping: epoll, signal-driven I/O, the supervisor.
+pub trait Notify: Send + Sync {
+    /// `events` became ready on the queue that was registered under `key`. Called with the queue's
+    /// lock held: it may only take locks of level `WaitQueue` and later, except [`Level::Epoll`]
+    /// which is documented as taken inside.
+    fn notify(&self, events: Events, key: u64);
+}
+
+enum Target {
+    Task(&'static Waker),
+    Callback(Weak<dyn Notify>, u64),
+}
+
+struct Entry {
+    id: u64,
+    events: Events,
+    exclusive: bool,
+    target: Target,
+}
+
+struct Inner {
+    next_id: u64,
+    entries: Vec<Entry>,
+}
+
+/// The tasks and callbacks that wait for one object.
+pub struct WaitQueue {
+    inner: Mutex<Inner>,
+    len: core::sync::atomic::AtomicU32,
+}
+
+impl Default for WaitQueue {
+    fn default() -> Self {
+        WaitQueue::new()
+    }
+}
+
+impl WaitQueue {
+    /// An empty queue.
+    pub const fn new() -> WaitQueue {
+        WaitQueue {
+            inner: Mutex::new(Level::WaitQueue, Inner { next_id: 1, entries: Vec::new() }),
+            len: core::sync::atomic::AtomicU32::new(0),
+        }
+    }
+
+    fn add(&self, events: Events, exclusive: bool, target: Target) -> u64 {
+        let mut inner = self.inner.lock();
+        let id = inner.next_id;
+        inner.next_id += 1;
+        inner.entries.push(Entry { id, events, exclusive, target });
+        self.len.store(inner.entries.len() as u32, SeqCst);
+        id
+    }
+
+    /// Registers the running task; returns the registration's id.
+    pub fn add_current(&self, events: Events, exclusive: bool) -> u64 {
+        self.add(events, exclusive, Target::Task(&arch::slot().waker))
+    }
+
+    /// Registers a callback (held weakly); returns the registration's id.
+    pub fn add_callback(&self, events: Events, exclusive: bool, target: &Arc<dyn Notify>, key: u64) -> u64 {
+        self.add(events, exclusive, Target::Callback(Arc::downgrade(target), key))
+    }
+
+    /// Takes a registration back.
+    pub fn remove(&self, id: u64) {
+        let mut inner = self.inner.lock();
+        if let Some(at) = inner.entries.iter().position(|e| e.id == id) {
+            inner.entries.remove(at);
+        }
+        self.len.store(inner.entries.len() as u32, SeqCst);
+    }
+
+    /// Wakes everyone who waits for any of `events`, but of the exclusive ones only the first.
+    pub fn wake(&self, events: Events) {
+        self.wake_n(events, 1);
+    }
+
+    /// As [`WaitQueue::wake`], with at most `exclusive` exclusive waiters.
+    pub fn wake_n(&self, events: Events, mut exclusive: usize) {
+        // Sleepers register before they look at the state; so whoever is not counted yet will see it.
+        core::sync::atomic::fence(SeqCst);
+        if self.len.load(SeqCst) == 0 {
+            return;
+        }
+        let inner = self.inner.lock();
+        for e in &inner.entries {
+            if !e.events.intersects(events) {
+                continue;
+            }
+            if e.exclusive {
+                if exclusive == 0 {
+                    continue;
+                }
+                exclusive -= 1;
+            }
+            match &e.target {
+                Target::Task(w) => w.wake(),
+                Target::Callback(c, key) => {
+                    if let Some(c) = c.upgrade() {
+                        c.notify(events, *key);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes everyone, whatever they wait for.
+    pub fn wake_all(&self) {
+        self.wake_n(Events::all(), usize::MAX);
+    }
+
+    /// Sleeps until `ready` gives a value. `ready` is called with no queue lock held.
+    ///
+    /// # Errors
+    /// [`WaitEnd`]: the deadline (host monotonic ns) passed or the task was kicked.
+    pub fn wait_until<T>(
+        &self,
+        events: Events,
+        deadline: Option<u64>,
+        mut ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
+        if let Some(v) = ready() {
+            return Ok(v);
+        }
+        let slot = arch::slot();
+        let id = self.add_current(events, false);
+        let end = loop {
+            let ticket = slot.waker.ticket();
+            if let Some(v) = ready() {
+                break Ok(v);
+            }
+            if let Err(e) = sleep(slot, ticket, deadline) {
+                break Err(e);
+            }
+        };
+        self.remove(id);
+        end
+    }
+}
+
+/// Runs `attempt` until it says something else than `EAGAIN`, sleeping on `queue` in between:
+/// the one way in which a read, a write, an accept blocks.
+///
+/// # Errors
+/// What `attempt` says; `Restart::Sys` when interrupted; `EAGAIN` when the deadline passed.
+pub fn block_on<T>(
+    queue: &WaitQueue,
+    events: Events,
+    deadline: Option<u64>,
+    mut attempt: impl FnMut() -> SysResult<T>,
+) -> SysResult<T> {
+    let outcome = queue.wait_until(events | Events::ERR | Events::HUP, deadline, || match attempt() {
+        Err(SysError::Errno(Errno::EAGAIN)) => None,
+        other => Some(other),
+    });
+    match outcome {
+        Ok(result) => result,
+        Err(WaitEnd::Interrupted) => Err(Interrupted.into()),
+        Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
+    }
+}

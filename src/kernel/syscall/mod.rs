@@ -1,0 +1,10 @@
+//! The system call layer: one table, typed handlers, one file per family.
+//!
+//! A handler decodes, looks up and calls the object; it reads like its man page:
+//! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
+
+pub mod args;
+pub mod table;
+
+pub use args::Fd;
+pub use table::{Support, TABLE, dispatch};

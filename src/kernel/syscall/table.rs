@@ -1,0 +1,474 @@
+//! The one table of system calls. It generates dispatch, names, `--strace` decoding and the list of
+//! `drupe syscalls`. A duplicate or a missing number does not compile.
+//!
+//! A line is `NUMBER name => handler, Full;`, `NUMBER name => handler, Partial, "what is missing";`
+//! or `NUMBER name => None;`.
+
+use super::args::{Handler, Kind, RawHandler, kinds};
+use crate::abi::{Errno, SysResult};
+use crate::task::CurrentTask;
+
+/// How much of a call there is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Support {
+    /// Everything that programs use.
+    Full,
+    /// The note says what is missing.
+    Partial,
+    /// `ENOSYS`.
+    None,
+}
+
+/// A line of the table.
+#[derive(Clone, Copy)]
+pub struct Entry {
+    /// Name as in `syscalls(2)`; empty for a number that Linux does not use.
+    pub name: &'static str,
+    /// How much of it there is.
+    pub support: Support,
+    /// What is missing.
+    pub note: &'static str,
+    /// Argument kinds.
+    pub kinds: &'static [Kind],
+    /// The handler, unless support is `None`.
+    pub handler: Option<RawHandler>,
+}
+
+const UNUSED: Entry = Entry { name: "", support: Support::None, note: "", kinds: &[], handler: None };
+
+/// Size of the table; numbers from here on are `ENOSYS`.
+pub const COUNT: usize = 470;
+
+macro_rules! entry {
+    ($name:ident, None) => {
+        Entry { name: stringify!($name), support: Support::None, note: "", kinds: &[], handler: None }
+    };
+    ($name:ident, $handler:path, Full) => {
+        entry!($name, $handler, Full, "")
+    };
+    ($name:ident, $handler:path, $support:ident, $note:literal) => {
+        Entry {
+            name: stringify!($name),
+            support: Support::$support,
+            note: $note,
+            kinds: kinds(&$handler),
+            handler: Some(|cur, a| Handler::invoke($handler, cur, a)),
+        }
+    };
+}
+
+macro_rules! table {
+    ($($nr:literal $name:ident => $($what:tt)::+ $(, $support:ident $(, $note:literal)?)?;)*) => {
+        /// The table, by number.
+        pub static TABLE: [Entry; COUNT] = {
+            let mut t = [UNUSED; COUNT];
+            $(
+                assert!(t[$nr].name.is_empty(), "a number stands twice in the table");
+                t[$nr] = entry!($name, $($what)::+ $(, $support $(, $note)?)?);
+            )*
+            let mut i = 0;
+            while i < COUNT {
+                assert!(i >= 335 && i < 424 || !t[i].name.is_empty(), "a number is missing in the table");
+                i += 1;
+            }
+            t
+        };
+    };
+}
+
+/// Runs call number `nr` for the current task.
+///
+/// # Errors
+/// `ENOSYS` for what is not there; else the handler's.
+#[inline]
+pub fn dispatch(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+    match TABLE.get(nr as usize).and_then(|e| e.handler) {
+        Some(handler) => handler(cur, args),
+        None => Err(Errno::ENOSYS.into()),
+    }
+}
+
+table! {
+    0 read => None;
+    1 write => None;
+    2 open => None;
+    3 close => None;
+    4 stat => None;
+    5 fstat => None;
+    6 lstat => None;
+    7 poll => None;
+    8 lseek => None;
+    9 mmap => None;
+    10 mprotect => None;
+    11 munmap => None;
+    12 brk => None;
+    13 rt_sigaction => None;
+    14 rt_sigprocmask => None;
+    15 rt_sigreturn => None;
+    16 ioctl => None;
+    17 pread64 => None;
+    18 pwrite64 => None;
+    19 readv => None;
+    20 writev => None;
+    21 access => None;
+    22 pipe => None;
+    23 select => None;
+    24 sched_yield => None;
+    25 mremap => None;
+    26 msync => None;
+    27 mincore => None;
+    28 madvise => None;
+    29 shmget => None;
+    30 shmat => None;
+    31 shmctl => None;
+    32 dup => None;
+    33 dup2 => None;
+    34 pause => None;
+    35 nanosleep => None;
+    36 getitimer => None;
+    37 alarm => None;
+    38 setitimer => None;
+    39 getpid => None;
+    40 sendfile => None;
+    41 socket => None;
+    42 connect => None;
+    43 accept => None;
+    44 sendto => None;
+    45 recvfrom => None;
+    46 sendmsg => None;
+    47 recvmsg => None;
+    48 shutdown => None;
+    49 bind => None;
+    50 listen => None;
+    51 getsockname => None;
+    52 getpeername => None;
+    53 socketpair => None;
+    54 setsockopt => None;
+    55 getsockopt => None;
+    56 clone => None;
+    57 fork => None;
+    58 vfork => None;
+    59 execve => None;
+    60 exit => None;
+    61 wait4 => None;
+    62 kill => None;
+    63 uname => None;
+    64 semget => None;
+    65 semop => None;
+    66 semctl => None;
+    67 shmdt => None;
+    68 msgget => None;
+    69 msgsnd => None;
+    70 msgrcv => None;
+    71 msgctl => None;
+    72 fcntl => None;
+    73 flock => None;
+    74 fsync => None;
+    75 fdatasync => None;
+    76 truncate => None;
+    77 ftruncate => None;
+    78 getdents => None;
+    79 getcwd => None;
+    80 chdir => None;
+    81 fchdir => None;
+    82 rename => None;
+    83 mkdir => None;
+    84 rmdir => None;
+    85 creat => None;
+    86 link => None;
+    87 unlink => None;
+    88 symlink => None;
+    89 readlink => None;
+    90 chmod => None;
+    91 fchmod => None;
+    92 chown => None;
+    93 fchown => None;
+    94 lchown => None;
+    95 umask => None;
+    96 gettimeofday => None;
+    97 getrlimit => None;
+    98 getrusage => None;
+    99 sysinfo => None;
+    100 times => None;
+    101 ptrace => None;
+    102 getuid => None;
+    103 syslog => None;
+    104 getgid => None;
+    105 setuid => None;
+    106 setgid => None;
+    107 geteuid => None;
+    108 getegid => None;
+    109 setpgid => None;
+    110 getppid => None;
+    111 getpgrp => None;
+    112 setsid => None;
+    113 setreuid => None;
+    114 setregid => None;
+    115 getgroups => None;
+    116 setgroups => None;
+    117 setresuid => None;
+    118 getresuid => None;
+    119 setresgid => None;
+    120 getresgid => None;
+    121 getpgid => None;
+    122 setfsuid => None;
+    123 setfsgid => None;
+    124 getsid => None;
+    125 capget => None;
+    126 capset => None;
+    127 rt_sigpending => None;
+    128 rt_sigtimedwait => None;
+    129 rt_sigqueueinfo => None;
+    130 rt_sigsuspend => None;
+    131 sigaltstack => None;
+    132 utime => None;
+    133 mknod => None;
+    134 uselib => None;
+    135 personality => None;
+    136 ustat => None;
+    137 statfs => None;
+    138 fstatfs => None;
+    139 sysfs => None;
+    140 getpriority => None;
+    141 setpriority => None;
+    142 sched_setparam => None;
+    143 sched_getparam => None;
+    144 sched_setscheduler => None;
+    145 sched_getscheduler => None;
+    146 sched_get_priority_max => None;
+    147 sched_get_priority_min => None;
+    148 sched_rr_get_interval => None;
+    149 mlock => None;
+    150 munlock => None;
+    151 mlockall => None;
+    152 munlockall => None;
+    153 vhangup => None;
+    154 modify_ldt => None;
+    155 pivot_root => None;
+    156 _sysctl => None;
+    157 prctl => None;
+    158 arch_prctl => None;
+    159 adjtimex => None;
+    160 setrlimit => None;
+    161 chroot => None;
+    162 sync => None;
+    163 acct => None;
+    164 settimeofday => None;
+    165 mount => None;
+    166 umount2 => None;
+    167 swapon => None;
+    168 swapoff => None;
+    169 reboot => None;
+    170 sethostname => None;
+    171 setdomainname => None;
+    172 iopl => None;
+    173 ioperm => None;
+    174 create_module => None;
+    175 init_module => None;
+    176 delete_module => None;
+    177 get_kernel_syms => None;
+    178 query_module => None;
+    179 quotactl => None;
+    180 nfsservctl => None;
+    181 getpmsg => None;
+    182 putpmsg => None;
+    183 afs_syscall => None;
+    184 tuxcall => None;
+    185 security => None;
+    186 gettid => None;
+    187 readahead => None;
+    188 setxattr => None;
+    189 lsetxattr => None;
+    190 fsetxattr => None;
+    191 getxattr => None;
+    192 lgetxattr => None;
+    193 fgetxattr => None;
+    194 listxattr => None;
+    195 llistxattr => None;
+    196 flistxattr => None;
+    197 removexattr => None;
+    198 lremovexattr => None;
+    199 fremovexattr => None;
+    200 tkill => None;
+    201 time => None;
+    202 futex => None;
+    203 sched_setaffinity => None;
+    204 sched_getaffinity => None;
+    205 set_thread_area => None;
+    206 io_setup => None;
+    207 io_destroy => None;
+    208 io_getevents => None;
+    209 io_submit => None;
+    210 io_cancel => None;
+    211 get_thread_area => None;
+    212 lookup_dcookie => None;
+    213 epoll_create => None;
+    214 epoll_ctl_old => None;
+    215 epoll_wait_old => None;
+    216 remap_file_pages => None;
+    217 getdents64 => None;
+    218 set_tid_address => None;
+    219 restart_syscall => None;
+    220 semtimedop => None;
+    221 fadvise64 => None;
+    222 timer_create => None;
+    223 timer_settime => None;
+    224 timer_gettime => None;
+    225 timer_getoverrun => None;
+    226 timer_delete => None;
+    227 clock_settime => None;
+    228 clock_gettime => None;
+    229 clock_getres => None;
+    230 clock_nanosleep => None;
+    231 exit_group => None;
+    232 epoll_wait => None;
+    233 epoll_ctl => None;
+    234 tgkill => None;
+    235 utimes => None;
+    236 vserver => None;
+    237 mbind => None;
+    238 set_mempolicy => None;
+    239 get_mempolicy => None;
+    240 mq_open => None;
+    241 mq_unlink => None;
+    242 mq_timedsend => None;
+    243 mq_timedreceive => None;
+    244 mq_notify => None;
+    245 mq_getsetattr => None;
+    246 kexec_load => None;
+    247 waitid => None;
+    248 add_key => None;
+    249 request_key => None;
+    250 keyctl => None;
+    251 ioprio_set => None;
+    252 ioprio_get => None;
+    253 inotify_init => None;
+    254 inotify_add_watch => None;
+    255 inotify_rm_watch => None;
+    256 migrate_pages => None;
+    257 openat => None;
+    258 mkdirat => None;
+    259 mknodat => None;
+    260 fchownat => None;
+    261 futimesat => None;
+    262 newfstatat => None;
+    263 unlinkat => None;
+    264 renameat => None;
+    265 linkat => None;
+    266 symlinkat => None;
+    267 readlinkat => None;
+    268 fchmodat => None;
+    269 faccessat => None;
+    270 pselect6 => None;
+    271 ppoll => None;
+    272 unshare => None;
+    273 set_robust_list => None;
+    274 get_robust_list => None;
+    275 splice => None;
+    276 tee => None;
+    277 sync_file_range => None;
+    278 vmsplice => None;
+    279 move_pages => None;
+    280 utimensat => None;
+    281 epoll_pwait => None;
+    282 signalfd => None;
+    283 timerfd_create => None;
+    284 eventfd => None;
+    285 fallocate => None;
+    286 timerfd_settime => None;
+    287 timerfd_gettime => None;
+    288 accept4 => None;
+    289 signalfd4 => None;
+    290 eventfd2 => None;
+    291 epoll_create1 => None;
+    292 dup3 => None;
+    293 pipe2 => None;
+    294 inotify_init1 => None;
+    295 preadv => None;
+    296 pwritev => None;
+    297 rt_tgsigqueueinfo => None;
+    298 perf_event_open => None;
+    299 recvmmsg => None;
+    300 fanotify_init => None;
+    301 fanotify_mark => None;
+    302 prlimit64 => None;
+    303 name_to_handle_at => None;
+    304 open_by_handle_at => None;
+    305 clock_adjtime => None;
+    306 syncfs => None;
+    307 sendmmsg => None;
+    308 setns => None;
+    309 getcpu => None;
+    310 process_vm_readv => None;
+    311 process_vm_writev => None;
+    312 kcmp => None;
+    313 finit_module => None;
+    314 sched_setattr => None;
+    315 sched_getattr => None;
+    316 renameat2 => None;
+    317 seccomp => None;
+    318 getrandom => None;
+    319 memfd_create => None;
+    320 kexec_file_load => None;
+    321 bpf => None;
+    322 execveat => None;
+    323 userfaultfd => None;
+    324 membarrier => None;
+    325 mlock2 => None;
+    326 copy_file_range => None;
+    327 preadv2 => None;
+    328 pwritev2 => None;
+    329 pkey_mprotect => None;
+    330 pkey_alloc => None;
+    331 pkey_free => None;
+    332 statx => None;
+    333 io_pgetevents => None;
+    334 rseq => None;
+    335 uretprobe => None;
+    424 pidfd_send_signal => None;
+    425 io_uring_setup => None;
+    426 io_uring_enter => None;
+    427 io_uring_register => None;
+    428 open_tree => None;
+    429 move_mount => None;
+    430 fsopen => None;
+    431 fsconfig => None;
+    432 fsmount => None;
+    433 fspick => None;
+    434 pidfd_open => None;
+    435 clone3 => None;
+    436 close_range => None;
+    437 openat2 => None;
+    438 pidfd_getfd => None;
+    439 faccessat2 => None;
+    440 process_madvise => None;
+    441 epoll_pwait2 => None;
+    442 mount_setattr => None;
+    443 quotactl_fd => None;
+    444 landlock_create_ruleset => None;
+    445 landlock_add_rule => None;
+    446 landlock_restrict_self => None;
+    447 memfd_secret => None;
+    448 process_mrelease => None;
+    449 futex_waitv => None;
+    450 set_mempolicy_home_node => None;
+    451 cachestat => None;
+    452 fchmodat2 => None;
+    453 map_shadow_stack => None;
+    454 futex_wake => None;
+    455 futex_wait => None;
+    456 futex_requeue => None;
+    457 statmount => None;
+    458 listmount => None;
+    459 lsm_get_self_attr => None;
+    460 lsm_set_self_attr => None;
+    461 lsm_list_modules => None;
+    462 mseal => None;
+    463 setxattrat => None;
+    464 getxattrat => None;
+    465 listxattrat => None;
+    466 removexattrat => None;
+    467 open_tree_attr => None;
+    468 file_getattr => None;
+    469 file_setattr => None;
+}

@@ -1,0 +1,175 @@
+//! Open file descriptions and what they can do.
+
+use super::inode::Inode;
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::Cred;
+use crate::mm::{IoDst, IoSrc};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use alloc::{boxed::Box, sync::Arc};
+use core::any::Any;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// What a file operation may know about who asks: never a whole task.
+#[derive(Clone, Copy)]
+pub struct OpCtx<'a> {
+    /// Credentials.
+    pub cred: &'a Cred,
+    /// Thread group id, for lock owners and `F_SETOWN`; 0 for the kernel itself.
+    pub tgid: u32,
+    /// Thread id.
+    pub tid: u32,
+    /// `RLIMIT_FSIZE`, bytes.
+    pub fsize_limit: u64,
+    /// Process umask.
+    pub umask: u32,
+}
+
+/// What a magic link leads to.
+#[derive(Clone)]
+pub enum LinkTarget {
+    /// A place in the tree.
+    Path(super::file::AnyPath),
+}
+
+/// A place in the tree, as `resolve` defines it (mount and dentry), kept opaque here.
+pub type AnyPath = Arc<dyn Any + Send + Sync>;
+
+/// `lseek(2)`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[allow(missing_docs)]
+pub enum Whence {
+    Set,
+    Cur,
+    End,
+    Data,
+    Hole,
+}
+
+/// The behaviour of an open file; [`OpenFile`] owns offset, flags and locks.
+///
+/// Nothing here blocks, except host-backed files whose host call is made interruptible: an object
+/// says `EAGAIN` and `read`/`write` of the system call layer sleep on [`FileOps::wait_queue`].
+pub trait FileOps: Send + Sync + Any {
+    /// Reads at `pos` (bytes; ignored by streams). 0 is the end.
+    ///
+    /// # Errors
+    /// `EAGAIN` when it would block.
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Writes at `pos`, or at the end with O_APPEND.
+    ///
+    /// # Errors
+    /// `EAGAIN` when it would block, `EPIPE` (the caller raises SIGPIPE), `EFBIG`, `ENOSPC`.
+    fn write(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
+        Err(Errno::EINVAL.into())
+    }
+
+    /// Whether it has an offset: regular files and directories do, streams answer `ESPIPE`.
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// The size for SEEK_END, and for SEEK_DATA and SEEK_HOLE the position asked for.
+    ///
+    /// # Errors
+    /// `ENXIO` past the end.
+    fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+
+    /// What it is ready for now. Regular files are always ready.
+    fn poll(&self) -> Events {
+        Events::IN | Events::OUT | Events::RDNORM | Events::WRNORM
+    }
+
+    /// Where readiness is announced; `None`: always ready.
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// `ioctl(2)`; `arg` is unchecked.
+    ///
+    /// # Errors
+    /// `ENOTTY` for an unknown request.
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _request: u32, _arg: u64) -> SysResult<u64> {
+        Err(Errno::ENOTTY.into())
+    }
+
+    /// What `mmap` maps.
+    ///
+    /// # Errors
+    /// `ENODEV` where mapping makes no sense.
+    fn mappable(&self) -> Result<Arc<dyn crate::mm::Mappable>> {
+        Err(Errno::ENODEV)
+    }
+
+    /// `fsync` and `fdatasync`.
+    ///
+    /// # Errors
+    /// `EINVAL` for pipes and the like.
+    fn sync(&self, _data_only: bool) -> SysResult<()> {
+        Err(Errno::EINVAL.into())
+    }
+
+    /// `fallocate(2)`.
+    ///
+    /// # Errors
+    /// `ENODEV`, `EOPNOTSUPP`, `ENOSPC`.
+    fn fallocate(&self, _ctx: &OpCtx<'_>, _mode: u32, _offset: u64, _len: u64) -> Result {
+        Err(Errno::ENODEV)
+    }
+
+    /// A descriptor for it was closed (not necessarily the last).
+    fn flush(&self, _ctx: &OpCtx<'_>) {}
+
+    /// As `Any`, for the owners of special files (epoll, eventfd, sockets, pidfds).
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// An open file description (`open(2)`): shared by duplicated descriptors and across fork.
+pub struct OpenFile {
+    /// Behaviour.
+    pub ops: Box<dyn FileOps>,
+    /// The inode, for everything but anonymous objects.
+    pub inode: Arc<dyn Inode>,
+    /// Where it was found (mount and dentry).
+    pub path: super::file::AnyPath,
+    /// Status flags (`O_APPEND`, `O_NONBLOCK`, access mode …), changed by F_SETFL.
+    flags: AtomicU32,
+    /// The offset, bytes. Locked for the length of a read or write that uses it.
+    pub offset: Mutex<u64>,
+}
+
+impl OpenFile {
+    /// A new description.
+    pub fn new(ops: Box<dyn FileOps>, inode: Arc<dyn Inode>, path: AnyPath, flags: u32) -> Arc<OpenFile> {
+        Arc::new(OpenFile { ops, inode, path, flags: AtomicU32::new(flags), offset: Mutex::new(Level::FileOffset, 0) })
+    }
+
+    /// Status flags.
+    pub fn flags(&self) -> u32 {
+        self.flags.load(Ordering::Relaxed)
+    }
+
+    /// Replaces the flags that F_SETFL may change.
+    pub fn set_flags(&self, flags: u32) {
+        self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// Whether O_NONBLOCK is set.
+    pub fn nonblock(&self) -> bool {
+        self.flags() & crate::abi::linux::O_NONBLOCK != 0
+    }
+
+    /// Whether it was opened for reading.
+    pub fn readable(&self) -> bool {
+        matches!(self.flags() & 3, 0 | 2) && self.flags() & crate::abi::linux::O_PATH == 0
+    }
+
+    /// Whether it was opened for writing.
+    pub fn writable(&self) -> bool {
+        matches!(self.flags() & 3, 1 | 2) && self.flags() & crate::abi::linux::O_PATH == 0
+    }
+}

@@ -1,0 +1,212 @@
+//! What a file system implements: inodes and directories.
+
+use super::file::{FileOps, OpCtx, OpenFile};
+use crate::abi::{Errno, Result};
+use alloc::{boxed::Box, sync::Arc, vec::Vec};
+use core::any::Any;
+
+/// The type bits of a mode.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+#[allow(missing_docs)]
+pub enum FileType {
+    Fifo = 0o010000,
+    Char = 0o020000,
+    Dir = 0o040000,
+    Block = 0o060000,
+    Regular = 0o100000,
+    Symlink = 0o120000,
+    Socket = 0o140000,
+}
+
+impl FileType {
+    /// From the type bits of a mode; anything unknown is a regular file.
+    pub fn from_mode(mode: u32) -> FileType {
+        match mode & 0o170000 {
+            0o010000 => FileType::Fifo,
+            0o020000 => FileType::Char,
+            0o040000 => FileType::Dir,
+            0o060000 => FileType::Block,
+            0o120000 => FileType::Symlink,
+            0o140000 => FileType::Socket,
+            _ => FileType::Regular,
+        }
+    }
+    /// `d_type` of a directory entry.
+    pub fn dtype(self) -> u8 {
+        (self as u32 >> 12) as u8
+    }
+}
+
+/// Nanoseconds since the epoch.
+pub type Nanos = i64;
+
+/// Everything that `statx(2)` can say.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct Stat {
+    pub dev: u64,
+    pub ino: u64,
+    /// Type and permission bits.
+    pub mode: u32,
+    pub nlink: u32,
+    pub uid: u32,
+    pub gid: u32,
+    /// Device number of a node (`makedev` in the kernel's 64-bit user encoding).
+    pub rdev: u64,
+    pub size: u64,
+    pub blksize: u32,
+    /// 512-byte units.
+    pub blocks: u64,
+    pub atime: Nanos,
+    pub mtime: Nanos,
+    pub ctime: Nanos,
+    /// 0: unknown.
+    pub btime: Nanos,
+}
+
+/// `statfs(2)`.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct StatFs {
+    pub magic: u64,
+    pub bsize: u64,
+    pub blocks: u64,
+    pub bfree: u64,
+    pub bavail: u64,
+    pub files: u64,
+    pub ffree: u64,
+    pub namelen: u64,
+    pub flags: u64,
+}
+
+/// A change of attributes; `None` leaves one alone. Permission was checked by the caller.
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct SetAttr {
+    /// Permission bits (07777).
+    pub mode: Option<u32>,
+    pub uid: Option<u32>,
+    pub gid: Option<u32>,
+    pub size: Option<u64>,
+    pub atime: Option<Nanos>,
+    pub mtime: Option<Nanos>,
+}
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub enum NewNode<'a> {
+    /// A regular file.
+    Regular,
+    /// A directory.
+    Dir,
+    /// A symbolic link to these bytes.
+    Symlink(&'a [u8]),
+    /// A FIFO, socket or device node with this device number.
+    Node(FileType, u64),
+}
+
+/// A file of some file system. Kept alive by dentries and open files.
+pub trait Inode: Send + Sync + Any {
+    /// Attributes now.
+    ///
+    /// # Errors
+    /// What the host says, for files of the host.
+    fn stat(&self) -> Result<Stat>;
+
+    /// Type; never changes.
+    fn file_type(&self) -> FileType;
+
+    /// Changes attributes (and ctime).
+    ///
+    /// # Errors
+    /// `EROFS`, `EPERM` where attributes are fixed, what the host says.
+    fn set_attr(&self, ctx: &OpCtx<'_>, attr: &SetAttr) -> Result;
+
+    /// Makes the behaviour of a new open file description. `flags` are `open(2)`'s; permission,
+    /// O_EXCL and O_TRUNC have been dealt with.
+    ///
+    /// # Errors
+    /// `ENXIO` and the like.
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>>;
+
+    /// The target of a symbolic link.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is none.
+    fn read_link(&self, _ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+        Err(Errno::EINVAL)
+    }
+
+    /// For links that lead to an object, not a name (`/proc/self/fd/3`): the open file's path.
+    fn magic_link(&self, _ctx: &OpCtx<'_>) -> Option<Result<super::file::LinkTarget>> {
+        None
+    }
+
+    /// Directory operations, if it is one.
+    fn as_dir(&self) -> Option<&dyn Directory> {
+        None
+    }
+
+    /// Figures of the file system.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn statfs(&self) -> Result<StatFs>;
+
+    /// Whether a dentry for this inode may be kept and believed. `false`: look up again each time
+    /// (`/proc/<pid>`).
+    fn cacheable(&self) -> bool {
+        true
+    }
+
+    /// Called when the last dentry-to-inode reference of a FIFO or socket needs the in-kernel
+    /// object behind the node: the pipe of a FIFO, the socket of a bound path.
+    fn attached(&self) -> Option<&once_cell::race::OnceBox<Arc<dyn Any + Send + Sync>>> {
+        None
+    }
+
+    /// As `Any`, for file systems to recognise their own.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// What a directory can do beyond [`Inode`]. Names have been checked (no slash, not empty, `.` or
+/// `..`, at most 255 bytes); permissions too.
+pub trait Directory: Send + Sync {
+    /// The inode called `name`.
+    ///
+    /// # Errors
+    /// `ENOENT`.
+    fn lookup(&self, ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>>;
+
+    /// Makes an inode called `name`, owned by `ctx`'s file-system ids, with these permission bits.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EROFS`, `ENOSPC`, `EPERM` where nothing can be made.
+    fn create(&self, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>>;
+
+    /// A further name for `inode`, which is of the same file system.
+    ///
+    /// # Errors
+    /// `EEXIST`, `EXDEV`, `EPERM`, `EMLINK`.
+    fn link(&self, ctx: &OpCtx<'_>, name: &[u8], inode: &Arc<dyn Inode>) -> Result;
+
+    /// Removes `name`; with `dir` it must be an empty directory, without it none.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ENOTEMPTY`, `ENOTDIR`, `EISDIR`, `EROFS`.
+    fn unlink(&self, ctx: &OpCtx<'_>, name: &[u8], dir: bool) -> Result;
+
+    /// Moves `name` to `new_name` in `new_dir` (same file system). `flags` are `renameat2(2)`'s.
+    ///
+    /// # Errors
+    /// `ENOENT`, `EEXIST`, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, `EXDEV`, `EINVAL`.
+    fn rename(&self, ctx: &OpCtx<'_>, name: &[u8], new_dir: &Arc<dyn Inode>, new_name: &[u8], flags: u32) -> Result;
+
+    /// Calls `emit(name, ino, type, next position)` for each entry from `pos` on, in a stable order
+    /// (`.` and `..` are the caller's, positions 0 and 1; entries start at 2), until it says `false`.
+    ///
+    /// # Errors
+    /// What the host says.
+    fn read_dir(&self, file: &OpenFile, pos: u64, emit: &mut dyn FnMut(&[u8], u64, FileType, u64) -> bool) -> Result;
+}
