@@ -25,9 +25,9 @@ pub struct ImageHeader {
     /// `next_event(buf, cap) -> len, 0 for none`: takes one [`Event`].
     pub next_event: unsafe extern "C" fn(*mut u8, usize) -> i64,
     /// Addresses that the filter lets through: after the gate's and after the sigreturn's `syscall`.
-    pub gate_ip: u64,
+    pub gate_ip: unsafe extern "C" fn(),
     /// See `gate_ip`.
-    pub sigreturn_ip: u64,
+    pub sigreturn_ip: unsafe extern "C" fn(),
 }
 
 /// `drupeimg` in ASCII.

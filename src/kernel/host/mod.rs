@@ -2,5 +2,8 @@
 
 pub mod fd;
 pub mod futex;
+pub mod panic;
+pub mod process;
+pub mod window;
 
 pub use fd::HostFd;

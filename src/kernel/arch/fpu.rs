@@ -1,0 +1,106 @@
+//! The extended state in a signal frame: an xsave area in the layout of
+//! `arch/x86/include/uapi/asm/sigcontext.h`, with its software magic.
+
+use crate::abi::sigctx::SigContext;
+use core::ptr;
+
+/// `FP_XSTATE_MAGIC1`, at [`SW_RESERVED`].
+pub const MAGIC1: u32 = 0x4650_5853;
+/// `FP_XSTATE_MAGIC2`, behind the area.
+pub const MAGIC2: u32 = 0x4650_5845;
+/// Offset of the software-reserved bytes: magic1, extended size, feature mask, xstate size.
+pub const SW_RESERVED: usize = 464;
+/// Size of the legacy (fxsave) part.
+pub const LEGACY: usize = 512;
+/// Offset of the xsave header, and its length.
+pub const HEADER: usize = 512;
+/// See [`HEADER`].
+pub const HEADER_LEN: usize = 64;
+/// Power-on MXCSR: all exceptions masked.
+const MXCSR_INIT: u32 = 0x1f80;
+
+/// The extended state that a frame refers to. The area lies in kernel memory (on a slot's stack).
+#[derive(Clone, Copy, Debug)]
+pub struct FpArea {
+    base: *mut u8,
+}
+
+impl FpArea {
+    /// The area of a frame on the kernel stack; `None` when it has none (initial state).
+    pub fn of(frame: &SigContext) -> Option<FpArea> {
+        (frame.fpstate != 0).then_some(FpArea { base: frame.fpstate as *mut u8 })
+    }
+
+    fn sw(&self, at: usize) -> u32 {
+        // SAFETY: the host wrote a whole legacy area here.
+        unsafe { ptr::read_unaligned(self.base.add(SW_RESERVED + at).cast::<u32>()) }
+    }
+
+    /// Whether there is more than the legacy part.
+    pub fn extended(&self) -> bool {
+        self.sw(0) == MAGIC1
+    }
+
+    /// Bytes that a signal frame needs for it.
+    pub fn size(&self) -> usize {
+        if self.extended() { self.sw(4) as usize } else { LEGACY }
+    }
+
+    /// The state components that the host saves (XCR0 as the frame sees it).
+    pub fn features(&self) -> u64 {
+        u64::from(self.sw(8)) | u64::from(self.sw(12)) << 32
+    }
+
+    /// The bytes, as they go into a guest's frame.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: the host wrote `size` bytes.
+        unsafe { core::slice::from_raw_parts(self.base, self.size()) }
+    }
+
+    /// The bytes, to be filled from a guest's frame; follow with [`FpArea::sanitize`].
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
+        let n = self.size();
+        // SAFETY: as above; the area belongs to this frame alone.
+        unsafe { core::slice::from_raw_parts_mut(self.base, n) }
+    }
+
+    /// The state that a fresh handler starts with.
+    pub fn reset(&mut self) {
+        let extended = self.extended();
+        let bytes = self.bytes_mut();
+        bytes[..SW_RESERVED].fill(0);
+        bytes[0..2].copy_from_slice(&0x37fu16.to_le_bytes());
+        bytes[24..28].copy_from_slice(&MXCSR_INIT.to_le_bytes());
+        if extended {
+            bytes[HEADER..HEADER + 8].fill(0);
+        }
+    }
+
+    /// Makes bytes that a guest wrote acceptable to `xrstor`: `sw` are the software-reserved bytes
+    /// as the host wrote them.
+    pub fn sanitize(&mut self, sw: &[u8; 48]) {
+        let bytes = self.bytes_mut();
+        bytes[SW_RESERVED..LEGACY].copy_from_slice(sw);
+        let features = self.features();
+        let extended = self.extended();
+        let n = self.size();
+        let bytes = self.bytes_mut();
+        let mxcsr = u32::from_le_bytes([bytes[24], bytes[25], bytes[26], bytes[27]]) & 0xffff;
+        bytes[24..28].copy_from_slice(&mxcsr.to_le_bytes());
+        if extended && n >= HEADER + HEADER_LEN + 4 {
+            let mut bv = [0u8; 8];
+            bv.copy_from_slice(&bytes[HEADER..HEADER + 8]);
+            let bv = u64::from_le_bytes(bv) & features;
+            bytes[HEADER..HEADER + 8].copy_from_slice(&bv.to_le_bytes());
+            bytes[HEADER + 8..HEADER + HEADER_LEN].fill(0);
+            bytes[n - 4..].copy_from_slice(&MAGIC2.to_le_bytes());
+        }
+    }
+
+    /// The software-reserved bytes.
+    pub fn software_bytes(&self) -> [u8; 48] {
+        let mut out = [0; 48];
+        out.copy_from_slice(&self.bytes()[SW_RESERVED..LEGACY]);
+        out
+    }
+}

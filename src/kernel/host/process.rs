@@ -1,0 +1,134 @@
+//! Host threads and processes: cloning onto a slot, ending, kicking.
+
+use crate::abi::slot::{CANARY, SlotHeader, place};
+use crate::abi::{Errno, Result, linux};
+use crate::arch::{self, frame};
+use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
+
+/// The host signal that kicks a thread: a standard one, because real-time signals queue.
+pub const KICK: u32 = linux::SIGSTKFLT;
+
+/// Host pid of the supervisor, the host parent of every process.
+static SUPERVISOR: AtomicI32 = AtomicI32::new(0);
+
+/// Records the supervisor's host pid (at boot).
+pub fn set_supervisor(pid: i32) {
+    SUPERVISOR.store(pid, SeqCst);
+}
+
+/// What a new host thread runs first, on its own stack.
+pub type Start = extern "C" fn(arg: u64) -> !;
+
+/// How a new host thread relates to its maker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CloneKind {
+    /// A thread of the same host process.
+    Thread,
+    /// A process with a copy of the address space; its host parent is the supervisor.
+    Copy,
+    /// A process that shares the address space (vfork, CLONE_VM without CLONE_THREAD).
+    SharedMm,
+    /// The mother: a child of the caller itself (the supervisor).
+    Mother,
+}
+
+/// Clones a host thread that runs `start(arg)` on `slot`'s stack below `stack` (the address of a
+/// frame placed there, or the stack's top). `tls` becomes its fs base.
+///
+/// # Errors
+/// `EAGAIN`, `ENOMEM`.
+pub fn clone(
+    kind: CloneKind,
+    slot: &'static SlotHeader,
+    stack: u64,
+    start: Start,
+    arg: u64,
+    tls: Option<u64>,
+) -> Result<i32> {
+    let mut flags = linux::CLONE_FILES | linux::CLONE_PARENT_SETTID | linux::CLONE_CHILD_CLEARTID;
+    flags |= match kind {
+        CloneKind::Thread => {
+            linux::CLONE_VM | linux::CLONE_FS | linux::CLONE_SIGHAND | linux::CLONE_THREAD | linux::CLONE_SYSVSEM
+        }
+        CloneKind::Copy => linux::CLONE_PARENT,
+        CloneKind::SharedMm => linux::CLONE_VM | linux::CLONE_PARENT,
+        CloneKind::Mother => linux::SIGCHLD,
+    };
+    if tls.is_some() {
+        flags |= linux::CLONE_SETTLS;
+    }
+    slot.canary.store(CANARY, SeqCst);
+    slot.place.store(place::KERNEL, SeqCst);
+    slot.kick.store(0, SeqCst);
+    slot.locks_held.store(0, SeqCst);
+    slot.lock_levels.store(0, SeqCst);
+    slot.waker.sleeping.store(0, SeqCst);
+    slot.stack_top.store(frame::stack_top(slot), SeqCst);
+    slot.generation.fetch_add(1, SeqCst);
+    let own_tgid = arch::slot().host_tgid.load(SeqCst);
+    slot.host_tgid.store(if kind == CloneKind::Thread { own_tgid } else { 0 }, SeqCst);
+    let sp = ((stack & !15) - 32) as *mut u64;
+    unsafe extern "C" {
+        fn drupe_child_start();
+    }
+    // SAFETY: free stack of a slot that nobody runs on; the child pops these three words.
+    unsafe {
+        sp.write(drupe_child_start as *const () as u64);
+        sp.add(1).write(start as usize as u64);
+        sp.add(2).write(arg);
+    }
+    let tid = slot.host_tid.as_ptr() as u64;
+    // SAFETY: the child runs on its own stack in the window; the tid words are live for ever.
+    let ret = unsafe { arch::syscall(linux::__NR_clone, [u64::from(flags), sp as u64, tid, tid, tls.unwrap_or(0), 0]) };
+    let child = Errno::check(ret)? as i32;
+    if kind != CloneKind::Thread {
+        slot.host_tgid.store(child as u32, SeqCst);
+    }
+    Ok(child)
+}
+
+/// First thing in a new host thread: its signal stack, and for a process the promise to die with
+/// the supervisor.
+pub fn settle(new_process: bool) {
+    let slot = arch::slot();
+    let stack = frame::signal_stack(slot);
+    // SAFETY: a stack of this slot; we are on it, which the host allows before it knows of it.
+    unsafe { arch::syscall(linux::__NR_sigaltstack, [core::ptr::from_ref(&stack) as u64, 0, 0, 0, 0, 0]) };
+    if new_process {
+        slot.host_tgid.store(slot.host_tid.load(SeqCst), SeqCst);
+        // SAFETY: plain numbers.
+        let parent = unsafe {
+            arch::syscall(linux::__NR_prctl, [1, u64::from(linux::SIGKILL), 0, 0, 0, 0]);
+            arch::syscall(linux::__NR_getppid, [0; 6])
+        };
+        if parent != i64::from(SUPERVISOR.load(SeqCst)) {
+            exit_process(0);
+        }
+    }
+}
+
+/// Ends the host thread; its slot may be reused once the host has cleared `host_tid`.
+pub fn exit_thread() -> ! {
+    loop {
+        // SAFETY: nothing of this thread is used after it.
+        unsafe { arch::syscall(linux::__NR_exit, [0; 6]) };
+    }
+}
+
+/// Ends the whole host process.
+pub fn exit_process(status: i32) -> ! {
+    loop {
+        // SAFETY: nothing of this process is used after it.
+        unsafe { arch::syscall(linux::__NR_exit_group, [status as u64, 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// Sends the kick signal to the host thread of a slot.
+pub fn kick(slot: &SlotHeader) {
+    let tgid = slot.host_tgid.load(SeqCst);
+    let tid = slot.host_tid.load(SeqCst);
+    if tgid != 0 && tid != 0 {
+        // SAFETY: plain numbers; the filter lets only this signal through.
+        unsafe { arch::syscall(linux::__NR_tgkill, [u64::from(tgid), u64::from(tid), u64::from(KICK), 0, 0, 0]) };
+    }
+}

@@ -1,0 +1,86 @@
+//! The task slots: who has one, and when it may be used again.
+//!
+//! A slot is free when its thread has ended in the kernel *and* on the host: the host clears
+//! `host_tid` when a thread leaves a host process that others still share; for the last one the
+//! supervisor's reap decides. Reuse is last in, first out, so that warm stacks stay warm.
+
+use crate::abi::layout::SLOT_COUNT;
+use crate::abi::slot::SlotHeader;
+use crate::abi::{Errno, Result};
+use crate::arch;
+use crate::sync::{Level, Mutex};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+
+struct Slots {
+    free: Vec<u32>,
+    /// Ended in the kernel, perhaps not yet on the host.
+    ending: Vec<u32>,
+    next: u32,
+}
+
+static SLOTS: Mutex<Slots> = Mutex::new(Level::Slots, Slots { free: Vec::new(), ending: Vec::new(), next: 0 });
+
+/// A slot that nobody runs on.
+///
+/// # Errors
+/// `EAGAIN` when all are taken.
+pub fn alloc() -> Result<&'static SlotHeader> {
+    let mut slots = SLOTS.lock();
+    if let Some(at) = slots.ending.iter().rposition(|&i| arch::slot_at(i).host_tid.load(SeqCst) == 0) {
+        let index = slots.ending.swap_remove(at);
+        slots.free.push(index);
+    }
+    let index = match slots.free.pop() {
+        Some(index) => index,
+        None if u64::from(slots.next) < SLOT_COUNT => {
+            slots.next += 1;
+            slots.next - 1
+        }
+        None => return Err(Errno::EAGAIN),
+    };
+    let slot = arch::slot_at(index);
+    slot.index.store(index, SeqCst);
+    slot.task.store(0, SeqCst);
+    Ok(slot)
+}
+
+/// Gives back a slot that never got a host thread.
+pub fn free_unused(slot: &'static SlotHeader) {
+    SLOTS.lock().free.push(slot.index.load(SeqCst));
+}
+
+/// The running thread is about to end: its slot may be reused once the host has seen that.
+pub fn retire(slot: &'static SlotHeader) {
+    let mut slots = SLOTS.lock();
+    slots.ending.push(slot.index.load(SeqCst));
+}
+
+/// The supervisor reaped this host process: none of its threads exists any more.
+/// Returns the slots that still belonged to it and had not retired (it died under us).
+pub fn reaped(host_pid: u32) -> Vec<&'static SlotHeader> {
+    let mut slots = SLOTS.lock();
+    let next = slots.next;
+    let mut orphans = Vec::new();
+    for index in 0..next {
+        let slot = arch::slot_at(index);
+        if slot.host_tgid.load(SeqCst) != host_pid {
+            continue;
+        }
+        slot.host_tgid.store(0, SeqCst);
+        slot.host_tid.store(0, SeqCst);
+        if let Some(at) = slots.ending.iter().position(|&i| i == index) {
+            slots.ending.swap_remove(at);
+            slots.free.push(index);
+        } else if !slots.free.contains(&index) {
+            orphans.push(slot);
+        }
+    }
+    orphans
+}
+
+/// Number of slots in use.
+pub fn in_use() -> u64 {
+    let slots = SLOTS.lock();
+    u64::from(slots.next) - (slots.free.len() + slots.ending.len()) as u64
+}

@@ -1,0 +1,181 @@
+//! Clean host processes in reserve.
+//!
+//! The *mother* is a host process with nothing but the kernel window mapped. It keeps a few children
+//! (zygotes) ready; a program starts when a task is handed to one, so exec never unmaps anything, and
+//! vfork's child can leave its parent's memory. Host pids change at exec: nothing is keyed by one.
+
+use super::slots;
+use crate::abi::sigctx::SigContext;
+use crate::abi::slot::SlotHeader;
+use crate::abi::{Errno, Result};
+use crate::arch::{self, frame};
+use crate::host::{futex, process};
+use crate::sync::{Level, Mutex};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+
+/// How many zygotes wait at rest.
+const RESERVE: usize = 2;
+
+/// What a zygote is started for.
+pub trait Job: Send {
+    /// Runs in the zygote: makes `slot.task` the task and maps its image. Returns the registers to
+    /// start with. Does not return when the task must die instead.
+    fn run(self: Box<Self>) -> SigContext;
+}
+
+struct Zygote {
+    slot: &'static SlotHeader,
+    job: Mutex<Option<Box<dyn Job>>>,
+}
+
+struct Pool {
+    ready: Vec<Arc<Zygote>>,
+    wanted: usize,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0 });
+/// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
+static CHANGES: AtomicU32 = AtomicU32::new(0);
+/// Host clones that failed in a row.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+/// `entry`'s way into the guest, registered at boot.
+static ENTER: AtomicUsize = AtomicUsize::new(0);
+
+/// Enters the guest with these registers; of the room `entry`, registered at boot.
+pub type Enter = fn(&SigContext) -> !;
+
+/// Registers how a zygote enters the guest.
+pub fn set_enter(enter: Enter) {
+    ENTER.store(enter as usize, SeqCst);
+}
+
+fn changed() {
+    CHANGES.fetch_add(1, SeqCst);
+    futex::wake(&CHANGES, u32::MAX >> 1);
+}
+
+/// A zygote that is set aside; given back to the pool when dropped unused.
+pub struct Ticket(Option<Arc<Zygote>>);
+
+impl Ticket {
+    /// Starts the zygote on `job`. Its slot is `self.slot()`.
+    pub fn start(mut self, job: Box<dyn Job>) {
+        if let Some(z) = self.0.take() {
+            *z.job.lock() = Some(job);
+            z.slot.waker.wake();
+        }
+    }
+
+    /// The slot whose host thread will run the task.
+    pub fn slot(&self) -> Option<&'static SlotHeader> {
+        self.0.as_ref().map(|z| z.slot)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if let Some(z) = self.0.take() {
+            POOL.lock().ready.push(z);
+        }
+    }
+}
+
+/// Sets a zygote aside, waiting for the mother to make one if need be.
+///
+/// # Errors
+/// `EAGAIN` when the host gives no more processes.
+pub fn reserve() -> Result<Ticket> {
+    let mut asked = false;
+    let failures = FAILURES.load(SeqCst);
+    let outcome = loop {
+        let seen = CHANGES.load(SeqCst);
+        {
+            let mut pool = POOL.lock();
+            if let Some(z) = pool.ready.pop() {
+                break Ok(Ticket(Some(z)));
+            }
+            if !asked {
+                pool.wanted += 1;
+                asked = true;
+                drop(pool);
+                changed();
+                continue;
+            }
+        }
+        if FAILURES.load(SeqCst).wrapping_sub(failures) >= 3 {
+            break Err(Errno::EAGAIN);
+        }
+        let _ = futex::wait(&CHANGES, seen, None);
+    };
+    if asked {
+        POOL.lock().wanted -= 1;
+    }
+    changed();
+    outcome
+}
+
+/// The mother's life: keeps the reserve full. Runs in the mother, on its slot's stack.
+pub fn mother_loop() -> ! {
+    loop {
+        let seen = CHANGES.load(SeqCst);
+        let short = {
+            let pool = POOL.lock();
+            pool.ready.len() < RESERVE + pool.wanted
+        };
+        if short {
+            match spawn() {
+                Ok(()) => continue,
+                Err(_) => {
+                    FAILURES.fetch_add(1, SeqCst);
+                    changed();
+                    let soon = crate::time::host_monotonic() + 20_000_000;
+                    let _ = futex::wait(&CHANGES, CHANGES.load(SeqCst), Some(soon));
+                    continue;
+                }
+            }
+        }
+        let _ = futex::wait(&CHANGES, seen, None);
+    }
+}
+
+fn spawn() -> Result {
+    let slot = slots::alloc()?;
+    let zygote = Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, None) });
+    let arg = Arc::into_raw(zygote.clone()) as u64;
+    if let Err(e) = process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
+        // SAFETY: the child that would own it does not exist.
+        drop(unsafe { Arc::from_raw(arg as *const Zygote) });
+        slots::free_unused(slot);
+        return Err(e);
+    }
+    POOL.lock().ready.push(zygote);
+    changed();
+    Ok(())
+}
+
+extern "C" fn zygote_main(arg: u64) -> ! {
+    process::settle(true);
+    let regs = {
+        // SAFETY: the mother leaked this reference for us.
+        let zygote = unsafe { Arc::from_raw(arg as *const Zygote) };
+        let slot = arch::slot();
+        let job = loop {
+            let ticket = slot.waker.ticket();
+            if let Some(job) = zygote.job.lock().take() {
+                break job;
+            }
+            slot.waker.sleeping.store(1, SeqCst);
+            let _ = futex::wait(&slot.waker.word, ticket, None);
+            slot.waker.sleeping.store(0, SeqCst);
+        };
+        drop(zygote);
+        job.run()
+    };
+    let enter = ENTER.load(SeqCst);
+    // SAFETY: only `set_enter` stores there, before the mother starts.
+    let enter: Enter = unsafe { core::mem::transmute::<usize, Enter>(enter) };
+    enter(&regs)
+}
