@@ -1,1 +1,7 @@
-//! (room fs)
+//! File systems and event sources.
+
+pub mod dev;
+pub mod eventfd;
+pub mod hostfd;
+pub mod memfs;
+pub mod pipe;

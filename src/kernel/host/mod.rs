@@ -1,9 +1,13 @@
 //! The gate's typed calls: everything the kernel ever asks of its host. `unsafe` is at home here.
 
 pub mod fd;
+pub mod files;
 pub mod futex;
+pub mod mem;
 pub mod panic;
 pub mod process;
+pub mod random;
+pub mod time;
 pub mod window;
 
 pub use fd::HostFd;

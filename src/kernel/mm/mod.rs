@@ -2,6 +2,7 @@
 
 pub mod io;
 mod mappable;
+pub mod memfile;
 mod space;
 pub mod user;
 

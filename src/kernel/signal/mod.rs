@@ -1,1 +1,2 @@
 //! (room signal)
+pub mod frame;

@@ -1,6 +1,8 @@
 //! Tasks, thread groups, sessions, pids; clone, exec, exit, wait; futexes.
 
 mod current;
+pub mod slots;
+pub mod zygote;
 
 pub use current::CurrentTask;
 

@@ -1,1 +1,55 @@
-//! (room time)
+//! Clocks.
+
+use crate::abi::linux;
+use crate::host;
+use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+
+/// Nanoseconds in a second.
+pub const SECOND: i64 = 1_000_000_000;
+
+/// What the sandbox's clocks are ahead of the host's, ns: realtime, monotonic family.
+static OFFSETS: [AtomicI64; 2] = [const { AtomicI64::new(0) }; 2];
+
+/// The host's monotonic clock, ns: the base of every deadline inside the kernel.
+pub fn host_monotonic() -> u64 {
+    host::time::clock(linux::CLOCK_MONOTONIC as i32).unwrap_or(0) as u64
+}
+
+fn offset_of(clock: i32) -> i64 {
+    match clock as u32 {
+        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_TAI => OFFSETS[0].load(Relaxed),
+        linux::CLOCK_MONOTONIC | linux::CLOCK_MONOTONIC_RAW | linux::CLOCK_MONOTONIC_COARSE | linux::CLOCK_BOOTTIME => {
+            OFFSETS[1].load(Relaxed)
+        }
+        _ => 0,
+    }
+}
+
+/// The guest's clock `id` (a `CLOCK_*` without CPU clocks of other tasks), ns; `None`: no such clock.
+pub fn clock(id: i32) -> Option<i64> {
+    if !(0..12).contains(&id) || id == 10 {
+        return None;
+    }
+    Some(host::time::clock(id)? + offset_of(id))
+}
+
+/// The guest's wall clock, ns since the epoch.
+pub fn now() -> i64 {
+    clock(linux::CLOCK_REALTIME as i32).unwrap_or(0)
+}
+
+/// The guest's wall clock at tick resolution: file times.
+pub fn now_coarse() -> i64 {
+    clock(linux::CLOCK_REALTIME_COARSE as i32).unwrap_or(0)
+}
+
+/// The deadline on the host's monotonic clock for an absolute time `at` of the guest's clock `id`.
+pub fn deadline_at(id: i32, at: i64) -> Option<u64> {
+    let left = at.saturating_sub(clock(id)?).max(0) as u64;
+    Some(host_monotonic().saturating_add(left))
+}
+
+/// The deadline `ns` from now.
+pub fn deadline_in(ns: u64) -> u64 {
+    host_monotonic().saturating_add(ns)
+}

@@ -1,13 +1,14 @@
 //! Open file descriptions and what they can do.
 
 use super::inode::Inode;
+use super::mount::Path;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use alloc::{boxed::Box, sync::Arc};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// What a file operation may know about who asks: never a whole task.
 #[derive(Clone, Copy)]
@@ -23,16 +24,6 @@ pub struct OpCtx<'a> {
     /// Process umask.
     pub umask: u32,
 }
-
-/// What a magic link leads to.
-#[derive(Clone)]
-pub enum LinkTarget {
-    /// A place in the tree.
-    Path(super::file::AnyPath),
-}
-
-/// A place in the tree, as `resolve` defines it (mount and dentry), kept opaque here.
-pub type AnyPath = Arc<dyn Any + Send + Sync>;
 
 /// `lseek(2)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -121,6 +112,16 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
+    /// For files whose offset the host keeps, because descriptions outside share it: `lseek` there.
+    fn host_seek(&self, _whence: u32, _offset: i64) -> Option<Result<u64>> {
+        None
+    }
+
+    /// Whether it is a terminal.
+    fn is_tty(&self) -> bool {
+        false
+    }
+
     /// A descriptor for it was closed (not necessarily the last).
     fn flush(&self, _ctx: &OpCtx<'_>) {}
 
@@ -135,17 +136,52 @@ pub struct OpenFile {
     /// The inode, for everything but anonymous objects.
     pub inode: Arc<dyn Inode>,
     /// Where it was found (mount and dentry).
-    pub path: super::file::AnyPath,
+    pub path: Path,
     /// Status flags (`O_APPEND`, `O_NONBLOCK`, access mode …), changed by F_SETFL.
     flags: AtomicU32,
+    append_end: AtomicU64,
+    /// Identity, for epoll and locks; never reused.
+    pub id: u64,
     /// The offset, bytes. Locked for the length of a read or write that uses it.
     pub offset: Mutex<u64>,
 }
 
+static NEXT_ID: AtomicU64 = AtomicU64::new(1);
+
+impl Drop for OpenFile {
+    fn drop(&mut self) {
+        super::locks::release_description(self);
+    }
+}
+
 impl OpenFile {
+    /// Reads into a kernel buffer at `pos`; short only at the end.
+    ///
+    /// # Errors
+    /// The file's.
+    pub fn read_at(&self, ctx: &OpCtx<'_>, buf: &mut [u8], pos: u64) -> SysResult<usize> {
+        IoDst::with_kernel(buf, |dst| {
+            while dst.left() > 0 {
+                let at = pos + dst.done() as u64;
+                if self.ops.read(ctx, self, dst, at)? == 0 {
+                    break;
+                }
+            }
+            Ok(dst.done())
+        })
+    }
+
     /// A new description.
-    pub fn new(ops: Box<dyn FileOps>, inode: Arc<dyn Inode>, path: AnyPath, flags: u32) -> Arc<OpenFile> {
-        Arc::new(OpenFile { ops, inode, path, flags: AtomicU32::new(flags), offset: Mutex::new(Level::FileOffset, 0) })
+    pub fn new(ops: Box<dyn FileOps>, inode: Arc<dyn Inode>, path: Path, flags: u32) -> Arc<OpenFile> {
+        Arc::new(OpenFile {
+            ops,
+            inode,
+            path,
+            flags: AtomicU32::new(flags),
+            append_end: AtomicU64::new(0),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            offset: Mutex::new(Level::FileOffset, 0),
+        })
     }
 
     /// Status flags.
@@ -156,6 +192,17 @@ impl OpenFile {
     /// Replaces the flags that F_SETFL may change.
     pub fn set_flags(&self, flags: u32) {
         self.flags.store(flags, Ordering::Relaxed);
+    }
+
+    /// After a write with O_APPEND at no given position: the offset is the end of what was written.
+    /// `read_write` holds the offset's lock meanwhile and takes this value.
+    pub fn set_append_end(&self, end: u64) {
+        self.append_end.store(end, Ordering::Relaxed);
+    }
+
+    /// What [`OpenFile::set_append_end`] recorded.
+    pub fn append_end(&self) -> u64 {
+        self.append_end.load(Ordering::Relaxed)
     }
 
     /// Whether O_NONBLOCK is set.

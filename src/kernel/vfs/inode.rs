@@ -1,6 +1,6 @@
 //! What a file system implements: inodes and directories.
 
-use super::file::{FileOps, OpCtx, OpenFile};
+use super::file::{FileOps, OpCtx};
 use crate::abi::{Errno, Result};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::any::Any;
@@ -37,6 +37,9 @@ impl FileType {
         (self as u32 >> 12) as u8
     }
 }
+
+/// The in-kernel object behind a FIFO's or socket's node.
+pub type Attached = crate::sync::Mutex<Option<Arc<dyn Any + Send + Sync>>>;
 
 /// Nanoseconds since the epoch.
 pub type Nanos = i64;
@@ -139,13 +142,29 @@ pub trait Inode: Send + Sync + Any {
     }
 
     /// For links that lead to an object, not a name (`/proc/self/fd/3`): the open file's path.
-    fn magic_link(&self, _ctx: &OpCtx<'_>) -> Option<Result<super::file::LinkTarget>> {
+    fn magic_link(&self, _ctx: &OpCtx<'_>) -> Option<Result<super::mount::Path>> {
         None
     }
 
     /// Directory operations, if it is one.
     fn as_dir(&self) -> Option<&dyn Directory> {
         None
+    }
+
+    /// Mode, owner and group, for permission checks.
+    ///
+    /// # Errors
+    /// As [`Inode::stat`].
+    fn permissions(&self) -> Result<(u32, u32, u32)> {
+        self.stat().map(|s| (s.mode, s.uid, s.gid))
+    }
+
+    /// Device and inode number.
+    ///
+    /// # Errors
+    /// As [`Inode::stat`].
+    fn identity(&self) -> Result<(u64, u64)> {
+        self.stat().map(|s| (s.dev, s.ino))
     }
 
     /// Figures of the file system.
@@ -162,7 +181,12 @@ pub trait Inode: Send + Sync + Any {
 
     /// Called when the last dentry-to-inode reference of a FIFO or socket needs the in-kernel
     /// object behind the node: the pipe of a FIFO, the socket of a bound path.
-    fn attached(&self) -> Option<&once_cell::race::OnceBox<Arc<dyn Any + Send + Sync>>> {
+    fn attached(&self) -> Option<&Attached> {
+        None
+    }
+
+    /// Extended attributes, where the file system has them.
+    fn xattrs(&self) -> Option<&crate::sync::Mutex<alloc::collections::BTreeMap<Vec<u8>, Vec<u8>>>> {
         None
     }
 
@@ -195,18 +219,32 @@ pub trait Directory: Send + Sync {
     ///
     /// # Errors
     /// `ENOENT`, `ENOTEMPTY`, `ENOTDIR`, `EISDIR`, `EROFS`.
-    fn unlink(&self, ctx: &OpCtx<'_>, name: &[u8], dir: bool) -> Result;
+    fn unlink(&self, ctx: &OpCtx<'_>, name: &[u8], inode: &Arc<dyn Inode>, dir: bool) -> Result;
 
     /// Moves `name` to `new_name` in `new_dir` (same file system). `flags` are `renameat2(2)`'s.
     ///
     /// # Errors
     /// `ENOENT`, `EEXIST`, `ENOTEMPTY`, `EISDIR`, `ENOTDIR`, `EXDEV`, `EINVAL`.
-    fn rename(&self, ctx: &OpCtx<'_>, name: &[u8], new_dir: &Arc<dyn Inode>, new_name: &[u8], flags: u32) -> Result;
+    #[allow(clippy::too_many_arguments)]
+    fn rename(
+        &self,
+        ctx: &OpCtx<'_>,
+        name: &[u8],
+        inode: &Arc<dyn Inode>,
+        new_dir: &Arc<dyn Inode>,
+        new_name: &[u8],
+        target: Option<&Arc<dyn Inode>>,
+        flags: u32,
+    ) -> Result;
 
     /// Calls `emit(name, ino, type, next position)` for each entry from `pos` on, in a stable order
-    /// (`.` and `..` are the caller's, positions 0 and 1; entries start at 2), until it says `false`.
+    /// (`.` and `..` are the caller's), until it says `false`. For cached file systems these are only
+    /// the names that dentries need not know of (a layer below); positions are then unused.
     ///
     /// # Errors
     /// What the host says.
-    fn read_dir(&self, file: &OpenFile, pos: u64, emit: &mut dyn FnMut(&[u8], u64, FileType, u64) -> bool) -> Result;
+    fn read_dir(&self, ctx: &OpCtx<'_>, pos: u64, emit: &mut Emit<'_>) -> Result;
 }
+
+/// Takes a directory entry: name, inode number, type, position of the next; `false` ends.
+pub type Emit<'a> = dyn FnMut(&[u8], u64, FileType, u64) -> bool + 'a;

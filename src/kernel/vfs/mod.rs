@@ -1,9 +1,28 @@
 //! The virtual file system: open files, inodes, dentries, mounts, path resolution, descriptors.
+//!
+//! Dentries form the tree: a child that was found once is found by a hash look-up from then on, and so
+//! is a name that is known to be absent. A negative dentry in a directory of an overlay doubles as the
+//! whiteout of what lies below. File systems whose names change on their own (`/proc`, writable host
+//! trees) are not cached ([`Inode::cacheable`]).
 
+pub mod access;
+pub mod anon;
 mod context;
+pub mod dentry;
+pub mod fdtable;
 pub mod file;
 pub mod inode;
+pub mod locks;
+pub mod mount;
+pub mod open;
+pub mod resolve;
 
-pub use context::{FdTable, FsContext};
+pub use anon::anon_file;
+pub use context::FsContext;
+pub use dentry::Dentry;
+pub use fdtable::FdTable;
 pub use file::{FileOps, OpCtx, OpenFile, Whence};
 pub use inode::{Directory, FileType, Inode, NewNode, SetAttr, Stat, StatFs};
+pub use mount::{Mount, Path};
+pub use open::open;
+pub use resolve::{Found, Lookup};

@@ -1,0 +1,130 @@
+//! Character devices of `/dev`.
+
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::Cred;
+use crate::host::random;
+use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::vfs::inode::NewNode;
+use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile, Whence};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+/// Device numbers of major 1 and 5 (`Documentation/admin-guide/devices.txt`).
+const NODES: [(&str, u32, u32, u32); 6] =
+    [("null", 1, 3, 0o666), ("zero", 1, 5, 0o666), ("full", 1, 7, 0o666), ("random", 1, 8, 0o666), ("urandom", 1, 9, 0o666), ("tty", 5, 0, 0o666)];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Device {
+    Null,
+    Zero,
+    Full,
+    Random,
+}
+
+/// Opens the device with this number.
+///
+/// # Errors
+/// `ENXIO` if there is none.
+pub fn open_device(_ctx: &OpCtx<'_>, rdev: u64) -> Result<Box<dyn FileOps>> {
+    let device = match rdev {
+        0x103 => Device::Null,
+        0x105 => Device::Zero,
+        0x107 => Device::Full,
+        0x108 | 0x109 => Device::Random,
+        _ => return Err(Errno::ENXIO),
+    };
+    Ok(Box::new(device))
+}
+
+/// Fills an empty directory with the standard nodes and links.
+///
+/// # Errors
+/// Those of making a file.
+pub fn populate(dev: &Arc<Dentry>) -> Result {
+    let cred = Cred::new(0, 0, Vec::new());
+    let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 };
+    for (name, major, minor, mode) in NODES {
+        let node = NewNode::Node(FileType::Char, super::memfs::makedev(major, minor));
+        dev.create(&ctx, name.as_bytes(), node, mode)?;
+    }
+    for (name, target) in [
+        ("fd", "/proc/self/fd"),
+        ("stdin", "/proc/self/fd/0"),
+        ("stdout", "/proc/self/fd/1"),
+        ("stderr", "/proc/self/fd/2"),
+    ] {
+        dev.create(&ctx, name.as_bytes(), NewNode::Symlink(target.as_bytes()), 0o777)?;
+    }
+    for name in ["shm", "pts"] {
+        dev.create(&ctx, name.as_bytes(), NewNode::Dir, 0o1777)?;
+    }
+    Ok(())
+}
+
+impl FileOps for Device {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        let n = dst.left();
+        match self {
+            Device::Null => Ok(0),
+            Device::Zero | Device::Full => Ok(dst.put_zeros(n)?),
+            Device::Random => {
+                let mut done = 0;
+                let mut block = [0u8; 256];
+                while done < n {
+                    let k = (n - done).min(block.len());
+                    random::fill(&mut block[..k]);
+                    let put = match dst.put(&block[..k]) {
+                        Err(_) if done > 0 => break,
+                        other => other?,
+                    };
+                    done += put;
+                    if put < k {
+                        break;
+                    }
+                }
+                Ok(done)
+            }
+        }
+    }
+
+    fn write(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
+        match self {
+            Device::Full => Err(Errno::ENOSPC.into()),
+            _ => {
+                let n = src.left();
+                src.limit(0);
+                Ok(n)
+            }
+        }
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        if *self == Device::Zero { Ok(Arc::new(Zeros)) } else { Err(Errno::ENODEV) }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// `/dev/zero` mapped privately is anonymous memory.
+struct Zeros;
+
+impl Mappable for Zeros {
+    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
+        Ok(alloc::vec![HostRun { file_offset: offset, len, fd: -1, fd_offset: 0 }])
+    }
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        (5, 5, b"/dev/zero".to_vec())
+    }
+}

@@ -1,0 +1,226 @@
+//! Descriptors of the host that were handed in: standard input, output and error.
+//!
+//! Reads and writes go through the gate and block there, interruptibly. O_NONBLOCK is never set on
+//! the host's description, because the user's shell shares it: a non-blocking guest polls first.
+
+use crate::abi::{Errno, Result, SysResult, linux};
+use crate::host::{HostFd, files};
+use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserSlice};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::vfs::inode::{SetAttr, Stat, StatFs};
+use crate::vfs::{FileOps, FileType, Inode, OpCtx, OpenFile, Whence, mount};
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use hashbrown::HashMap;
+use linux_raw_sys::ioctl;
+
+/// What the supervisor must watch for us, and whom it wakes.
+static ARMED: Mutex<Option<HashMap<i32, Weak<HostFile>>>> = Mutex::new(Level::Leaf, None);
+/// Raises an event for the supervisor: descriptor, poll events. Registered at boot.
+static ARM: once_cell::race::OnceBox<fn(i32, u32)> = once_cell::race::OnceBox::new();
+
+/// Registers how the supervisor is asked to watch a descriptor.
+pub fn set_arm(arm: fn(i32, u32)) {
+    let _ = ARM.set(Box::new(arm));
+}
+
+/// The supervisor saw that `fd` is ready.
+pub fn ready(fd: i32, events: u32) {
+    let file = ARMED.lock().as_ref().and_then(|m| m.get(&fd).and_then(Weak::upgrade));
+    if let Some(file) = file {
+        file.armed.store(false, SeqCst);
+        file.queue.wake(Events::from_bits_truncate(events) | Events::IN | Events::OUT);
+    }
+}
+
+/// A host file.
+pub struct HostFile {
+    fd: HostFd,
+    kind: FileType,
+    tty: bool,
+    /// The offset is the host's: others share the description.
+    seekable: bool,
+    armed: AtomicBool,
+    queue: WaitQueue,
+}
+
+struct HostInode(Arc<HostFile>);
+struct HostOps(Arc<HostFile>);
+
+/// An open file description over the host descriptor `fd`.
+///
+/// # Errors
+/// The host's, when it cannot be looked at.
+pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
+    let stat = super::memfs::host_stat(fd.raw())?;
+    let kind = FileType::from_mode(stat.mode);
+    let mut winsize = [0u8; 64];
+    let tty = kind == FileType::Char && files::ioctl(fd.raw(), ioctl::TCGETS, winsize.as_mut_ptr() as u64).is_ok();
+    let flags = files::get_flags(fd.raw())? & (3 | linux::O_APPEND | linux::O_NONBLOCK);
+    let raw = fd.raw();
+    let seekable = files::lseek(raw, 0, linux::SEEK_CUR).is_ok();
+    let file =
+        Arc::new(HostFile { fd, kind, tty, seekable, armed: AtomicBool::new(false), queue: WaitQueue::new() });
+    ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
+    let name = alloc::format!("self/fd/{raw}");
+    let name = files::readlinkat(crate::host::window::proc_fd(), name.as_bytes()).unwrap_or_default();
+    let inode: Arc<dyn Inode> = Arc::new(HostInode(file.clone()));
+    let path = mount::detached_named(inode.clone(), "host", &alloc::string::String::from_utf8_lossy(&name));
+    Ok(OpenFile::new(Box::new(HostOps(file)), inode, path, flags & !linux::O_NONBLOCK))
+}
+
+impl Drop for HostFile {
+    fn drop(&mut self) {
+        if let Some(m) = ARMED.lock().as_mut() {
+            m.remove(&self.fd.raw());
+        }
+    }
+}
+
+impl HostFile {
+    fn ready_for(&self, events: Events) -> Result<bool> {
+        let wanted = events | Events::ERR | Events::HUP;
+        Ok(files::poll_now(self.fd.raw(), events.bits())? & wanted.bits() != 0)
+    }
+}
+
+impl Inode for HostInode {
+    fn stat(&self) -> Result<Stat> {
+        super::memfs::host_stat(self.0.fd.raw())
+    }
+    fn file_type(&self) -> FileType {
+        self.0.kind
+    }
+    fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        match attr.size {
+            Some(size) => files::ftruncate(self.0.fd.raw(), size),
+            // Mode and owner of the user's terminal and files are not the guest's to change.
+            None => Err(Errno::EPERM),
+        }
+    }
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, _flags: u32) -> Result<Box<dyn FileOps>> {
+        Ok(Box::new(HostOps(self.0.clone())))
+    }
+    fn statfs(&self) -> Result<StatFs> {
+        super::memfs::host_statfs(self.0.fd.raw())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl FileOps for HostOps {
+    fn read(&self, _ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        let f = &*self.0;
+        let Some((addr, len)) = dst.piece()? else { return Ok(0) };
+        if file.nonblock() && !f.ready_for(Events::IN)? {
+            return Err(Errno::EAGAIN.into());
+        }
+        let _ = pos;
+        let n = files::read_blocking(f.fd.raw(), addr, len)?;
+        dst.advance(n);
+        Ok(n)
+    }
+
+    fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
+        let f = &*self.0;
+        let mut done = 0;
+        while let Some((addr, len)) = src.piece()? {
+            if file.nonblock() && !f.ready_for(Events::OUT)? {
+                return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN.into()) };
+            }
+            match files::write_blocking(f.fd.raw(), addr, len) {
+                Ok(n) => {
+                    src.advance(n);
+                    done += n;
+                    if n < len {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+
+    fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
+        if self.0.seekable { Err(Errno::EOPNOTSUPP) } else { Err(Errno::ESPIPE) }
+    }
+
+    fn host_seek(&self, whence: u32, offset: i64) -> Option<Result<u64>> {
+        self.0.seekable.then(|| files::lseek(self.0.fd.raw(), offset, whence))
+    }
+
+    fn poll(&self) -> Events {
+        let all = Events::IN | Events::OUT | Events::PRI | Events::RDHUP;
+        files::poll_now(self.0.fd.raw(), all.bits()).map_or(Events::ERR, Events::from_bits_truncate)
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        if matches!(self.0.kind, FileType::Regular | FileType::Dir) {
+            return None;
+        }
+        // Whoever asks for the queue is about to wait: the supervisor watches from now on.
+        if !self.0.armed.swap(true, SeqCst)
+            && let Some(arm) = ARM.get()
+        {
+            arm(self.0.fd.raw(), (Events::IN | Events::PRI).bits());
+        }
+        Some(&self.0.queue)
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+        let fd = self.0.fd.raw();
+        // Requests by size and direction of their argument; the host reads and writes guest memory
+        // that was checked.
+        let size = match request {
+            ioctl::TCGETS | ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => 36,
+            ioctl::TIOCGWINSZ | ioctl::TIOCSWINSZ => 8,
+            ioctl::FIONREAD | ioctl::TIOCOUTQ => 4,
+            ioctl::TCSBRK | ioctl::TCXONC | ioctl::TCFLSH => 0,
+            _ => return Err(Errno::ENOTTY.into()),
+        };
+        if !self.0.tty && request != ioctl::FIONREAD {
+            return Err(Errno::ENOTTY.into());
+        }
+        if size > 0 {
+            let probe: UserSlice<u8> = UserSlice::new(arg, size);
+            probe.read_vec()?;
+        }
+        Ok(files::ioctl(fd, request, arg)?)
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        match self.0.kind {
+            FileType::Regular => Ok(Arc::new(HostMapping(self.0.clone()))),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    fn sync(&self, data_only: bool) -> SysResult<()> {
+        Ok(files::sync(self.0.fd.raw(), data_only)?)
+    }
+
+    fn is_tty(&self) -> bool {
+        self.0.tty
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct HostMapping(Arc<HostFile>);
+
+impl Mappable for HostMapping {
+    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
+        Ok(alloc::vec![HostRun { file_offset: offset, len, fd: self.0.fd.raw(), fd_offset: offset }])
+    }
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        (0, 0, Vec::new())
+    }
+}

@@ -1,0 +1,239 @@
+//! Open regular files.
+
+use super::{Data, MemInode};
+use crate::abi::{Errno, Result, SysResult, linux};
+use crate::host::{HostFd, files, window};
+use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::time;
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Largest file, bytes (`MAX_LFS_FILESIZE`).
+const MAX_SIZE: u64 = i64::MAX as u64;
+
+/// An open file; `host` is the lower file while there is no copy above it.
+pub struct MemFile {
+    inode: Arc<MemInode>,
+    host: Option<Arc<HostFd>>,
+}
+
+/// What a vma of such a file holds.
+struct Mapping {
+    inode: Arc<MemInode>,
+    host: Option<Arc<HostFd>>,
+}
+
+/// Opens `inode`.
+pub fn open(inode: Arc<MemInode>, _flags: u32) -> Result<Box<dyn FileOps>> {
+    let host = match &*inode.file()?.read() {
+        Data::Host(path) => {
+            let lower = inode.fs.lower.as_ref().ok_or(Errno::EIO)?;
+            Some(Arc::new(lower.open(path, linux::O_RDONLY)?))
+        }
+        Data::Memory(_) => None,
+    };
+    Ok(Box::new(MemFile { inode, host }))
+}
+
+impl MemFile {
+    fn read_host(&self, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        let Some(host) = &self.host else { return Err(Errno::EIO.into()) };
+        let mut done = 0;
+        while let Some((addr, len)) = dst.piece()? {
+            match files::pread(host.raw(), addr, len, pos + done as u64) {
+                Ok(0) => break,
+                Ok(n) => {
+                    dst.advance(n);
+                    done += n;
+                    if n < len {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl FileOps for MemFile {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        let data = self.inode.file()?.read();
+        let buf = match &*data {
+            Data::Host(_) => return self.read_host(dst, pos),
+            Data::Memory(buf) => buf,
+        };
+        let size = self.inode.meta.lock().size;
+        let mut at = pos;
+        let mut done = 0;
+        while at < size && dst.left() > 0 {
+            let want = (size - at).min(dst.left() as u64) as usize;
+            let n = match buf.piece(at) {
+                // SAFETY: `want.min(room)` bytes lie in the extent, which the read lock keeps.
+                Some((ptr, room)) => dst.put(unsafe { core::slice::from_raw_parts(ptr, want.min(room)) }),
+                None => dst.put_zeros(want),
+            };
+            match n {
+                Ok(n) => {
+                    at += n as u64;
+                    done += n;
+                    if n == 0 {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(done)
+    }
+
+    fn write(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
+        let mut data = self.inode.file()?.write();
+        self.inode.copy_up(&mut data, u64::MAX)?;
+        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO.into()) };
+        let size = self.inode.meta.lock().size;
+        let pos = if file.flags() & linux::O_APPEND != 0 { size } else { pos };
+        let limit = ctx.fsize_limit.min(MAX_SIZE);
+        let len = src.left() as u64;
+        if len == 0 {
+            return Ok(0);
+        }
+        if pos >= limit {
+            return Err(Errno::EFBIG.into());
+        }
+        src.limit(len.min(limit - pos) as usize);
+        let end = pos + src.left() as u64;
+        buf.reserve(end)?;
+        let mut at = pos;
+        let mut failed = None;
+        while at < end {
+            let Some((ptr, room)) = buf.piece(at) else { break };
+            let n = room.min((end - at) as usize);
+            // SAFETY: `n` bytes lie in the extent, which the write lock keeps.
+            match src.take(unsafe { core::slice::from_raw_parts_mut(ptr, n) }) {
+                Ok(0) => break,
+                Ok(n) => at += n as u64,
+                Err(e) => {
+                    failed = Some(e);
+                    break;
+                }
+            }
+        }
+        if at == pos
+            && let Some(e) = failed
+        {
+            return Err(e.into());
+        }
+        let now = time::now_coarse();
+        let mut meta = self.inode.meta.lock();
+        meta.size = meta.size.max(at);
+        meta.mtime = now;
+        meta.ctime = now;
+        if ctx.cred.fsuid != 0 && meta.mode & 0o111 != 0 {
+            meta.mode &= !0o6000;
+        }
+        drop(meta);
+        if file.flags() & linux::O_APPEND != 0 {
+            // The caller's offset follows the end.
+            file.set_append_end(at);
+        }
+        Ok((at - pos) as usize)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek_to(&self, _file: &OpenFile, whence: Whence, offset: i64) -> Result<u64> {
+        let size = self.inode.meta.lock().size;
+        match whence {
+            Whence::End => Ok(size),
+            _ if offset < 0 || offset as u64 >= size => Err(Errno::ENXIO),
+            Whence::Data => Ok(offset as u64),
+            Whence::Hole => Ok(size),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        Ok(Arc::new(Mapping { inode: self.inode.clone(), host: self.host.clone() }))
+    }
+
+    fn sync(&self, _data_only: bool) -> SysResult<()> {
+        Ok(())
+    }
+
+    fn fallocate(&self, ctx: &OpCtx<'_>, mode: u32, offset: u64, len: u64) -> Result {
+        let keep = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
+        let end = offset.checked_add(len).filter(|&e| e <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let mut data = self.inode.file()?.write();
+        self.inode.copy_up(&mut data, u64::MAX)?;
+        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
+        match mode & !linux::FALLOC_FL_KEEP_SIZE {
+            0 => {
+                if end > ctx.fsize_limit {
+                    return Err(Errno::EFBIG);
+                }
+                buf.reserve(end)?;
+            }
+            linux::FALLOC_FL_PUNCH_HOLE if keep => buf.zero(offset, len),
+            linux::FALLOC_FL_ZERO_RANGE => {
+                buf.reserve(end)?;
+                buf.zero(offset, len);
+            }
+            _ => return Err(Errno::EOPNOTSUPP),
+        }
+        let mut meta = self.inode.meta.lock();
+        if !keep {
+            meta.size = meta.size.max(end);
+        }
+        meta.mtime = time::now_coarse();
+        meta.ctime = meta.mtime;
+        Ok(())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Mappable for Mapping {
+    fn runs(&self, offset: u64, len: u64, shared_write: bool) -> Result<Vec<HostRun>> {
+        let mut data = self.inode.file()?.write();
+        if shared_write {
+            self.inode.copy_up(&mut data, u64::MAX)?;
+        }
+        let mut runs = Vec::new();
+        let buf = match (&mut *data, &self.host) {
+            (Data::Host(_), Some(host)) => {
+                runs.push(HostRun { file_offset: offset, len, fd: host.raw(), fd_offset: offset });
+                return Ok(runs);
+            }
+            (Data::Host(_), None) => return Err(Errno::EIO),
+            (Data::Memory(buf), _) => buf,
+        };
+        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
+        buf.reserve(end).map_err(|_| Errno::ENOMEM)?;
+        self.inode.mapped.store(true, Relaxed);
+        let mut at = offset;
+        while at < end {
+            let (fd_offset, room) = buf.host_run(at).ok_or(Errno::ENOMEM)?;
+            let n = room.min(end - at);
+            runs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            runs.push(HostRun { file_offset: at, len: n, fd: window::fd(), fd_offset });
+            at += n;
+        }
+        Ok(runs)
+    }
+
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        let (dev, ino) = self.inode.identity().unwrap_or((0, 0));
+        (dev, ino, Vec::new())
+    }
+}

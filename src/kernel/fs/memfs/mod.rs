@@ -1,0 +1,455 @@
+//! The in-memory file system: tmpfs, and with a host directory below it the copy-on-write overlay.
+//!
+//! Names live in dentries (as in Linux's ramfs): a directory here only knows which host directory, if
+//! any, lies below it, from which names are imported at first sight. A regular file's data is either
+//! the host's file, read through the gate, or pages of the memory file; the first change copies up.
+//! Open descriptions go through the inode, so they switch with it.
+
+mod file;
+mod lower;
+
+use crate::abi::{Errno, Result};
+use crate::mm::memfile::PagedBuf;
+use crate::sync::{Level, Mutex, RwLock};
+use crate::time;
+use crate::vfs::inode::{Attached, Emit, Nanos};
+use crate::vfs::open::DirFile;
+use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, SetAttr, Stat, StatFs};
+use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use lower::{Lower, LowerPath};
+pub use lower::makedev;
+
+/// An instance: one mount of tmpfs, or one overlay.
+pub struct MemFs {
+    dev: u64,
+    next_ino: AtomicU64,
+    lower: Option<Lower>,
+}
+
+static NEXT_DEV: AtomicU64 = AtomicU64::new(0x20);
+
+struct Meta {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    nlink: u32,
+    rdev: u64,
+    size: u64,
+    atime: Nanos,
+    mtime: Nanos,
+    ctime: Nanos,
+    btime: Nanos,
+}
+
+/// Where a regular file's data is.
+enum Data {
+    Host(LowerPath),
+    Memory(PagedBuf),
+}
+
+enum Body {
+    Dir(Option<LowerPath>),
+    File(RwLock<Data>),
+    Symlink(Box<[u8]>),
+    Special(Attached),
+}
+
+/// A node.
+pub struct MemInode {
+    fs: Arc<MemFs>,
+    dev: u64,
+    ino: u64,
+    kind: FileType,
+    meta: Mutex<Meta>,
+    body: Body,
+    /// Some guest has mapped the extents: they stay until the node goes.
+    mapped: AtomicBool,
+    xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+}
+
+/// The root of an empty tmpfs.
+pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
+    let fs = MemFs::new(None);
+    fs.node(FileType::Dir, mode, uid, gid, 0, Body::Dir(None))
+}
+
+/// The root of an overlay above the host directory (or file) behind `root`, an O_PATH descriptor.
+///
+/// # Errors
+/// The host's, when the directory cannot be looked at.
+pub fn overlay(root: crate::host::HostFd) -> Result<Arc<dyn Inode>> {
+    let fs = MemFs::new(Some(Lower::new(root)));
+    let inode = fs.import(b"")?;
+    Ok(inode)
+}
+
+/// Attributes of an open host descriptor.
+///
+/// # Errors
+/// The host's.
+pub fn host_stat(fd: i32) -> Result<Stat> {
+    crate::host::files::statx(fd, b"").map(|s| lower::stat_of(&s))
+}
+
+/// File system figures of an open host descriptor.
+///
+/// # Errors
+/// The host's.
+pub fn host_statfs(fd: i32) -> Result<StatFs> {
+    let s = crate::host::files::fstatfs(fd)?;
+    Ok(StatFs {
+        magic: s.f_type as u64,
+        bsize: s.f_bsize as u64,
+        blocks: s.f_blocks as u64,
+        bfree: s.f_bfree as u64,
+        bavail: s.f_bavail as u64,
+        files: s.f_files as u64,
+        ffree: s.f_ffree as u64,
+        namelen: s.f_namelen as u64,
+        flags: 0,
+    })
+}
+
+impl MemFs {
+    fn new(lower: Option<Lower>) -> Arc<MemFs> {
+        let dev = NEXT_DEV.fetch_add(1, Relaxed);
+        Arc::new(MemFs { dev, next_ino: AtomicU64::new(1), lower })
+    }
+
+    /// A new node in memory.
+    fn node(
+        self: &Arc<Self>,
+        kind: FileType,
+        mode: u32,
+        uid: u32,
+        gid: u32,
+        rdev: u64,
+        body: Body,
+    ) -> Arc<MemInode> {
+        let now = time::now_coarse();
+        let size = if let Body::Symlink(t) = &body { t.len() as u64 } else { 0 };
+        let nlink = if kind == FileType::Dir { 2 } else { 1 };
+        Arc::new(MemInode {
+            fs: self.clone(),
+            dev: self.dev,
+            ino: self.next_ino.fetch_add(1, Relaxed),
+            kind,
+            meta: Mutex::new(
+                Level::Inode,
+                Meta {
+                    mode: kind as u32 | mode & 0o7777,
+                    uid,
+                    gid,
+                    nlink,
+                    rdev,
+                    size,
+                    atime: now,
+                    mtime: now,
+                    ctime: now,
+                    btime: now,
+                },
+            ),
+            body,
+            mapped: AtomicBool::new(false),
+            xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+        })
+    }
+
+    /// The node for a name of the host directory below.
+    fn import(self: &Arc<Self>, path: &[u8]) -> Result<Arc<MemInode>> {
+        let lower = self.lower.as_ref().ok_or(Errno::ENOENT)?;
+        let s = lower.stat(path)?;
+        let kind = FileType::from_mode(s.mode);
+        let body = match kind {
+            FileType::Dir => Body::Dir(Some(path.into())),
+            FileType::Regular => Body::File(RwLock::new(Level::FileData, Data::Host(path.into()))),
+            FileType::Symlink => Body::Symlink(lower.read_link(path)?.into()),
+            _ => Body::Special(Mutex::new(Level::FileData, None)),
+        };
+        Ok(Arc::new(MemInode {
+            fs: self.clone(),
+            dev: s.dev,
+            ino: s.ino,
+            kind,
+            meta: Mutex::new(
+                Level::Inode,
+                Meta {
+                    mode: s.mode,
+                    uid: s.uid,
+                    gid: s.gid,
+                    nlink: s.nlink,
+                    rdev: s.rdev,
+                    size: s.size,
+                    atime: s.atime,
+                    mtime: s.mtime,
+                    ctime: s.ctime,
+                    btime: s.btime,
+                },
+            ),
+            body,
+            mapped: AtomicBool::new(false),
+            xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+        }))
+    }
+}
+
+fn mem(inode: &Arc<dyn Inode>) -> Result<&MemInode> {
+    inode.as_any().downcast_ref::<MemInode>().ok_or(Errno::EXDEV)
+}
+
+impl MemInode {
+    fn file(&self) -> Result<&RwLock<Data>> {
+        match &self.body {
+            Body::File(data) => Ok(data),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Makes the data memory's, with at most `keep` bytes of what the host has.
+    fn copy_up(&self, data: &mut Data, keep: u64) -> Result {
+        let Data::Host(path) = data else { return Ok(()) };
+        let size = self.meta.lock().size.min(keep);
+        let mut buf = PagedBuf::new();
+        if size > 0 {
+            let lower = self.fs.lower.as_ref().ok_or(Errno::EIO)?;
+            lower.read_all(path, size, &mut buf)?;
+        }
+        *data = Data::Memory(buf);
+        Ok(())
+    }
+
+    fn resize(&self, size: u64) -> Result {
+        let mut data = self.file()?.write();
+        self.copy_up(&mut data, size)?;
+        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
+        let mut meta = self.meta.lock();
+        if size < meta.size {
+            if self.mapped.load(Relaxed) {
+                buf.zero(size, buf.capacity().saturating_sub(size));
+            } else {
+                buf.truncate(size);
+            }
+        }
+        meta.size = size;
+        Ok(())
+    }
+
+    fn touch(&self, delta_links: i32) {
+        let mut meta = self.meta.lock();
+        meta.nlink = meta.nlink.saturating_add_signed(delta_links);
+        meta.ctime = time::now_coarse();
+    }
+
+    fn touch_dir(&self, delta_links: i32) {
+        let now = time::now_coarse();
+        let mut meta = self.meta.lock();
+        meta.nlink = meta.nlink.saturating_add_signed(delta_links);
+        meta.mtime = now;
+        meta.ctime = now;
+    }
+}
+
+impl Inode for MemInode {
+    fn stat(&self) -> Result<Stat> {
+        let blocks = match &self.body {
+            Body::File(_) => self.meta.lock().size.div_ceil(4096) * 8,
+            _ => 0,
+        };
+        let m = self.meta.lock();
+        Ok(Stat {
+            dev: self.dev,
+            ino: self.ino,
+            mode: m.mode,
+            nlink: m.nlink,
+            uid: m.uid,
+            gid: m.gid,
+            rdev: m.rdev,
+            size: if self.kind == FileType::Dir { 4096 } else { m.size },
+            blksize: 4096,
+            blocks,
+            atime: m.atime,
+            mtime: m.mtime,
+            ctime: m.ctime,
+            btime: m.btime,
+        })
+    }
+
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn permissions(&self) -> Result<(u32, u32, u32)> {
+        let m = self.meta.lock();
+        Ok((m.mode, m.uid, m.gid))
+    }
+
+    fn identity(&self) -> Result<(u64, u64)> {
+        Ok((self.dev, self.ino))
+    }
+
+    fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        if let Some(size) = attr.size {
+            self.resize(size)?;
+        }
+        let now = time::now_coarse();
+        let mut m = self.meta.lock();
+        if attr.size.is_some() {
+            m.mtime = now;
+        }
+        if let Some(mode) = attr.mode {
+            m.mode = m.mode & !0o7777 | mode & 0o7777;
+        }
+        m.uid = attr.uid.unwrap_or(m.uid);
+        m.gid = attr.gid.unwrap_or(m.gid);
+        m.atime = attr.atime.unwrap_or(m.atime);
+        m.mtime = attr.mtime.unwrap_or(m.mtime);
+        m.ctime = now;
+        Ok(())
+    }
+
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        match self.kind {
+            FileType::Dir => Ok(DirFile::new()),
+            FileType::Regular => file::open(self, flags),
+            FileType::Fifo => super::pipe::open_fifo(self, flags),
+            FileType::Char => {
+                let rdev = self.meta.lock().rdev;
+                super::dev::open_device(ctx, rdev)
+            }
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn read_link(&self, _ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+        match &self.body {
+            Body::Symlink(target) => Ok(target.to_vec()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn as_dir(&self) -> Option<&dyn Directory> {
+        (self.kind == FileType::Dir).then_some(self)
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        let total = crate::abi::layout::MEMFILE_MAX / 4096;
+        let used = crate::mm::memfile::in_use() / 4096;
+        Ok(StatFs {
+            magic: if self.fs.lower.is_some() { 0x794c_7630 } else { 0x0102_1994 },
+            bsize: 4096,
+            blocks: total,
+            bfree: total - used,
+            bavail: total - used,
+            files: 1 << 20,
+            ffree: 1 << 19,
+            namelen: 255,
+            flags: 0,
+        })
+    }
+
+    fn attached(&self) -> Option<&Attached> {
+        match &self.body {
+            Body::Special(a) => Some(a),
+            _ => None,
+        }
+    }
+
+    fn xattrs(&self) -> Option<&Mutex<BTreeMap<Vec<u8>, Vec<u8>>>> {
+        Some(&self.xattrs)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Directory for MemInode {
+    fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        match &self.body {
+            Body::Dir(Some(path)) => Ok(self.fs.import(&lower::join(path, name))?),
+            _ => Err(Errno::ENOENT),
+        }
+    }
+
+    fn create(&self, ctx: &OpCtx<'_>, _name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
+        let (dir_mode, dir_gid) = {
+            let m = self.meta.lock();
+            (m.mode, m.gid)
+        };
+        let setgid = dir_mode & 0o2000 != 0;
+        let gid = if setgid { dir_gid } else { ctx.cred.fsgid };
+        let mut mode = mode;
+        let (kind, rdev, body) = match node {
+            NewNode::Regular => {
+                (FileType::Regular, 0, Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new()))))
+            }
+            NewNode::Dir => {
+                mode |= if setgid { 0o2000 } else { 0 };
+                (FileType::Dir, 0, Body::Dir(None))
+            }
+            NewNode::Symlink(target) => (FileType::Symlink, 0, Body::Symlink(target.into())),
+            NewNode::Node(kind, rdev) => (kind, rdev, Body::Special(Mutex::new(Level::FileData, None))),
+        };
+        let inode = self.fs.node(kind, mode, ctx.cred.fsuid, gid, rdev, body);
+        self.touch_dir(i32::from(kind == FileType::Dir));
+        Ok(inode)
+    }
+
+    fn link(&self, _ctx: &OpCtx<'_>, _name: &[u8], inode: &Arc<dyn Inode>) -> Result {
+        let node = mem(inode)?;
+        if !Arc::ptr_eq(&node.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        node.touch(1);
+        self.touch_dir(0);
+        Ok(())
+    }
+
+    fn unlink(&self, _ctx: &OpCtx<'_>, _name: &[u8], inode: &Arc<dyn Inode>, dir: bool) -> Result {
+        mem(inode)?.touch(if dir { -2 } else { -1 });
+        self.touch_dir(-i32::from(dir));
+        Ok(())
+    }
+
+    fn rename(
+        &self,
+        _ctx: &OpCtx<'_>,
+        _name: &[u8],
+        inode: &Arc<dyn Inode>,
+        new_dir: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        target: Option<&Arc<dyn Inode>>,
+        flags: u32,
+    ) -> Result {
+        let to = mem(new_dir)?;
+        if !Arc::ptr_eq(&to.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        let node = mem(inode)?;
+        let moved_dir = i32::from(node.kind == FileType::Dir);
+        if let Some(t) = target
+            && flags & crate::abi::linux::RENAME_EXCHANGE == 0
+        {
+            let t = mem(t)?;
+            let was_dir = t.kind == FileType::Dir;
+            t.touch(if was_dir { -2 } else { -1 });
+            to.touch_dir(-i32::from(was_dir));
+        }
+        node.touch(0);
+        self.touch_dir(-moved_dir);
+        to.touch_dir(moved_dir);
+        Ok(())
+    }
+
+    fn read_dir(&self, _ctx: &OpCtx<'_>, _pos: u64, emit: &mut Emit<'_>) -> Result {
+        match (&self.body, &self.fs.lower) {
+            (Body::Dir(Some(path)), Some(lower)) => lower.read_dir(path, emit),
+            _ => Ok(()),
+        }
+    }
+}

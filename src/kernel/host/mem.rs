@@ -1,0 +1,83 @@
+//! Host memory calls: mappings of the running process, and the window's memory file.
+
+use super::window;
+use crate::abi::{Errno, Result, linux};
+use crate::arch;
+
+fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
+    // SAFETY: callers are `mm` and the memory file, which only name guest ranges and file ranges.
+    Errno::check(unsafe { arch::syscall(nr, a) })
+}
+
+/// Gives the pages of a range of the window's file back; they read as zeros afterwards.
+pub fn punch(offset: u64, len: u64) {
+    let mode = u64::from(linux::FALLOC_FL_PUNCH_HOLE | linux::FALLOC_FL_KEEP_SIZE);
+    let _ = call(linux::__NR_fallocate, [window::fd() as u64, mode, offset, len, 0, 0]);
+}
+
+/// `mmap`. `flags` must place the mapping (`MAP_FIXED` or `MAP_FIXED_NOREPLACE`).
+///
+/// # Errors
+/// The host's.
+pub fn mmap(addr: u64, len: u64, prot: u32, flags: u32, fd: i32, offset: u64) -> Result<u64> {
+    call(linux::__NR_mmap, [addr, len, u64::from(prot), u64::from(flags), fd as i64 as u64, offset])
+}
+
+/// `munmap`.
+///
+/// # Errors
+/// The host's.
+pub fn munmap(addr: u64, len: u64) -> Result {
+    call(linux::__NR_munmap, [addr, len, 0, 0, 0, 0]).map(drop)
+}
+
+/// `mprotect`.
+///
+/// # Errors
+/// The host's.
+pub fn mprotect(addr: u64, len: u64, prot: u32) -> Result {
+    call(linux::__NR_mprotect, [addr, len, u64::from(prot), 0, 0, 0]).map(drop)
+}
+
+/// `mremap` to a place that `mm` chose.
+///
+/// # Errors
+/// The host's.
+pub fn mremap(old: u64, old_len: u64, new_len: u64, flags: u32, new: u64) -> Result<u64> {
+    call(linux::__NR_mremap, [old, old_len, new_len, u64::from(flags), new, 0])
+}
+
+/// `madvise`.
+///
+/// # Errors
+/// The host's.
+pub fn madvise(addr: u64, len: u64, advice: i32) -> Result {
+    call(linux::__NR_madvise, [addr, len, advice as u64, 0, 0, 0]).map(drop)
+}
+
+/// `msync`.
+///
+/// # Errors
+/// The host's.
+pub fn msync(addr: u64, len: u64, flags: u32) -> Result {
+    call(linux::__NR_msync, [addr, len, u64::from(flags), 0, 0, 0]).map(drop)
+}
+
+/// `mincore` into a kernel buffer of one byte a page.
+///
+/// # Errors
+/// The host's.
+pub fn mincore(addr: u64, len: u64, out: &mut [u8]) -> Result {
+    if (out.len() as u64) < len.div_ceil(4096) {
+        return Err(Errno::EINVAL);
+    }
+    call(linux::__NR_mincore, [addr, len, out.as_mut_ptr() as u64, 0, 0, 0]).map(drop)
+}
+
+/// `mlock`, `munlock`.
+///
+/// # Errors
+/// The host's.
+pub fn mlock(addr: u64, len: u64, lock: bool) -> Result {
+    call(if lock { linux::__NR_mlock } else { linux::__NR_munlock }, [addr, len, 0, 0, 0, 0]).map(drop)
+}

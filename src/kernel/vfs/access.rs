@@ -1,0 +1,65 @@
+//! Permission checks (`path_resolution(7)`, "Permissions").
+
+use super::inode::{FileType, Inode};
+use crate::abi::{Errno, Result};
+use crate::cred::{Cred, cap};
+
+/// Bits of a wanted access, as in `access(2)`.
+pub const READ: u32 = 4;
+/// See [`READ`].
+pub const WRITE: u32 = 2;
+/// See [`READ`].
+pub const EXEC: u32 = 1;
+
+/// Whether `cred` may access `inode` in all the ways of `want`.
+///
+/// # Errors
+/// `EACCES`.
+pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
+    if want == 0 {
+        return Ok(());
+    }
+    let dir = inode.file_type() == FileType::Dir;
+    if dir && cred.capable(cap::DAC_OVERRIDE) {
+        return Ok(());
+    }
+    let (mode, uid, gid) = inode.permissions()?;
+    let shift = if cred.fsuid == uid {
+        6
+    } else if cred.in_group(gid) {
+        3
+    } else {
+        0
+    };
+    if (mode >> shift) & want == want {
+        return Ok(());
+    }
+    if cred.capable(cap::DAC_OVERRIDE) && (want & EXEC == 0 || mode & 0o111 != 0) {
+        return Ok(());
+    }
+    if cred.capable(cap::DAC_READ_SEARCH) && (want == READ || dir && want & WRITE == 0) {
+        return Ok(());
+    }
+    Err(Errno::EACCES)
+}
+
+/// Whether `cred` owns `inode` or may act as if.
+///
+/// # Errors
+/// `EPERM`.
+pub fn check_owner(cred: &Cred, inode: &dyn Inode) -> Result {
+    let (_, uid, _) = inode.permissions()?;
+    if cred.fsuid == uid || cred.capable(cap::FOWNER) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// The sticky bit's rule: who may remove or rename `victim` from `dir`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn check_sticky(cred: &Cred, dir: &dyn Inode, victim: &dyn Inode) -> Result {
+    let (mode, dir_uid, _) = dir.permissions()?;
+    if mode & 0o1000 == 0 || cred.fsuid == dir_uid {
+        return Ok(());
+    }
+    check_owner(cred, victim)
+}

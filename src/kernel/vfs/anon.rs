@@ -1,0 +1,81 @@
+//! Files without a name: pipes, sockets, eventfds and other anonymous inodes.
+
+use super::file::{FileOps, OpCtx, OpenFile};
+use super::inode::{FileType, Inode, SetAttr, Stat, StatFs};
+use super::mount;
+use crate::abi::{Errno, Result};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+static NEXT_INO: AtomicU64 = AtomicU64::new(1000);
+
+/// The inode of an anonymous file.
+struct AnonInode {
+    ino: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Inode for AnonInode {
+    fn stat(&self) -> Result<Stat> {
+        Ok(Stat {
+            dev: 0xd,
+            ino: self.ino,
+            mode: self.mode,
+            nlink: 1,
+            uid: self.uid,
+            gid: self.gid,
+            blksize: 4096,
+            ..Stat::default()
+        })
+    }
+    fn file_type(&self) -> FileType {
+        FileType::from_mode(self.mode)
+    }
+    fn set_attr(&self, _ctx: &OpCtx<'_>, _attr: &SetAttr) -> Result {
+        Ok(())
+    }
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, _flags: u32) -> Result<Box<dyn FileOps>> {
+        Err(Errno::ENXIO)
+    }
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs { magic: 0x0904_1934, bsize: 4096, namelen: 255, ..StatFs::default() })
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An open file description over `ops`. `name` is what `/proc/self/fd` shows: `pipe` and `socket`
+/// with the inode number in brackets, others as `anon_inode:[name]`.
+pub fn anon_file(name: &'static str, ops: Box<dyn FileOps>, flags: u32, ctx: &OpCtx<'_>) -> Arc<OpenFile> {
+    let ino = NEXT_INO.fetch_add(1, Relaxed);
+    anon_file_with_ino(name, ops, flags, ctx, ino)
+}
+
+/// As [`anon_file`] with a given inode number: the two ends of a pipe share one.
+pub fn anon_file_with_ino(
+    name: &'static str,
+    ops: Box<dyn FileOps>,
+    flags: u32,
+    ctx: &OpCtx<'_>,
+    ino: u64,
+) -> Arc<OpenFile> {
+    let (mode, source) = match name {
+        "pipe" => (0o010600, format!("pipe:[{ino}]")),
+        "socket" => (0o140777, format!("socket:[{ino}]")),
+        _ => (0o600, format!("anon_inode:[{name}]")),
+    };
+    let inode: Arc<dyn Inode> = Arc::new(AnonInode { ino, mode, uid: ctx.cred.fsuid, gid: ctx.cred.fsgid });
+    let path = mount::detached_named(inode.clone(), "anon", &source);
+    OpenFile::new(ops, inode, path, flags)
+}
+
+/// A fresh inode number for an anonymous object.
+pub fn new_ino() -> u64 {
+    NEXT_INO.fetch_add(1, Relaxed)
+}

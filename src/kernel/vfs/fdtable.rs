@@ -1,0 +1,207 @@
+//! Descriptor tables.
+
+use super::file::{OpCtx, OpenFile};
+use crate::abi::{Errno, Result};
+use crate::sync::{Level, Mutex};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Most descriptors that a table ever has (`/proc/sys/fs/nr_open`).
+pub const NR_OPEN: u64 = 1 << 20;
+
+#[derive(Clone)]
+struct Slot {
+    file: Arc<OpenFile>,
+    cloexec: bool,
+}
+
+struct Inner {
+    slots: Vec<Option<Slot>>,
+    /// No free number lies below this one.
+    lowest: usize,
+}
+
+/// A process's descriptors (`CLONE_FILES` shares them).
+pub struct FdTable {
+    inner: Mutex<Inner>,
+}
+
+impl Default for FdTable {
+    fn default() -> Self {
+        FdTable::new()
+    }
+}
+
+impl FdTable {
+    /// An empty table.
+    pub const fn new() -> FdTable {
+        FdTable { inner: Mutex::new(Level::Files, Inner { slots: Vec::new(), lowest: 0 }) }
+    }
+
+    /// A copy, for fork.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn fork_copy(&self) -> Result<FdTable> {
+        let inner = self.inner.lock();
+        let mut slots = Vec::new();
+        slots.try_reserve_exact(inner.slots.len()).map_err(|_| Errno::ENOMEM)?;
+        slots.extend(inner.slots.iter().cloned());
+        Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }) })
+    }
+
+    /// The open file description behind a number.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    #[inline]
+    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>> {
+        let inner = self.inner.lock();
+        match inner.slots.get(fd as usize) {
+            Some(Some(slot)) => Ok(slot.file.clone()),
+            _ => Err(Errno::EBADF),
+        }
+    }
+
+    /// Installs at the lowest free number from `min` on, below `limit` (RLIMIT_NOFILE).
+    ///
+    /// # Errors
+    /// `EMFILE`, `EINVAL` when `min` is at the limit, `ENOMEM`.
+    pub fn install(&self, file: Arc<OpenFile>, cloexec: bool, min: i32, limit: u64) -> Result<i32> {
+        let mut inner = self.inner.lock();
+        let min = min.max(0) as usize;
+        let start = min.max(inner.lowest);
+        let len = inner.slots.len();
+        let fd = (start..len).find(|&i| inner.slots[i].is_none()).unwrap_or(len.max(start));
+        if fd as u64 >= limit.min(NR_OPEN) {
+            return Err(Errno::EMFILE);
+        }
+        grow(&mut inner.slots, fd)?;
+        inner.slots[fd] = Some(Slot { file, cloexec });
+        if min <= inner.lowest {
+            inner.lowest = fd + 1;
+        }
+        Ok(fd as i32)
+    }
+
+    /// Installs at exactly `fd`; returns what was there.
+    ///
+    /// # Errors
+    /// `EBADF` past the limit, `ENOMEM`.
+    pub fn install_at(&self, fd: i32, file: Arc<OpenFile>, cloexec: bool, limit: u64) -> Result<Option<Arc<OpenFile>>> {
+        if fd < 0 || fd as u64 >= limit.min(NR_OPEN) {
+            return Err(Errno::EBADF);
+        }
+        let mut inner = self.inner.lock();
+        grow(&mut inner.slots, fd as usize)?;
+        let old = inner.slots[fd as usize].replace(Slot { file, cloexec });
+        Ok(old.map(|s| s.file))
+    }
+
+    /// Takes a number out of the table; closing happens when the last reference goes.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn remove(&self, fd: i32) -> Result<Arc<OpenFile>> {
+        let mut inner = self.inner.lock();
+        let slot = inner.slots.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::EBADF)?;
+        inner.lowest = inner.lowest.min(fd as usize);
+        Ok(slot.file)
+    }
+
+    /// Closes a number: POSIX locks of the owner go, the file is told.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn close(&self, ctx: &OpCtx<'_>, fd: i32) -> Result {
+        let file = self.remove(fd)?;
+        self.closed(ctx, &file);
+        Ok(())
+    }
+
+    /// What closing a descriptor of `file` entails.
+    pub fn closed(&self, ctx: &OpCtx<'_>, file: &Arc<OpenFile>) {
+        super::locks::release_posix(self.owner(), file);
+        file.ops.flush(ctx);
+    }
+
+    /// Identity of this table as the owner of POSIX locks.
+    pub fn owner(&self) -> u64 {
+        core::ptr::from_ref(self) as u64
+    }
+
+    /// The close-on-exec flag.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn cloexec(&self, fd: i32) -> Result<bool> {
+        let inner = self.inner.lock();
+        inner.slots.get(fd as usize).and_then(|s| s.as_ref()).map(|s| s.cloexec).ok_or(Errno::EBADF)
+    }
+
+    /// Sets the close-on-exec flag.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    pub fn set_cloexec(&self, fd: i32, cloexec: bool) -> Result {
+        let mut inner = self.inner.lock();
+        let slot = inner.slots.get_mut(fd as usize).and_then(|s| s.as_mut()).ok_or(Errno::EBADF)?;
+        slot.cloexec = cloexec;
+        Ok(())
+    }
+
+    /// Closes everything marked close-on-exec.
+    pub fn close_on_exec(&self, ctx: &OpCtx<'_>) {
+        self.close_where(ctx, 0, usize::MAX, true);
+    }
+
+    /// Closes every number in `first..=last`.
+    pub fn close_range(&self, ctx: &OpCtx<'_>, first: u32, last: u32) {
+        self.close_where(ctx, first as usize, last as usize, false);
+    }
+
+    /// Marks every number in `first..=last` close-on-exec.
+    pub fn cloexec_range(&self, first: u32, last: u32) {
+        let mut inner = self.inner.lock();
+        for (i, slot) in inner.slots.iter_mut().enumerate() {
+            if (first as usize..=last as usize).contains(&i)
+                && let Some(slot) = slot
+            {
+                slot.cloexec = true;
+            }
+        }
+    }
+
+    fn close_where(&self, ctx: &OpCtx<'_>, first: usize, last: usize, only_cloexec: bool) {
+        let mut at = first;
+        loop {
+            let file = {
+                let mut inner = self.inner.lock();
+                let end = inner.slots.len().min(last.saturating_add(1));
+                let hit = (at..end).find(|&i| inner.slots[i].as_ref().is_some_and(|s| !only_cloexec || s.cloexec));
+                let Some(fd) = hit else { return };
+                at = fd + 1;
+                inner.lowest = inner.lowest.min(fd);
+                inner.slots[fd].take()
+            };
+            if let Some(slot) = file {
+                self.closed(ctx, &slot.file);
+            }
+        }
+    }
+
+    /// The numbers in use.
+    pub fn numbers(&self) -> Vec<i32> {
+        let inner = self.inner.lock();
+        (0..inner.slots.len()).filter(|&i| inner.slots[i].is_some()).map(|i| i as i32).collect()
+    }
+}
+
+fn grow(slots: &mut Vec<Option<Slot>>, fd: usize) -> Result {
+    if fd >= slots.len() {
+        let len = (fd + 1).next_multiple_of(32);
+        slots.try_reserve(len - slots.len()).map_err(|_| Errno::ENOMEM)?;
+        slots.resize_with(len, || None);
+    }
+    Ok(())
+}

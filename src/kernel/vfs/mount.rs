@@ -1,0 +1,248 @@
+//! Mounts and places in the tree.
+
+use super::dentry::Dentry;
+use super::inode::Inode;
+use crate::abi::{Errno, Result};
+use crate::sync::{Level, RwLock};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use hashbrown::HashMap;
+
+/// A mounted file system.
+pub struct Mount {
+    /// Its root.
+    pub root: Arc<Dentry>,
+    /// Where it is mounted; `None` for the root of the tree.
+    pub at: Option<Path>,
+    /// `MS_RDONLY`, `MS_NOSUID`, `MS_NODEV`, `MS_NOEXEC`.
+    pub flags: AtomicU32,
+    /// File system type, for `/proc/mounts`.
+    pub fstype: &'static str,
+    /// Source, for `/proc/mounts`.
+    pub source: String,
+    /// Id, as in `/proc/self/mountinfo`.
+    pub id: u64,
+}
+
+/// A place in the tree.
+#[derive(Clone)]
+pub struct Path {
+    /// The mount.
+    pub mount: Arc<Mount>,
+    /// The dentry in it.
+    pub dentry: Arc<Dentry>,
+}
+
+/// `MS_RDONLY`.
+pub const RDONLY: u32 = 1;
+/// `MS_NOSUID`.
+pub const NOSUID: u32 = 2;
+/// `MS_NOEXEC`.
+pub const NOEXEC: u32 = 8;
+
+type Key = (usize, usize);
+
+struct Tree {
+    by_place: HashMap<Key, Arc<Mount>>,
+    all: Vec<Arc<Mount>>,
+}
+
+static TREE: RwLock<Option<Tree>> = RwLock::new(Level::Mounts, None);
+static NEXT_ID: AtomicU64 = AtomicU64::new(20);
+
+fn key(place: &Path) -> Key {
+    (Arc::as_ptr(&place.mount) as usize, Arc::as_ptr(&place.dentry) as usize)
+}
+
+fn new(root: Arc<dyn Inode>, at: Option<Path>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
+    Mount::of(Dentry::root(root), at, flags, fstype, source)
+}
+
+impl Mount {
+    fn of(root: Arc<Dentry>, at: Option<Path>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
+        Arc::new(Mount {
+            root,
+            at,
+            flags: AtomicU32::new(flags),
+            fstype,
+            source: source.into(),
+            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+        })
+    }
+
+    /// Its root as a place.
+    pub fn root_path(self: &Arc<Self>) -> Path {
+        Path { mount: self.clone(), dentry: self.root.clone() }
+    }
+
+    /// Whether it has all of these flags.
+    pub fn has(&self, flags: u32) -> bool {
+        self.flags.load(Ordering::Relaxed) & flags == flags
+    }
+}
+
+/// Makes the root of the tree.
+pub fn mount_root(root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Path {
+    let mount = new(root, None, flags, fstype, source);
+    let path = mount.root_path();
+    *TREE.write() = Some(Tree { by_place: HashMap::new(), all: alloc::vec![mount] });
+    path
+}
+
+/// A place in no tree: pipes, sockets, anonymous inodes. `source` is its name.
+pub fn detached_named(root: Arc<dyn Inode>, fstype: &'static str, source: &str) -> Path {
+    new(root, None, 0, fstype, source).root_path()
+}
+
+/// Mounts a file system at a place.
+///
+/// # Errors
+/// `ENOTDIR` when only one of the two is a directory.
+pub fn mount_fs(at: &Path, root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Result {
+    attach(at, Dentry::root(root), flags, fstype, source)
+}
+
+/// Makes the subtree at `from` visible at `at` as well (`MS_BIND`).
+///
+/// # Errors
+/// As [`mount_fs`].
+pub fn bind(from: &Path, at: &Path, flags: u32) -> Result {
+    attach(at, from.dentry.clone(), flags, from.mount.fstype, &from.mount.source)
+}
+
+fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source: &str) -> Result {
+    if root.is_dir() != at.dentry.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    let mount = Mount::of(root, Some(at.clone()), flags, fstype, source);
+    let mut tree = TREE.write();
+    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
+    tree.by_place.insert(key(at), mount.clone());
+    tree.all.push(mount);
+    at.dentry.mounts.fetch_add(1, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Takes away the mount whose root `path` is.
+///
+/// # Errors
+/// `EINVAL` if it is none, `EBUSY` if others are mounted below it.
+pub fn unmount(path: &Path) -> Result {
+    let mut tree = TREE.write();
+    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
+    if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+        return Err(Errno::EINVAL);
+    }
+    let Some(at) = &path.mount.at else { return Err(Errno::EBUSY) };
+    let below = |m: &Arc<Mount>| m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &path.mount));
+    if tree.all.iter().any(below) {
+        return Err(Errno::EBUSY);
+    }
+    tree.by_place.remove(&key(at));
+    tree.all.retain(|m| !Arc::ptr_eq(m, &path.mount));
+    at.dentry.mounts.fetch_sub(1, Ordering::SeqCst);
+    Ok(())
+}
+
+/// Every mount, in the order of mounting.
+pub fn all() -> Vec<Arc<Mount>> {
+    TREE.read().as_ref().map_or_else(Vec::new, |t| t.all.clone())
+}
+
+impl Path {
+    /// The topmost mount's root if something is mounted here.
+    pub fn descend(mut self) -> Path {
+        while self.dentry.mounts.load(Ordering::SeqCst) > 0 {
+            let tree = TREE.read();
+            let Some(m) = tree.as_ref().and_then(|t| t.by_place.get(&key(&self)).cloned()) else { break };
+            drop(tree);
+            self = m.root_path();
+        }
+        self
+    }
+
+    /// The directory above, not leaving `root`.
+    pub fn up(&self, root: &Path) -> Path {
+        let mut at = self.clone();
+        loop {
+            if at.same(root) {
+                return at;
+            }
+            if Arc::ptr_eq(&at.dentry, &at.mount.root) {
+                match at.mount.at.clone() {
+                    Some(place) => at = place,
+                    None => return at,
+                }
+                continue;
+            }
+            return match at.dentry.parent() {
+                Some(dentry) => Path { mount: at.mount, dentry }.descend(),
+                None => at,
+            };
+        }
+    }
+
+    /// Whether both are the same place.
+    pub fn same(&self, other: &Path) -> bool {
+        Arc::ptr_eq(&self.mount, &other.mount) && Arc::ptr_eq(&self.dentry, &other.dentry)
+    }
+
+    /// The inode.
+    pub fn inode(&self) -> &Arc<dyn Inode> {
+        &self.dentry.inode
+    }
+
+    /// The absolute path as seen from `root`; the flag says whether `root` was met.
+    pub fn name(&self, root: &Path) -> (Vec<u8>, bool) {
+        let mut parts: Vec<Vec<u8>> = Vec::new();
+        let mut at = self.clone();
+        let reachable = loop {
+            if at.same(root) {
+                break true;
+            }
+            if Arc::ptr_eq(&at.dentry, &at.mount.root) {
+                match at.mount.at.clone() {
+                    Some(place) => at = place,
+                    None => break false,
+                }
+                continue;
+            }
+            parts.push(at.dentry.name());
+            match at.dentry.parent() {
+                Some(dentry) => at.dentry = dentry,
+                None => break false,
+            }
+        };
+        let mut out = Vec::new();
+        for part in parts.iter().rev() {
+            out.push(b'/');
+            out.extend_from_slice(part);
+        }
+        if out.is_empty() {
+            out.push(b'/');
+        }
+        (out, reachable)
+    }
+
+    /// As `/proc/self/fd` shows it: absolute, with ` (deleted)` where the name is gone.
+    pub fn display(&self, root: &Path) -> Vec<u8> {
+        let (mut name, reachable) = self.name(root);
+        if !reachable && self.mount.at.is_none() && name == b"/" {
+            name = self.mount.source.as_bytes().to_vec();
+        }
+        if self.dentry.unlinked() {
+            name.extend_from_slice(b" (deleted)");
+        }
+        name
+    }
+
+    /// Refuses writes on a read-only mount.
+    ///
+    /// # Errors
+    /// `EROFS`.
+    pub fn check_writable(&self) -> Result {
+        if self.mount.has(RDONLY) { Err(Errno::EROFS) } else { Ok(()) }
+    }
+}

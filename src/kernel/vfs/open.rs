@@ -1,0 +1,203 @@
+//! `open(2)`: from a path to an open file description, in Linux's order of checks.
+
+use super::access;
+use super::context::FsContext;
+use super::file::{FileOps, OpCtx, OpenFile};
+use super::inode::{FileType, NewNode, SetAttr};
+use super::mount::Path;
+use super::resolve::Lookup;
+use crate::abi::linux::{
+    O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC, RESOLVE_NO_SYMLINKS,
+};
+use crate::abi::{Errno, Result, SysResult};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+
+/// What `open`, `openat` and `openat2` ask for.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct How {
+    /// `O_*`.
+    pub flags: u32,
+    /// Permission bits of a new file, before the umask.
+    pub mode: u32,
+    /// `RESOLVE_*`.
+    pub resolve: u64,
+}
+
+/// The bit of `O_TMPFILE` that is its own.
+const TMPFILE: u32 = O_TMPFILE & !O_DIRECTORY;
+
+/// Opens `path`, relative to `base` or the working directory.
+///
+/// # Errors
+/// Those of `open(2)`.
+pub fn open(
+    fs: &FsContext,
+    ctx: &OpCtx<'_>,
+    base: Option<Path>,
+    path: &[u8],
+    how: How,
+) -> SysResult<Arc<OpenFile>> {
+    let mut flags = how.flags;
+    if flags & O_PATH != 0 {
+        flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | crate::abi::linux::O_CLOEXEC;
+    }
+    let creating = flags & O_CREAT != 0;
+    let follow = flags & O_NOFOLLOW == 0 && !(creating && flags & O_EXCL != 0);
+    let mut lookup = Lookup::with(fs, ctx, base, how.resolve);
+    let found = lookup.find(path, follow)?;
+    if flags & TMPFILE != 0 {
+        let dir = found.target.ok_or(Errno::ENOENT)?;
+        return open_tmpfile(ctx, dir, flags, how.mode);
+    }
+    let (target, created) = match found.target {
+        Some(t) => {
+            if creating && flags & O_EXCL != 0 {
+                return Err(Errno::EEXIST.into());
+            }
+            (t, false)
+        }
+        None if !creating => return Err(Errno::ENOENT.into()),
+        None if found.slash => return Err(Errno::EISDIR.into()),
+        None => {
+            if flags & O_DIRECTORY != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            found.parent.check_writable()?;
+            access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
+            let mode = how.mode & 0o7777 & !ctx.umask;
+            match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {
+                Ok(dentry) => (Path { mount: found.parent.mount, dentry }, true),
+                // Somebody was faster; without O_EXCL that file is as good.
+                Err(Errno::EEXIST) if flags & O_EXCL == 0 => {
+                    let dentry = found.parent.dentry.child(ctx, &found.last)?;
+                    (Path { mount: found.parent.mount, dentry }, false)
+                }
+                Err(e) => return Err(e.into()),
+            }
+        }
+    };
+    if target.inode().file_type() == FileType::Symlink && flags & O_PATH == 0 {
+        return Err(Errno::ELOOP.into());
+    }
+    if target.inode().file_type() == FileType::Symlink && how.resolve & u64::from(RESOLVE_NO_SYMLINKS) != 0 {
+        return Err(Errno::ELOOP.into());
+    }
+    open_at(ctx, target, flags, created)
+}
+
+/// Opens the file at a place.
+///
+/// # Errors
+/// Those of `open(2)` once the path is resolved.
+pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysResult<Arc<OpenFile>> {
+    let inode = target.inode().clone();
+    let kind = inode.file_type();
+    let is_dir = kind == FileType::Dir;
+    if flags & O_DIRECTORY != 0 && !is_dir {
+        return Err(Errno::ENOTDIR.into());
+    }
+    if flags & O_PATH != 0 {
+        return Ok(OpenFile::new(Box::new(PathOnly), inode, target, flags));
+    }
+    let writes = matches!(flags & 3, 1..=3) || flags & O_TRUNC != 0;
+    if is_dir && (writes || flags & O_CREAT != 0) {
+        return Err(Errno::EISDIR.into());
+    }
+    if !created {
+        let mut want = match flags & 3 {
+            0 => access::READ,
+            1 => access::WRITE,
+            _ => access::READ | access::WRITE,
+        };
+        if flags & O_TRUNC != 0 {
+            want |= access::WRITE;
+        }
+        if want & access::WRITE != 0 && matches!(kind, FileType::Regular) {
+            target.check_writable()?;
+        }
+        access::check(ctx.cred, &*inode, want)?;
+        if flags & O_NOATIME != 0 {
+            access::check_owner(ctx.cred, &*inode)?;
+        }
+    }
+    if kind == FileType::Socket {
+        return Err(Errno::ENXIO.into());
+    }
+    let ops = inode.clone().open(ctx, flags)?;
+    if flags & O_TRUNC != 0 && kind == FileType::Regular && !created {
+        inode.set_attr(ctx, &SetAttr { size: Some(0), ..SetAttr::default() })?;
+    }
+    let kept = flags & !(O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
+    Ok(OpenFile::new(ops, inode, target, kept))
+}
+
+fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<Arc<OpenFile>> {
+    if !dir.dentry.is_dir() {
+        return Err(Errno::ENOTDIR.into());
+    }
+    if flags & 3 == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    dir.check_writable()?;
+    access::check(ctx.cred, &**dir.inode(), access::WRITE | access::EXEC)?;
+    // A name nobody can guess, gone before anybody can look.
+    let mut name = *b".tmpfile-0000000000000000";
+    let random = crate::host::random::next_u64();
+    for (i, b) in name[9..].iter_mut().enumerate() {
+        *b = b"0123456789abcdef"[(random >> (4 * i)) as usize & 15];
+    }
+    let dentry = dir.dentry.create(ctx, &name, NewNode::Regular, mode & 0o7777 & !ctx.umask)?;
+    let target = Path { mount: dir.mount.clone(), dentry: dentry.clone() };
+    let file = open_at(ctx, target, flags & !(TMPFILE | O_DIRECTORY), true)?;
+    dir.dentry.unlink(ctx, &dentry, false)?;
+    Ok(file)
+}
+
+/// A directory as an open file: it is read with `getdents` only.
+pub struct DirFile {
+    /// Entries as they were when reading began: name, inode number, type.
+    pub snapshot: crate::sync::Mutex<Option<alloc::vec::Vec<(alloc::vec::Vec<u8>, u64, FileType)>>>,
+}
+
+impl DirFile {
+    /// A directory that nobody has read yet.
+    pub fn new() -> Box<DirFile> {
+        Box::new(DirFile { snapshot: crate::sync::Mutex::new(crate::sync::Level::FileData, None) })
+    }
+}
+
+impl FileOps for DirFile {
+    fn read(
+        &self,
+        _ctx: &OpCtx<'_>,
+        _file: &OpenFile,
+        _dst: &mut crate::mm::IoDst<'_>,
+        _pos: u64,
+    ) -> SysResult<usize> {
+        Err(Errno::EISDIR.into())
+    }
+    fn seekable(&self) -> bool {
+        true
+    }
+    fn seek_to(&self, _file: &OpenFile, whence: super::file::Whence, _offset: i64) -> Result<u64> {
+        if whence == super::file::Whence::End { Ok(i64::MAX as u64) } else { Err(Errno::EINVAL) }
+    }
+    fn sync(&self, _data_only: bool) -> SysResult<()> {
+        Ok(())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// What O_PATH opens: a place, no file.
+struct PathOnly;
+
+impl FileOps for PathOnly {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
