@@ -3,10 +3,12 @@
 pub mod io;
 mod mappable;
 pub mod memfile;
-mod space;
+pub mod space;
 pub mod user;
+pub mod vma;
 
 pub use io::{IoDst, IoSrc, IoVec};
 pub use mappable::{HostRun, Mappable};
 pub use space::AddressSpace;
+pub use vma::{Backing, Vma};
 pub use user::{Plain, UserPtr, UserSlice, UserStr};
