@@ -20,7 +20,10 @@ fn build_image(root: &Path, out: &Path) -> PathBuf {
     let target_dir = out.join("image");
     let release = env::var("PROFILE").is_ok_and(|p| p == "release");
     let mut cargo = Command::new(env::var_os("CARGO").expect("cargo sets it"));
-    cargo.current_dir(root).args(["build", "-p", "drupe-image", "--locked", "--quiet", "--target-dir"]).arg(&target_dir);
+    cargo
+        .current_dir(root)
+        .args(["build", "-p", "drupe-image", "--locked", "--quiet", "--target-dir"])
+        .arg(&target_dir);
     cargo.args(["--target", "x86_64-unknown-linux-gnu"]);
     if release {
         cargo.arg("--release");

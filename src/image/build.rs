@@ -29,9 +29,14 @@ fn main() {
     }
     println!("cargo:rerun-if-changed={}", asm.display());
     cc.compile("drupe_asm");
-    for arg in
-        ["-nostdlib", "-nostartfiles", "-Wl,-Bsymbolic", "-Wl,-z,noexecstack", "-Wl,--build-id=none", "-Wl,-z,separate-code"]
-    {
+    for arg in [
+        "-nostdlib",
+        "-nostartfiles",
+        "-Wl,-Bsymbolic",
+        "-Wl,-z,noexecstack",
+        "-Wl,--build-id=none",
+        "-Wl,-z,separate-code",
+    ] {
         println!("cargo:rustc-cdylib-link-arg={arg}");
     }
 }

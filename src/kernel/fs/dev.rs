@@ -12,8 +12,14 @@ use alloc::vec::Vec;
 use core::any::Any;
 
 /// Device numbers of major 1 and 5 (`Documentation/admin-guide/devices.txt`).
-const NODES: [(&str, u32, u32, u32); 6] =
-    [("null", 1, 3, 0o666), ("zero", 1, 5, 0o666), ("full", 1, 7, 0o666), ("random", 1, 8, 0o666), ("urandom", 1, 9, 0o666), ("tty", 5, 0, 0o666)];
+const NODES: [(&str, u32, u32, u32); 6] = [
+    ("null", 1, 3, 0o666),
+    ("zero", 1, 5, 0o666),
+    ("full", 1, 7, 0o666),
+    ("random", 1, 8, 0o666),
+    ("urandom", 1, 9, 0o666),
+    ("tty", 5, 0, 0o666),
+];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Device {

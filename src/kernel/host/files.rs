@@ -1,8 +1,8 @@
 //! Host file calls.
 
 use super::HostFd;
-use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::abi::Restart;
+use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::arch;
 use alloc::vec::Vec;
 use core::mem::MaybeUninit;
@@ -51,10 +51,7 @@ pub fn statx(dir: i32, path: &[u8]) -> Result<linux::statx> {
     let flags = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH | linux::AT_NO_AUTOMOUNT;
     let mask = linux::STATX_BASIC_STATS | linux::STATX_BTIME;
     with_path(path, |p| {
-        call(
-            linux::__NR_statx,
-            [dir as i64 as u64, p, u64::from(flags), u64::from(mask), out.as_mut_ptr() as u64, 0],
-        )
+        call(linux::__NR_statx, [dir as i64 as u64, p, u64::from(flags), u64::from(mask), out.as_mut_ptr() as u64, 0])
     })?;
     // SAFETY: zeroed, then filled.
     Ok(unsafe { out.assume_init() })
@@ -206,10 +203,8 @@ pub fn symlinkat(target: &[u8], dir: i32, path: &[u8]) -> Result {
 /// # Errors
 /// The host's.
 pub fn linkat(from_dir: i32, from: &[u8], dir: i32, path: &[u8]) -> Result {
-    with_path(from, |f| {
-        with_path(path, |p| call(linux::__NR_linkat, [from_dir as u64, f, dir as u64, p, 0, 0]))
-    })
-    .map(drop)
+    with_path(from, |f| with_path(path, |p| call(linux::__NR_linkat, [from_dir as u64, f, dir as u64, p, 0, 0])))
+        .map(drop)
 }
 
 /// `renameat2`.
@@ -254,10 +249,9 @@ pub fn fchownat(dir: i32, path: &[u8], uid: u32, gid: u32) -> Result {
 /// The host's.
 pub fn utimensat(dir: i32, path: &[u8], times: [Option<i64>; 2]) -> Result {
     let ts = times.map(|t| match t {
-        Some(ns) => linux::__kernel_timespec {
-            tv_sec: ns.div_euclid(1_000_000_000),
-            tv_nsec: ns.rem_euclid(1_000_000_000),
-        },
+        Some(ns) => {
+            linux::__kernel_timespec { tv_sec: ns.div_euclid(1_000_000_000), tv_nsec: ns.rem_euclid(1_000_000_000) }
+        }
         None => linux::__kernel_timespec { tv_sec: 0, tv_nsec: 0x3fff_fffe },
     });
     let flags = u64::from(linux::AT_SYMLINK_NOFOLLOW);

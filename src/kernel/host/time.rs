@@ -22,9 +22,7 @@ pub fn clock(id: i32) -> Option<i64> {
         i64::from(f(id, &mut ts))
     } else {
         // SAFETY: writes one timespec of ours.
-        unsafe {
-            arch::syscall(linux::__NR_clock_gettime, [id as i64 as u64, &raw mut ts as u64, 0, 0, 0, 0])
-        }
+        unsafe { arch::syscall(linux::__NR_clock_gettime, [id as i64 as u64, &raw mut ts as u64, 0, 0, 0, 0]) }
     };
     (ret == 0).then_some(ts.tv_sec * 1_000_000_000 + ts.tv_nsec)
 }

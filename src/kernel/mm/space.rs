@@ -211,8 +211,8 @@ impl AddressSpace {
         if prot & PROT_WRITE != 0 && inner.vmas.overlapping(addr, end).any(|v| !v.may_write) {
             return Err(Errno::EACCES);
         }
-        let copies_up = prot & PROT_WRITE != 0
-            && inner.vmas.overlapping(addr, end).any(|v| v.shared && v.prot & PROT_WRITE == 0);
+        let copies_up =
+            prot & PROT_WRITE != 0 && inner.vmas.overlapping(addr, end).any(|v| v.shared && v.prot & PROT_WRITE == 0);
         inner.vmas.protect(addr, end, prot);
         if copies_up {
             return inner.remap_shared(addr, end);

@@ -242,11 +242,10 @@ mod tests {
         let mut t = VmaTree::default();
         t.insert(anon(0x1000, 0x5000, 3));
         t.protect(0x2000, 0x3000, 1);
-        assert_eq!(t.iter().map(|v| (v.start, v.end, v.prot)).collect::<Vec<_>>(), [
-            (0x1000, 0x2000, 3),
-            (0x2000, 0x3000, 1),
-            (0x3000, 0x5000, 3)
-        ]);
+        assert_eq!(
+            t.iter().map(|v| (v.start, v.end, v.prot)).collect::<Vec<_>>(),
+            [(0x1000, 0x2000, 3), (0x2000, 0x3000, 1), (0x3000, 0x5000, 3)]
+        );
         assert_eq!(t.data, 0x3000);
         t.protect(0x2000, 0x3000, 3);
         assert_eq!(t.count(), 1);

@@ -109,13 +109,7 @@ impl Dentry {
     ///
     /// # Errors
     /// `EEXIST`, what the file system says.
-    pub fn create(
-        self: &Arc<Self>,
-        ctx: &OpCtx<'_>,
-        name: &[u8],
-        node: NewNode<'_>,
-        mode: u32,
-    ) -> Result<Arc<Dentry>> {
+    pub fn create(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<Dentry>> {
         if self.unlinked() {
             return Err(Errno::ENOENT);
         }

@@ -32,13 +32,7 @@ const TMPFILE: u32 = O_TMPFILE & !O_DIRECTORY;
 ///
 /// # Errors
 /// Those of `open(2)`.
-pub fn open(
-    fs: &FsContext,
-    ctx: &OpCtx<'_>,
-    base: Option<Path>,
-    path: &[u8],
-    how: How,
-) -> SysResult<Arc<OpenFile>> {
+pub fn open(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], how: How) -> SysResult<Arc<OpenFile>> {
     let mut flags = how.flags;
     if flags & O_PATH != 0 {
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | crate::abi::linux::O_CLOEXEC;
@@ -169,13 +163,7 @@ impl DirFile {
 }
 
 impl FileOps for DirFile {
-    fn read(
-        &self,
-        _ctx: &OpCtx<'_>,
-        _file: &OpenFile,
-        _dst: &mut crate::mm::IoDst<'_>,
-        _pos: u64,
-    ) -> SysResult<usize> {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut crate::mm::IoDst<'_>, _pos: u64) -> SysResult<usize> {
         Err(Errno::EISDIR.into())
     }
     fn seekable(&self) -> bool {
@@ -200,4 +188,3 @@ impl FileOps for PathOnly {
         self
     }
 }
-

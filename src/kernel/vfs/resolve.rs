@@ -5,7 +5,9 @@ use super::context::FsContext;
 use super::file::OpCtx;
 use super::inode::FileType;
 use super::mount::Path;
-use crate::abi::linux::{RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV};
+use crate::abi::linux::{
+    RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
+};
 use crate::abi::{Errno, Result};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;

@@ -3,8 +3,8 @@
 use crate::abi::{Errno, Result, linux};
 use crate::host::{HostFd, files};
 use crate::mm::memfile::PagedBuf;
-use crate::vfs::inode::{Emit, Stat};
 use crate::vfs::FileType;
+use crate::vfs::inode::{Emit, Stat};
 use alloc::boxed::Box;
 use alloc::vec;
 use alloc::vec::Vec;

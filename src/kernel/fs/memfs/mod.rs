@@ -21,8 +21,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use lower::{Lower, LowerPath};
 pub use lower::makedev;
+use lower::{Lower, LowerPath};
 
 /// An instance: one mount of tmpfs, or one overlay.
 pub struct MemFs {
@@ -122,15 +122,7 @@ impl MemFs {
     }
 
     /// A new node in memory.
-    fn node(
-        self: &Arc<Self>,
-        kind: FileType,
-        mode: u32,
-        uid: u32,
-        gid: u32,
-        rdev: u64,
-        body: Body,
-    ) -> Arc<MemInode> {
+    fn node(self: &Arc<Self>, kind: FileType, mode: u32, uid: u32, gid: u32, rdev: u64, body: Body) -> Arc<MemInode> {
         let now = time::now_coarse();
         let size = if let Body::Symlink(t) = &body { t.len() as u64 } else { 0 };
         let nlink = if kind == FileType::Dir { 2 } else { 1 };
