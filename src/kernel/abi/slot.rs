@@ -5,6 +5,15 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 /// Value of [`SlotHeader::canary`]; the kernel stack grows down towards it.
 pub const CANARY: u64 = 0x6472_7570_6573_746b;
 
+/// Offset in the slot of the allocator's magazines: they share the header's page, so that a new
+/// process faults that page in once for both.
+pub const MAGAZINES: usize = 1024;
+/// Offset in the slot of the held-locks record (debug builds' lockdep), in the header's page too.
+pub const HELD_LOCKS: usize = 2560;
+/// Bytes at the lowest address of a slot that the header, the magazines and the held-locks record
+/// share; the kernel stack lies above.
+pub const HEADER_PAGE: usize = 4096;
+
 /// Where the host thread of a slot is, as far as a kicker needs to know.
 pub mod place {
     /// It runs guest code (or is about to): a kick needs the host signal.
@@ -47,7 +56,7 @@ pub struct SlotHeader {
     pub host_tgid: AtomicU32,
     /// Kernel locks held by this thread.
     pub locks_held: AtomicU32,
-    /// Lock levels held, one bit each (debug builds' lockdep).
+    /// Lock levels held, one bit each (debug builds; the supervisor and dumps read it).
     pub lock_levels: AtomicU64,
     /// First address above the kernel stack (= end of the slot).
     pub stack_top: AtomicU64,
@@ -57,7 +66,7 @@ pub struct SlotHeader {
     pub index: AtomicU32,
     /// Generation: counts reuse.
     pub generation: AtomicU32,
-    /// Scratch of the allocator (per-task magazines), a pointer into the heap or 0.
+    /// 1 once the allocator's magazines behind the header are in use.
     pub magazines: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
     pub mm: AtomicU64,

@@ -8,4 +8,4 @@ pub mod slot;
 pub mod usercopy;
 
 pub use gate::{syscall, syscall_blocking};
-pub use slot::{slot, slot_at};
+pub use slot::{slot, slot_at, try_slot};

@@ -33,8 +33,9 @@ pub fn slot() -> &'static SlotHeader {
 pub fn slot() -> &'static SlotHeader {
     std::thread_local! {
         static SLOT: &'static SlotHeader = {
-            let layout = core::alloc::Layout::new::<SlotHeader>();
-            // SAFETY: a zeroed header is a valid one; it is leaked on purpose.
+            let layout = core::alloc::Layout::from_size_align(crate::abi::slot::HEADER_PAGE, 4096);
+            let layout = layout.expect("a page is a layout");
+            // SAFETY: a zeroed header page is a valid one; it is leaked on purpose.
             unsafe { &*std::alloc::alloc_zeroed(layout).cast::<SlotHeader>() }
         };
     }
@@ -45,6 +46,21 @@ pub fn slot() -> &'static SlotHeader {
 #[cfg(all(not(feature = "image"), not(test)))]
 pub fn slot() -> &'static SlotHeader {
     unreachable!("kernel code runs only in the image")
+}
+
+/// As [`slot`], or `None` where the running stack is no slot's (the host half calling `boot::early`).
+#[cfg(feature = "image")]
+#[inline]
+pub fn try_slot() -> Option<&'static SlotHeader> {
+    let slot = slot();
+    let offset = (core::ptr::from_ref(slot) as u64).wrapping_sub(window() + SLOTS);
+    (offset < SLOT_SIZE * crate::abi::layout::SLOT_COUNT).then_some(slot)
+}
+
+/// As [`slot`].
+#[cfg(not(feature = "image"))]
+pub fn try_slot() -> Option<&'static SlotHeader> {
+    Some(slot())
 }
 
 /// The header of slot number `index`.

@@ -3,6 +3,7 @@
 pub mod fd;
 pub mod files;
 pub mod futex;
+pub mod log;
 pub mod mem;
 pub mod panic;
 pub mod process;

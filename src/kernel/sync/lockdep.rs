@@ -1,5 +1,11 @@
 //! The order of locks, and its check at run time in debug builds.
 
+#[cfg(debug_assertions)]
+use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS, SlotHeader};
+#[cfg(debug_assertions)]
+use core::panic::Location;
+use core::sync::atomic::Ordering::Relaxed;
+
 /// Lock levels, outermost first: while a lock is held, only locks of *later* levels may be taken
 /// (or of the same level where [`Level::nests`] says so). Written once, here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -56,20 +62,108 @@ impl Level {
     }
 }
 
-/// Checks and records that the running thread takes a lock of `level`.
-#[inline]
-pub(super) fn acquire(level: Level) {
-    let slot = crate::arch::slot();
-    let held = slot.locks_held.load(core::sync::atomic::Ordering::Relaxed);
-    slot.locks_held.store(held + 1, core::sync::atomic::Ordering::Relaxed);
-    let _ = level;
+/// Locks held by one thread, innermost last. Lies in the slot, so that a panic or a dump can say
+/// what a thread that no longer runs was holding.
+#[cfg(debug_assertions)]
+#[repr(C)]
+struct Held {
+    len: usize,
+    locks: [(Level, usize, &'static Location<'static>); MAX_HELD],
 }
 
-/// Records that it gave one back.
+#[cfg(debug_assertions)]
+const MAX_HELD: usize = 24;
+#[cfg(debug_assertions)]
+const _: () = assert!(HELD_LOCKS + size_of::<Held>() <= HEADER_PAGE);
+
+#[cfg(debug_assertions)]
+fn with_held<T>(slot: &SlotHeader, f: impl FnOnce(&mut Held) -> T) -> T {
+    let held = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut Held;
+    // SAFETY: the record lies in the slot's header page, only the slot's own thread touches it, and
+    // zeroes are a valid empty record: entries past `len` are written before they are read.
+    f(unsafe { &mut *held })
+}
+
+/// Counts a lock that the running thread takes; debug builds check the order.
 #[inline]
-pub(super) fn release(level: Level) {
+#[track_caller]
+pub(super) fn acquire(level: Level, lock: usize) {
+    count(level, lock, true);
+}
+
+/// As [`acquire`], for a lock that was got without waiting: that cannot deadlock, so the order is
+/// not checked.
+#[inline]
+#[track_caller]
+pub(super) fn acquired_by_try(level: Level, lock: usize) {
+    count(level, lock, false);
+}
+
+#[inline]
+#[track_caller]
+fn count(level: Level, lock: usize, check: bool) {
     let slot = crate::arch::slot();
-    let held = slot.locks_held.load(core::sync::atomic::Ordering::Relaxed);
-    slot.locks_held.store(held.wrapping_sub(1), core::sync::atomic::Ordering::Relaxed);
-    let _ = level;
+    slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, Relaxed);
+    #[cfg(debug_assertions)]
+    record(slot, level, lock, check, Location::caller());
+    #[cfg(not(debug_assertions))]
+    let _ = (level, lock, check);
+}
+
+#[cfg(debug_assertions)]
+fn record(slot: &SlotHeader, level: Level, lock: usize, check: bool, place: &'static Location<'static>) {
+    let broken = with_held(slot, |held| {
+        let worst = held.locks[..held.len]
+            .iter()
+            .find(|h| check && (h.1 == lock || h.0 > level || (h.0 == level && !level.nests())))
+            .copied();
+        if worst.is_none() && held.len < MAX_HELD {
+            held.locks[held.len] = (level, lock, place);
+            held.len += 1;
+        }
+        worst
+    });
+    slot.lock_levels.fetch_or(1 << level as u64, Relaxed);
+    if let Some((other, address, at)) = broken {
+        // The record is emptied first: the panic's own path may lock.
+        with_held(slot, |held| held.len = 0);
+        if address == lock {
+            panic!("lock order: {level:?} taken at {place} is already held since {at}");
+        }
+        panic!("lock order: {level:?} taken at {place} while {other:?} is held since {at}");
+    }
+}
+
+/// Records that the running thread gave a lock back.
+#[inline]
+pub(super) fn release(level: Level, lock: usize) {
+    let slot = crate::arch::slot();
+    slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), Relaxed);
+    #[cfg(debug_assertions)]
+    with_held(slot, |held| {
+        if let Some(at) = held.locks[..held.len].iter().rposition(|h| h.1 == lock && h.0 == level) {
+            held.locks.copy_within(at + 1..held.len, at);
+            held.len -= 1;
+        }
+        if !held.locks[..held.len].iter().any(|h| h.0 == level) {
+            slot.lock_levels.fetch_and(!(1 << level as u64), Relaxed);
+        }
+    });
+    #[cfg(not(debug_assertions))]
+    let _ = (level, lock);
+}
+
+/// The running thread is about to sleep for as long as a guest likes: debug builds check that it
+/// holds no lock.
+#[inline]
+#[track_caller]
+pub fn may_block() {
+    #[cfg(debug_assertions)]
+    {
+        let place = Location::caller();
+        let first = with_held(crate::arch::slot(), |held| held.locks[..held.len].first().copied());
+        if let Some((level, _, at)) = first {
+            panic!("a task would block at {place} while {level:?} is held since {at}");
+        }
+    }
 }

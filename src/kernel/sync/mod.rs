@@ -8,7 +8,10 @@ mod mutex;
 mod rwlock;
 pub mod wait;
 
-pub use lockdep::Level;
+#[cfg(test)]
+mod tests;
+
+pub use lockdep::{Level, may_block};
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};

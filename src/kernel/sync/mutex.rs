@@ -39,8 +39,9 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock. Not interruptible: no lock is held across anything that blocks for long.
     #[inline]
+    #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        lockdep::acquire(self.level);
+        lockdep::acquire(self.level, self.address());
         if self.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
             self.lock_slow();
         }
@@ -48,10 +49,16 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     /// The lock, if it is free.
+    #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.word.compare_exchange(0, 1, Acquire, Relaxed).ok()?;
-        lockdep::acquire(self.level);
+        lockdep::acquired_by_try(self.level, self.address());
         Some(MutexGuard { lock: self })
+    }
+
+    /// What tells this lock from others.
+    fn address(&self) -> usize {
+        self.word.as_ptr() as usize
     }
 
     #[cold]
@@ -79,7 +86,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
         if self.lock.word.swap(0, Release) == 2 {
             futex::wake(&self.lock.word, 1);
         }
-        lockdep::release(self.lock.level);
+        lockdep::release(self.lock.level, self.lock.address());
     }
 }
 

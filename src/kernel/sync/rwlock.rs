@@ -51,12 +51,13 @@ impl<T> RwLock<T> {
 impl<T: ?Sized> RwLock<T> {
     /// Waits for shared access.
     #[inline]
+    #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
-        lockdep::acquire(self.level);
+        lockdep::acquire(self.level, self.address());
         self.wait_until(|| {
-            let s = self.state.load(Relaxed);
+            let s = self.state.load(SeqCst);
             s & WRITER == 0
-                && self.writers_waiting.load(Relaxed) == 0
+                && self.writers_waiting.load(SeqCst) == 0
                 && self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok()
         });
         ReadGuard { lock: self }
@@ -64,14 +65,20 @@ impl<T: ?Sized> RwLock<T> {
 
     /// Waits for exclusive access.
     #[inline]
+    #[track_caller]
     pub fn write(&self) -> WriteGuard<'_, T> {
-        lockdep::acquire(self.level);
+        lockdep::acquire(self.level, self.address());
         if self.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_err() {
             self.writers_waiting.fetch_add(1, SeqCst);
             self.wait_until(|| self.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok());
             self.writers_waiting.fetch_sub(1, SeqCst);
         }
         WriteGuard { lock: self }
+    }
+
+    /// What tells this lock from others.
+    fn address(&self) -> usize {
+        self.state.as_ptr() as usize
     }
 
     #[inline]
@@ -115,7 +122,7 @@ impl<T: ?Sized> Drop for ReadGuard<'_, T> {
         if self.lock.state.fetch_sub(1, SeqCst) == 1 {
             self.lock.released();
         }
-        lockdep::release(self.lock.level);
+        lockdep::release(self.lock.level, self.lock.address());
     }
 }
 
@@ -123,7 +130,7 @@ impl<T: ?Sized> Drop for WriteGuard<'_, T> {
     fn drop(&mut self) {
         self.lock.state.store(0, SeqCst);
         self.lock.released();
-        lockdep::release(self.lock.level);
+        lockdep::release(self.lock.level, self.lock.address());
     }
 }
 

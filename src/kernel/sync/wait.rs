@@ -11,6 +11,7 @@ use crate::arch;
 use crate::host::futex;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use bitflags::bitflags;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -82,7 +83,9 @@ impl Waker {
 ///
 /// # Errors
 /// [`WaitEnd`]. A kick is looked at before and after the sleep.
+#[track_caller]
 pub fn sleep(slot: &SlotHeader, ticket: u32, deadline: Option<u64>) -> Result<(), WaitEnd> {
+    super::may_block();
     slot.waker.sleeping.store(1, SeqCst);
     let end = loop {
         if slot.kicked() {
@@ -117,6 +120,8 @@ struct Entry {
     id: u64,
     events: Events,
     exclusive: bool,
+    /// An exclusive sleeper that was woken and has not yet looked: the next wake is for another.
+    woken: bool,
     target: Target,
 }
 
@@ -150,12 +155,23 @@ impl WaitQueue {
         let mut inner = self.inner.lock();
         let id = inner.next_id;
         inner.next_id += 1;
-        inner.entries.push(Entry { id, events, exclusive, target });
+        inner.entries.push(Entry { id, events, exclusive, woken: false, target });
         self.len.store(inner.entries.len() as u32, SeqCst);
         id
     }
 
-    /// Registers the running task; returns the registration's id.
+    /// Registrations at the moment.
+    pub fn len(&self) -> usize {
+        self.len.load(SeqCst) as usize
+    }
+
+    /// Whether nobody waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Registers the running task; returns the registration's id. An exclusive one is woken once:
+    /// whoever sleeps again registers again.
     pub fn add_current(&self, events: Events, exclusive: bool) -> u64 {
         self.add(events, exclusive, Target::Task(&arch::slot().waker))
     }
@@ -186,26 +202,37 @@ impl WaitQueue {
         if self.len.load(SeqCst) == 0 {
             return;
         }
-        let inner = self.inner.lock();
-        for e in &inner.entries {
+        // A callback's last reference may go away while it is called; its drop takes registrations
+        // back, hence must wait until this queue is unlocked.
+        let mut called = ArrayVec::<Arc<dyn Notify>, 8>::new();
+        let mut more = Vec::new();
+        let mut inner = self.inner.lock();
+        for e in &mut inner.entries {
             if !e.events.intersects(events) {
                 continue;
             }
             if e.exclusive {
-                if exclusive == 0 {
+                if exclusive == 0 || e.woken {
                     continue;
                 }
                 exclusive -= 1;
             }
             match &e.target {
-                Target::Task(w) => w.wake(),
+                Target::Task(w) => {
+                    e.woken = true;
+                    w.wake();
+                }
                 Target::Callback(c, key) => {
                     if let Some(c) = c.upgrade() {
                         c.notify(events, *key);
+                        if let Err(full) = called.try_push(c) {
+                            more.push(full.element());
+                        }
                     }
                 }
             }
         }
+        drop(inner);
     }
 
     /// Wakes everyone, whatever they wait for.

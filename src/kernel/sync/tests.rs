@@ -1,0 +1,229 @@
+//! Stress of the locks and queues by real threads over real futexes, and the checks of lockdep.
+
+use super::wait::block_on;
+use super::*;
+use crate::abi::{Errno, SysError};
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
+use std::time::Duration;
+
+const THREADS: u64 = 8;
+const ROUNDS: u64 = 20_000;
+
+#[test]
+fn mutex_excludes() {
+    let total = Mutex::new(Level::Leaf, 0u64);
+    thread::scope(|s| {
+        for _ in 0..THREADS {
+            s.spawn(|| {
+                for _ in 0..ROUNDS {
+                    *total.lock() += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(*total.lock(), THREADS * ROUNDS);
+}
+
+#[test]
+fn try_lock_fails_while_held() {
+    let m = Mutex::new(Level::Leaf, ());
+    let held = m.lock();
+    assert!(m.try_lock().is_none());
+    drop(held);
+    assert!(m.try_lock().is_some());
+}
+
+#[test]
+fn rwlock_readers_see_whole_writes() {
+    let pair = RwLock::new(Level::Leaf, (0u64, 0u64));
+    thread::scope(|s| {
+        for i in 0..THREADS {
+            let pair = &pair;
+            s.spawn(move || {
+                for _ in 0..ROUNDS / 4 {
+                    if i % 4 == 0 {
+                        let mut p = pair.write();
+                        p.0 += 1;
+                        p.1 += 1;
+                    } else {
+                        let p = pair.read();
+                        assert_eq!(p.0, p.1);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(pair.read().0, THREADS / 4 * (ROUNDS / 4));
+}
+
+#[test]
+fn no_wake_is_lost_between_check_and_sleep() {
+    let queue = WaitQueue::new();
+    let turn = AtomicU64::new(0);
+    thread::scope(|s| {
+        for me in 0..2 {
+            let (queue, turn) = (&queue, &turn);
+            s.spawn(move || {
+                for _ in 0..5_000 {
+                    let ready = || (turn.load(SeqCst) % 2 == me).then_some(());
+                    queue.wait_until(Events::IN, None, ready).expect("nobody kicks");
+                    turn.fetch_add(1, SeqCst);
+                    queue.wake(Events::IN);
+                }
+            });
+        }
+    });
+    assert_eq!(turn.load(SeqCst), 10_000);
+}
+
+#[test]
+fn deadline_and_kick_end_a_wait() {
+    let queue = WaitQueue::new();
+    let soon = crate::host::time::clock(1).expect("monotonic clock") as u64 + 2_000_000;
+    assert_eq!(queue.wait_until(Events::IN, Some(soon), || None::<()>), Err(WaitEnd::TimedOut));
+    crate::arch::slot().kick.store(1, SeqCst);
+    assert_eq!(queue.wait_until(Events::IN, None, || None::<()>), Err(WaitEnd::Interrupted));
+    let end = block_on(&queue, Events::IN, None, || Err::<(), _>(SysError::Errno(Errno::EAGAIN)));
+    assert!(matches!(end, Err(SysError::Restart(_))));
+    crate::arch::slot().kick.store(0, SeqCst);
+}
+
+#[test]
+fn exclusive_wakes_go_to_different_sleepers() {
+    let queue = WaitQueue::new();
+    let woken = AtomicU64::new(0);
+    thread::scope(|s| {
+        for _ in 0..3 {
+            s.spawn(|| {
+                let slot = crate::arch::slot();
+                let ticket = slot.waker.ticket();
+                let id = queue.add_current(Events::IN, true);
+                wait::sleep(slot, ticket, None).expect("nobody kicks");
+                woken.fetch_add(1, SeqCst);
+                queue.remove(id);
+            });
+        }
+        // All three are registered before the wakes, which come in one burst.
+        while queue.len() < 3 {
+            thread::yield_now();
+        }
+        queue.wake(Events::IN);
+        queue.wake(Events::IN);
+        while woken.load(SeqCst) < 2 {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(5));
+        assert_eq!(woken.load(SeqCst), 2);
+        queue.wake(Events::IN);
+    });
+}
+
+/// Takes its registration back when dropped, as an epoll instance does.
+struct Registered {
+    queue: Arc<WaitQueue>,
+    id: Mutex<u64>,
+    called: AtomicBool,
+    keep: Mutex<Option<Arc<Registered>>>,
+}
+
+impl Notify for Registered {
+    fn notify(&self, _: Events, _: u64) {
+        self.called.store(true, SeqCst);
+        // The only other reference goes away during the call.
+        self.keep.try_lock().expect("nobody else").take();
+    }
+}
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        self.queue.remove(*self.id.get_mut());
+    }
+}
+
+#[test]
+fn callback_may_die_while_it_is_called() {
+    let queue = Arc::new(WaitQueue::new());
+    let target = Arc::new(Registered {
+        queue: queue.clone(),
+        id: Mutex::new(Level::Leaf, 0),
+        called: AtomicBool::new(false),
+        keep: Mutex::new(Level::Leaf, None),
+    });
+    let as_dyn: Arc<dyn Notify> = target.clone();
+    *target.id.lock() = queue.add_callback(Events::IN, false, &as_dyn, 7);
+    drop(as_dyn);
+    let gone: Weak<Registered> = Arc::downgrade(&target);
+    let own = target.clone();
+    *own.keep.lock() = Some(target);
+    drop(own);
+    queue.wake(Events::IN);
+    assert!(gone.upgrade().is_none());
+    assert_eq!(queue.len(), 0);
+}
+
+/// What a violation says. Runs in a thread of its own, as its locks stay counted.
+fn violation(f: impl FnOnce() + Send) -> String {
+    thread::scope(|s| {
+        s.spawn(|| {
+            let payload = catch_unwind(AssertUnwindSafe(f)).expect_err("lockdep must panic");
+            payload.downcast_ref::<String>().cloned().unwrap_or_default()
+        })
+        .join()
+        .expect("the panic was caught")
+    })
+}
+
+#[test]
+#[cfg(all(debug_assertions, panic = "unwind"))]
+fn lockdep_names_both_levels() {
+    let inner = Mutex::new(Level::Slots, ());
+    let outer = Mutex::new(Level::Tasks, ());
+    let text = violation(|| {
+        let _a = inner.lock();
+        let _b = outer.lock();
+    });
+    assert!(text.contains("Tasks") && text.contains("Slots"), "{text}");
+    let text = violation(|| {
+        let one = Mutex::new(Level::Mm, ());
+        let two = Mutex::new(Level::Mm, ());
+        let _a = one.lock();
+        let _b = two.lock();
+    });
+    assert!(text.contains("Mm"), "{text}");
+    let text = violation(|| {
+        let lock = RwLock::new(Level::Inode, ());
+        let _a = lock.read();
+        let _b = lock.read();
+    });
+    assert!(text.contains("already held"), "{text}");
+    let text = violation(|| {
+        let lock = Mutex::new(Level::Files, ());
+        let _a = lock.lock();
+        may_block();
+    });
+    assert!(text.contains("Files"), "{text}");
+}
+
+#[test]
+fn lockdep_allows_the_order() {
+    let outer = Mutex::new(Level::Tasks, ());
+    let inode = [RwLock::new(Level::Inode, ()), RwLock::new(Level::Inode, ())];
+    let leaf = Mutex::new(Level::Leaf, ());
+    for _ in 0..3 {
+        let a = outer.lock();
+        let b = inode[0].read();
+        let c = inode[1].write();
+        let d = leaf.lock();
+        // Not in reverse order on purpose.
+        drop(a);
+        drop(c);
+        drop(b);
+        drop(d);
+    }
+    assert_eq!(crate::arch::slot().locks_held.load(SeqCst), 0);
+    assert_eq!(crate::arch::slot().lock_levels.load(SeqCst), 0);
+    may_block();
+}
