@@ -68,6 +68,8 @@ pub struct SlotHeader {
     pub generation: AtomicU32,
     /// 1 once the allocator's magazines behind the header are in use.
     pub magazines: AtomicU64,
+    /// Number of the futex wait that the thread is in, 0 once it was woken.
+    pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
     pub mm: AtomicU64,
 }

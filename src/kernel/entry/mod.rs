@@ -1,1 +1,179 @@
-//! (room)
+//! The run loop: from a trapped call or a fault to the kernel's objects, and back to the guest with
+//! the exit work done: signals, stops, death, restarts.
+
+use crate::abi::sigctx::{SigContext, SigInfo, UContext};
+use crate::abi::slot::{CANARY, SlotHeader, place};
+use crate::abi::{Errno, Restart, SysError, linux};
+use crate::arch::{self, frame};
+use crate::host::{panic, process};
+use crate::syscall;
+use crate::task::{CurrentTask, ExitWork};
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
+
+#[cfg(feature = "image")]
+unsafe extern "C" {
+    fn drupe_enter_guest(uc: *mut UContext, slot: *const SlotHeader) -> !;
+}
+#[cfg(not(feature = "image"))]
+unsafe fn drupe_enter_guest(_uc: *mut UContext, _slot: *const SlotHeader) -> ! {
+    unreachable!("only the image enters guests")
+}
+
+/// System calls that came by a trap.
+pub static TRAPS: AtomicU64 = AtomicU64::new(0);
+
+/// The interrupted call that the exit work has to settle.
+#[derive(Clone, Copy)]
+struct Interrupted {
+    restart: Restart,
+    nr: u64,
+}
+
+/// `si_code` of a seccomp trap.
+const SYS_SECCOMP: i32 = 1;
+/// `AUDIT_ARCH_X86_64`.
+const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+
+fn enter_kernel() -> &'static SlotHeader {
+    let slot = arch::slot();
+    slot.place.store(place::KERNEL, SeqCst);
+    slot
+}
+
+/// A system call of the guest that the filter turned into SIGSYS.
+pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
+    enter_kernel();
+    TRAPS.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+    // SAFETY: the frame lies above us on this thread's stack until the guest is entered.
+    let regs = unsafe { &mut (*uc).mcontext };
+    // siginfo of SIGSYS: call address, then number and architecture.
+    let (nr, arch) = (info.fields[1] as u32, (info.fields[1] >> 32) as u32);
+    if info.code != SYS_SECCOMP || arch != AUDIT_ARCH_X86_64 {
+        regs.rax = -i64::from(Errno::ENOSYS.raw()) as u64;
+        leave(uc, None)
+    }
+    let interrupted = serve(regs, u64::from(nr));
+    leave(uc, interrupted)
+}
+
+/// Runs one call on these registers; the result goes into rax.
+fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
+    let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    let cur = CurrentTask::here(regs);
+    let outcome = syscall::dispatch(&cur, nr, &args);
+    drop(cur);
+    match outcome {
+        Ok(value) => regs.rax = value,
+        Err(SysError::Errno(e)) => regs.rax = -i64::from(e.raw()) as u64,
+        Err(SysError::Restart(restart)) => return Some(Interrupted { restart, nr }),
+    }
+    None
+}
+
+/// A synchronous fault of guest code becomes a signal of the guest.
+pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
+    enter_kernel();
+    // SAFETY: as in `system_call`.
+    let regs = unsafe { &mut (*uc).mcontext };
+    let cur = CurrentTask::here(regs);
+    let mut info = *info;
+    info.signo = sig as i32;
+    cur.force_signal(&info);
+    drop(cur);
+    leave(uc, None)
+}
+
+/// A kick interrupted guest code: the exit work is done here and now.
+pub fn kicked(uc: *mut UContext) -> ! {
+    enter_kernel();
+    leave(uc, None)
+}
+
+/// Exit work once more, after a kick in the last instructions before the guest (`asm/sigreturn.S`).
+///
+/// # Safety
+/// `uc` is the frame that was about to be entered.
+#[cfg_attr(feature = "image", unsafe(no_mangle))]
+pub unsafe extern "C" fn drupe_exit_work(uc: *mut UContext) -> ! {
+    leave(uc, None)
+}
+
+/// First code of a new guest thread on its slot: `arg` is the frame to enter.
+extern "C" fn child_main(arg: u64) -> ! {
+    let uc = arg as *mut UContext;
+    // SAFETY: the maker placed the frame on our stack.
+    let regs = unsafe { &mut (*uc).mcontext };
+    let cur = CurrentTask::here(regs);
+    process::settle(cur.is_new_process());
+    cur.child_started();
+    drop(cur);
+    leave(uc, None)
+}
+
+/// How `task` starts a clone; registered at boot.
+pub const CHILD_MAIN: process::Start = child_main;
+
+/// Enters the guest afresh with these registers and initial extended state (after exec). Zygotes
+/// start below the place of this first frame, so nothing live is overwritten.
+pub fn start(regs: &SigContext) -> ! {
+    enter_kernel();
+    let uc = frame::place_first(regs);
+    leave(uc, None)
+}
+
+/// Does the exit work until nothing is left, settles an interrupted call, and enters the guest.
+fn leave(uc: *mut UContext, mut interrupted: Option<Interrupted>) -> ! {
+    let slot = arch::slot();
+    if slot.canary.load(SeqCst) != CANARY {
+        panic::panic(format_args!("kernel stack overflow in slot {}", slot.index.load(SeqCst)));
+    }
+    // SAFETY: as in `system_call`.
+    let regs = unsafe { &mut (*uc).mcontext };
+    if slot.kicked() || interrupted.is_some() {
+        exit_work(slot, regs, &mut interrupted);
+    }
+    if let Some(Interrupted { restart, nr }) = interrupted {
+        // Nothing was handled: the call is made again.
+        regs.rip -= 2;
+        regs.rax = if restart == Restart::Block { u64::from(linux::__NR_restart_syscall) } else { nr };
+    }
+    // SAFETY: a frame of this stack, complete.
+    unsafe { drupe_enter_guest(uc, slot) }
+}
+
+fn exit_work(slot: &'static SlotHeader, regs: &mut SigContext, interrupted: &mut Option<Interrupted>) {
+    loop {
+        slot.kick.store(0, SeqCst);
+        let cur = CurrentTask::here(regs);
+        match cur.exit_work() {
+            ExitWork::Done => break,
+            ExitWork::Deliver { info, delivery, action } => {
+                drop(cur);
+                if let Some(i) = interrupted.take() {
+                    settle_for_handler(regs, i, delivery.flags);
+                }
+                let delivered = crate::signal::frame::deliver(regs, &info, &delivery);
+                let cur = CurrentTask::here(regs);
+                match delivered {
+                    Ok(()) => cur.signal_delivered(&info, &action, &delivery),
+                    Err(_) => cur.signal_undeliverable(&info),
+                }
+            }
+        }
+    }
+}
+
+/// An interrupted call meets its first handler (`handle_signal` in Linux).
+fn settle_for_handler(regs: &mut SigContext, i: Interrupted, sa_flags: u64) {
+    let again = match i.restart {
+        Restart::NoIntr => true,
+        Restart::Sys => sa_flags & u64::from(linux::SA_RESTART) != 0,
+        Restart::NoHand | Restart::Block => false,
+    };
+    if again {
+        regs.rip -= 2;
+        regs.rax = i.nr;
+    } else {
+        regs.rax = -i64::from(Errno::EINTR.raw()) as u64;
+    }
+}

@@ -132,3 +132,29 @@ pub fn kick(slot: &SlotHeader) {
         unsafe { arch::syscall(linux::__NR_tgkill, [u64::from(tgid), u64::from(tid), u64::from(KICK), 0, 0, 0]) };
     }
 }
+
+/// Sets fs and gs base of the running thread to 0: a zygote inherits the launcher's.
+pub fn clear_bases() {
+    for code in [ARCH_SET_FS, ARCH_SET_GS] {
+        // SAFETY: kernel code uses neither.
+        unsafe { arch::syscall(linux::__NR_arch_prctl, [u64::from(code), 0, 0, 0, 0, 0]) };
+    }
+}
+
+/// `arch_prctl` of the running thread.
+///
+/// # Errors
+/// The host's.
+pub fn arch_prctl(code: u32, addr: u64) -> Result<u64> {
+    // SAFETY: kernel code uses neither base; GET writes to an address that the caller vouches for.
+    Errno::check(unsafe { arch::syscall(linux::__NR_arch_prctl, [u64::from(code), addr, 0, 0, 0, 0]) })
+}
+
+/// `arch_prctl` codes (`asm/prctl.h`).
+pub const ARCH_SET_GS: u32 = 0x1001;
+/// See [`ARCH_SET_GS`].
+pub const ARCH_SET_FS: u32 = 0x1002;
+/// See [`ARCH_SET_GS`].
+pub const ARCH_GET_FS: u32 = 0x1003;
+/// See [`ARCH_SET_GS`].
+pub const ARCH_GET_GS: u32 = 0x1004;

@@ -26,3 +26,22 @@ pub fn clock(id: i32) -> Option<i64> {
     };
     (ret == 0).then_some(ts.tv_sec * 1_000_000_000 + ts.tv_nsec)
 }
+
+/// User and system time of the running host thread, ns.
+pub fn thread_times() -> (u64, u64) {
+    rusage(1).map_or((0, 0), |r| {
+        let ns = |t: &linux::__kernel_old_timeval| (t.tv_sec * 1_000_000_000 + t.tv_usec * 1000) as u64;
+        (ns(&r.ru_utime), ns(&r.ru_stime))
+    })
+}
+
+/// The host's `getrusage` of the running process (0) or thread (1).
+pub fn rusage(who: i32) -> Option<linux::rusage> {
+    let mut out = core::mem::MaybeUninit::<linux::rusage>::zeroed();
+    // SAFETY: writes one record of ours.
+    let ret = unsafe {
+        arch::syscall(linux::__NR_getrusage, [who as i64 as u64, out.as_mut_ptr() as u64, 0, 0, 0, 0])
+    };
+    // SAFETY: zeroed, then filled.
+    (ret == 0).then(|| unsafe { out.assume_init() })
+}

@@ -1,2 +1,215 @@
-//! (room signal)
+//! Signals: actions, pending sets, frames. Who gets them is `task`'s business.
+
 pub mod frame;
+
+use crate::abi::linux;
+use crate::abi::sigctx::SigInfo;
+use alloc::vec::Vec;
+
+/// Number of signals.
+pub const NSIG: u32 = 64;
+/// `SIG_DFL`, `SIG_IGN`.
+pub const SIG_DFL: u64 = 0;
+/// See [`SIG_DFL`].
+pub const SIG_IGN: u64 = 1;
+
+/// `struct sigaction` as the kernel takes it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SigAction {
+    /// Handler, [`SIG_DFL`] or [`SIG_IGN`].
+    pub handler: u64,
+    /// `SA_*`.
+    pub flags: u64,
+    /// Where the handler returns to.
+    pub restorer: u64,
+    /// Blocked while it runs.
+    pub mask: u64,
+}
+// SAFETY: four integers.
+unsafe impl crate::mm::Plain for SigAction {}
+
+/// The bit of a signal in a mask.
+pub const fn bit(sig: u32) -> u64 {
+    1 << (sig - 1)
+}
+
+/// Signals that cannot be blocked, caught or ignored.
+pub const UNBLOCKABLE: u64 = bit(linux::SIGKILL) | bit(linux::SIGSTOP);
+/// Signals that stop by default.
+pub const STOPS: u64 = bit(linux::SIGSTOP) | bit(linux::SIGTSTP) | bit(linux::SIGTTIN) | bit(linux::SIGTTOU);
+/// Signals that faults raise: delivered first.
+pub const SYNCHRONOUS: u64 = bit(linux::SIGSEGV)
+    | bit(linux::SIGBUS)
+    | bit(linux::SIGILL)
+    | bit(linux::SIGTRAP)
+    | bit(linux::SIGFPE)
+    | bit(linux::SIGSYS);
+
+/// What happens without a handler (`signal(7)`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Default {
+    /// Ends the process.
+    Terminate,
+    /// Ends the process, with a core file where limits allow.
+    Core,
+    /// Nothing.
+    Ignore,
+    /// Stops the process.
+    Stop,
+    /// Lets it go on.
+    Continue,
+}
+
+/// The default action of a signal.
+pub fn default_action(sig: u32) -> Default {
+    match sig {
+        linux::SIGCHLD | linux::SIGURG | linux::SIGWINCH => Default::Ignore,
+        linux::SIGCONT => Default::Continue,
+        linux::SIGSTOP | linux::SIGTSTP | linux::SIGTTIN | linux::SIGTTOU => Default::Stop,
+        linux::SIGQUIT
+        | linux::SIGILL
+        | linux::SIGTRAP
+        | linux::SIGABRT
+        | linux::SIGBUS
+        | linux::SIGFPE
+        | linux::SIGSEGV
+        | linux::SIGXCPU
+        | linux::SIGXFSZ
+        | linux::SIGSYS => Default::Core,
+        _ => Default::Terminate,
+    }
+}
+
+/// A `siginfo_t` under construction.
+pub mod info {
+    use super::SigInfo;
+
+    /// `SI_USER`, `SI_KERNEL`, `SI_TKILL`, `SI_TIMER`, `SI_QUEUE`.
+    pub const SI_USER: i32 = 0;
+    /// See [`SI_USER`].
+    pub const SI_KERNEL: i32 = 0x80;
+    /// See [`SI_USER`].
+    pub const SI_TKILL: i32 = -6;
+    /// See [`SI_USER`].
+    pub const SI_TIMER: i32 = -2;
+    /// See [`SI_USER`].
+    pub const SI_QUEUE: i32 = -1;
+
+    /// An information record with nothing but number and code.
+    pub fn plain(sig: u32, code: i32) -> SigInfo {
+        SigInfo { signo: sig as i32, errno: 0, code, pad: 0, fields: [0; 14] }
+    }
+
+    /// From `kill`, `tgkill` or `sigqueue`: sender's pid and uid.
+    pub fn from_user(sig: u32, code: i32, pid: u32, uid: u32) -> SigInfo {
+        let mut i = plain(sig, code);
+        i.fields[0] = u64::from(pid) | u64::from(uid) << 32;
+        i
+    }
+
+    /// SIGCHLD: child's pid, uid, status, user and system time in clock ticks.
+    pub fn child(code: i32, pid: u32, uid: u32, status: i32, utime: u64, stime: u64) -> SigInfo {
+        let mut i = from_user(crate::abi::linux::SIGCHLD, code, pid, uid);
+        i.fields[1] = status as u32 as u64;
+        i.fields[2] = utime;
+        i.fields[3] = stime;
+        i
+    }
+}
+
+/// Signals that wait to be taken.
+#[derive(Default)]
+pub struct Pending {
+    set: u64,
+    queue: Vec<SigInfo>,
+}
+
+impl Pending {
+    /// Nothing pending.
+    pub const fn new() -> Pending {
+        Pending { set: 0, queue: Vec::new() }
+    }
+
+    /// The signals in it.
+    pub fn set(&self) -> u64 {
+        self.set
+    }
+
+    /// Adds a signal: a standard one at most once, real-time ones each time. Under memory pressure
+    /// the record of a standard signal may be lost, never the signal.
+    ///
+    /// # Errors
+    /// `EAGAIN` for a real-time signal that cannot be queued.
+    pub fn add(&mut self, info: &SigInfo) -> crate::abi::Result {
+        let sig = info.signo as u32;
+        let standard = sig < 32;
+        if standard && self.set & bit(sig) != 0 {
+            return Ok(());
+        }
+        if self.queue.len() < 4096 && self.queue.try_reserve(1).is_ok() {
+            self.queue.push(*info);
+        } else if !standard {
+            return Err(crate::abi::Errno::EAGAIN);
+        }
+        self.set |= bit(sig);
+        Ok(())
+    }
+
+    /// Takes the next signal of `mask`: faults first, then by number, each in order of arrival.
+    pub fn take(&mut self, mask: u64) -> Option<SigInfo> {
+        let ready = self.set & mask;
+        if ready == 0 {
+            return None;
+        }
+        let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
+        let sig = first.trailing_zeros() + 1;
+        let at = self.queue.iter().position(|i| i.signo as u32 == sig);
+        let info = match at {
+            Some(at) => self.queue.remove(at),
+            None => info::plain(sig, info::SI_USER),
+        };
+        if !self.queue.iter().any(|i| i.signo as u32 == sig) {
+            self.set &= !bit(sig);
+        }
+        Some(info)
+    }
+
+    /// Forgets the signals of `mask`.
+    pub fn discard(&mut self, mask: u64) {
+        if self.set & mask != 0 {
+            self.set &= !mask;
+            self.queue.retain(|i| mask & bit(i.signo as u32) == 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn standard_signals_do_not_queue_and_real_time_ones_do() {
+        let mut p = Pending::new();
+        for n in 0..3 {
+            p.add(&info::from_user(10, 0, n, 0)).unwrap();
+            p.add(&info::from_user(40, 0, n, 0)).unwrap();
+        }
+        assert_eq!(p.take(u64::MAX).map(|i| i.signo), Some(10));
+        let pids: Vec<u64> = core::iter::from_fn(|| p.take(u64::MAX)).map(|i| i.fields[0]).collect();
+        assert_eq!(pids, [0, 1, 2]);
+        assert_eq!(p.set(), 0);
+    }
+
+    #[test]
+    fn faults_come_first_and_masks_hold() {
+        let mut p = Pending::new();
+        for sig in [2, 11, 15] {
+            p.add(&info::plain(sig, 0)).unwrap();
+        }
+        assert_eq!(p.take(!bit(11)).map(|i| i.signo), Some(2));
+        assert_eq!(p.take(u64::MAX).map(|i| i.signo), Some(11));
+        p.discard(bit(15));
+        assert!(p.take(u64::MAX).is_none());
+    }
+}

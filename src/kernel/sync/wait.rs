@@ -290,3 +290,13 @@ pub fn block_on<T>(
         Err(WaitEnd::TimedOut) => Err(Errno::EAGAIN.into()),
     }
 }
+
+/// Sleeps until the slot's word differs from `ticket`, whether or not the thread is kicked: for
+/// waits that look at the reasons for a kick themselves.
+pub fn sleep_deaf(slot: &SlotHeader, ticket: u32) {
+    slot.waker.sleeping.store(1, SeqCst);
+    while slot.waker.word.load(SeqCst) == ticket {
+        let _ = futex::wait(&slot.waker.word, ticket, None);
+    }
+    slot.waker.sleeping.store(0, SeqCst);
+}

@@ -1,33 +1,179 @@
 //! Tasks, thread groups, sessions, pids; clone, exec, exit, wait; futexes.
+//!
+//! One lock ([`tree`]) guards who is whose parent and which pids exist; a group's own state has a lock
+//! of its own. A task is reached through the host thread that runs it: its slot.
 
+pub mod clone;
 mod current;
+pub mod exec;
+pub mod exit;
+pub mod futex;
+pub mod group;
+pub mod limits;
+pub mod loader;
+pub mod signals;
 pub mod slots;
+pub mod tree;
+pub mod wait;
 pub mod zygote;
 
 pub use current::CurrentTask;
+pub use group::ThreadGroup;
+pub use signals::ExitWork;
 
+use crate::abi::sigctx::SigStack;
+use crate::abi::slot::{SlotHeader, place};
+use crate::arch;
 use crate::cred::Cred;
+use crate::host::process;
 use crate::mm::AddressSpace;
+use crate::signal::Pending;
+use crate::sync::{Level, Mutex};
 use crate::vfs::{FdTable, FsContext};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+
+/// What a task has of its process; replaced only by the task itself.
+#[derive(Clone)]
+pub struct Own {
+    /// Address space.
+    pub mm: Arc<AddressSpace>,
+    /// Descriptors.
+    pub files: Arc<FdTable>,
+    /// Root, working directory, umask.
+    pub fs: Arc<FsContext>,
+    /// Credentials.
+    pub cred: Arc<Cred>,
+}
 
 /// A thread of the guest.
 pub struct Task {
-    /// Thread id.
-    pub tid: u32,
-    /// Replaced only by the task itself, hence read by it without a lock.
-    own: UnsafeCell<Own>,
+    tid: AtomicU32,
+    /// Its process.
+    pub group: Arc<ThreadGroup>,
+    slot: AtomicU64,
+    own: UnsafeCell<Option<Own>>,
+    /// Taken by the task to replace `own`, and by others to look at it.
+    own_lock: Mutex<()>,
+    /// Thread name, at most 15 bytes.
+    pub comm: Mutex<Vec<u8>>,
+    /// Signals for this thread alone.
+    pub pending: Mutex<Pending>,
+    /// Blocked signals.
+    pub blocked: AtomicU64,
+    /// The mask to go back to after `sigsuspend`, `ppoll` and the like, once a handler has run or
+    /// nothing was delivered.
+    saved_mask: Mutex<Option<u64>>,
+    /// Alternate signal stack.
+    pub altstack: Mutex<SigStack>,
+    /// `set_tid_address`: zeroed and woken at exit.
+    pub clear_child_tid: AtomicU64,
+    /// Where the child writes its tid at its start.
+    set_child_tid: AtomicU64,
+    /// `set_robust_list`.
+    pub robust_list: AtomicU64,
+    /// The host process is the child's own.
+    new_process: AtomicBool,
+    /// What a vfork parent waits for.
+    vfork: Mutex<Option<Arc<clone::VforkDone>>>,
+    /// What `restart_syscall` goes on with.
+    pub restart: Mutex<Option<Restart>>,
+    /// Number of the system call that it is in or made last (for dumps).
+    pub last_call: AtomicU32,
 }
 
-// SAFETY: `own` is reached through `CurrentTask` only, by the thread that it belongs to.
+/// A sleep that `restart_syscall` continues: until this host time, with the rest written here.
+#[derive(Clone, Copy, Debug)]
+pub struct Restart {
+    /// Deadline on the host's monotonic clock, ns.
+    pub deadline: u64,
+    /// Guest address of the remaining time, 0 for none.
+    pub remaining: u64,
+}
+
+// SAFETY: `own` is written by the task's own thread under `own_lock` and read either by that thread
+// or under `own_lock`.
 unsafe impl Send for Task {}
 // SAFETY: as above.
 unsafe impl Sync for Task {}
 
-struct Own {
-    mm: Arc<AddressSpace>,
-    files: Arc<FdTable>,
-    fs: Arc<FsContext>,
-    cred: Arc<Cred>,
+impl Task {
+    /// A task that does not run yet.
+    pub fn new(tid: u32, group: Arc<ThreadGroup>, own: Own, comm: Vec<u8>) -> Arc<Task> {
+        Arc::new(Task {
+            tid: AtomicU32::new(tid),
+            group,
+            slot: AtomicU64::new(0),
+            own: UnsafeCell::new(Some(own)),
+            own_lock: Mutex::new(Level::Leaf, ()),
+            comm: Mutex::new(Level::Leaf, comm),
+            pending: Mutex::new(Level::Signal, Pending::new()),
+            blocked: AtomicU64::new(0),
+            saved_mask: Mutex::new(Level::Leaf, None),
+            altstack: Mutex::new(Level::Leaf, SigStack::default()),
+            clear_child_tid: AtomicU64::new(0),
+            set_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            new_process: AtomicBool::new(true),
+            vfork: Mutex::new(Level::Leaf, None),
+            restart: Mutex::new(Level::Leaf, None),
+            last_call: AtomicU32::new(0),
+        })
+    }
+
+    /// Thread id. Changes only when a thread that is not the leader calls exec.
+    pub fn tid(&self) -> u32 {
+        self.tid.load(SeqCst)
+    }
+
+    /// The slot of the host thread that runs it, if any does.
+    pub fn slot(&self) -> Option<&'static SlotHeader> {
+        let at = self.slot.load(SeqCst);
+        // SAFETY: only addresses of slot headers are stored, which are never unmapped.
+        (at != 0).then(|| unsafe { &*(at as *const SlotHeader) })
+    }
+
+    /// What the task has, as others may look at it; `None` once it has exited.
+    pub fn shared(&self) -> Option<Own> {
+        let _held = self.own_lock.lock();
+        // SAFETY: under `own_lock`.
+        unsafe { (*self.own.get()).clone() }
+    }
+
+    /// Makes the thread look at its exit work: from a sleep, from the guest or from a host call.
+    pub fn kick(&self) {
+        if let Some(slot) = self.slot() {
+            kick_slot(slot);
+        }
+    }
+}
+
+/// See [`Task::kick`].
+pub fn kick_slot(slot: &'static SlotHeader) {
+    slot.kick.store(1, SeqCst);
+    slot.waker.wake();
+    if slot.place.load(SeqCst) != place::KERNEL {
+        process::kick(slot);
+    }
+}
+
+/// Binds a task to the running host thread's slot.
+pub fn adopt(task: Arc<Task>) {
+    let slot = arch::slot();
+    task.slot.store(core::ptr::from_ref(slot) as u64, SeqCst);
+    slot.task.store(Arc::into_raw(task) as u64, SeqCst);
+    // Whatever was sent while it had no thread is looked at before the guest is entered.
+    slot.kick.store(1, SeqCst);
+}
+
+/// The task with this thread id.
+pub fn lookup(tid: u32) -> Option<Arc<Task>> {
+    tree::lock().tasks.get(&tid).cloned()
+}
+
+/// The process with this id.
+pub fn lookup_group(pid: u32) -> Option<Arc<ThreadGroup>> {
+    tree::lock().groups.get(&pid).cloned()
 }

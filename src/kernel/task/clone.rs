@@ -1,0 +1,243 @@
+//! `clone(2)`, `fork(2)`, `vfork(2)`.
+
+use super::group::ThreadGroup;
+use super::{CurrentTask, Own, Task, slots, tree};
+use crate::abi::linux::{
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_SETTLS,
+    CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
+};
+use crate::abi::slot::SlotHeader;
+use crate::abi::{Errno, Result, SysResult};
+use crate::arch::{self, frame};
+use crate::host::process::{self, CloneKind, Start};
+use crate::mm::UserPtr;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+
+/// Namespaces: not there yet.
+const NAMESPACES: u64 = 0x7e02_0080;
+
+/// What a child is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Args {
+    /// `CLONE_*`, without the exit signal.
+    pub flags: u64,
+    /// Signal to the parent at the end.
+    pub exit_signal: u32,
+    /// Stack pointer, 0 for the parent's.
+    pub stack: u64,
+    /// Where the parent gets the tid.
+    pub parent_tid: u64,
+    /// Where the child gets the tid, and where it is cleared.
+    pub child_tid: u64,
+    /// New fs base.
+    pub tls: u64,
+}
+
+/// What a vfork parent waits for.
+pub struct VforkDone {
+    state: AtomicU32,
+    waiter: &'static SlotHeader,
+}
+
+impl VforkDone {
+    /// The child has its own memory, or is gone.
+    pub fn done(&self) {
+        self.state.store(1, SeqCst);
+        self.waiter.waker.wake();
+    }
+}
+
+/// `entry`'s first code of a child, registered at boot.
+static CHILD_MAIN: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers the first code of a child.
+pub fn set_child_main(start: Start) {
+    CHILD_MAIN.store(start as usize, SeqCst);
+}
+
+fn check(a: &Args) -> Result {
+    let has = |f: u32| a.flags & u64::from(f) != 0;
+    if has(CLONE_THREAD) && !has(CLONE_SIGHAND) || has(CLONE_SIGHAND) && !has(CLONE_VM) {
+        return Err(Errno::EINVAL);
+    }
+    if a.flags & NAMESPACES != 0 {
+        return Err(Errno::EPERM);
+    }
+    if a.exit_signal > crate::signal::NSIG {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+/// Makes a child; returns its id in the parent.
+///
+/// # Errors
+/// `EINVAL`, `EAGAIN`, `ENOMEM`.
+pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
+    check(a)?;
+    if crate::arena::under_pressure() {
+        return Err(Errno::ENOMEM.into());
+    }
+    let has = |f: u32| a.flags & u64::from(f) != 0;
+    let slot = slots::alloc()?;
+    let child = match make(cur, a) {
+        Ok(child) => child,
+        Err(e) => {
+            slots::free_unused(slot);
+            return Err(e.into());
+        }
+    };
+    let tid = child.tid();
+    let vfork = has(CLONE_VFORK).then(|| Arc::new(VforkDone { state: AtomicU32::new(0), waiter: arch::slot() }));
+    *child.vfork.lock() = vfork.clone();
+    if has(CLONE_PARENT_SETTID) {
+        let _ = UserPtr::<u32>::new(a.parent_tid).write(tid);
+    }
+    if let Err(e) = launch(cur, a, slot, &child) {
+        forget(&child);
+        slots::free_unused(slot);
+        return Err(e.into());
+    }
+    if let Some(v) = vfork {
+        wait_for_vfork(cur, &v);
+    }
+    Ok(tid)
+}
+
+/// The child's kernel objects, entered into the tree.
+fn make(cur: &CurrentTask, a: &Args) -> Result<Arc<Task>> {
+    let has = |f: u32| a.flags & u64::from(f) != 0;
+    let own = cur.own();
+    let share_mm = has(CLONE_VM);
+    let own = Own {
+        mm: if share_mm { own.mm.clone() } else { Arc::new(own.mm.fork_copy()) },
+        files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
+        fs: if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) },
+        cred: own.cred.clone(),
+    };
+    let comm = cur.comm.lock().clone();
+    let mut tree = tree::lock();
+    let tid = tree.new_pid()?;
+    let group = if has(CLONE_THREAD) { cur.group.clone() } else { new_group(cur, a, tid) };
+    let task = Task::new(tid, group.clone(), own, comm);
+    task.new_process.store(!has(CLONE_THREAD), SeqCst);
+    task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
+    if !share_mm || has(CLONE_VFORK) {
+        *task.altstack.lock() = *cur.altstack.lock();
+    }
+    if !share_mm {
+        task.robust_list.store(0, SeqCst);
+    }
+    if has(CLONE_CHILD_CLEARTID) {
+        task.clear_child_tid.store(a.child_tid, SeqCst);
+    }
+    if has(CLONE_CHILD_SETTID) {
+        task.set_child_tid.store(a.child_tid, SeqCst);
+    }
+    {
+        let mut state = group.state.lock();
+        if has(CLONE_THREAD) && (state.exiting.is_some() || state.exec.is_some()) {
+            return Err(Errno::EAGAIN);
+        }
+        state.tasks.push(task.clone());
+    }
+    tree.tasks.insert(tid, task.clone());
+    if !has(CLONE_THREAD) {
+        tree.groups.insert(tid, group.clone());
+        let parent = if has(CLONE_PARENT) { cur.group.parent() } else { Some(cur.group.clone()) };
+        if let Some(parent) = parent {
+            group.state.lock().parent = Arc::downgrade(&parent);
+            parent.state.lock().children.push(group);
+        }
+    }
+    Ok(task)
+}
+
+fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
+    let g = &cur.group;
+    let actions = if a.flags & u64::from(CLONE_SIGHAND) != 0 { g.actions() } else { Arc::new(g.actions().fork_copy()) };
+    let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, a.exit_signal);
+    *group.exec_info.lock() = g.exec_info.lock().clone();
+    Arc::new(group)
+}
+
+/// Starts the child's host thread on a copy of the parent's registers.
+fn launch(cur: &CurrentTask, a: &Args, slot: &'static SlotHeader, child: &Arc<Task>) -> Result {
+    let has = |f: u32| a.flags & u64::from(f) != 0;
+    let mut regs = *cur.frame();
+    regs.rax = 0;
+    if a.stack != 0 {
+        regs.rsp = a.stack;
+    }
+    // SAFETY: the slot is free; the frame is the one that the host wrote for this call.
+    let uc = unsafe { frame::place(slot, &regs, true) };
+    let kind = if has(CLONE_THREAD) {
+        CloneKind::Thread
+    } else if has(CLONE_VM) {
+        CloneKind::SharedMm
+    } else {
+        CloneKind::Copy
+    };
+    child.slot.store(core::ptr::from_ref(slot) as u64, SeqCst);
+    slot.task.store(Arc::into_raw(child.clone()) as u64, SeqCst);
+    // SAFETY: only `set_child_main` stores there, at boot.
+    let start = unsafe { core::mem::transmute::<usize, Start>(CHILD_MAIN.load(SeqCst)) };
+    let tls = has(CLONE_SETTLS).then_some(a.tls);
+    let started = process::clone(kind, slot, uc as u64, start, uc as u64, tls);
+    if started.is_err() {
+        let raw = slot.task.swap(0, SeqCst) as *const Task;
+        // SAFETY: leaked above; no thread took it.
+        drop(unsafe { Arc::from_raw(raw) });
+    }
+    started.map(drop)
+}
+
+/// Takes a child that never ran out of the tree.
+fn forget(child: &Arc<Task>) {
+    let mut tree = tree::lock();
+    tree.tasks.remove(&child.tid());
+    child.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, child));
+    if child.is_new() {
+        tree.groups.remove(&child.group.pid);
+        if let Some(parent) = child.group.parent() {
+            parent.state.lock().children.retain(|c| !Arc::ptr_eq(c, &child.group));
+        }
+    }
+}
+
+/// Waits until the child has exec'ed or ended; only death interrupts it.
+fn wait_for_vfork(cur: &CurrentTask, v: &VforkDone) {
+    let slot = arch::slot();
+    loop {
+        let ticket = slot.waker.ticket();
+        if v.state.load(SeqCst) == 1 || cur.group.state.lock().exiting.is_some() {
+            return;
+        }
+        crate::sync::wait::sleep_deaf(slot, ticket);
+    }
+}
+
+impl Task {
+    fn is_new(&self) -> bool {
+        self.new_process.load(SeqCst)
+    }
+}
+
+impl CurrentTask {
+    /// What the child does before anything else, on its own stack.
+    pub fn child_started(&self) {
+        let word = self.set_child_tid.swap(0, SeqCst);
+        if word != 0 {
+            let _ = UserPtr::<u32>::new(word).write(self.tid());
+        }
+        arch::slot().kick.store(1, SeqCst);
+    }
+
+    /// Releases a vfork parent, if there is one.
+    pub fn vfork_done(&self) {
+        if let Some(v) = self.vfork.lock().take() {
+            v.done();
+        }
+    }
+}

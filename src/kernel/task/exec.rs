@@ -1,0 +1,200 @@
+//! `execve(2)`: the checks, the death of siblings, and the hand-over to a clean process.
+
+use super::loader::{self, ExecPlan, Program};
+use super::{CurrentTask, Own, Task, adopt, exit, limits, tree, zygote};
+use crate::abi::sigctx::{SigContext, SigStack};
+use crate::abi::{Errno, Result, SysResult};
+use crate::arch;
+use crate::cred::Cred;
+use crate::host::process;
+use crate::mm::AddressSpace;
+
+use crate::vfs::{FdTable, FsContext, OpCtx};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Runs a program in place of the caller. Returns only on failure.
+///
+/// # Errors
+/// Those of `execve(2)`.
+pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<()> {
+    let plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
+    let ticket = zygote::reserve()?;
+    become_only_thread(cur)?;
+    // The point of no return.
+    let task: Arc<Task> = Arc::clone(cur);
+    commit(cur, &plan)?;
+    let slot = arch::slot();
+    // The task leaves this host thread; its slot's reference goes along.
+    let job = Box::new(Install { task, plan: Box::new(plan) });
+    let raw = slot.task.swap(0, SeqCst) as *const Task;
+    // SAFETY: `adopt` leaked this reference into the slot.
+    drop(unsafe { Arc::from_raw(raw) });
+    ticket.start(job);
+    super::slots::retire(slot);
+    process::exit_thread()
+}
+
+/// Ends every other thread of the process; the caller becomes its leader.
+///
+/// # Errors
+/// A restart when another thread was first, so that the caller meets its end.
+fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
+    let group = &cur.group;
+    {
+        let mut state = group.state.lock();
+        if state.exiting.is_some() || state.exec.is_some() {
+            return Err(crate::abi::SysError::Restart(crate::abi::Restart::NoIntr));
+        }
+        if state.tasks.len() == 1 && cur.tid() == group.pid {
+            return Ok(());
+        }
+        state.exec = Some(cur.tid());
+    }
+    let slot = arch::slot();
+    loop {
+        let ticket = slot.waker.ticket();
+        let others: Vec<_> = {
+            let state = group.state.lock();
+            if state.exiting.is_some() {
+                return Err(crate::abi::SysError::Restart(crate::abi::Restart::NoIntr));
+            }
+            state.tasks.iter().filter(|t| t.tid() != cur.tid()).cloned().collect()
+        };
+        if others.is_empty() {
+            break;
+        }
+        for t in others {
+            t.kick();
+        }
+        crate::sync::wait::sleep_deaf(slot, ticket);
+    }
+    let mut tree = tree::lock();
+    tree.tasks.remove(&cur.tid());
+    cur.tid.store(group.pid, SeqCst);
+    tree.tasks.insert(group.pid, Arc::clone(cur));
+    drop(tree);
+    group.state.lock().exec = None;
+    Ok(())
+}
+
+/// Replaces what the program does not inherit.
+fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
+    let group = &cur.group;
+    super::futex::exit_robust_list(cur);
+    let tid_word = cur.clear_child_tid.swap(0, SeqCst);
+    if tid_word != 0 && Arc::strong_count(cur.mm()) > 1 && crate::mm::UserPtr::<u32>::new(tid_word).write(0).is_ok() {
+        super::futex::wake_word(cur, tid_word, 1);
+    }
+    let mm = Arc::new(AddressSpace::new());
+    let own = cur.own().clone();
+    let files = if Arc::strong_count(&own.files) > 2 { Arc::new(own.files.fork_copy()?) } else { own.files.clone() };
+    let fs = if Arc::strong_count(&own.fs) > 2 { Arc::new(own.fs.fork_copy()) } else { own.fs.clone() };
+    let cred = own.cred.clone();
+    drop(own);
+    let old = cur.replace_own(Some(Own { mm, files: files.clone(), fs, cred }));
+    drop(old);
+    files.close_on_exec(&cur.op_ctx());
+    group.set_actions(Arc::new(group.actions().for_exec()));
+    *cur.altstack.lock() = SigStack::default();
+    cur.robust_list.store(0, SeqCst);
+    *cur.comm.lock() = plan.comm.clone();
+    {
+        let mut e = group.exec_info.lock();
+        e.exe = Some(plan.exe.clone());
+        e.execfn = plan.execfn.clone();
+    }
+    group.did_exec.store(true, SeqCst);
+    cur.new_process.store(true, SeqCst);
+    cur.vfork_done();
+    Ok(())
+}
+
+/// A task on its way into a zygote.
+struct Install {
+    task: Arc<Task>,
+    plan: Box<ExecPlan>,
+}
+
+impl zygote::Job for Install {
+    fn run(self: Box<Self>) -> SigContext {
+        let Install { task, plan } = *self;
+        let group = task.group.clone();
+        let own = task.shared();
+        adopt(task);
+        let mut regs = SigContext::default();
+        let cur = CurrentTask::here(&mut regs);
+        process::clear_bases();
+        let outcome = match &own {
+            Some(own) => {
+                let stack = group.limits.get(limits::STACK).0;
+                own.mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
+                own.mm.limits[1].store(group.limits.get(limits::DATA).0, Relaxed);
+                loader::load(&plan, &own.mm, &own.cred, stack)
+            }
+            None => Err(Errno::ESRCH),
+        };
+        drop((own, plan, group));
+        match outcome {
+            Ok(started) => {
+                drop(cur);
+                regs.rip = started.entry;
+                regs.rsp = started.sp;
+                regs.eflags = 0x202;
+                regs
+            }
+            Err(e) => {
+                log::warn!("exec: the image could not be mapped: {e}");
+                exit::exit_group(&cur, crate::abi::linux::SIGSEGV as i32)
+            }
+        }
+    }
+}
+
+/// What the first process of a sandbox, or one more from outside, starts with.
+pub struct Fresh {
+    /// Credentials.
+    pub cred: Arc<Cred>,
+    /// Root, working directory, umask.
+    pub fs: Arc<FsContext>,
+    /// Descriptors.
+    pub files: Arc<FdTable>,
+    /// Limits.
+    pub limits: limits::Limits,
+}
+
+/// Starts a process from outside; returns its pid.
+///
+/// # Errors
+/// Those of `execve(2)` and of making a process.
+pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<u32> {
+    let ctx = OpCtx { cred: &fresh.cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: fresh.fs.umask() };
+    let plan = loader::prepare(&fresh.fs, &ctx, program, argv, envp)?;
+    let ticket = zygote::reserve()?;
+    let own = Own { mm: Arc::new(AddressSpace::new()), files: fresh.files, fs: fresh.fs, cred: fresh.cred.clone() };
+    let (task, pid) = {
+        let mut tree = tree::lock();
+        let pid = tree.new_pid()?;
+        let actions = Arc::new(super::group::Actions::default());
+        let group = Arc::new(super::ThreadGroup::new(pid, pid, pid, fresh.limits, actions, crate::abi::linux::SIGCHLD));
+        group.external.store(true, SeqCst);
+        group.did_exec.store(true, SeqCst);
+        {
+            let mut e = group.exec_info.lock();
+            e.exe = Some(plan.exe.clone());
+            e.execfn = plan.execfn.clone();
+        }
+        let task = Task::new(pid, group.clone(), own, plan.comm.clone());
+        group.state.lock().tasks.push(task.clone());
+        if let Some(init) = tree.init() {
+            group.state.lock().parent = Arc::downgrade(&init);
+        }
+        tree.tasks.insert(pid, task.clone());
+        tree.groups.insert(pid, group);
+        (task, pid)
+    };
+    ticket.start(Box::new(Install { task, plan: Box::new(plan) }));
+    Ok(pid)
+}

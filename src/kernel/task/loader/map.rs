@@ -1,0 +1,250 @@
+//! Mapping a checked image, and the first stack (System V ABI, "Process Initialization").
+
+use super::{ElfImage, ExecPlan, FIXED_ANON, FIXED_PRIVATE, PAGE, Placed};
+use crate::abi::linux::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_STACK, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE};
+use crate::abi::{Errno, Result};
+use crate::arch::slot::window;
+use crate::arch::usercopy;
+use crate::cred::Cred;
+use crate::host::random;
+use crate::mm::space::Request;
+use crate::mm::{AddressSpace, Backing, UserSlice};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use linux_raw_sys::auxvec as at;
+
+/// Room between an image and its heap, so that stubs of patched sites find a place.
+const BRK_GAP: u64 = 64 << 20;
+/// Where position-independent programs go (`ELF_ET_DYN_BASE`).
+const PIE_BASE: u64 = 0x5555_5555_4000;
+/// Largest stack that is mapped; more of RLIMIT_STACK is not given.
+const STACK_MAX: u64 = 1 << 30;
+
+static VDSO_LEN: AtomicU64 = AtomicU64::new(0);
+static HARDWARE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
+
+/// Records that a vDSO of this length lies at its place in the window (at boot).
+pub fn set_vdso(len: u64) {
+    VDSO_LEN.store(len, Relaxed);
+}
+
+/// Records AT_HWCAP, AT_HWCAP2 and AT_MINSIGSTKSZ (at boot).
+pub fn set_hardware(hwcap: u64, hwcap2: u64, min_sigstack: u64) {
+    for (to, v) in HARDWARE.iter().zip([hwcap, hwcap2, min_sigstack]) {
+        to.store(v, Relaxed);
+    }
+}
+
+/// Where the program starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    /// First instruction.
+    pub entry: u64,
+    /// Stack pointer.
+    pub sp: u64,
+}
+
+/// Maps the program into `mm`, the empty address space of the running process.
+///
+/// # Errors
+/// `ENOMEM`, `EFAULT`, what mapping says.
+pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -> Result<Started> {
+    let main_base = if plan.main.dynamic {
+        Some(PIE_BASE + (random::next_u64() & 0xff_ffff) * PAGE)
+    } else {
+        None
+    };
+    let main = place(&plan.main, mm, main_base)?;
+    let interp = match &plan.interp {
+        Some(image) => Some(place(image, mm, None)?),
+        None => None,
+    };
+    let gap = BRK_GAP + (random::next_u64() & 0x3fff) * PAGE;
+    mm.set_brk_start((main.end + gap) & !(PAGE - 1));
+    let entry = match (&plan.interp, interp) {
+        (Some(image), Some(p)) => image.entry.wrapping_add(p.bias),
+        _ => plan.main.entry.wrapping_add(main.bias),
+    };
+    let top = map_stack(plan, mm, stack_limit)?;
+    let sp = build_stack(plan, mm, cred, top, main, interp.map_or(0, |p| p.bias))?;
+    Ok(Started { entry, sp })
+}
+
+/// Maps one image: reserves its whole span first, so that its segments stay together.
+fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Placed> {
+    let (start, end) = image.span();
+    let mut bias = 0;
+    if image.dynamic {
+        let r = Request {
+            addr: want.unwrap_or(0),
+            len: end - start,
+            prot: PROT_NONE,
+            flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+            backing: Backing::Anon,
+            label: "",
+            may_write: true,
+        };
+        bias = mm.mmap(&r)?.wrapping_sub(start);
+    }
+    for s in &image.segments {
+        let from = (s.vaddr & !(PAGE - 1)).wrapping_add(bias);
+        let lead = s.vaddr % PAGE;
+        let file_end = from + lead + s.filesz;
+        let file_pages = (file_end + PAGE - 1) & !(PAGE - 1);
+        if s.filesz > 0 {
+            mm.mmap(&Request {
+                addr: from,
+                len: file_pages - from,
+                prot: s.prot,
+                flags: FIXED_PRIVATE,
+                backing: image.backing(s.offset - lead),
+                label: "",
+                may_write: true,
+            })?;
+        }
+        let mem_end = (from + lead + s.memsz + PAGE - 1) & !(PAGE - 1);
+        let zero_from = if s.filesz > 0 { file_pages } else { from };
+        if mem_end > zero_from {
+            mm.mmap(&Request {
+                addr: zero_from,
+                len: mem_end - zero_from,
+                prot: s.prot,
+                flags: FIXED_ANON,
+                backing: Backing::Anon,
+                label: "",
+                may_write: true,
+            })?;
+        }
+        if s.memsz > s.filesz && s.filesz > 0 && s.prot & PROT_WRITE != 0 {
+            let n = (file_pages.min(from + lead + s.memsz) - file_end) as usize;
+            // SAFETY: a fresh mapping of this address space, apart from the window (mmap checked).
+            if unsafe { usercopy::zero(file_end as *mut u8, n) } != 0 {
+                return Err(Errno::EFAULT);
+            }
+        }
+    }
+    Ok(Placed { bias, end: end.wrapping_add(bias) })
+}
+
+fn map_stack(plan: &ExecPlan, mm: &AddressSpace, limit: u64) -> Result<u64> {
+    let top = 0x7fff_ffff_f000 - (random::next_u64() & 0x3f_ffff) * PAGE;
+    let size = limit.clamp(128 << 10, STACK_MAX) & !(PAGE - 1);
+    let exec = if plan.main.exec_stack { PROT_EXEC } else { 0 };
+    mm.mmap(&Request {
+        addr: top - size,
+        len: size,
+        prot: PROT_READ | PROT_WRITE | exec,
+        flags: FIXED_ANON | MAP_NORESERVE | MAP_STACK,
+        backing: Backing::Anon,
+        label: "[stack]",
+        may_write: true,
+    })?;
+    Ok(top)
+}
+
+/// Collects the stack's contents from the top down.
+struct Builder {
+    bytes: Vec<u8>,
+    top: u64,
+}
+
+impl Builder {
+    /// Puts bytes below everything so far (kept reversed until written); returns their address.
+    fn push(&mut self, data: &[u8]) -> Result<u64> {
+        self.bytes.try_reserve(data.len()).map_err(|_| Errno::ENOMEM)?;
+        self.bytes.extend(data.iter().rev());
+        Ok(self.top - self.bytes.len() as u64)
+    }
+
+    fn push_str(&mut self, s: &[u8]) -> Result<u64> {
+        self.push(&[0])?;
+        self.push(s)
+    }
+
+    fn align(&mut self, to: usize) -> Result {
+        while !(self.top as usize - self.bytes.len()).is_multiple_of(to) {
+            self.push(&[0])?;
+        }
+        Ok(())
+    }
+}
+
+fn build_stack(
+    plan: &ExecPlan,
+    mm: &AddressSpace,
+    cred: &Cred,
+    top: u64,
+    main: Placed,
+    interp_base: u64,
+) -> Result<u64> {
+    let mut b = Builder { bytes: Vec::new(), top };
+    b.push(&[0; 8])?;
+    let execfn = b.push_str(&plan.execfn)?;
+    let env_end = execfn;
+    let mut env = Vec::new();
+    for s in plan.envp.iter().rev() {
+        env.push(b.push_str(s)?);
+    }
+    let env_start = b.top - b.bytes.len() as u64;
+    let mut args = Vec::new();
+    for s in plan.argv.iter().rev() {
+        args.push(b.push_str(s)?);
+    }
+    let arg_start = b.top - b.bytes.len() as u64;
+    for (to, v) in mm.strings.iter().zip([arg_start, env_start, env_start, env_end]) {
+        to.store(v, Relaxed);
+    }
+    let platform = b.push_str(b"x86_64")?;
+    let mut seed = [0; 16];
+    random::fill(&mut seed);
+    let seed = b.push(&seed)?;
+    b.align(16)?;
+
+    let secure = u64::from(cred.uid != cred.euid || cred.gid != cred.egid);
+    let vdso_len = VDSO_LEN.load(Relaxed);
+    let mut auxv: Vec<(u32, u64)> = Vec::new();
+    if vdso_len != 0 {
+        auxv.push((at::AT_SYSINFO_EHDR, window() + crate::abi::layout::VDSO + PAGE));
+    }
+    auxv.extend([
+        (at::AT_HWCAP, HARDWARE[0].load(Relaxed)),
+        (at::AT_PAGESZ, PAGE),
+        (at::AT_CLKTCK, 100),
+        (at::AT_PHDR, plan.main.phdr.wrapping_add(main.bias)),
+        (at::AT_PHENT, 56),
+        (at::AT_PHNUM, plan.main.phnum),
+        (at::AT_BASE, interp_base),
+        (at::AT_FLAGS, 0),
+        (at::AT_ENTRY, plan.main.entry.wrapping_add(main.bias)),
+        (at::AT_UID, u64::from(cred.uid)),
+        (at::AT_EUID, u64::from(cred.euid)),
+        (at::AT_GID, u64::from(cred.gid)),
+        (at::AT_EGID, u64::from(cred.egid)),
+        (at::AT_SECURE, secure),
+        (at::AT_RANDOM, seed),
+        (at::AT_HWCAP2, HARDWARE[1].load(Relaxed)),
+        (at::AT_EXECFN, execfn),
+        (at::AT_PLATFORM, platform),
+        (at::AT_MINSIGSTKSZ, HARDWARE[2].load(Relaxed)),
+        (at::AT_NULL, 0),
+    ]);
+    let mut words: Vec<u64> = Vec::new();
+    words.push(args.len() as u64);
+    words.extend(args.iter().rev());
+    words.push(0);
+    words.extend(env.iter().rev());
+    words.push(0);
+    for (key, value) in auxv {
+        words.extend([u64::from(key), value]);
+    }
+    if words.len() % 2 == 1 {
+        b.push(&[0; 8])?;
+    }
+    for w in words.iter().rev() {
+        b.push(&w.to_le_bytes())?;
+    }
+    let sp = b.top - b.bytes.len() as u64;
+    b.bytes.reverse();
+    UserSlice::<u8>::new(sp, b.bytes.len()).write_from(&b.bytes)?;
+    Ok(sp)
+}

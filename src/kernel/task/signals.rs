@@ -1,0 +1,375 @@
+//! Sending signals, and what a thread does about them on its way out of the kernel.
+
+use super::exit;
+use super::group::{Run, ThreadGroup};
+use super::tree;
+use super::{CurrentTask, Task};
+use crate::abi::sigctx::{SigInfo, SigStack};
+use crate::abi::{Errno, Result, linux};
+use crate::arch;
+use crate::cred::{Cred, cap};
+use crate::host::futex;
+use crate::signal::frame::Delivery;
+use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// How many times the sandbox is paused from outside.
+static PAUSED: AtomicU32 = AtomicU32::new(0);
+
+/// `CLD_*` codes of SIGCHLD.
+pub mod cld {
+    #![allow(missing_docs)]
+    pub const EXITED: i32 = 1;
+    pub const KILLED: i32 = 2;
+    pub const DUMPED: i32 = 3;
+    pub const STOPPED: i32 = 5;
+    pub const CONTINUED: i32 = 6;
+}
+
+/// What the exit work found.
+pub enum ExitWork {
+    /// Nothing is left: the guest may be entered.
+    Done,
+    /// A handler must be set up.
+    Deliver {
+        /// What the handler gets.
+        info: SigInfo,
+        /// How.
+        delivery: Delivery,
+        /// The action as it was taken.
+        action: SigAction,
+    },
+}
+
+/// Pauses every task (nests).
+pub fn pause() {
+    PAUSED.fetch_add(1, SeqCst);
+    let groups: alloc::vec::Vec<_> = tree::lock().groups.values().cloned().collect();
+    for g in groups {
+        g.kick_all();
+    }
+}
+
+/// Undoes one [`pause`].
+///
+/// # Errors
+/// `EINVAL` if it is not paused.
+pub fn unpause() -> Result {
+    let old = PAUSED.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).map_err(|_| Errno::EINVAL)?;
+    if old == 1 {
+        futex::wake(&PAUSED, u32::MAX >> 1);
+    }
+    Ok(())
+}
+
+/// Whether `cred` may signal `target` (`kill(2)`).
+///
+/// # Errors
+/// `EPERM`.
+pub fn may_signal(cred: &Cred, sender_sid: u32, target: &ThreadGroup, sig: u32) -> Result {
+    if cred.capable(cap::KILL) || sig == linux::SIGCONT && target.sid() == sender_sid {
+        return Ok(());
+    }
+    let Some(own) = target.any_task().and_then(|t| t.shared()) else { return Ok(()) };
+    let same = |id: u32| id == own.cred.uid || id == own.cred.suid;
+    if same(cred.euid) || same(cred.uid) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+impl ThreadGroup {
+    /// Sends a signal to the process: any thread that does not block it may take it.
+    ///
+    /// # Errors
+    /// `EAGAIN` when a real-time signal cannot be queued.
+    pub fn send(&self, info: &SigInfo) -> Result {
+        let sig = info.signo as u32;
+        self.prepare(sig);
+        if sig == linux::SIGKILL {
+            exit::begin_group_exit(self, linux::SIGKILL as i32);
+            return Ok(());
+        }
+        let tasks = self.tasks();
+        if self.ignores(sig) && tasks.iter().all(|t| t.blocked.load(SeqCst) & bit(sig) == 0) {
+            return Ok(());
+        }
+        self.pending.lock().add(info)?;
+        let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
+        if let Some(task) = tasks.iter().filter(takes).find(|t| t.tid() == self.pid).or(tasks.iter().find(takes)) {
+            task.kick();
+        }
+        // Threads that wait for the signal explicitly look for themselves.
+        for t in tasks.iter().filter(|t| !takes(t)) {
+            if let Some(slot) = t.slot() {
+                slot.waker.wake();
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the signal would do nothing.
+    fn ignores(&self, sig: u32) -> bool {
+        let a = self.actions().get(sig);
+        a.handler == SIG_IGN || a.handler == SIG_DFL && default_action(sig) == Default::Ignore
+    }
+
+    /// SIGCONT wakes a stopped process whatever becomes of it; it and the stop signals cancel.
+    fn prepare(&self, sig: u32) {
+        let discard = if sig == linux::SIGCONT {
+            STOPS
+        } else if STOPS & bit(sig) != 0 {
+            bit(linux::SIGCONT)
+        } else {
+            0
+        };
+        if discard != 0 {
+            self.pending.lock().discard(discard);
+            for t in self.tasks() {
+                t.pending.lock().discard(discard);
+            }
+        }
+        if sig == linux::SIGCONT || sig == linux::SIGKILL {
+            self.resume(sig == linux::SIGCONT);
+        }
+    }
+
+    fn resume(&self, report: bool) {
+        let was = {
+            let mut state = self.state.lock();
+            let was = state.run;
+            if let Run::Stopped(_) = was {
+                state.run = Run::Running;
+                state.stop_unreported = false;
+                state.cont_unreported = report;
+            }
+            was
+        };
+        if let Run::Stopped(_) = was {
+            self.kick_all();
+            if report {
+                self.notify_parent(cld::CONTINUED, linux::SIGCONT as i32);
+            }
+        }
+    }
+
+    /// Tells the parent about a stop or continuation.
+    fn notify_parent(&self, code: i32, status: i32) {
+        let Some(parent) = self.parent() else { return };
+        let action = parent.actions().get(linux::SIGCHLD);
+        if action.flags & u64::from(linux::SA_NOCLDSTOP) == 0 {
+            let _ = parent.send(&info::child(code, self.pid, 0, status, 0, 0));
+        }
+        parent.children_wait.wake_all();
+    }
+
+    /// Stops the process: every thread waits at its exit work.
+    fn stop(&self, sig: u32) {
+        {
+            let mut state = self.state.lock();
+            if state.run != Run::Running || state.exiting.is_some() {
+                return;
+            }
+            state.run = Run::Stopped(sig);
+            state.stop_unreported = true;
+            state.cont_unreported = false;
+        }
+        self.kick_all();
+        self.notify_parent(cld::STOPPED, sig as i32);
+    }
+}
+
+impl Task {
+    /// Sends a signal to this thread.
+    ///
+    /// # Errors
+    /// `EAGAIN` when a real-time signal cannot be queued.
+    pub fn send(&self, info: &SigInfo) -> Result {
+        let sig = info.signo as u32;
+        self.group.prepare(sig);
+        if sig == linux::SIGKILL {
+            exit::begin_group_exit(&self.group, linux::SIGKILL as i32);
+            return Ok(());
+        }
+        if self.group.ignores(sig) && self.blocked.load(SeqCst) & bit(sig) == 0 {
+            return Ok(());
+        }
+        self.pending.lock().add(info)?;
+        if self.blocked.load(SeqCst) & bit(sig) == 0 {
+            self.kick();
+        } else if let Some(slot) = self.slot() {
+            slot.waker.wake();
+        }
+        Ok(())
+    }
+
+    /// Signals that could be taken now.
+    pub fn deliverable(&self) -> u64 {
+        let set = self.pending.lock().set() | self.group.pending.lock().set();
+        set & !self.blocked.load(SeqCst)
+    }
+
+    /// Takes a pending signal of `mask`: the thread's own first.
+    pub fn take_signal(&self, mask: u64) -> Option<SigInfo> {
+        if let Some(info) = self.pending.lock().take(mask) {
+            return Some(info);
+        }
+        self.group.pending.lock().take(mask)
+    }
+}
+
+impl CurrentTask {
+    /// Changes the blocked set; what becomes deliverable is looked at on the way out.
+    pub fn set_blocked(&self, mask: u64) {
+        self.blocked.store(mask & !UNBLOCKABLE, SeqCst);
+        if self.deliverable() != 0 {
+            arch::slot().kick.store(1, SeqCst);
+        }
+    }
+
+    /// Blocks `mask` for the length of a wait; the old set comes back once a handler's frame has
+    /// recorded it, or on the way out.
+    pub fn swap_mask_until_return(&self, mask: u64) {
+        let old = self.blocked.load(SeqCst);
+        *self.saved_mask.lock() = Some(old);
+        self.set_blocked(mask);
+        // The exit work restores it even if no signal comes.
+        arch::slot().kick.store(1, SeqCst);
+    }
+
+    /// Undoes [`CurrentTask::swap_mask_until_return`] when the wait ended without a signal.
+    pub fn restore_mask(&self) {
+        if let Some(old) = self.saved_mask.lock().take() {
+            self.set_blocked(old);
+        }
+    }
+
+    /// A fault of this thread: the signal cannot be blocked or ignored.
+    pub fn force_signal(&self, info: &SigInfo) {
+        let sig = info.signo as u32;
+        let actions = self.group.actions();
+        let action = actions.get(sig);
+        let blocked = self.blocked.load(SeqCst) & bit(sig) != 0;
+        if blocked || action.handler == SIG_IGN {
+            actions.set(sig, SigAction::default());
+            self.blocked.fetch_and(!bit(sig), SeqCst);
+        }
+        let _ = self.pending.lock().add(info);
+        arch::slot().kick.store(1, SeqCst);
+    }
+
+    /// Looks for work that must be done before the guest goes on. Does not return when the thread
+    /// must end.
+    pub fn exit_work(&self) -> ExitWork {
+        loop {
+            self.wait_while_paused();
+            let (exiting, must_go, stopped) = {
+                let state = self.group.state.lock();
+                let exec_by_other = state.exec.is_some_and(|tid| tid != self.tid());
+                (state.exiting, exec_by_other, matches!(state.run, Run::Stopped(_)))
+            };
+            if let Some(status) = exiting {
+                exit::exit_thread(self, status);
+            }
+            if must_go {
+                exit::exit_thread(self, 0);
+            }
+            if stopped {
+                self.wait_while_stopped();
+                continue;
+            }
+            let blocked = self.blocked.load(SeqCst);
+            let Some(info) = self.take_signal(!blocked) else {
+                if let Some(old) = self.saved_mask.lock().take() {
+                    self.set_blocked(old);
+                    if self.deliverable() != 0 {
+                        continue;
+                    }
+                }
+                return ExitWork::Done;
+            };
+            if let Some(work) = self.act_on(info) {
+                return work;
+            }
+        }
+    }
+
+    fn act_on(&self, info: SigInfo) -> Option<ExitWork> {
+        let sig = info.signo as u32;
+        let actions = self.group.actions();
+        let action = actions.get(sig);
+        match action.handler {
+            SIG_IGN => None,
+            SIG_DFL => {
+                match default_action(sig) {
+                    Default::Ignore | Default::Continue => {}
+                    Default::Stop => {
+                        let orphaned = || ThreadGroup::pgrp_orphaned(self.group.pgid(), None);
+                        if sig == linux::SIGSTOP || !orphaned() {
+                            self.group.stop(sig);
+                        }
+                    }
+                    Default::Terminate | Default::Core => exit::exit_group(self, sig as i32),
+                }
+                None
+            }
+            _ => {
+                if action.flags & u64::from(linux::SA_RESETHAND) != 0 {
+                    actions.set(sig, SigAction { handler: SIG_DFL, ..action });
+                }
+                let saved = self.saved_mask.lock().take();
+                let delivery = Delivery {
+                    handler: action.handler,
+                    flags: action.flags,
+                    restorer: action.restorer,
+                    saved_mask: saved.unwrap_or(self.blocked.load(SeqCst)),
+                    altstack: *self.altstack.lock(),
+                };
+                Some(ExitWork::Deliver { info, delivery, action })
+            }
+        }
+    }
+
+    /// The frame stands: the handler's mask is in force.
+    pub fn signal_delivered(&self, info: &SigInfo, action: &SigAction, delivery: &Delivery) {
+        let mut mask = self.blocked.load(SeqCst) | action.mask;
+        if action.flags & u64::from(linux::SA_NODEFER) == 0 {
+            mask |= bit(info.signo as u32);
+        }
+        self.set_blocked(mask);
+        if delivery.altstack.flags as u32 & linux::SS_AUTODISARM != 0 {
+            *self.altstack.lock() = SigStack { sp: 0, flags: linux::SS_DISABLE as i32, pad: 0, size: 0 };
+        }
+    }
+
+    /// The stack could not take the frame: SIGSEGV, deadly if that is what failed.
+    pub fn signal_undeliverable(&self, info: &SigInfo) {
+        if info.signo as u32 == linux::SIGSEGV {
+            self.group.actions().set(linux::SIGSEGV, SigAction::default());
+        }
+        self.force_signal(&info::plain(linux::SIGSEGV, info::SI_KERNEL));
+    }
+
+    fn wait_while_stopped(&self) {
+        let slot = arch::slot();
+        loop {
+            let ticket = slot.waker.ticket();
+            let go = {
+                let state = self.group.state.lock();
+                !matches!(state.run, Run::Stopped(_)) || state.exiting.is_some()
+            };
+            if go {
+                return;
+            }
+            crate::sync::wait::sleep_deaf(slot, ticket);
+        }
+    }
+
+    fn wait_while_paused(&self) {
+        loop {
+            let n = PAUSED.load(SeqCst);
+            if n == 0 || self.group.state.lock().exiting.is_some() {
+                return;
+            }
+            let _ = futex::wait(&PAUSED, n, None);
+        }
+    }
+}
