@@ -39,9 +39,7 @@ pub fn thread_times() -> (u64, u64) {
 pub fn rusage(who: i32) -> Option<linux::rusage> {
     let mut out = core::mem::MaybeUninit::<linux::rusage>::zeroed();
     // SAFETY: writes one record of ours.
-    let ret = unsafe {
-        arch::syscall(linux::__NR_getrusage, [who as i64 as u64, out.as_mut_ptr() as u64, 0, 0, 0, 0])
-    };
+    let ret = unsafe { arch::syscall(linux::__NR_getrusage, [who as i64 as u64, out.as_mut_ptr() as u64, 0, 0, 0, 0]) };
     // SAFETY: zeroed, then filled.
     (ret == 0).then(|| unsafe { out.assume_init() })
 }

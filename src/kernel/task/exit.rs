@@ -90,13 +90,8 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     if let Some(own) = cur.replace_own(None) {
         let last_user = Arc::strong_count(&own.files) == 1;
         if last_user {
-            let ctx = crate::vfs::OpCtx {
-                cred: &own.cred,
-                tgid: group.pid,
-                tid: cur.tid(),
-                fsize_limit: u64::MAX,
-                umask: 0,
-            };
+            let ctx =
+                crate::vfs::OpCtx { cred: &own.cred, tgid: group.pid, tid: cur.tid(), fsize_limit: u64::MAX, umask: 0 };
             own.files.close_range(&ctx, 0, u32::MAX);
         }
         drop(own);

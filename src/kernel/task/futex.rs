@@ -3,8 +3,8 @@
 use super::CurrentTask;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, usercopy};
-use crate::mm::{Backing, UserPtr};
 use crate::mm::user::range_ok;
+use crate::mm::{Backing, UserPtr};
 use crate::sync::{Level, Mutex, WaitEnd, wait};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -378,4 +378,3 @@ pub fn unlock_pi(cur: &CurrentTask, addr: u64, private: bool) -> Result {
         }
     }
 }
-

@@ -209,8 +209,10 @@ impl ThreadGroup {
     /// no member's parent is in another group of the session (`setpgid(2)`, "orphaned").
     pub fn pgrp_orphaned(pgid: u32, but: Option<u32>) -> bool {
         let tree = tree::lock();
-        !tree.members(pgid).iter().filter(|g| Some(g.pid) != but).any(|g| {
-            g.parent().is_some_and(|p| p.pgid() != pgid && p.sid() == g.sid())
-        })
+        !tree
+            .members(pgid)
+            .iter()
+            .filter(|g| Some(g.pid) != but)
+            .any(|g| g.parent().is_some_and(|p| p.pgid() != pgid && p.sid() == g.sid()))
     }
 }

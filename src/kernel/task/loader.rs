@@ -10,7 +10,10 @@ use crate::vfs::resolve::Lookup;
 use crate::vfs::{FileType, FsContext, OpCtx, OpenFile, Path, access};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use object::elf::{EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR, ProgramHeader64};
+use object::elf::{
+    EM_X86_64, ET_DYN, ET_EXEC, FileHeader64, PF_R, PF_W, PF_X, PT_GNU_STACK, PT_INTERP, PT_LOAD, PT_PHDR,
+    ProgramHeader64,
+};
 use object::{LittleEndian, pod};
 
 /// Longest interpreter chain of scripts (`BINPRM_BUF` recursion in Linux: 5).
@@ -70,7 +73,13 @@ pub struct ExecPlan {
 ///
 /// # Errors
 /// `ENOENT`, `EACCES`, `ELOOP` and the rest of path resolution.
-fn open_exec(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], follow: bool) -> SysResult<Arc<OpenFile>> {
+fn open_exec(
+    fs: &FsContext,
+    ctx: &OpCtx<'_>,
+    base: Option<Path>,
+    path: &[u8],
+    follow: bool,
+) -> SysResult<Arc<OpenFile>> {
     let target = Lookup::new(fs, ctx, base).path(path, follow)?;
     check_exec(ctx, &target)?;
     open_at(ctx, target, crate::abi::linux::O_RDONLY, true)
@@ -302,7 +311,7 @@ fn interp_path(ctx: &OpCtx<'_>, file: &OpenFile, h: &ProgramHeader64<LittleEndia
 }
 
 mod map;
-pub use map::{Started, load, set_vdso, set_hardware};
+pub use map::{Started, load, set_hardware, set_vdso};
 
 /// Where an image's parts are, for the auxiliary vector.
 #[derive(Clone, Copy, Debug)]

@@ -111,8 +111,11 @@ fn kicked_in_kernel(regs: &mut SigContext) {
     let slot = arch::slot();
     match slot.place.load(SeqCst) {
         place::HOST_CALL
-            if in_range(regs.rip, symbols::drupe_gate as *const () as usize, symbols::drupe_gate_syscall as *const () as usize)
-                && slot.kicked() =>
+            if in_range(
+                regs.rip,
+                symbols::drupe_gate as *const () as usize,
+                symbols::drupe_gate_syscall as *const () as usize,
+            ) && slot.kicked() =>
         {
             regs.rip = symbols::drupe_gate_interrupted as *const () as u64;
         }

@@ -1,7 +1,9 @@
 //! Mapping a checked image, and the first stack (System V ABI, "Process Initialization").
 
 use super::{ElfImage, ExecPlan, FIXED_ANON, FIXED_PRIVATE, PAGE, Placed};
-use crate::abi::linux::{MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_STACK, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE};
+use crate::abi::linux::{
+    MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_STACK, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
+};
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::arch::usercopy;
@@ -49,11 +51,7 @@ pub struct Started {
 /// # Errors
 /// `ENOMEM`, `EFAULT`, what mapping says.
 pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -> Result<Started> {
-    let main_base = if plan.main.dynamic {
-        Some(PIE_BASE + (random::next_u64() & 0xff_ffff) * PAGE)
-    } else {
-        None
-    };
+    let main_base = if plan.main.dynamic { Some(PIE_BASE + (random::next_u64() & 0xff_ffff) * PAGE) } else { None };
     let main = place(&plan.main, mm, main_base)?;
     let interp = match &plan.interp {
         Some(image) => Some(place(image, mm, None)?),
