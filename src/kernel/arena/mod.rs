@@ -1,193 +1,222 @@
-//! The kernel heap: every `Box`, `Arc`, `Vec` and `static` collection of the kernel lives here, shared
-//! by all host processes of the sandbox.
+//! The kernel heap: every `Box`, `Arc`, `Vec` and collection of the kernel lives here, shared by all
+//! host processes of the sandbox.
 //!
-//! Small sizes come from segregated free lists (one lock per class), carved from runs of pages; large
-//! ones from power-of-two runs with a free list per order.
+//! ```text
+//! Heap (GlobalAlloc)
+//!   small sizes: slab.rs   magazines in the running thread's slot, one depot with a lock per class
+//!   large sizes: pages.rs  a buddy allocator over the heap's pages, one lock
+//! ```
+//!
+//! A magazine is a short chain of free blocks that only its slot's thread touches; whole chains go
+//! to and from the depot, so most allocations take no lock and an exchange is a few instructions
+//! under one (Bonwick and Adams, "Magazines and Vmem"). They lie in the page of the slot's header,
+//! which every new process faults in anyway, and stay with the slot when its thread ends.
+//!
+//! Nothing here aborts for a guest's request: sizes that a guest chooses are asked for by
+//! `try_reserve` and refused early (see [`Arena::alloc`]); calls that make new objects look at
+//! [`under_pressure`] first; and a last part of the limit is kept for the small objects of calls
+//! that are already under way.
 
 mod lock;
+mod pages;
+mod slab;
+#[cfg(test)]
+mod tests;
 
 use crate::abi::layout::{HEAP, HEAP_MAX};
+use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use lock::RawLock;
+use pages::Pages;
+use slab::{CLASSES, Depot, SMALL_MAX};
 
-/// Small classes, bytes. Every class is a multiple of 16.
-const CLASSES: [usize; 18] =
-    [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384];
-/// Largest small size.
-const SMALL_MAX: usize = CLASSES[CLASSES.len() - 1];
-/// Small classes are carved from runs of this size.
-const RUN: usize = 64 << 10;
-/// Large runs: orders of 4 KiB pages.
-const ORDERS: usize = 20;
-/// Bytes that stay for small allocations when the limit is reached, so that kernel boxes do not
-/// abort while callers still back out with ENOMEM.
-const LAST_RESERVE: u64 = 4 << 20;
+/// What may be larger than this is not taken from the last reserve: whoever asks for it can be
+/// refused.
+const MODEST: usize = 256 << 10;
 
-#[repr(C)]
-struct Free {
-    next: *mut Free,
+/// The kernel's heap.
+static KERNEL: Arena = Arena::new();
+
+/// A heap over one region of memory.
+pub struct Arena {
+    pages: Pages,
+    depots: [Depot; CLASSES.len()],
+    orphans: slab::Shared,
 }
 
-struct Class {
-    lock: RawLock,
-    head: core::cell::UnsafeCell<*mut Free>,
-    fresh: core::cell::UnsafeCell<(usize, usize)>,
+/// What the heap holds, in bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    /// The most that may be taken.
+    pub limit: u64,
+    /// Taken from the page source.
+    pub taken: u64,
+    /// Of that, free blocks that wait in depots (not those in magazines).
+    pub cached: u64,
 }
-
-// SAFETY: `head` and `fresh` are only touched under `lock`.
-unsafe impl Sync for Class {}
-
-impl Class {
-    const fn new() -> Class {
-        Class {
-            lock: RawLock::new(),
-            head: core::cell::UnsafeCell::new(null_mut()),
-            fresh: core::cell::UnsafeCell::new((0, 0)),
-        }
-    }
-}
-
-static SMALL: [Class; CLASSES.len()] = [const { Class::new() }; CLASSES.len()];
-static LARGE: [Class; ORDERS] = [const { Class::new() }; ORDERS];
-static NEXT: AtomicU64 = AtomicU64::new(0);
-static LIMIT: AtomicU64 = AtomicU64::new(0);
-static IN_USE: AtomicU64 = AtomicU64::new(0);
-
-/// Class of a size, by table look-up in steps of 16 bytes.
-const fn class_table() -> [u8; SMALL_MAX / 16 + 1] {
-    let mut table = [0u8; SMALL_MAX / 16 + 1];
-    let mut i = 0;
-    let mut class = 0;
-    while i < table.len() {
-        while CLASSES[class] < i * 16 {
-            class += 1;
-        }
-        table[i] = class as u8;
-        i += 1;
-    }
-    table
-}
-static CLASS_OF: [u8; SMALL_MAX / 16 + 1] = class_table();
 
 /// The allocator that the image installs.
 pub struct Heap;
 
 /// Opens the heap with a limit in bytes (0: all of its address room).
 pub fn init(limit: u64) {
-    LIMIT.store(if limit == 0 { HEAP_MAX } else { limit.min(HEAP_MAX) }, Relaxed);
+    KERNEL.open(window() + HEAP, HEAP_MAX, limit);
 }
 
 /// Bytes in use.
 pub fn in_use() -> u64 {
-    IN_USE.load(Relaxed)
+    let stats = stats();
+    stats.taken - stats.cached.min(stats.taken)
+}
+
+/// What the heap holds.
+pub fn stats() -> Stats {
+    KERNEL.stats()
 }
 
 /// Whether calls that make new objects should be refused (`ENOMEM`): the soft limit.
 pub fn under_pressure() -> bool {
-    NEXT.load(Relaxed) + 2 * LAST_RESERVE > LIMIT.load(Relaxed)
+    KERNEL.room(0).is_err()
 }
 
-/// Takes `bytes` of fresh pages. `last` may use the reserve.
-fn pages(bytes: usize, last: bool) -> usize {
-    let limit = LIMIT.load(Relaxed).saturating_sub(if last { 0 } else { LAST_RESERVE });
-    let taken = NEXT.fetch_update(Relaxed, Relaxed, |n| (n + bytes as u64 <= limit).then_some(n + bytes as u64));
-    taken.map_or(0, |at| (window() + HEAP + at) as usize)
+/// Says no to a call that is about to take `bytes` for objects of a guest, before it begins.
+///
+/// # Errors
+/// `ENOMEM` where that would pass the soft limit.
+pub fn reserve(bytes: u64) -> Result {
+    KERNEL.room(bytes)
 }
 
-fn alloc_small(class: usize) -> *mut u8 {
-    let size = CLASSES[class];
-    let c = &SMALL[class];
-    let _held = c.lock.lock();
-    // SAFETY: under the class's lock; the list holds free blocks of this class.
-    unsafe {
-        let head = *c.head.get();
-        if !head.is_null() {
-            *c.head.get() = (*head).next;
-            return head.cast();
-        }
-        let (at, end) = &mut *c.fresh.get();
-        if *at + size > *end {
-            let run = pages(RUN, true);
-            if run == 0 {
-                return null_mut();
-            }
-            (*at, *end) = (run, run + RUN);
-        }
-        let block = *at;
-        *at += size;
-        block as *mut u8
-    }
-}
-
-fn order_of(size: usize) -> usize {
-    (size.next_power_of_two().trailing_zeros() as usize).saturating_sub(12)
-}
-
-fn alloc_large(size: usize) -> *mut u8 {
-    let order = order_of(size);
-    if order >= ORDERS {
-        return null_mut();
-    }
-    let c = &LARGE[order];
-    let _held = c.lock.lock();
-    // SAFETY: under the order's lock.
-    unsafe {
-        let head = *c.head.get();
-        if !head.is_null() {
-            *c.head.get() = (*head).next;
-            return head.cast();
+impl Arena {
+    /// A heap without memory.
+    pub const fn new() -> Arena {
+        Arena {
+            pages: Pages::new(),
+            depots: [const { Depot::new() }; CLASSES.len()],
+            orphans: slab::Shared::new(),
         }
     }
-    pages(4096 << order, false) as *mut u8
-}
 
-fn push(c: &Class, block: *mut u8) {
-    let _held = c.lock.lock();
-    let block = block.cast::<Free>();
-    // SAFETY: under the lock; the block is free and large enough for a link.
-    unsafe {
-        (*block).next = *c.head.get();
-        *c.head.get() = block;
+    /// Gives it the zeroed region of `len` bytes at `base`. Once, before anything is allocated.
+    pub fn open(&self, base: u64, len: u64, limit: u64) {
+        self.pages.open(base, len, limit);
     }
-}
 
-fn usable(layout: &Layout) -> usize {
-    layout.size().max(layout.align()).max(16)
-}
+    fn room(&self, bytes: u64) -> Result {
+        if self.pages.admits(bytes) {
+            return Ok(());
+        }
+        self.scavenge();
+        if self.pages.admits(bytes) { Ok(()) } else { Err(Errno::ENOMEM) }
+    }
 
-// SAFETY: blocks are disjoint; a class's blocks are multiples of 16 bytes from a page-aligned start,
-// and sizes are rounded up to the alignment, for which larger alignments go to power-of-two runs.
-unsafe impl GlobalAlloc for Heap {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let size = usable(&layout);
-        let block = if layout.align() <= 16 && size <= SMALL_MAX {
-            alloc_small(CLASS_OF[size.div_ceil(16)] as usize)
-        } else if size <= SMALL_MAX && layout.align() <= 4096 {
-            // Power-of-two classes start at multiples of their size within a page-aligned run.
-            alloc_small(CLASS_OF[size.next_power_of_two().div_ceil(16)] as usize)
-        } else if layout.align() <= 4096 {
-            alloc_large(size)
-        } else {
-            null_mut()
-        };
+    /// What it holds.
+    pub fn stats(&self) -> Stats {
+        let cached = self.depots.iter().enumerate().map(|(class, d)| d.cached(class)).sum();
+        Stats { limit: self.pages.limit(), taken: self.pages.taken(), cached }
+    }
+
+    /// Gives runs of which every block waits in a depot back to the page source.
+    fn scavenge(&self) {
+        for (class, depot) in self.depots.iter().enumerate() {
+            depot.scavenge(class, &self.pages);
+        }
+    }
+
+    /// As [`GlobalAlloc::alloc`]. Small and modest sizes may use the last reserve, larger ones are
+    /// refused while there still is some: a size that a guest chose comes by `try_reserve`.
+    pub fn alloc(&self, layout: Layout) -> *mut u8 {
+        let block = self.alloc_once(layout);
         if !block.is_null() {
-            IN_USE.fetch_add(size as u64, Relaxed);
+            return block;
         }
-        block
+        self.scavenge();
+        self.alloc_once(layout)
     }
 
-    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let size = usable(&layout);
-        IN_USE.fetch_sub(size as u64, Relaxed);
-        if layout.align() <= 16 && size <= SMALL_MAX {
-            push(&SMALL[CLASS_OF[size.div_ceil(16)] as usize], block);
-        } else if size <= SMALL_MAX && layout.align() <= 4096 {
-            push(&SMALL[CLASS_OF[size.next_power_of_two().div_ceil(16)] as usize], block);
-        } else {
-            push(&LARGE[order_of(size)], block);
+    #[inline]
+    fn alloc_once(&self, layout: Layout) -> *mut u8 {
+        if let Some(class) = slab::class_of(&layout) {
+            return self.with_magazines(|m| m.alloc(class, &self.depots[class], &self.pages));
+        }
+        let size = layout.size().max(layout.align());
+        match pages::order_of(size) {
+            Some(order) => self.pages.alloc(order, size <= MODEST) as *mut u8,
+            None => null_mut(),
+        }
+    }
+
+    /// As [`GlobalAlloc::dealloc`].
+    ///
+    /// # Safety
+    /// `block` came from this heap with the same layout and is used no more.
+    pub unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        if let Some(class) = slab::class_of(&layout) {
+            // SAFETY: by the caller's promise, a block of this class.
+            self.with_magazines(|m| unsafe { m.free(class, block, &self.depots[class], &self.pages) });
+        } else if let Some(order) = pages::order_of(layout.size().max(layout.align())) {
+            self.pages.free(block as u64, order);
+        }
+    }
+
+    #[inline]
+    fn with_magazines<T>(&self, f: impl FnOnce(&mut slab::Magazines) -> T) -> T {
+        match slab::own() {
+            Some(magazines) => f(magazines),
+            None => self.orphans.with(f),
         }
     }
 }
+
+impl Default for Arena {
+    fn default() -> Self {
+        Arena::new()
+    }
+}
+
+/// Whether both layouts are served by blocks of one size.
+fn same_block(a: &Layout, b: &Layout) -> bool {
+    match (slab::class_of(a), slab::class_of(b)) {
+        (Some(x), Some(y)) => x == y,
+        (None, None) => {
+            pages::order_of(a.size().max(a.align())) == pages::order_of(b.size().max(b.align()))
+        }
+        _ => false,
+    }
+}
+
+// SAFETY: blocks are disjoint, at least as large as asked for, and aligned: blocks of a class are
+// multiples of 16 from a run's start; larger alignments take power-of-two blocks, which lie at
+// multiples of their size.
+unsafe impl GlobalAlloc for Heap {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        KERNEL.alloc(layout)
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: by the caller's promise.
+        unsafe { KERNEL.dealloc(block, layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let Ok(new) = Layout::from_size_align(new_size, layout.align()) else { return null_mut() };
+        if same_block(&layout, &new) {
+            return block;
+        }
+        let moved = KERNEL.alloc(new);
+        if !moved.is_null() {
+            // SAFETY: two live blocks of at least that many bytes; the old one is used no more.
+            unsafe {
+                core::ptr::copy_nonoverlapping(block, moved, layout.size().min(new_size));
+                KERNEL.dealloc(block, layout);
+            }
+        }
+        moved
+    }
+}
+
+/// Largest size that a slab serves, for those who size their buffers by it.
+pub const SLAB_MAX: usize = SMALL_MAX;

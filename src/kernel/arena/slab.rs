@@ -1,0 +1,341 @@
+//! Small blocks: size classes, a depot of chains per class, magazines per slot.
+
+use super::lock::Locked;
+use super::pages::Pages;
+use crate::abi::slot::{HELD_LOCKS, MAGAZINES};
+use crate::arch;
+use core::alloc::Layout;
+use core::ptr::null_mut;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Sizes of the classes, bytes: each a multiple of 16.
+pub const CLASSES: [usize; 18] =
+    [16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096, 8192, 16384];
+/// Largest small size.
+pub const SMALL_MAX: usize = CLASSES[CLASSES.len() - 1];
+/// Blocks are carved from runs of `1 << RUN_ORDER` pages.
+const RUN_ORDER: usize = 4;
+const RUN: usize = 4096 << RUN_ORDER;
+/// A depot looks for whole free runs once it holds this many bytes, then at twice what was left.
+const SCAVENGE_FROM: u64 = 2 << 20;
+
+const _: () = assert!(MAGAZINES + size_of::<Magazines>() <= HELD_LOCKS);
+
+/// A free block: the next one of its chain and, in a chain's first block, the next chain.
+#[repr(C)]
+struct Block {
+    next: *mut Block,
+    chain: *mut Block,
+}
+
+/// Blocks in a whole chain: about 2 KiB, at least one and at most 32.
+const fn batch(class: usize) -> u32 {
+    let n = 2048 / CLASSES[class];
+    if n == 0 {
+        1
+    } else if n > 32 {
+        32
+    } else {
+        n as u32
+    }
+}
+
+/// Class of a size, by table look-up in steps of 16 bytes.
+static CLASS_OF: [u8; SMALL_MAX / 16 + 1] = {
+    let mut table = [0u8; SMALL_MAX / 16 + 1];
+    let mut i = 0;
+    let mut class = 0;
+    while i < table.len() {
+        while CLASSES[class] < i * 16 {
+            class += 1;
+        }
+        table[i] = class as u8;
+        i += 1;
+    }
+    table
+};
+
+/// The class that serves a layout, `None` for the page source.
+#[inline]
+pub fn class_of(layout: &Layout) -> Option<usize> {
+    let mut size = layout.size();
+    if layout.align() > 16 {
+        if layout.align() > 4096 {
+            return None;
+        }
+        // Blocks of power-of-two classes lie at multiples of their size.
+        size = size.max(layout.align()).checked_next_power_of_two()?;
+    }
+    (size <= SMALL_MAX).then(|| CLASS_OF[size.div_ceil(16)] as usize)
+}
+
+/// One class's free blocks in the running thread's slot.
+#[repr(C)]
+struct Magazine {
+    loaded: *mut Block,
+    /// Nothing or a whole chain.
+    spare: *mut Block,
+    /// Blocks in `loaded`.
+    count: u32,
+}
+
+/// All magazines of a slot. Zeroes are empty ones.
+#[repr(C)]
+pub struct Magazines([Magazine; CLASSES.len()]);
+
+/// Magazines for code that runs on no slot's stack.
+pub struct Shared(Locked<Magazines>);
+
+impl Shared {
+    pub const fn new() -> Shared {
+        const EMPTY: Magazine = Magazine { loaded: null_mut(), spare: null_mut(), count: 0 };
+        Shared(Locked::new(Magazines([EMPTY; CLASSES.len()])))
+    }
+
+    pub fn with<T>(&self, f: impl FnOnce(&mut Magazines) -> T) -> T {
+        self.0.with(f)
+    }
+}
+
+/// The magazines of the running thread.
+#[inline]
+pub fn own() -> Option<&'static mut Magazines> {
+    let slot = arch::try_slot()?;
+    let at = core::ptr::from_ref(slot) as usize + MAGAZINES;
+    // SAFETY: they lie in the slot's header page, zeroed before first use; only the slot's own thread
+    // comes here, and the allocator is not re-entered: traps in kernel code do not allocate.
+    Some(unsafe { &mut *(at as *mut Magazines) })
+}
+
+impl Magazines {
+    /// A block of `class`, null if there is none.
+    #[inline]
+    pub fn alloc(&mut self, class: usize, depot: &Depot, pages: &Pages) -> *mut u8 {
+        let m = &mut self.0[class];
+        if m.loaded.is_null() && !m.reload(class, depot, pages) {
+            return null_mut();
+        }
+        let block = m.loaded;
+        // SAFETY: a free block of ours.
+        m.loaded = unsafe { (*block).next };
+        m.count -= 1;
+        block.cast()
+    }
+
+    /// Gives a block back.
+    ///
+    /// # Safety
+    /// It is a block of `class` that nobody uses.
+    #[inline]
+    pub unsafe fn free(&mut self, class: usize, block: *mut u8, depot: &Depot, pages: &Pages) {
+        let m = &mut self.0[class];
+        if m.count == batch(class) {
+            if !m.spare.is_null() {
+                depot.put(class, m.spare, pages);
+            }
+            m.spare = core::mem::replace(&mut m.loaded, null_mut());
+            m.count = 0;
+        }
+        let block = block.cast::<Block>();
+        // SAFETY: every block has room for a link.
+        unsafe { (*block).next = m.loaded };
+        m.loaded = block;
+        m.count += 1;
+    }
+}
+
+impl Magazine {
+    #[cold]
+    fn reload(&mut self, class: usize, depot: &Depot, pages: &Pages) -> bool {
+        if self.spare.is_null() {
+            (self.loaded, self.count) = depot.take(class, pages);
+        } else {
+            self.loaded = core::mem::replace(&mut self.spare, null_mut());
+            self.count = batch(class);
+        }
+        !self.loaded.is_null()
+    }
+}
+
+struct Chains {
+    /// Whole chains.
+    full: *mut Block,
+    /// What a scavenge left over: fewer blocks than a chain has.
+    rest: (*mut Block, u32),
+    /// The part of a run that was never handed out.
+    fresh: (usize, usize),
+    /// Bytes in `full` at which to look for whole free runs.
+    scavenge_at: u64,
+}
+
+/// The free blocks of a class that are in no magazine.
+pub struct Depot {
+    chains: Locked<Chains>,
+    /// Number of whole chains.
+    count: AtomicU64,
+}
+
+impl Depot {
+    pub const fn new() -> Depot {
+        let chains =
+            Chains { full: null_mut(), rest: (null_mut(), 0), fresh: (0, 0), scavenge_at: SCAVENGE_FROM };
+        Depot { chains: Locked::new(chains), count: AtomicU64::new(0) }
+    }
+
+    /// Bytes of free blocks.
+    pub fn cached(&self, class: usize) -> u64 {
+        self.count.load(Relaxed) * u64::from(batch(class)) * CLASSES[class] as u64
+    }
+
+    /// A chain and its length; whole but where memory ends or after a scavenge.
+    fn take(&self, class: usize, pages: &Pages) -> (*mut Block, u32) {
+        self.chains.with(|c| {
+            if !c.rest.0.is_null() {
+                return core::mem::replace(&mut c.rest, (null_mut(), 0));
+            }
+            if !c.full.is_null() {
+                let chain = c.full;
+                // SAFETY: the first block of a chain of ours.
+                c.full = unsafe { (*chain).chain };
+                self.count.fetch_sub(1, Relaxed);
+                return (chain, batch(class));
+            }
+            c.carve(class, pages)
+        })
+    }
+
+    fn put(&self, class: usize, chain: *mut Block, pages: &Pages) {
+        let due = self.chains.with(|c| {
+            // SAFETY: the first block of a whole chain that the caller gives up.
+            unsafe { (*chain).chain = c.full };
+            c.full = chain;
+            self.count.fetch_add(1, Relaxed);
+            self.cached(class) > c.scavenge_at
+        });
+        if due {
+            self.scavenge(class, pages);
+        }
+    }
+
+    /// Gives runs of which every block is here back to the page source.
+    #[cold]
+    pub fn scavenge(&self, class: usize, pages: &Pages) {
+        if self.count.load(Relaxed) == 0 {
+            return;
+        }
+        self.chains.with(|c| {
+            // SAFETY: under the lock, and every block in the chains is a free one of this class.
+            self.count.store(unsafe { c.scavenge(class, pages) }, Relaxed);
+            c.scavenge_at = (2 * self.cached(class)).max(SCAVENGE_FROM);
+        });
+    }
+}
+
+/// The run that a block was carved from: runs lie at multiples of their size.
+fn run_of(block: *mut Block) -> u64 {
+    block as u64 & !(RUN as u64 - 1)
+}
+
+impl Chains {
+    fn carve(&mut self, class: usize, pages: &Pages) -> (*mut Block, u32) {
+        let size = CLASSES[class];
+        if self.fresh.0 + size > self.fresh.1 {
+            let run = pages.alloc(RUN_ORDER, true) as usize;
+            if run == 0 {
+                return (null_mut(), 0);
+            }
+            self.fresh = (run, run + RUN);
+        }
+        let (start, end) = self.fresh;
+        let count = ((end - start) / size).min(batch(class) as usize);
+        self.fresh.0 += count * size;
+        let mut chain = null_mut();
+        for i in (0..count).rev() {
+            let block = (start + i * size) as *mut Block;
+            // SAFETY: fresh memory of ours.
+            unsafe { (*block).next = chain };
+            chain = block;
+        }
+        (chain, count as u32)
+    }
+
+    /// All blocks as one list; the chains are empty afterwards.
+    unsafe fn flatten(&mut self) -> *mut Block {
+        let mut all = core::mem::replace(&mut self.rest, (null_mut(), 0)).0;
+        let mut chain = core::mem::replace(&mut self.full, null_mut());
+        while !chain.is_null() {
+            // SAFETY: by the caller's promise.
+            unsafe {
+                let after = (*chain).chain;
+                let mut last = chain;
+                while !(*last).next.is_null() {
+                    last = (*last).next;
+                }
+                (*last).next = all;
+                all = chain;
+                chain = after;
+            }
+        }
+        all
+    }
+
+    /// Frees whole runs and chains up the rest again; returns the number of whole chains.
+    unsafe fn scavenge(&mut self, class: usize, pages: &Pages) -> u64 {
+        let per_run = (RUN / CLASSES[class]) as u32;
+        // SAFETY: by the caller's promise; the owner's word of a run is ours, and 0 in between.
+        unsafe {
+            let all = self.flatten();
+            let mut block = all;
+            while !block.is_null() {
+                *pages.owner_word(run_of(block)) += 1;
+                block = (*block).next;
+            }
+            // Blocks of whole runs are dropped; one of each run, the first that is met, stands for it
+            // in a list through `chain`. The others stay.
+            let (mut runs, mut kept) = (null_mut::<Block>(), null_mut::<Block>());
+            block = all;
+            while !block.is_null() {
+                let next = (*block).next;
+                let word = pages.owner_word(run_of(block));
+                if *word == per_run {
+                    *word = u32::MAX;
+                    (*block).chain = runs;
+                    runs = block;
+                } else if *word != u32::MAX {
+                    (*block).next = kept;
+                    kept = block;
+                }
+                block = next;
+            }
+            while !runs.is_null() {
+                let run = run_of(runs);
+                runs = (*runs).chain;
+                *pages.owner_word(run) = 0;
+                pages.give_back(run, RUN_ORDER);
+                pages.free(run, RUN_ORDER);
+            }
+            self.rechain(class, kept, pages)
+        }
+    }
+
+    unsafe fn rechain(&mut self, class: usize, mut kept: *mut Block, pages: &Pages) -> u64 {
+        let mut whole = 0;
+        // SAFETY: by the caller's promise.
+        unsafe {
+            while !kept.is_null() {
+                let next = (*kept).next;
+                *pages.owner_word(run_of(kept)) = 0;
+                (*kept).next = self.rest.0;
+                self.rest = (kept, self.rest.1 + 1);
+                if self.rest.1 == batch(class) {
+                    (*kept).chain = self.full;
+                    self.full = kept;
+                    self.rest = (null_mut(), 0);
+                    whole += 1;
+                }
+                kept = next;
+            }
+        }
+        whole
+    }
+}
