@@ -91,11 +91,7 @@ pub fn reserve(bytes: u64) -> Result {
 impl Arena {
     /// A heap without memory.
     pub const fn new() -> Arena {
-        Arena {
-            pages: Pages::new(),
-            depots: [const { Depot::new() }; CLASSES.len()],
-            orphans: slab::Shared::new(),
-        }
+        Arena { pages: Pages::new(), depots: [const { Depot::new() }; CLASSES.len()], orphans: slab::Shared::new() }
     }
 
     /// Gives it the zeroed region of `len` bytes at `base`. Once, before anything is allocated.
@@ -179,9 +175,7 @@ impl Default for Arena {
 fn same_block(a: &Layout, b: &Layout) -> bool {
     match (slab::class_of(a), slab::class_of(b)) {
         (Some(x), Some(y)) => x == y,
-        (None, None) => {
-            pages::order_of(a.size().max(a.align())) == pages::order_of(b.size().max(b.align()))
-        }
+        (None, None) => pages::order_of(a.size().max(a.align())) == pages::order_of(b.size().max(b.align())),
         _ => false,
     }
 }

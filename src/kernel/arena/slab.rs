@@ -177,8 +177,7 @@ pub struct Depot {
 
 impl Depot {
     pub const fn new() -> Depot {
-        let chains =
-            Chains { full: null_mut(), rest: (null_mut(), 0), fresh: (0, 0), scavenge_at: SCAVENGE_FROM };
+        let chains = Chains { full: null_mut(), rest: (null_mut(), 0), fresh: (0, 0), scavenge_at: SCAVENGE_FROM };
         Depot { chains: Locked::new(chains), count: AtomicU64::new(0) }
     }
 
