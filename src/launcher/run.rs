@@ -1,0 +1,313 @@
+//! `drupe run`
+
+use anyhow::{Context, bail};
+use clap::ValueEnum;
+use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
+use drupe::{Change, Child, Error, LogLevel, Network, Sandbox, SandboxBuilder};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory that the program sees as `/`; the host's own tree otherwise
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Let writes reach the root directory; without it they stay in memory
+    #[arg(long)]
+    rw: bool,
+    /// Make a host file or directory appear at DST (default: the same path), read-only unless `:rw`
+    #[arg(long, value_name = "SRC[:DST][:ro|:rw]")]
+    bind: Vec<String>,
+    /// Mount an empty file system in memory at DST
+    #[arg(long, value_name = "DST")]
+    tmpfs: Vec<PathBuf>,
+    /// Network that the program sees
+    #[arg(long, value_enum, default_value_t = Net::Loopback)]
+    net: Net,
+    /// Set an environment variable
+    #[arg(long, value_name = "K=V")]
+    env: Vec<String>,
+    /// Start from an empty environment
+    #[arg(long)]
+    clear_env: bool,
+    /// Working directory, a path in the sandbox
+    #[arg(long, value_name = "DIR")]
+    cwd: Option<PathBuf>,
+    /// Run as this user and group; your own otherwise
+    #[arg(long, value_name = "UID[:GID]", value_parser = parse_user)]
+    user: Option<(u32, u32)>,
+    /// Host name in the sandbox
+    #[arg(long, value_name = "NAME")]
+    hostname: Option<String>,
+    /// Memory that its files and its kernel may take, e.g. 512M or 4G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    memory: Option<u64>,
+    /// Rewrite hot system call sites; off, every call is a trap
+    #[arg(long, value_enum, default_value_t = Switch::On)]
+    rewrite: Switch,
+    /// Trace system calls, all or those named (comma-separated)
+    #[arg(long, value_name = "CALLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    strace: Option<String>,
+    /// Write the trace to FILE instead of stderr
+    #[arg(long, value_name = "FILE")]
+    strace_file: Option<PathBuf>,
+    /// How much the kernel says on stderr
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Log::Warn)]
+    log: Log,
+    /// The program, looked up along PATH in the sandbox when it has no slash
+    #[arg(required = true, value_name = "PROGRAM")]
+    program: OsString,
+    /// Its arguments
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
+    args: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Net {
+    /// No interfaces
+    None,
+    /// A loopback of its own
+    Loopback,
+    /// The host's network (not available yet)
+    Host,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Log {
+    Off,
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl From<Log> for LogLevel {
+    fn from(log: Log) -> LogLevel {
+        match log {
+            Log::Off => LogLevel::Off,
+            Log::Error => LogLevel::Error,
+            Log::Warn => LogLevel::Warn,
+            Log::Info => LogLevel::Info,
+            Log::Debug => LogLevel::Debug,
+            Log::Trace => LogLevel::Trace,
+        }
+    }
+}
+
+fn parse_user(text: &str) -> Result<(u32, u32), String> {
+    let number = |t: &str| t.parse::<u32>().map_err(|_| format!("not a number: {t:?}"));
+    match text.split_once(':') {
+        Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
+        None => number(text).map(|uid| (uid, uid)),
+    }
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
+        "" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        other => return Err(format!("unknown unit {other:?}: use K, M, G or T")),
+    };
+    let number = digits.parse::<u64>().map_err(|_| format!("not a size: {text:?}"))?;
+    number.checked_mul(1 << shift).filter(|&n| n > 0).ok_or_else(|| format!("not a size: {text:?}"))
+}
+
+/// `SRC[:DST][:ro|:rw]`
+fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
+    let (paths, read_only) = match text.rsplit_once(':') {
+        Some((paths, "ro")) => (paths, true),
+        Some((paths, "rw")) => (paths, false),
+        _ => (text, true),
+    };
+    let (source, target) = paths.split_once(':').unwrap_or((paths, paths));
+    if source.is_empty() || target.is_empty() {
+        bail!("--bind {text}: an empty path");
+    }
+    let target = if paths.contains(':') { PathBuf::from(target) } else { std::path::absolute(source)? };
+    Ok((source.into(), target, read_only))
+}
+
+/// Runs the program and returns the exit status that tells its fate.
+pub fn run(args: Args) -> anyhow::Result<u8> {
+    let signals = Signals::take()?;
+    let console = Console::new();
+    let sandbox = match settings(&args)?.start() {
+        Err(Error::Panic(text)) => return Ok(panicked(&text)),
+        other => other?,
+    };
+    let mut command = sandbox.command(&args.program);
+    command.args(&args.args).tty(console.is_terminal()).umask(current_umask());
+    if args.clear_env {
+        command.env_clear();
+    }
+    for pair in &args.env {
+        let (key, value) = pair.split_once('=').with_context(|| format!("--env {pair}: no `=` in it"))?;
+        command.env(key, value);
+    }
+    if let Some(dir) = &args.cwd {
+        command.current_dir(dir);
+    }
+    let mut child = match command.spawn() {
+        Ok(child) => child,
+        Err(Error::Spawn { program, errno, message }) => {
+            eprintln!("drupe: {program}: {message}");
+            return Ok(if errno == libc::ENOENT { 127 } else { 126 });
+        }
+        Err(Error::Panic(text)) => return Ok(panicked(&text)),
+        Err(e) => return Err(e.into()),
+    };
+    match follow(&sandbox, &mut child, &signals) {
+        Err(e) => match e.downcast::<Error>() {
+            Ok(Error::Panic(text)) => Ok(panicked(&text)),
+            Ok(e) => Err(e.into()),
+            Err(e) => Err(e),
+        },
+        ok => ok,
+    }
+}
+
+fn panicked(text: &str) -> u8 {
+    eprintln!("drupe: {text}");
+    PANIC_STATUS as u8
+}
+
+fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
+    let network = match args.net {
+        Net::None => Network::None,
+        Net::Loopback => Network::Loopback,
+        Net::Host => Network::Host,
+    };
+    let mut builder = Sandbox::builder()
+        .writable_root(args.rw)
+        .network(network)
+        .rewrite(args.rewrite == Switch::On)
+        .log_level(args.log.into());
+    if let Some(root) = &args.root {
+        builder = builder.root(root);
+    }
+    for bind in &args.bind {
+        let (source, target, read_only) = parse_bind(bind)?;
+        builder = builder.bind(source, target, read_only);
+    }
+    for target in &args.tmpfs {
+        builder = builder.tmpfs(target);
+    }
+    if let Some((uid, gid)) = args.user {
+        builder = builder.user(uid, gid);
+    }
+    if let Some(name) = &args.hostname {
+        builder = builder.hostname(name);
+    }
+    if let Some(bytes) = args.memory {
+        builder = builder.memory(bytes);
+    }
+    if let Some(calls) = &args.strace {
+        builder = builder.strace(calls.split(',').filter(|c| !c.is_empty()));
+    }
+    if let Some(path) = &args.strace_file {
+        let file = File::create(path).with_context(|| format!("--strace-file {}", path.display()))?;
+        builder = builder.strace_file(file);
+        if args.strace.is_none() {
+            builder = builder.strace(Vec::<String>::new());
+        }
+    }
+    Ok(builder)
+}
+
+fn current_umask() -> u32 {
+    use nix::sys::stat::{Mode, umask};
+    let mask = umask(Mode::empty());
+    umask(mask);
+    mask.bits()
+}
+
+/// The signals that a person or another program sends to the launcher and means for the guest.
+struct Signals {
+    fd: SignalFd,
+}
+
+const FORWARDED: [Signal; 9] = [
+    Signal::SIGINT,
+    Signal::SIGTERM,
+    Signal::SIGQUIT,
+    Signal::SIGHUP,
+    Signal::SIGTSTP,
+    Signal::SIGCONT,
+    Signal::SIGWINCH,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+];
+
+impl Signals {
+    /// Blocks them, so that they wait in a descriptor. Signals that were ignored stay so (nohup).
+    fn take() -> anyhow::Result<Signals> {
+        let set: SigSet = FORWARDED.into_iter().filter(|&s| !ignored(s)).collect();
+        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
+        Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
+    }
+
+    fn next(&self) -> Option<Signal> {
+        let info = self.fd.read_signal().ok()??;
+        Signal::try_from(info.ssi_signo as i32).ok()
+    }
+}
+
+fn ignored(signal: Signal) -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    mask.is_some_and(|m| m >> (signal as i32 - 1) & 1 != 0)
+}
+
+/// Passes signals on until the program has ended.
+fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Result<u8> {
+    loop {
+        while let Some(change) = child.try_change()? {
+            match change {
+                Change::Exited(status) => return Ok(shell_status(status) as u8),
+                // The person pressed Ctrl-Z: stop as the guest did, so that the shell sees it.
+                Change::Stopped(_) => drop(raise(Signal::SIGSTOP)),
+            }
+        }
+        let mut fds =
+            [PollFd::new(sandbox.as_fd(), PollFlags::POLLIN), PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+        while let Some(signal) = signals.next() {
+            forward(sandbox, child, signal)?;
+        }
+    }
+}
+
+fn forward(sandbox: &Sandbox, child: &mut Child, signal: Signal) -> anyhow::Result<()> {
+    let outcome = match signal {
+        // What a terminal sends goes to whoever has the terminal in there.
+        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGWINCH => {
+            sandbox.kill_foreground(signal as i32)
+        }
+        Signal::SIGCONT => sandbox.kill_all(signal as i32),
+        _ => child.signal(signal as i32),
+    };
+    match outcome {
+        // It ended meanwhile: the next look will tell.
+        Err(Error::ProcessEnded(_) | Error::Refused { .. }) | Ok(()) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,308 @@
+//! The settings of a sandbox, and its start.
+
+use super::channel::{Channel, FromSupervisor, Received};
+use super::error::{Error, Result};
+use super::supervisor::{self, Plan};
+use super::{Sandbox, open_path};
+use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Which network the sandbox sees.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// No interfaces.
+    None,
+    /// A loopback of its own.
+    #[default]
+    Loopback,
+    /// The host's. Not available yet: starting such a sandbox is an error.
+    Host,
+}
+
+/// How much the kernel in the sandbox says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs)]
+pub enum LogLevel {
+    Off,
+    Error,
+    #[default]
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Debug)]
+enum Mount {
+    Bind { source: PathBuf, target: PathBuf, read_only: bool },
+    Tmpfs { target: PathBuf },
+}
+
+/// Settings of a [`Sandbox`]; made by [`Sandbox::builder`].
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SandboxBuilder {
+    root: PathBuf,
+    root_writable: bool,
+    mounts: Vec<Mount>,
+    network: Network,
+    hostname: String,
+    memory: u64,
+    rewrite: bool,
+    strace: Option<Vec<String>>,
+    strace_file: Option<Arc<File>>,
+    log_level: LogLevel,
+    user: Option<(u32, u32)>,
+    seed: Option<[u8; 32]>,
+}
+
+impl Default for SandboxBuilder {
+    fn default() -> SandboxBuilder {
+        SandboxBuilder {
+            root: PathBuf::from("/"),
+            root_writable: false,
+            mounts: Vec::new(),
+            network: Network::default(),
+            hostname: "drupe".into(),
+            memory: 0,
+            rewrite: true,
+            strace: None,
+            strace_file: None,
+            log_level: LogLevel::default(),
+            user: None,
+            seed: None,
+        }
+    }
+}
+
+impl SandboxBuilder {
+    /// The host directory that the sandbox sees as `/`. The default is the host's own root.
+    pub fn root(mut self, dir: impl Into<PathBuf>) -> Self {
+        self.root = dir.into();
+        self
+    }
+
+    /// Whether writes reach the root directory on the host. By default they stay in memory and are
+    /// gone with the sandbox.
+    pub fn writable_root(mut self, writable: bool) -> Self {
+        self.root_writable = writable;
+        self
+    }
+
+    /// Makes a host file or directory appear at `target`. With `read_only`, writes fail; otherwise
+    /// they reach the host.
+    pub fn bind(mut self, source: impl Into<PathBuf>, target: impl Into<PathBuf>, read_only: bool) -> Self {
+        self.mounts.push(Mount::Bind { source: source.into(), target: target.into(), read_only });
+        self
+    }
+
+    /// Mounts an empty file system that lives in memory at `target`.
+    pub fn tmpfs(mut self, target: impl Into<PathBuf>) -> Self {
+        self.mounts.push(Mount::Tmpfs { target: target.into() });
+        self
+    }
+
+    /// Which network the sandbox sees.
+    pub fn network(mut self, network: Network) -> Self {
+        self.network = network;
+        self
+    }
+
+    /// Its host name.
+    pub fn hostname(mut self, name: impl Into<String>) -> Self {
+        self.hostname = name.into();
+        self
+    }
+
+    /// Limit of the memory that its files and its kernel may take, in bytes.
+    pub fn memory(mut self, bytes: u64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
+    /// Whether hot system call sites may be rewritten to jump into the kernel. Off, every call is a
+    /// trap.
+    pub fn rewrite(mut self, on: bool) -> Self {
+        self.rewrite = on;
+        self
+    }
+
+    /// Traces system calls: those named, or all if none is.
+    pub fn strace<S: Into<String>>(mut self, calls: impl IntoIterator<Item = S>) -> Self {
+        self.strace = Some(calls.into_iter().map(Into::into).collect());
+        self
+    }
+
+    /// Where trace lines go; stderr otherwise.
+    pub fn strace_file(mut self, file: File) -> Self {
+        self.strace_file = Some(Arc::new(file));
+        self
+    }
+
+    /// What the kernel writes to stderr.
+    pub fn log_level(mut self, level: LogLevel) -> Self {
+        self.log_level = level;
+        self
+    }
+
+    /// User and group of its processes; the caller's own by default.
+    pub fn user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// Seed of the kernel's own random choices; from the host's entropy by default.
+    pub fn seed(mut self, seed: [u8; 32]) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the sandbox: boots a kernel. No process runs in it yet.
+    ///
+    /// # Errors
+    /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe
+    /// needs.
+    pub fn start(self) -> Result<Sandbox> {
+        let mut files = Vec::new();
+        let host_tree = self.root == Path::new("/");
+        let config = self.config(&mut files)?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|e| Error::host("make the control socket", e))?;
+        let plan = Plan { config, socket: above_stdio(theirs)?, keep: files.iter().map(AsRawFd::as_raw_fd).collect() };
+        let pid = supervisor::fork(plan)?;
+        drop(files);
+        let mut channel = Channel::new(above_stdio(ours)?);
+        match channel.receive::<FromSupervisor>(true) {
+            Ok(Received::Message(FromSupervisor::Started, _)) => Ok(Sandbox::running(channel, pid, host_tree)),
+            Ok(Received::Message(FromSupervisor::Failed { unsupported: true, message, .. }, _)) => {
+                super::reap_supervisor(pid);
+                Err(Error::Unsupported(message))
+            }
+            Ok(Received::Message(FromSupervisor::Failed { errno, message, .. }, _)) => {
+                super::reap_supervisor(pid);
+                Err(Error::Refused { errno, message })
+            }
+            Ok(Received::Message(FromSupervisor::Event(drupe_kernel::abi::control::Event::Panic(text)), _)) => {
+                super::reap_supervisor(pid);
+                Err(Error::Panic(text))
+            }
+            Ok(_) => Err(super::ended(super::reap_supervisor(pid), "its supervisor ended while the kernel booted")),
+            Err(e) => Err(Error::host("talk to the supervisor", e)),
+        }
+    }
+
+    /// The kernel's view of the settings. Opened paths are left in `files`.
+    fn config(&self, files: &mut Vec<OwnedFd>) -> Result<Config> {
+        if self.network == Network::Host {
+            return Err(Error::Setting("the host's network is not available yet: use none or loopback".into()));
+        }
+        let valid_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
+        if self.hostname.is_empty() || self.hostname.len() > 64 || !self.hostname.chars().all(valid_name) {
+            return Err(Error::Setting(format!("not a host name: {:?}", self.hostname)));
+        }
+        if self.memory != 0 && self.memory < 4 << 20 {
+            return Err(Error::Setting("a sandbox needs at least 4 MiB of memory".into()));
+        }
+        let mut keep = |fd: OwnedFd| -> Result<RawFd> {
+            let fd = above_stdio(fd)?;
+            let raw = fd.as_raw_fd();
+            files.push(fd);
+            Ok(raw)
+        };
+        let root_fd = open_path(&self.root)?;
+        if !is_dir(&root_fd) {
+            let source = std::io::Error::from_raw_os_error(libc::ENOTDIR);
+            return Err(Error::Path { path: self.root.clone(), source });
+        }
+        let root_fd = keep(root_fd)?;
+        let mut mounts = Vec::new();
+        for mount in &self.mounts {
+            mounts.push(match mount {
+                Mount::Bind { source, target, read_only } => MountSpec::Bind {
+                    fd: keep(open_path(source)?)?,
+                    source: absolute_text(&std::path::absolute(source).unwrap_or_else(|_| source.clone()))?,
+                    dst: absolute_text(target)?,
+                    read_only: *read_only,
+                },
+                Mount::Tmpfs { target } => MountSpec::Tmpfs { dst: absolute_text(target)? },
+            });
+        }
+        let output = |file: Option<&File>| -> Result<OwnedFd> {
+            match file {
+                Some(file) => file.try_clone().map(OwnedFd::from).map_err(|e| Error::host("copy a descriptor", e)),
+                None => copy_of(2),
+            }
+        };
+        let strace_fd = match self.strace {
+            Some(_) => output(self.strace_file.as_deref()).and_then(&mut keep)?,
+            None => -1,
+        };
+        let log_fd = if self.log_level == LogLevel::Off { -1 } else { output(None).and_then(&mut keep).unwrap_or(-1) };
+        let (uid, gid) = self.user.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        let groups = match self.user {
+            Some(_) => Vec::new(),
+            None => nix::unistd::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect(),
+        };
+        Ok(Config {
+            root_fd,
+            root_path: self.root.to_string_lossy().into_owned(),
+            root_writable: self.root_writable,
+            mounts,
+            net: if self.network == Network::None { NetMode::None } else { NetMode::Loopback },
+            hostname: self.hostname.clone(),
+            memory: self.memory,
+            rewrite: self.rewrite,
+            strace: self.strace.clone(),
+            strace_fd,
+            log_level: self.log_level as u8,
+            log_fd,
+            seed: self.seed.map_or_else(entropy, Ok)?,
+            uid,
+            gid,
+            groups,
+            privileged: nix::unistd::geteuid().is_root(),
+        })
+    }
+}
+
+/// A path inside of the sandbox: absolute, and text.
+fn absolute_text(path: &Path) -> Result<String> {
+    let text = OsString::from(path)
+        .into_string()
+        .map_err(|p| Error::Setting(format!("a mount's path must be UTF-8: {}", p.to_string_lossy())))?;
+    if !text.starts_with('/') {
+        return Err(Error::Setting(format!("a path in the sandbox must be absolute: {text}")));
+    }
+    Ok(text)
+}
+
+fn is_dir(fd: &OwnedFd) -> bool {
+    nix::sys::stat::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+fn entropy() -> Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    use std::io::Read;
+    File::open("/dev/urandom")
+        .and_then(|mut f| f.read_exact(&mut seed))
+        .map_err(|e| Error::host("read /dev/urandom", e))?;
+    Ok(seed)
+}
+
+/// The same descriptor with a number above 2: the supervisor has its own 0, 1 and 2.
+fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
+    if fd.as_raw_fd() > 2 {
+        return Ok(fd);
+    }
+    copy_of(fd.as_raw_fd())
+}
+
+/// A copy of the descriptor `fd`, with a number above 2.
+fn copy_of(fd: RawFd) -> Result<OwnedFd> {
+    super::stdio::duplicate(fd).map_err(|e| Error::host(format!("use descriptor {fd}"), e))
+}

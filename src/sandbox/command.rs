@@ -1,0 +1,451 @@
+//! Starting processes in a sandbox, in the manner of [`std::process`].
+
+use super::error::{Error, Result};
+use super::{Inner, Stdio, lock};
+use drupe_kernel::abi::control::{Request, Response, Spawn};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::collections::{BTreeMap, VecDeque};
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
+use std::sync::Arc;
+
+/// A program to run in a sandbox; made by [`Sandbox::command`](super::Sandbox::command).
+#[derive(Debug)]
+pub struct Command {
+    inner: Arc<Inner>,
+    program: OsString,
+    arg0: Option<OsString>,
+    args: Vec<OsString>,
+    clear_env: bool,
+    env: BTreeMap<OsString, Option<OsString>>,
+    cwd: Option<PathBuf>,
+    stdio: [Option<Stdio>; 3],
+    user: Option<(u32, u32)>,
+    umask: u32,
+    tty: bool,
+}
+
+impl Command {
+    pub(super) fn new(inner: Arc<Inner>, program: &OsStr) -> Command {
+        Command {
+            inner,
+            program: program.to_owned(),
+            arg0: None,
+            args: Vec::new(),
+            clear_env: false,
+            env: BTreeMap::new(),
+            cwd: None,
+            stdio: [None, None, None],
+            user: None,
+            umask: 0o022,
+            tty: false,
+        }
+    }
+
+    /// Adds an argument.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.args.push(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args<S: AsRef<OsStr>>(&mut self, args: impl IntoIterator<Item = S>) -> &mut Self {
+        self.args.extend(args.into_iter().map(|a| a.as_ref().to_owned()));
+        self
+    }
+
+    /// The zeroth argument, the program's name otherwise.
+    pub fn arg0(&mut self, arg: impl AsRef<OsStr>) -> &mut Self {
+        self.arg0 = Some(arg.as_ref().to_owned());
+        self
+    }
+
+    /// Sets an environment variable. The environment is the caller's otherwise.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(key.as_ref().to_owned(), Some(value.as_ref().to_owned()));
+        self
+    }
+
+    /// Sets environment variables.
+    pub fn envs<K: AsRef<OsStr>, V: AsRef<OsStr>>(&mut self, vars: impl IntoIterator<Item = (K, V)>) -> &mut Self {
+        for (key, value) in vars {
+            self.env(key, value);
+        }
+        self
+    }
+
+    /// Removes an environment variable.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Self {
+        self.env.insert(key.as_ref().to_owned(), None);
+        self
+    }
+
+    /// Starts from an empty environment.
+    pub fn env_clear(&mut self) -> &mut Self {
+        self.clear_env = true;
+        self.env.clear();
+        self
+    }
+
+    /// The working directory, a path in the sandbox. By default the caller's own if the sandbox sees
+    /// the host's tree, else `/`.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Self {
+        self.cwd = Some(dir.as_ref().to_owned());
+        self
+    }
+
+    /// Standard input: inherited by default, empty for [`Command::output`].
+    pub fn stdin(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[0] = Some(stdio.into());
+        self
+    }
+
+    /// Standard output: inherited by default, captured by [`Command::output`].
+    pub fn stdout(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[1] = Some(stdio.into());
+        self
+    }
+
+    /// Standard error: as standard output.
+    pub fn stderr(&mut self, stdio: impl Into<Stdio>) -> &mut Self {
+        self.stdio[2] = Some(stdio.into());
+        self
+    }
+
+    /// User and group; the sandbox's by default.
+    pub fn user(&mut self, uid: u32, gid: u32) -> &mut Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
+    /// File mode creation mask; 022 by default.
+    pub fn umask(&mut self, mask: u32) -> &mut Self {
+        self.umask = mask & 0o777;
+        self
+    }
+
+    /// Makes standard input the controlling terminal, if it is one.
+    pub fn tty(&mut self, tty: bool) -> &mut Self {
+        self.tty = tty;
+        self
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// [`Error::Spawn`] when the program cannot be started; a setting that makes no sense.
+    pub fn spawn(&mut self) -> Result<Child> {
+        self.spawn_with([Stdio::Inherit, Stdio::Inherit, Stdio::Inherit])
+    }
+
+    /// Starts it and waits for its end.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    pub fn status(&mut self) -> Result<ExitStatus> {
+        self.spawn()?.wait()
+    }
+
+    /// Starts it, and collects what it prints until its end.
+    ///
+    /// # Errors
+    /// As [`Command::spawn`].
+    pub fn output(&mut self) -> Result<Output> {
+        self.spawn_with([Stdio::Null, Stdio::Piped, Stdio::Piped])?.wait_with_output()
+    }
+
+    fn spawn_with(&self, default: [Stdio; 3]) -> Result<Child> {
+        let mut guests = Vec::new();
+        let mut numbers = Vec::new();
+        let mut ours = [None, None, None];
+        for (i, (set, default)) in self.stdio.iter().zip(&default).enumerate() {
+            let (guest, own) = set.as_ref().unwrap_or(default).open(i as i32)?;
+            numbers.push(guest.as_ref().map_or(-1, |_| guests.len() as i32));
+            guests.extend(guest);
+            ours[i] = own;
+        }
+        let fds: Vec<_> = guests.iter().map(AsRawFd::as_raw_fd).collect();
+        let request = Request::Spawn(self.request(numbers)?);
+        let pid = match self.inner.ask(&request, &fds) {
+            Ok(Response::Pid(pid)) => pid,
+            Ok(other) => return Err(super::unexpected(other)),
+            Err(Error::Refused { errno, message }) => {
+                return Err(Error::Spawn { program: self.program.to_string_lossy().into_owned(), errno, message });
+            }
+            Err(e) => return Err(e),
+        };
+        let [stdin, stdout, stderr] = ours;
+        Ok(Child {
+            inner: self.inner.clone(),
+            pid,
+            status: None,
+            stdin: stdin.map(ChildStdin::from),
+            stdout: stdout.map(ChildStdout::from),
+            stderr: stderr.map(ChildStderr::from),
+        })
+    }
+
+    fn request(&self, fds: Vec<i32>) -> Result<Spawn> {
+        let program = no_nul(&self.program)?;
+        if program.is_empty() {
+            return Err(Error::Setting("the program's name is empty".into()));
+        }
+        let mut argv = vec![no_nul(self.arg0.as_ref().unwrap_or(&self.program))?];
+        for arg in &self.args {
+            argv.push(no_nul(arg)?);
+        }
+        Ok(Spawn {
+            program,
+            argv,
+            env: self.environment()?,
+            cwd: self.directory()?,
+            user: self.user,
+            fds,
+            umask: self.umask,
+            rlimits: limits(),
+            tty: self.tty,
+        })
+    }
+
+    fn environment(&self) -> Result<Vec<Vec<u8>>> {
+        let mut vars = BTreeMap::new();
+        if !self.clear_env {
+            vars.extend(std::env::vars_os());
+        }
+        for (key, value) in &self.env {
+            match value {
+                Some(value) => vars.insert(key.clone(), value.clone()),
+                None => vars.remove(key),
+            };
+        }
+        vars.into_iter()
+            .map(|(key, value)| {
+                if key.is_empty() || key.as_bytes()[1..].contains(&b'=') {
+                    return Err(Error::Setting(format!("not a variable's name: {key:?}")));
+                }
+                let mut line = no_nul(&key)?;
+                line.push(b'=');
+                line.extend(no_nul(&value)?);
+                Ok(line)
+            })
+            .collect()
+    }
+
+    fn directory(&self) -> Result<Vec<u8>> {
+        match &self.cwd {
+            Some(dir) => super::inside(dir),
+            None if self.inner.host_tree => {
+                Ok(std::env::current_dir().map_or_else(|_| b"/".to_vec(), |d| d.into_os_string().into_vec()))
+            }
+            None => Ok(b"/".to_vec()),
+        }
+    }
+}
+
+fn no_nul(text: &OsStr) -> Result<Vec<u8>> {
+    match text.as_bytes().contains(&0) {
+        true => Err(Error::Setting(format!("a NUL byte in {text:?}"))),
+        false => Ok(text.as_bytes().to_vec()),
+    }
+}
+
+/// The caller's own limits, by resource number.
+fn limits() -> Vec<(u64, u64)> {
+    use nix::sys::resource::{Resource as R, getrlimit};
+    let numbered = [
+        R::RLIMIT_CPU,
+        R::RLIMIT_FSIZE,
+        R::RLIMIT_DATA,
+        R::RLIMIT_STACK,
+        R::RLIMIT_CORE,
+        R::RLIMIT_RSS,
+        R::RLIMIT_NPROC,
+        R::RLIMIT_NOFILE,
+        R::RLIMIT_MEMLOCK,
+        R::RLIMIT_AS,
+        R::RLIMIT_LOCKS,
+        R::RLIMIT_SIGPENDING,
+        R::RLIMIT_MSGQUEUE,
+        R::RLIMIT_NICE,
+        R::RLIMIT_RTPRIO,
+        R::RLIMIT_RTTIME,
+    ];
+    numbered.into_iter().map(|r| getrlimit(r).unwrap_or((u64::MAX, u64::MAX))).collect()
+}
+
+/// Something that happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It ended.
+    Exited(ExitStatus),
+    /// It was stopped by this signal.
+    Stopped(i32),
+}
+
+/// A process in a sandbox. Dropping the handle leaves it running.
+#[derive(Debug)]
+pub struct Child {
+    inner: Arc<Inner>,
+    pid: u32,
+    status: Option<ExitStatus>,
+    /// The pipe to its standard input, if it was [`Stdio::Piped`].
+    pub stdin: Option<ChildStdin>,
+    /// The pipe from its standard output.
+    pub stdout: Option<ChildStdout>,
+    /// The pipe from its standard error.
+    pub stderr: Option<ChildStderr>,
+}
+
+impl Child {
+    /// Its process id in the sandbox. The first process is 1.
+    pub fn id(&self) -> u32 {
+        self.pid
+    }
+
+    /// Closes its standard input and waits for its end.
+    ///
+    /// # Errors
+    /// When the sandbox has ended before it.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        drop(self.stdin.take());
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let pid = self.pid;
+        let status = self.inner.until(|state| exit_of(state.changes.get_mut(&pid)?))?;
+        self.ended(status);
+        Ok(status)
+    }
+
+    /// Its status, if it has ended.
+    ///
+    /// # Errors
+    /// When the sandbox has ended before it.
+    pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        if self.status.is_none() {
+            let pid = self.pid;
+            let found = self.inner.poll(false, |state| exit_of(state.changes.get_mut(&pid)?))?;
+            if let Some(status) = found {
+                self.ended(status);
+            }
+        }
+        Ok(self.status)
+    }
+
+    /// What happened to it since the last call, without waiting. To wait, poll the sandbox's
+    /// descriptor for reading.
+    ///
+    /// # Errors
+    /// When the sandbox has ended before it.
+    pub fn try_change(&mut self) -> Result<Option<Change>> {
+        if let Some(status) = self.status {
+            return Ok(Some(Change::Exited(status)));
+        }
+        let pid = self.pid;
+        let change = self.inner.poll(false, |state| state.changes.get_mut(&pid)?.pop_front())?;
+        if let Some(Change::Exited(status)) = change {
+            self.ended(status);
+        }
+        Ok(change)
+    }
+
+    fn ended(&mut self, status: ExitStatus) {
+        self.status = Some(status);
+        lock(&self.inner.state).changes.remove(&self.pid);
+    }
+
+    /// Kills it.
+    ///
+    /// # Errors
+    /// As [`Child::signal`].
+    pub fn kill(&mut self) -> Result {
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// [`Error::ProcessEnded`] when its end is known.
+    pub fn signal(&mut self, signal: i32) -> Result {
+        if self.status.is_some() {
+            return Err(Error::ProcessEnded(self.pid));
+        }
+        match self.inner.ask_ok(Request::Kill { pid: self.pid as i32, signal }) {
+            Err(Error::Refused { errno: libc::ESRCH, .. }) => Err(Error::ProcessEnded(self.pid)),
+            other => other,
+        }
+    }
+
+    /// Closes its standard input, and collects what comes from its piped streams until its end.
+    ///
+    /// # Errors
+    /// As [`Child::wait`].
+    pub fn wait_with_output(mut self) -> Result<Output> {
+        drop(self.stdin.take());
+        let (stdout, stderr) = match (self.stdout.take(), self.stderr.take()) {
+            (Some(out), Some(err)) => read_both(out, err).map_err(|e| Error::host("read a process's output", e))?,
+            (out, err) => {
+                let mut both = (Vec::new(), Vec::new());
+                let failed = |e| Error::host("read a process's output", e);
+                out.map_or(Ok(0), |mut out| out.read_to_end(&mut both.0)).map_err(failed)?;
+                err.map_or(Ok(0), |mut err| err.read_to_end(&mut both.1)).map_err(failed)?;
+                both
+            }
+        };
+        Ok(Output { status: self.wait()?, stdout, stderr })
+    }
+}
+
+/// The exit among a process's changes; earlier ones are dropped.
+fn exit_of(changes: &mut VecDeque<Change>) -> Option<ExitStatus> {
+    while let Some(change) = changes.pop_front() {
+        if let Change::Exited(status) = change {
+            return Some(status);
+        }
+    }
+    None
+}
+
+/// Reads two pipes to their ends, whichever has something.
+fn read_both(mut out: ChildStdout, mut err: ChildStderr) -> io::Result<(Vec<u8>, Vec<u8>)> {
+    let mut got = (Vec::new(), Vec::new());
+    let mut open = (true, true);
+    let mut buf = [0; 16 << 10];
+    while open.0 || open.1 {
+        let mut fds = Vec::new();
+        if open.0 {
+            fds.push(PollFd::new(out.as_fd(), PollFlags::POLLIN));
+        }
+        if open.1 {
+            fds.push(PollFd::new(err.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, PollTimeout::NONE) {
+            Err(nix::Error::EINTR) => continue,
+            other => other?,
+        };
+        let mut ready = fds.iter().map(|f| f.any().unwrap_or(true));
+        let out_ready = open.0 && ready.next().unwrap_or(false);
+        let err_ready = open.1 && ready.next().unwrap_or(false);
+        if out_ready {
+            let n = out.read(&mut buf)?;
+            got.0.extend_from_slice(&buf[..n]);
+            open.0 = n > 0;
+        }
+        if err_ready {
+            let n = err.read(&mut buf)?;
+            got.1.extend_from_slice(&buf[..n]);
+            open.1 = n > 0;
+        }
+    }
+    Ok(got)
+}
+
+/// A status as a shell tells it: the exit code, or 128 and the signal's number.
+pub fn shell_status(status: ExitStatus) -> i32 {
+    status.code().or_else(|| status.signal().map(|s| 128 + s)).unwrap_or(super::PANIC_STATUS)
+}

@@ -1,0 +1,175 @@
+//! What this host offers to drupe, and what to do where it does not.
+
+use serde::Serialize;
+use std::fs;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is there.
+    Ok,
+    /// It is missing, and something is slower or weaker for it.
+    Degraded,
+    /// It is missing, and nothing runs without it.
+    Missing,
+}
+
+/// One line of the report.
+#[derive(Clone, Debug, Serialize)]
+pub struct Finding {
+    /// The feature.
+    pub name: &'static str,
+    /// Whether it is there.
+    pub verdict: Verdict,
+    /// What was found.
+    pub detail: String,
+    /// What to do when it is missing; empty otherwise.
+    pub advice: &'static str,
+}
+
+/// Oldest host kernel that drupe supports.
+const OLDEST: (u32, u32) = (5, 10);
+
+/// Looks at everything. Nothing on the host is changed.
+pub fn examine() -> Vec<Finding> {
+    vec![
+        kernel_version(),
+        processor(),
+        seccomp(),
+        memory_file(),
+        address_space(),
+        file_size(),
+        open_files(),
+        proc_mounted(),
+        fsgsbase(),
+        protection_keys(),
+        user_namespaces(),
+        landlock(),
+    ]
+}
+
+/// Whether programs can run here at all.
+pub fn usable(findings: &[Finding]) -> bool {
+    findings.iter().all(|f| f.verdict != Verdict::Missing)
+}
+
+fn need(name: &'static str, there: bool, detail: impl Into<String>, advice: &'static str) -> Finding {
+    let verdict = if there { Verdict::Ok } else { Verdict::Missing };
+    Finding { name, verdict, detail: detail.into(), advice: if there { "" } else { advice } }
+}
+
+fn want(name: &'static str, there: bool, detail: impl Into<String>, advice: &'static str) -> Finding {
+    let verdict = if there { Verdict::Ok } else { Verdict::Degraded };
+    Finding { name, verdict, detail: detail.into(), advice: if there { "" } else { advice } }
+}
+
+fn kernel_version() -> Finding {
+    let release = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut parts = release.split(|c: char| !c.is_ascii_digit()).map(|p| p.parse::<u32>().unwrap_or(0));
+    let version = (parts.next().unwrap_or(0), parts.next().unwrap_or(0));
+    need("kernel", version >= OLDEST, release, "drupe needs Linux 5.10 or later on the host")
+}
+
+fn processor() -> Finding {
+    let there = cfg!(all(target_arch = "x86_64", target_os = "linux"));
+    need("architecture", there, std::env::consts::ARCH, "drupe runs on x86-64 only")
+}
+
+/// Asks for an invalid filter: EFAULT means that a valid one would be looked at.
+fn seccomp() -> Finding {
+    let advice = "a container runtime or an outer filter denies seccomp(2): allow it there";
+    const SECCOMP_GET_ACTION_AVAIL: u64 = 2;
+    let trap = 0x0003_0000u32;
+    // SAFETY: reads one word of ours.
+    let ret = unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &raw const trap) };
+    if ret == 0 {
+        return need("seccomp filters", true, "traps are available", "");
+    }
+    need("seccomp filters", false, std::io::Error::last_os_error().to_string(), advice)
+}
+
+fn memory_file() -> Finding {
+    // SAFETY: a constant name and plain flags; the descriptor is closed at once.
+    let fd = unsafe { libc::memfd_create(c"drupe-doctor".as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        let detail = std::io::Error::last_os_error().to_string();
+        return need("memfd_create", false, detail, "an outer filter denies memfd_create(2): allow it there");
+    }
+    // SAFETY: maps one page of a file of ours where the host likes, and unmaps it.
+    let executable = unsafe {
+        libc::ftruncate(fd, 4096);
+        let prot = libc::PROT_READ | libc::PROT_EXEC;
+        let page = libc::mmap(std::ptr::null_mut(), 4096, prot, libc::MAP_SHARED, fd, 0);
+        if page != libc::MAP_FAILED {
+            libc::munmap(page, 4096);
+        }
+        libc::close(fd);
+        page != libc::MAP_FAILED
+    };
+    let detail = if executable { "can be mapped executable" } else { "cannot be mapped executable" };
+    need("memfd_create", executable, detail, "a security module forbids executable memory files: exempt drupe")
+}
+
+fn limit(resource: nix::sys::resource::Resource) -> u64 {
+    nix::sys::resource::getrlimit(resource).map_or(u64::MAX, |(_, hard)| hard)
+}
+
+fn show(limit: u64) -> String {
+    if limit == u64::MAX { "unlimited".into() } else { limit.to_string() }
+}
+
+fn address_space() -> Finding {
+    let hard = limit(nix::sys::resource::Resource::RLIMIT_AS);
+    let there = hard > drupe_kernel::abi::layout::END + (16 << 30);
+    need("address space", there, show(hard), "raise the hard limit of `ulimit -v` (the kernel reserves 300 GiB, unbacked)")
+}
+
+fn file_size() -> Finding {
+    let hard = limit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+    let there = hard >= drupe_kernel::abi::layout::END;
+    need("file size", there, show(hard), "raise the hard limit of `ulimit -f` (the kernel's memory is a sparse file)")
+}
+
+fn open_files() -> Finding {
+    let hard = limit(nix::sys::resource::Resource::RLIMIT_NOFILE);
+    let advice = "raise the hard limit of `ulimit -n`: all processes of a sandbox share one host descriptor table";
+    want("open files", hard >= 4096, show(hard), advice)
+}
+
+fn proc_mounted() -> Finding {
+    need("/proc", fs::metadata("/proc/self/maps").is_ok(), "mounted", "mount proc on /proc")
+}
+
+fn fsgsbase() -> Finding {
+    const HWCAP2_FSGSBASE: u64 = 2;
+    // SAFETY: reads the auxiliary vector.
+    let there = unsafe { libc::getauxval(libc::AT_HWCAP2) } & HWCAP2_FSGSBASE != 0;
+    let advice = "thread switches cost a host call more; nothing to do on an old processor or kernel";
+    want("fsgsbase", there, if there { "on" } else { "off" }, advice)
+}
+
+fn protection_keys() -> Finding {
+    let info = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let there = info.lines().find(|l| l.starts_with("flags")).is_some_and(|l| l.split(' ').any(|f| f == "ospke"));
+    let advice = "the kernel's memory is not shielded from stray writes of guests; nothing to do on such a processor";
+    want("protection keys", there, if there { "available" } else { "not available" }, advice)
+}
+
+fn user_namespaces() -> Finding {
+    let max = fs::read_to_string("/proc/sys/user/max_user_namespaces").ok().and_then(|t| t.trim().parse::<u64>().ok());
+    let clone = fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").map_or(true, |t| t.trim() != "0");
+    let apparmor =
+        fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").map_or(true, |t| t.trim() == "0");
+    let there = max.is_some_and(|m| m > 0) && clone && apparmor;
+    let detail = if there { "available, not used yet" } else { "not available" };
+    want("user namespaces", there, detail, "not needed to run; a layer of the jail is missing")
+}
+
+fn landlock() -> Finding {
+    const VERSION: u32 = 1;
+    // SAFETY: asks for the version only.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    let detail = if abi > 0 { format!("ABI {abi}, not used yet") } else { "not available".into() };
+    want("landlock", abi > 0, detail, "not needed to run; a layer of the jail is missing (Linux 5.13, lsm=landlock)")
+}

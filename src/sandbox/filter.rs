@@ -1,0 +1,407 @@
+//! The one door: a seccomp program that lets host calls through only at the kernel image's gate.
+//!
+//! seccompiler has no comparison of the instruction pointer, so a prologue in front of its program
+//! does that by hand:
+//!
+//! | where the call came from | what happens |
+//! |---|---|
+//! | another architecture's entry (`int 0x80`) or an x32 number | SIGSYS: the kernel answers ENOSYS |
+//! | the gate, and the allowlist names it with such arguments | allowed |
+//! | the gate, and it does not | the process is killed: only a broken or hijacked kernel gets there |
+//! | the `rt_sigreturn` instruction | allowed if it is that call, else SIGSYS |
+//! | anywhere else | SIGSYS: a guest's call |
+//!
+//! The host compares one number after the other, and a filter that looks at the instruction pointer
+//! misses the host's bitmap of calls that are always allowed; so the hot calls come first, by hand.
+//! The mother installs it with `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: hosts before 5.16 would otherwise
+//! slow all guest code down by speculative-store protection, which guards nothing here that the
+//! shared address space does not give away already.
+
+use super::error::{Error, Result};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, sock_filter,
+};
+use std::collections::BTreeMap;
+
+const ARCH_X86_64: u32 = 0xc000_003e;
+const X32_BIT: u32 = 0x4000_0000;
+const RET_TRAP: u32 = 0x0003_0000;
+const RET_ALLOW: u32 = 0x7fff_0000;
+
+const DATA_NR: u32 = 0;
+const DATA_ARCH: u32 = 4;
+const DATA_IP_LOW: u32 = 8;
+const DATA_IP_HIGH: u32 = 12;
+
+const LD_ABS: u16 = 0x20;
+const JEQ: u16 = 0x15;
+const JSET: u16 = 0x45;
+const RET: u16 = 0x06;
+
+/// The most frequent host calls, in order; allowed whatever their arguments.
+const HOT: [i64; 7] = [
+    libc::SYS_futex,
+    libc::SYS_pread64,
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_openat,
+    libc::SYS_munmap,
+];
+
+/// Host calls that the kernel may make with any arguments. What they can reach is bounded by the
+/// descriptors that the sandbox was given and by the jail.
+const PLAIN: &[i64] = &[
+    libc::SYS_poll,
+    libc::SYS_ppoll,
+    libc::SYS_lseek,
+    libc::SYS_mprotect,
+    libc::SYS_rt_sigaction,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_pwrite64,
+    libc::SYS_readv,
+    libc::SYS_writev,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_preadv2,
+    libc::SYS_pwritev2,
+    libc::SYS_sched_yield,
+    libc::SYS_msync,
+    libc::SYS_mincore,
+    libc::SYS_madvise,
+    libc::SYS_dup,
+    libc::SYS_nanosleep,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_getres,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_getppid,
+    libc::SYS_getcpu,
+    libc::SYS_getrusage,
+    libc::SYS_times,
+    libc::SYS_sysinfo,
+    libc::SYS_uname,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_flock,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    libc::SYS_syncfs,
+    libc::SYS_sync_file_range,
+    libc::SYS_fadvise64,
+    libc::SYS_readahead,
+    libc::SYS_ftruncate,
+    libc::SYS_fallocate,
+    libc::SYS_copy_file_range,
+    libc::SYS_getdents64,
+    libc::SYS_openat2,
+    libc::SYS_statx,
+    libc::SYS_fstat,
+    libc::SYS_newfstatat,
+    libc::SYS_fstatfs,
+    libc::SYS_readlinkat,
+    libc::SYS_faccessat2,
+    libc::SYS_mkdirat,
+    libc::SYS_mknodat,
+    libc::SYS_linkat,
+    libc::SYS_symlinkat,
+    libc::SYS_unlinkat,
+    libc::SYS_renameat2,
+    libc::SYS_fchmod,
+    libc::SYS_fchmodat,
+    libc::SYS_fchown,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_fgetxattr,
+    libc::SYS_fsetxattr,
+    libc::SYS_flistxattr,
+    libc::SYS_fremovexattr,
+    libc::SYS_getxattr,
+    libc::SYS_setxattr,
+    libc::SYS_listxattr,
+    libc::SYS_removexattr,
+    libc::SYS_lgetxattr,
+    libc::SYS_lsetxattr,
+    libc::SYS_llistxattr,
+    libc::SYS_lremovexattr,
+    libc::SYS_mlock,
+    libc::SYS_munlock,
+    libc::SYS_mlock2,
+    libc::SYS_sigaltstack,
+    libc::SYS_membarrier,
+    libc::SYS_rseq,
+    libc::SYS_getrandom,
+    libc::SYS_eventfd2,
+    libc::SYS_pipe2,
+    libc::SYS_memfd_create,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_getpriority,
+    libc::SYS_setpriority,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+];
+
+/// Terminal and descriptor requests of `ioctl`. `TIOCSTI` and `TIOCLINUX` push input into the
+/// person's shell and are not among them.
+const IOCTLS: &[u64] = &[
+    0x5401, 0x5402, 0x5403, 0x5404, // TCGETS, TCSETS, TCSETSW, TCSETSF
+    0x5405, 0x5406, 0x5407, 0x5408, // TCGETA, TCSETA, TCSETAW, TCSETAF
+    0x5409, 0x540a, 0x540b, // TCSBRK, TCXONC, TCFLSH
+    0x5411, 0x5413, 0x5414, 0x541b, // TIOCOUTQ, TIOCGWINSZ, TIOCSWINSZ, FIONREAD
+    0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d, // TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
+];
+
+/// Namespaces, tracing and everything else that a clone of ours never asks for.
+const CLONE_FORBIDDEN: u64 = (libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET
+    | libc::CLONE_PTRACE
+    | libc::CLONE_UNTRACED) as u32 as u64;
+
+/// The host signal that kicks a thread (`drupe_kernel::host::process::KICK`).
+const KICK: u64 = libc::SIGSTKFLT as u64;
+
+/// Argument `index` must be `value` under `op`.
+fn arg(index: u8, len: Len, op: Op, value: u64) -> Result<SeccompCondition> {
+    SeccompCondition::new(index, len, op, value).map_err(internal)
+}
+
+fn internal(e: impl std::fmt::Display) -> Error {
+    Error::Setting(format!("the system call filter cannot be built: {e}"))
+}
+
+/// One rule per value that argument `index` may have.
+fn one_of(index: u8, values: &[u64]) -> Result<Vec<SeccompRule>> {
+    values.iter().map(|&v| SeccompRule::new(vec![arg(index, Len::Dword, Op::Eq, v)?]).map_err(internal)).collect()
+}
+
+/// One rule: argument `index` has exactly `value` in the bits of `mask`.
+fn masked(index: u8, mask: u64, value: u64) -> Result<SeccompRule> {
+    SeccompRule::new(vec![arg(index, Len::Qword, Op::MaskedEq(mask), value)?]).map_err(internal)
+}
+
+/// The calls that are looked at by argument.
+fn checked() -> Result<Vec<(i64, Vec<SeccompRule>)>> {
+    let fixed = libc::MAP_FIXED as u64;
+    let noreplace = libc::MAP_FIXED_NOREPLACE as u64;
+    let files = libc::CLONE_FILES as u64;
+    let fcntls = [
+        libc::F_GETFD,
+        libc::F_SETFD,
+        libc::F_GETFL,
+        libc::F_SETFL,
+        libc::F_DUPFD_CLOEXEC,
+        libc::F_OFD_GETLK,
+        libc::F_OFD_SETLK,
+        libc::F_OFD_SETLKW,
+        libc::F_GETPIPE_SZ,
+        libc::F_SETPIPE_SZ,
+        libc::F_GET_SEALS,
+        libc::F_ADD_SEALS,
+    ];
+    Ok(vec![
+        // The kernel picks every address; the host never does.
+        (libc::SYS_mmap, vec![masked(3, fixed, fixed)?, masked(3, noreplace, noreplace)?]),
+        (libc::SYS_mremap, vec![masked(3, libc::MREMAP_FIXED as u64, libc::MREMAP_FIXED as u64)?, shrink_or_grow()?]),
+        // One descriptor table for the whole sandbox, no namespaces, no tracing.
+        (libc::SYS_clone, vec![masked(0, files | CLONE_FORBIDDEN, files)?]),
+        (libc::SYS_tgkill, one_of(2, &[KICK])?),
+        (libc::SYS_ioctl, one_of(1, IOCTLS)?),
+        (libc::SYS_fcntl, one_of(1, &fcntls.map(|c| c as u64))?),
+        (
+            libc::SYS_prctl,
+            one_of(0, &[libc::PR_SET_PDEATHSIG, libc::PR_SET_NAME, libc::PR_SET_TIMERSLACK].map(|o| o as u64))?,
+        ),
+        // ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS
+        (libc::SYS_arch_prctl, one_of(0, &[0x1001, 0x1002, 0x1003, 0x1004])?),
+        (libc::SYS_prlimit64, one_of(0, &[0])?),
+    ])
+}
+
+/// `mremap` in place (no address given).
+fn shrink_or_grow() -> Result<SeccompRule> {
+    SeccompRule::new(vec![arg(3, Len::Qword, Op::Eq, 0)?]).map_err(internal)
+}
+
+fn stmt(code: u16, k: u32) -> sock_filter {
+    sock_filter { code, jt: 0, jf: 0, k }
+}
+
+fn jump(code: u16, k: u32, jt: usize, jf: usize) -> sock_filter {
+    sock_filter { code, jt: jt as u8, jf: jf as u8, k }
+}
+
+/// Compiles the filter. `gate` and `sigreturn` are the addresses behind the two `syscall`
+/// instructions, as the host reports them.
+///
+/// # Errors
+/// When the two do not lie in one 4 GiB (the loader never does that).
+pub fn build(gate: u64, sigreturn: u64) -> Result<BpfProgram> {
+    if gate >> 32 != sigreturn >> 32 || gate == sigreturn {
+        return Err(internal("the gate is not where it should be"));
+    }
+    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = PLAIN.iter().map(|&nr| (nr, Vec::new())).collect();
+    rules.extend(checked()?);
+    let filter =
+        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64).map_err(internal)?;
+    let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
+
+    let mut p = prologue(gate, sigreturn);
+    p.extend(allowlist);
+    Ok(p)
+}
+
+/// Everything in front of seccompiler's program.
+fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
+    let mut p = vec![
+        /* 0 */ stmt(LD_ABS, DATA_ARCH),
+        /* 1 */ jump(JEQ, ARCH_X86_64, 0, 9), // else 11
+        /* 2 */ stmt(LD_ABS, DATA_NR),
+        /* 3 */ jump(JSET, X32_BIT, 7, 0), // then 11
+        /* 4 */ stmt(LD_ABS, DATA_IP_HIGH),
+        /* 5 */ jump(JEQ, (gate >> 32) as u32, 0, 5), // else 11
+        /* 6 */ stmt(LD_ABS, DATA_IP_LOW),
+        /* 7 */ jump(JEQ, gate as u32, 5, 0), // then 13
+        /* 8 */ jump(JEQ, sigreturn as u32, 0, 2), // else 11
+        /* 9 */ stmt(LD_ABS, DATA_NR),
+        /* 10 */ jump(JEQ, libc::SYS_rt_sigreturn as u32, 1, 0), // then 12
+        /* 11 */ stmt(RET, RET_TRAP),
+        /* 12 */ stmt(RET, RET_ALLOW),
+        /* 13 */ stmt(LD_ABS, DATA_NR),
+    ];
+    // The hot calls jump to an `allow` of their own, behind the last of them.
+    for (i, &nr) in HOT.iter().enumerate() {
+        let last = i + 1 == HOT.len();
+        let behind = HOT.len() - 1 - i;
+        p.push(jump(JEQ, nr as u32, behind, usize::from(last)));
+    }
+    p.push(stmt(RET, RET_ALLOW));
+    p
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GATE: u64 = 0x6812_4020_1234;
+    const SIGRETURN: u64 = 0x6812_4020_5678;
+    const RET_KILL_PROCESS: u32 = 0x8000_0000;
+    const I386: u32 = 0x4000_0003;
+
+    /// What the host would do: an interpreter of the few instructions that seccomp programs use.
+    fn interpret(program: &[sock_filter], arch: u32, nr: u32, ip: u64, args: [u64; 6]) -> u32 {
+        let mut data = [0u8; 64];
+        data[0..4].copy_from_slice(&nr.to_le_bytes());
+        data[4..8].copy_from_slice(&arch.to_le_bytes());
+        data[8..16].copy_from_slice(&ip.to_le_bytes());
+        for (i, a) in args.iter().enumerate() {
+            data[16 + 8 * i..24 + 8 * i].copy_from_slice(&a.to_le_bytes());
+        }
+        let (mut pc, mut acc) = (0usize, 0u32);
+        loop {
+            let i = &program[pc];
+            pc += 1;
+            let mut branch = |taken: bool| pc += usize::from(if taken { i.jt } else { i.jf });
+            match i.code {
+                0x20 => {
+                    let at = i.k as usize;
+                    acc = u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
+                }
+                0x05 => pc += i.k as usize,
+                0x15 => branch(acc == i.k),
+                0x25 => branch(acc > i.k),
+                0x35 => branch(acc >= i.k),
+                0x45 => branch(acc & i.k != 0),
+                0x54 => acc &= i.k,
+                0x06 => return i.k,
+                other => panic!("an instruction {other:#x} that the test does not know"),
+            }
+        }
+    }
+
+    fn at(ip: u64, nr: i64, args: [u64; 6]) -> u32 {
+        let program = build(GATE, SIGRETURN).expect("it compiles");
+        interpret(&program, ARCH_X86_64, nr as u32, ip, args)
+    }
+
+    #[test]
+    fn only_two_addresses_get_through() {
+        for nr in 0..600 {
+            for ip in [0, GATE - 1, GATE + 1, GATE ^ (1 << 32), SIGRETURN ^ (1 << 40), 0x40_1000, u64::MAX] {
+                assert_eq!(at(ip, nr, [0; 6]), RET_TRAP, "call {nr} at {ip:#x}");
+            }
+            let want = if nr == libc::SYS_rt_sigreturn { RET_ALLOW } else { RET_TRAP };
+            assert_eq!(at(SIGRETURN, nr, [0; 6]), want, "call {nr} at the sigreturn instruction");
+        }
+    }
+
+    #[test]
+    fn the_gate_allows_what_is_named_and_kills_for_the_rest() {
+        for nr in HOT.iter().chain(PLAIN) {
+            assert_eq!(at(GATE, *nr, [u64::MAX; 6]), RET_ALLOW, "call {nr}");
+        }
+        let named: Vec<i64> = checked().expect("built").into_iter().map(|(nr, _)| nr).collect();
+        for nr in (0..600).filter(|nr| !HOT.contains(nr) && !PLAIN.contains(nr) && !named.contains(nr)) {
+            assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
+        }
+        for nr in [libc::SYS_execve, libc::SYS_ptrace, libc::SYS_kill, libc::SYS_clone3, libc::SYS_socket, libc::SYS_bpf] {
+            assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
+        }
+        assert_eq!(at(GATE, libc::SYS_rt_sigreturn, [0; 6]), RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn arguments_are_looked_at() {
+        let tgkill = |sig| at(GATE, libc::SYS_tgkill, [1, 1, sig, 0, 0, 0]);
+        assert_eq!(tgkill(KICK), RET_ALLOW);
+        for sig in [0, 9, 15, 17] {
+            assert_eq!(tgkill(sig), RET_KILL_PROCESS, "signal {sig}");
+        }
+        let clone = |flags: i32| at(GATE, libc::SYS_clone, [flags as u32 as u64, 0, 0, 0, 0, 0]);
+        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_PARENT), RET_ALLOW);
+        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND), RET_ALLOW);
+        assert_eq!(clone(libc::CLONE_PARENT), RET_KILL_PROCESS, "a second descriptor table");
+        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_NEWUSER), RET_KILL_PROCESS);
+        let mmap = |flags: i32| at(GATE, libc::SYS_mmap, [0, 4096, 3, flags as u64, u64::MAX, 0]);
+        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED), RET_ALLOW);
+        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE), RET_ALLOW);
+        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), RET_KILL_PROCESS, "the host picks the address");
+        let ioctl = |request| at(GATE, libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
+        assert_eq!(ioctl(libc::TIOCGWINSZ), RET_ALLOW);
+        assert_eq!(ioctl(libc::TIOCSTI), RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn other_architectures_trap_even_at_the_gate() {
+        let program = build(GATE, SIGRETURN).expect("it compiles");
+        for ip in [GATE, SIGRETURN, 0x40_1000] {
+            assert_eq!(interpret(&program, I386, 3, ip, [0; 6]), RET_TRAP);
+            let x32 = X32_BIT | libc::SYS_write as u32;
+            assert_eq!(interpret(&program, ARCH_X86_64, x32, ip, [0; 6]), RET_TRAP);
+            assert_eq!(interpret(&program, ARCH_X86_64, u32::MAX, ip, [0; 6]), RET_TRAP);
+        }
+    }
+
+    #[test]
+    fn the_program_fits_and_every_jump_lands() {
+        let program = build(GATE, SIGRETURN).expect("it compiles");
+        assert!(program.len() <= 4096);
+        for (at, i) in program.iter().enumerate() {
+            if i.code & 7 == 5 {
+                let (t, f) = if i.code == 5 { (i.k as usize, i.k as usize) } else { (i.jt.into(), i.jf.into()) };
+                assert!(at + 1 + t < program.len() && at + 1 + f < program.len(), "instruction {at}");
+            }
+        }
+    }
+}

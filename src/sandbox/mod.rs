@@ -1,0 +1,443 @@
+//! The host half: starts a sandbox's supervisor and talks to it.
+
+mod builder;
+mod channel;
+mod command;
+pub mod console;
+pub mod doctor;
+mod error;
+mod filter;
+pub mod image;
+mod jail;
+mod stdio;
+mod supervisor;
+
+pub use builder::{LogLevel, Network, SandboxBuilder};
+pub use command::{Change, Child, Command, shell_status};
+pub use drupe_kernel::abi::control::{PsEntry, Stats};
+pub use error::{Error, Result};
+pub use stdio::Stdio;
+pub use supervisor::PANIC_STATUS;
+
+use channel::{Channel, FromSupervisor, Received, ToSupervisor};
+use drupe_kernel::abi::control::{Event, Request, Response};
+use std::collections::{HashMap, VecDeque};
+use std::ffi::OsStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::ExitStatus;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of a file that travel in one message.
+const PIECE: usize = 1 << 20;
+
+/// A running kernel with its processes. It ends, with everything in it, when this is dropped.
+#[derive(Debug)]
+pub struct Sandbox {
+    inner: Arc<Inner>,
+}
+
+/// What a [`Sandbox`] and its [`Child`] handles share.
+#[derive(Debug)]
+struct Inner {
+    socket: Arc<OwnedFd>,
+    /// Locked by whoever waits for messages, on behalf of all who do.
+    reader: Mutex<Channel>,
+    /// Messages must not mix.
+    writer: Mutex<()>,
+    state: Mutex<State>,
+    changed: Condvar,
+    supervisor: libc::pid_t,
+    /// The sandbox sees the host's tree, so that the host's current directory means something in it.
+    host_tree: bool,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    next_id: u64,
+    replies: HashMap<u64, Response>,
+    /// What happened to processes and was not asked for yet.
+    changes: HashMap<u32, VecDeque<Change>>,
+    first: Option<u32>,
+    first_status: Option<i32>,
+    reading: bool,
+    end: Option<End>,
+}
+
+/// Why there is no sandbox any more.
+#[derive(Clone, Debug)]
+enum End {
+    Stopped,
+    Panic(String),
+    Lost(String),
+}
+
+impl End {
+    fn error(&self) -> Error {
+        match self {
+            End::Stopped => Error::Ended("it was stopped".into()),
+            End::Panic(text) => Error::Panic(text.clone()),
+            End::Lost(why) => Error::Ended(why.clone()),
+        }
+    }
+}
+
+impl Sandbox {
+    /// Settings to start one with.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    fn running(channel: Channel, supervisor: libc::pid_t, host_tree: bool) -> Sandbox {
+        let inner = Inner {
+            socket: channel.socket(),
+            reader: Mutex::new(channel),
+            writer: Mutex::new(()),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            supervisor,
+            host_tree,
+        };
+        Sandbox { inner: Arc::new(inner) }
+    }
+
+    /// A program to run in it. A name without a slash is looked up along `PATH`, in the sandbox.
+    pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        Command::new(self.inner.clone(), program.as_ref())
+    }
+
+    /// Waits for the first process that was started, and returns its status.
+    ///
+    /// # Errors
+    /// [`Error::NoProcess`] if there was none.
+    pub fn wait(&self) -> Result<ExitStatus> {
+        if lock(&self.inner.state).first.is_none() {
+            return Err(Error::NoProcess);
+        }
+        let status = self.inner.until(|state| state.first_status)?;
+        Ok(ExitStatus::from_raw(status))
+    }
+
+    /// Suspends every process. Nests: as many calls of [`Sandbox::unpause`] are needed.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn pause(&self) -> Result {
+        self.inner.ask_ok(Request::Pause)
+    }
+
+    /// Undoes one [`Sandbox::pause`].
+    ///
+    /// # Errors
+    /// When it is not paused, or has ended.
+    pub fn unpause(&self) -> Result {
+        self.inner.ask_ok(Request::Unpause)
+    }
+
+    /// A whole file of the sandbox.
+    ///
+    /// # Errors
+    /// The sandbox's error number, in [`Error::Refused`].
+    pub fn read_file(&self, path: impl AsRef<Path>) -> Result<Vec<u8>> {
+        let path = inside(path.as_ref())?;
+        let mut out = Vec::new();
+        loop {
+            let request = Request::ReadFile { path: path.clone(), offset: out.len() as u64, len: PIECE as u32 };
+            match self.inner.ask(&request, &[])? {
+                Response::Data(data) => {
+                    let last = data.len() < PIECE;
+                    out.extend(data);
+                    if last {
+                        return Ok(out);
+                    }
+                }
+                other => return Err(unexpected(other)),
+            }
+        }
+    }
+
+    /// Creates or replaces a file of the sandbox.
+    ///
+    /// # Errors
+    /// The sandbox's error number, in [`Error::Refused`].
+    pub fn write_file(&self, path: impl AsRef<Path>, data: impl AsRef<[u8]>) -> Result {
+        self.write_file_mode(path, data, 0o644)
+    }
+
+    /// As [`Sandbox::write_file`], with the permission bits of a new file.
+    ///
+    /// # Errors
+    /// The sandbox's error number, in [`Error::Refused`].
+    pub fn write_file_mode(&self, path: impl AsRef<Path>, data: impl AsRef<[u8]>, mode: u32) -> Result {
+        let path = inside(path.as_ref())?;
+        let mut offset = 0;
+        let data = data.as_ref();
+        loop {
+            let piece = &data[offset..data.len().min(offset + PIECE)];
+            let request =
+                Request::WriteFile { path: path.clone(), offset: offset as u64, data: piece.to_vec(), mode };
+            self.inner.ask_ok(request)?;
+            offset += piece.len();
+            if offset == data.len() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Sends a signal to every process.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn kill_all(&self, signal: i32) -> Result {
+        self.inner.ask_ok(Request::Kill { pid: 0, signal })
+    }
+
+    /// Sends a signal to where a terminal would send it: the foreground process group, or the first
+    /// process.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn kill_foreground(&self, signal: i32) -> Result {
+        self.inner.ask_ok(Request::KillForeground { signal })
+    }
+
+    /// Its processes.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn processes(&self) -> Result<Vec<PsEntry>> {
+        match self.inner.ask(&Request::Ps, &[])? {
+            Response::Ps(list) => Ok(list),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Counters of its kernel.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn stats(&self) -> Result<Stats> {
+        match self.inner.ask(&Request::Stats, &[])? {
+            Response::Stats(stats) => Ok(stats),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Where every task is, for a person who looks for a hang.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn dump(&self) -> Result<String> {
+        match self.inner.ask(&Request::Dump, &[])? {
+            Response::Text(text) => Ok(text),
+            Response::Ok => Ok(String::new()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Host process id of its supervisor.
+    pub fn supervisor(&self) -> u32 {
+        self.inner.supervisor as u32
+    }
+
+    /// Ends it and every process in it; returns when nothing is left.
+    pub fn stop(&self) {
+        self.inner.stop();
+    }
+}
+
+/// The control socket: readable when a process may have changed. See [`Child::try_change`].
+impl AsFd for Sandbox {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.socket.as_fd()
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.inner.stop();
+    }
+}
+
+impl Inner {
+    /// Sends a request and waits for its answer.
+    fn ask(&self, request: &Request, fds: &[RawFd]) -> Result<Response> {
+        let id = {
+            let mut state = lock(&self.state);
+            if let Some(end) = &state.end {
+                return Err(end.error());
+            }
+            state.next_id += 1;
+            state.next_id
+        };
+        {
+            let _one = lock(&self.writer);
+            let message = ToSupervisor::Request { id, request: request.clone() };
+            match channel::send(self.socket.as_fd(), &message, fds) {
+                Ok(()) => {}
+                // It is gone: its last words say why.
+                Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
+                Err(e) => return Err(Error::host("send a request to the supervisor", e)),
+            }
+        }
+        match self.until(|state| state.replies.remove(&id))? {
+            Response::Err { errno, message } => Err(Error::Refused { errno, message }),
+            other => Ok(other),
+        }
+    }
+
+    fn ask_ok(&self, request: Request) -> Result {
+        self.ask(&request, &[]).map(drop)
+    }
+
+    /// Waits until `found` finds something.
+    fn until<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
+        // With `wait` there is always an answer.
+        self.poll(true, found)?.ok_or_else(|| Error::Ended("nothing more will come".into()))
+    }
+
+    /// Takes messages in until `found` finds something, or, without `wait`, until there are none.
+    fn poll<T>(&self, wait: bool, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
+        let mut state = lock(&self.state);
+        loop {
+            if let Some(t) = found(&mut state) {
+                return Ok(Some(t));
+            }
+            if let Some(end) = &state.end {
+                return Err(end.error());
+            }
+            if state.reading {
+                if !wait {
+                    return Ok(None);
+                }
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            }
+            state.reading = true;
+            drop(state);
+            let received = lock(&self.reader).receive::<FromSupervisor>(wait);
+            state = lock(&self.state);
+            state.reading = false;
+            let pending = matches!(received, Ok(Received::Pending));
+            self.apply(&mut state, received);
+            self.changed.notify_all();
+            if pending && !wait {
+                return Ok(found(&mut state));
+            }
+        }
+    }
+
+    fn apply(&self, state: &mut State, received: io::Result<Received<FromSupervisor>>) {
+        match received {
+            Ok(Received::Message(FromSupervisor::Reply { id, response }, _)) => {
+                if let Response::Pid(pid) = response {
+                    // Numbers come round again: this is a new process.
+                    state.changes.remove(&pid);
+                    state.first.get_or_insert(pid);
+                }
+                state.replies.insert(id, response);
+            }
+            Ok(Received::Message(FromSupervisor::Event(event), _)) => self.event(state, event),
+            Ok(Received::Message(FromSupervisor::Failed { message, .. }, _)) => {
+                state.end.get_or_insert(End::Lost(message));
+            }
+            Ok(Received::Message(FromSupervisor::Started, _) | Received::Pending) => {}
+            Ok(Received::HungUp) | Err(_) => {
+                if state.end.is_none() {
+                    state.end = Some(lost(reap_supervisor(self.supervisor), "its supervisor has ended"));
+                }
+            }
+        }
+    }
+
+    fn event(&self, state: &mut State, event: Event) {
+        match event {
+            Event::Exited { pid, status } => {
+                if state.first == Some(pid) && state.first_status.is_none() {
+                    state.first_status = Some(status);
+                }
+                state.changes.entry(pid).or_default().push_back(Change::Exited(ExitStatus::from_raw(status)));
+            }
+            Event::Stopped { pid, signal } => {
+                state.changes.entry(pid).or_default().push_back(Change::Stopped(signal));
+            }
+            Event::Panic(text) => {
+                state.end.get_or_insert(End::Panic(text));
+            }
+            Event::Arm { .. } => {}
+        }
+    }
+
+    fn stop(&self) {
+        {
+            let mut state = lock(&self.state);
+            state.end.get_or_insert(End::Stopped);
+        }
+        {
+            let _one = lock(&self.writer);
+            let _ = channel::send(self.socket.as_fd(), &ToSupervisor::Stop, &[]);
+        }
+        // The supervisor hangs up when nothing is left.
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+        reap_supervisor(self.supervisor);
+        self.changed.notify_all();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Waits for the supervisor's end; `None` if somebody else has reaped it.
+fn reap_supervisor(pid: libc::pid_t) -> Option<ExitStatus> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let pid = nix::unistd::Pid::from_raw(pid);
+    loop {
+        match waitpid(pid, None) {
+            Err(nix::Error::EINTR) => {}
+            Ok(WaitStatus::Exited(_, code)) => return Some(ExitStatus::from_raw(code << 8)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(ExitStatus::from_raw(signal as i32)),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
+
+/// Why a supervisor that hung up without a word is gone.
+fn lost(status: Option<ExitStatus>, what: &str) -> End {
+    match status {
+        Some(s) if s.code() == Some(PANIC_STATUS) => End::Panic("kernel panic".into()),
+        Some(s) if s.signal().is_some() => End::Lost(format!("{what} ({s})")),
+        _ => End::Lost(what.to_string()),
+    }
+}
+
+fn ended(status: Option<ExitStatus>, what: &str) -> Error {
+    lost(status, what).error()
+}
+
+fn unexpected(response: Response) -> Error {
+    match response {
+        Response::Err { errno, message } => Error::Refused { errno, message },
+        other => Error::Refused { errno: libc::EPROTO, message: format!("an answer that was not asked for: {other:?}") },
+    }
+}
+
+/// A path that names a file inside of the sandbox.
+fn inside(path: &Path) -> Result<Vec<u8>> {
+    if !path.is_absolute() {
+        return Err(Error::Setting(format!("a path in the sandbox must be absolute: {}", path.display())));
+    }
+    Ok(path.as_os_str().as_bytes().to_vec())
+}
+
+/// Opens a path for reference only.
+fn open_path(path: &Path) -> Result<OwnedFd> {
+    use nix::fcntl::{OFlag, open};
+    open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
+        .map_err(|e| Error::Path { path: path.to_path_buf(), source: e.into() })
+}
+

@@ -1,0 +1,290 @@
+//! The supervisor: a single-threaded process between the program that holds a sandbox and the
+//! sandbox's guests. It owns the descriptor table that they all share, reaps their host processes,
+//! keeps timer and poller, and carries requests into the kernel image and events out of it.
+//!
+//! It is a fork of the holder, so until its end it must not touch locks of the holder's other
+//! threads: no printing through `std`, no environment, nothing but memory and host calls.
+
+mod serve;
+mod vdso;
+mod window;
+
+use super::channel::{self, Channel, FromSupervisor};
+use super::error::{Error, Result};
+use super::{filter, image, jail};
+use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
+use drupe_kernel::abi::layout;
+use seccompiler::sock_filter;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::{io, ptr};
+use window::Window;
+
+/// Exit status of a sandbox whose kernel panicked.
+pub const PANIC_STATUS: i32 = 70;
+
+/// What a supervisor is started with. Descriptors are numbers that mean the same after the fork.
+pub struct Plan {
+    /// The sandbox's settings.
+    pub config: Config,
+    /// The supervisor's end of the control socket.
+    pub socket: OwnedFd,
+    /// Descriptors that `config` names, to be kept open.
+    pub keep: Vec<RawFd>,
+}
+
+/// Forks the supervisor off and returns its process id. In the child this does not return.
+///
+/// # Errors
+/// The host's `EAGAIN` or `ENOMEM`.
+pub fn fork(plan: Plan) -> Result<libc::pid_t> {
+    // SAFETY: no preconditions.
+    let (me, tid) = unsafe { (libc::getpid(), libc::gettid()) };
+    if me == tid {
+        return fork_here(plan, me);
+    }
+    // The host's promise to end a child with its parent is about the *thread* that forked it: do it
+    // from one that lives as long as the process.
+    forker::run(move || fork_here(plan, me))
+}
+
+fn fork_here(plan: Plan, holder: libc::pid_t) -> Result<libc::pid_t> {
+    // SAFETY: glibc's fork leaves the allocator usable in the child; the child keeps to what the
+    // module's introduction says.
+    match unsafe { libc::fork() } {
+        -1 => Err(Error::last("start the supervisor")),
+        0 => child(plan, holder),
+        pid => Ok(pid),
+    }
+}
+
+/// A thread that forks on behalf of threads that may end before their sandboxes do.
+mod forker {
+    use super::{Error, Result};
+    use std::sync::Mutex;
+    use std::sync::mpsc::{Sender, channel};
+
+    type Job = Box<dyn FnOnce() + Send>;
+    /// The thread's mailbox, and the process in which it exists.
+    static THREAD: Mutex<Option<(u32, Sender<Job>)>> = Mutex::new(None);
+
+    pub fn run<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+        let (done, answer) = channel();
+        let me = std::process::id();
+        {
+            let mut thread = THREAD.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if thread.as_ref().is_none_or(|(owner, _)| *owner != me) {
+                let (sender, jobs) = channel::<Job>();
+                std::thread::Builder::new()
+                    .name("drupe-fork".into())
+                    .spawn(move || jobs.into_iter().for_each(|job| job()))
+                    .map_err(|e| Error::host("start a thread", e))?;
+                *thread = Some((me, sender));
+            }
+            if let Some((_, sender)) = thread.as_ref() {
+                let _ = sender.send(Box::new(move || drop(done.send(job()))));
+            }
+        }
+        answer.recv().unwrap_or_else(|_| Err(Error::Setting("the forking thread has ended".into())))
+    }
+}
+
+/// The supervisor's life.
+fn child(plan: Plan, holder: libc::pid_t) -> ! {
+    let socket = plan.socket.as_raw_fd();
+    let status = match setup(plan, holder) {
+        Ok(server) => server.run(),
+        Err(e) => {
+            let failed = FromSupervisor::Failed {
+                errno: e.errno().unwrap_or(0),
+                unsupported: matches!(e, Error::Unsupported(_)),
+                message: match &e {
+                    Error::Unsupported(what) => what.clone(),
+                    e => e.to_string(),
+                },
+            };
+            // SAFETY: the socket is ours until the exit below.
+            let socket = unsafe { std::os::fd::BorrowedFd::borrow_raw(socket) };
+            let _ = channel::send(socket, &failed, &[]);
+            125
+        }
+    };
+    // SAFETY: ends this process without running the holder's exit handlers.
+    unsafe { libc::_exit(status) }
+}
+
+/// Becomes a process of its own, builds the window and boots the kernel in it.
+fn setup(plan: Plan, holder: libc::pid_t) -> Result<serve::Server> {
+    detach(holder)?;
+    own_descriptors(&plan)?;
+    raise_limits();
+    jail::enter()?;
+    unregister_rseq();
+
+    let config = plan.config;
+    let [a, b, c, d, e, f, g, h, ..] = config.seed;
+    let window = Window::new([a, b, c, d, e, f, g, h])?;
+    let header = image::load(window.base, window.as_fd())?;
+    window.map_data()?;
+    let doorbell = event_fd()?;
+    let proc = super::open_path(std::path::Path::new("/proc"))?;
+    let program = filter::build(header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64)?;
+    boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)?;
+    // The kernel owns these from here on.
+    std::mem::forget((proc, plan.keep));
+    serve::Server::new(Channel::new(plan.socket), header, window, doorbell)
+}
+
+/// Leaves the holder's session, signals and fate in its host's hands: ends with it.
+fn detach(holder: libc::pid_t) -> Result {
+    // SAFETY: plain numbers, and signal sets on this stack; the process has one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != holder {
+            libc::_exit(125);
+        }
+        libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, c"drupe".as_ptr());
+        for signal in 1..=64 {
+            libc::signal(signal, libc::SIG_DFL);
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+        let mut mask = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut mask);
+        libc::sigaddset(&raw mut mask, libc::SIGCHLD);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut());
+        let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
+        libc::sigaltstack(&raw const none, ptr::null_mut());
+    }
+    Ok(())
+}
+
+/// Keeps the socket, the plan's descriptors and stderr (for messages); everything else goes.
+fn own_descriptors(plan: &Plan) -> Result {
+    let mut keep: Vec<RawFd> = plan.keep.iter().copied().chain([plan.socket.as_raw_fd(), 2]).collect();
+    keep.sort_unstable();
+    let mut next = 0;
+    for fd in keep.into_iter().filter(|&fd| fd >= 0) {
+        if fd > next {
+            close_range(next as u32, fd as u32 - 1)?;
+        }
+        next = next.max(fd + 1);
+    }
+    close_range(next as u32, u32::MAX)?;
+    // 0, 1 and 2 must never be a guest's files: something may print there.
+    for _ in 0..3 {
+        // SAFETY: opens the null device, or copies a descriptor when there is none.
+        unsafe {
+            let fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            if fd > 2 {
+                libc::close(fd);
+            }
+            if fd > 1 {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn close_range(first: u32, last: u32) -> Result {
+    // SAFETY: the fork's copies of the holder's descriptors belong to nobody in this process.
+    match unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } {
+        0 => Ok(()),
+        _ => Err(Error::Unsupported("close_range is missing: the host's kernel is older than 5.10".into())),
+    }
+}
+
+/// As many descriptors, and as large a file, as the host lets us have; no core dumps of the window.
+fn raise_limits() {
+    let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: limits on this stack.
+    unsafe {
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const core);
+        for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_FSIZE, libc::RLIMIT_AS] {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            if libc::getrlimit(resource, &raw mut limit) == 0 {
+                limit.rlim_cur = limit.rlim_max;
+                libc::setrlimit(resource, &raw const limit);
+            }
+        }
+    }
+}
+
+/// Withdraws the C library's rseq registration: a cloned child would inherit it, and die when its
+/// page is gone.
+fn unregister_rseq() {
+    const RSEQ_FLAG_UNREGISTER: i32 = 1;
+    const RSEQ_SIG: u32 = 0x5305_3053;
+    // SAFETY: looks up two variables of glibc (2.35 and later) and reads them; the system call only
+    // withdraws what it finds registered for this thread.
+    unsafe {
+        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        if offset.is_null() || size.is_null() || *size == 0 {
+            return;
+        }
+        let thread: usize;
+        std::arch::asm!("mov {}, fs:0", out(reg) thread, options(nostack, readonly));
+        let area = thread.wrapping_add_signed(*offset);
+        // The length must be the registered one, which newer C libraries do not tell.
+        let size = *size;
+        let known = libc::getauxval(27 /* AT_RSEQ_FEATURE_SIZE */) as u32;
+        for len in [size, 32, size.next_multiple_of(32), known, known.next_multiple_of(32), 64] {
+            if libc::syscall(libc::SYS_rseq, area, len, RSEQ_FLAG_UNREGISTER, RSEQ_SIG) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+fn event_fd() -> Result<OwnedFd> {
+    // SAFETY: plain numbers; a descriptor made just now is ours.
+    unsafe {
+        match libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) {
+            -1 => Err(Error::last("make an event descriptor")),
+            fd => Ok(OwnedFd::from_raw_fd(fd)),
+        }
+    }
+}
+
+/// Calls the image's `boot` and starts the mother of all guest processes.
+fn boot(
+    header: &ImageHeader,
+    window: &Window,
+    doorbell_fd: RawFd,
+    proc_fd: RawFd,
+    config: &Config,
+    program: &[sock_filter],
+) -> Result {
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
+    let config = postcard::to_stdvec(config).map_err(|e| Error::Setting(format!("settings cannot be encoded: {e}")))?;
+    let params = BootParams {
+        base: window.base,
+        window_fd: window.fd(),
+        doorbell_fd,
+        proc_fd,
+        pad: 0,
+        vdso: vdso::move_to(window.base + layout::HOST_VDSO),
+        moves: [[0; 3]; 4],
+        filter: &raw const filter as u64,
+        // SAFETY: reads the auxiliary vector.
+        min_sigstack: unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) },
+        config: config.as_ptr(),
+        config_len: config.len(),
+        rseq: [0; 3],
+        vdso_len: 0,
+    };
+    // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
+    // and the settings outlive both calls (the mother has a copy of this memory).
+    let answer = unsafe {
+        match (header.boot)(&raw const params) {
+            0 => (header.spawn_mother)(),
+            error => error,
+        }
+    };
+    if answer < 0 {
+        return Err(Error::host("boot the kernel", io::Error::from_raw_os_error(-answer as i32)));
+    }
+    Ok(())
+}

@@ -1,0 +1,313 @@
+//! The supervisor's loop: one epoll over the control socket, the death of host processes, the
+//! kernel's doorbell, its timer, and whatever host descriptors the kernel has armed.
+
+use super::PANIC_STATUS;
+use super::window::Window;
+use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
+use crate::sandbox::error::{Error, Result};
+use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
+use std::collections::HashMap;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::{io, ptr};
+
+/// Largest answer to one request.
+const ANSWER_MAX: usize = 4 << 20;
+/// Events taken from the host at a time.
+const BATCH: usize = 64;
+
+/// Tokens of the loop's own descriptors; an armed descriptor's token is its number.
+const CONTROL: u64 = 1 << 40;
+const CHILDREN: u64 = 2 << 40;
+const DOORBELL: u64 = 3 << 40;
+const TIMER: u64 = 4 << 40;
+
+/// Why the loop ended.
+enum End {
+    /// The holder said so, or is gone.
+    Told,
+    /// The kernel panicked.
+    Panic,
+}
+
+/// The running supervisor.
+pub struct Server {
+    channel: Channel,
+    image: ImageHeader,
+    _window: Window,
+    epoll: OwnedFd,
+    children: OwnedFd,
+    doorbell: OwnedFd,
+    timer: OwnedFd,
+    /// Deadline that the timer is set to.
+    deadline: u64,
+    /// What each armed descriptor waits for.
+    armed: HashMap<RawFd, u32>,
+    /// Armed descriptors that the host cannot poll: plain files, always ready.
+    always_ready: Vec<(RawFd, u32)>,
+    answer: Vec<u8>,
+}
+
+impl Server {
+    /// Sets the loop's descriptors up.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn new(channel: Channel, image: ImageHeader, window: Window, doorbell: OwnedFd) -> Result<Server> {
+        let owned = |fd: i32, what: &str| match fd {
+            -1 => Err(Error::last(what)),
+            // SAFETY: made just now.
+            fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
+        };
+        // SAFETY: plain numbers, and a signal set on this stack.
+        let (epoll, children, timer) = unsafe {
+            let mut set = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+            (
+                owned(libc::epoll_create1(libc::EPOLL_CLOEXEC), "make a poller")?,
+                owned(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), "watch children")?,
+                owned(
+                    libc::timerfd_create(libc::CLOCK_MONOTONIC, libc::TFD_CLOEXEC | libc::TFD_NONBLOCK),
+                    "make a timer",
+                )?,
+            )
+        };
+        let server = Server {
+            channel,
+            image,
+            _window: window,
+            epoll,
+            children,
+            doorbell,
+            timer,
+            deadline: u64::MAX,
+            armed: HashMap::new(),
+            always_ready: Vec::new(),
+            answer: vec![0; ANSWER_MAX],
+        };
+        for (fd, token) in [
+            (server.channel.as_fd().as_raw_fd(), CONTROL),
+            (server.children.as_raw_fd(), CHILDREN),
+            (server.doorbell.as_raw_fd(), DOORBELL),
+            (server.timer.as_raw_fd(), TIMER),
+        ] {
+            server.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token).map_err(|e| Error::host("poll", e))?;
+        }
+        Ok(server)
+    }
+
+    /// Serves until the end and returns the exit status; no process of the sandbox is left then.
+    pub fn run(mut self) -> i32 {
+        let end = match self.say(&FromSupervisor::Started) {
+            Ok(()) => self.serve(),
+            Err(end) => end,
+        };
+        bury();
+        match end {
+            End::Told => 0,
+            End::Panic => PANIC_STATUS,
+        }
+    }
+
+    fn serve(&mut self) -> End {
+        // What boot has left to do.
+        if let Err(end) = self.after_kernel() {
+            return end;
+        }
+        loop {
+            let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+            let wait = if self.always_ready.is_empty() { -1 } else { 0 };
+            // SAFETY: the host writes at most BATCH events.
+            let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), BATCH as i32, wait) };
+            for (fd, ready) in std::mem::take(&mut self.always_ready) {
+                // SAFETY: an image entry, from the supervisor's only thread.
+                unsafe { (self.image.host_ready)(fd, ready) };
+            }
+            for event in events.iter().take(n.max(0) as usize) {
+                if let Err(end) = self.one(event.u64, event.events) {
+                    return end;
+                }
+            }
+            if let Err(end) = self.after_kernel() {
+                return end;
+            }
+        }
+    }
+
+    fn one(&mut self, token: u64, ready: u32) -> Result<(), End> {
+        match token {
+            CONTROL => self.requests()?,
+            CHILDREN => {
+                drain(self.children.as_raw_fd(), 128);
+                self.reap();
+            }
+            DOORBELL => drain(self.doorbell.as_raw_fd(), 8),
+            TIMER => {
+                drain(self.timer.as_raw_fd(), 8);
+                self.deadline = u64::MAX;
+            }
+            fd => {
+                let fd = fd as RawFd;
+                self.armed.remove(&fd);
+                // epoll and poll share these bits.
+                // SAFETY: an image entry, from the supervisor's only thread.
+                unsafe { (self.image.host_ready)(fd, ready) };
+            }
+        }
+        Ok(())
+    }
+
+    /// Whatever the kernel did: run due timers, set the next one, pass its events on.
+    fn after_kernel(&mut self) -> Result<(), End> {
+        // SAFETY: an image entry, from the supervisor's only thread.
+        let next = unsafe { (self.image.timer)() };
+        if next != self.deadline {
+            self.deadline = next;
+            self.set_timer(next);
+        }
+        loop {
+            // SAFETY: the buffer is ours and of that size.
+            let len = unsafe { (self.image.next_event)(self.answer.as_mut_ptr(), self.answer.len()) };
+            if len <= 0 {
+                return Ok(());
+            }
+            let Ok(event) = postcard::from_bytes::<Event>(&self.answer[..len as usize]) else { continue };
+            match event {
+                Event::Arm { fd, events } => self.arm(fd, events),
+                Event::Panic(_) => {
+                    let _ = self.say(&FromSupervisor::Event(event));
+                    return Err(End::Panic);
+                }
+                event => self.say(&FromSupervisor::Event(event))?,
+            }
+        }
+    }
+
+    fn set_timer(&self, deadline: u64) {
+        // All zeros disarm it; a deadline that has passed fires at once.
+        let (sec, nsec) = if deadline == u64::MAX { (0, 0) } else { (deadline / 1_000_000_000, deadline % 1_000_000_000) };
+        let nsec = if deadline == 0 { 1 } else { nsec };
+        let mut spec = libc::itimerspec {
+            it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
+            it_value: libc::timespec { tv_sec: i64::try_from(sec).unwrap_or(i64::MAX), tv_nsec: nsec as i64 },
+        };
+        // SAFETY: one record on this stack.
+        unsafe { libc::timerfd_settime(self.timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw mut spec, ptr::null_mut()) };
+    }
+
+    fn arm(&mut self, fd: RawFd, events: u32) {
+        let wanted = self.armed.get(&fd).copied().unwrap_or(0) | events;
+        let flags = wanted | libc::EPOLLONESHOT as u32;
+        let token = fd as u64;
+        let armed = match self.control(libc::EPOLL_CTL_MOD, fd, flags, token) {
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, flags, token),
+            other => other,
+        };
+        match armed {
+            Ok(()) => {
+                self.armed.insert(fd, wanted);
+            }
+            // Plain files are always ready; a descriptor that is gone shall be looked at again, too.
+            Err(_) => self.always_ready.push((fd, events)),
+        }
+    }
+
+    fn control(&self, op: i32, fd: RawFd, events: u32, token: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events, u64: token };
+        // SAFETY: one event on this stack.
+        match unsafe { libc::epoll_ctl(self.epoll.as_raw_fd(), op, fd, &raw mut event) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Tells the kernel of every host process that has ended.
+    fn reap(&mut self) {
+        while let Some((pid, status)) = reap_one(libc::WNOHANG) {
+            // SAFETY: an image entry, from the supervisor's only thread.
+            unsafe { (self.image.reaped)(pid, status) };
+        }
+    }
+
+    fn requests(&mut self) -> Result<(), End> {
+        loop {
+            match self.channel.receive::<ToSupervisor>(false) {
+                Ok(Received::Message(ToSupervisor::Request { id, request }, fds)) => {
+                    let response = self.ask(request, fds);
+                    self.say(&FromSupervisor::Reply { id, response })?;
+                }
+                Ok(Received::Pending) => return Ok(()),
+                Ok(Received::Message(ToSupervisor::Stop, _) | Received::HungUp) | Err(_) => return Err(End::Told),
+            }
+        }
+    }
+
+    /// Puts one request to the kernel.
+    fn ask(&mut self, mut request: Request, fds: Vec<OwnedFd>) -> Response {
+        if let Request::Spawn(spawn) = &mut request {
+            let mut given: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
+            for slot in &mut spawn.fds {
+                let fd = usize::try_from(*slot).ok().and_then(|i| given.get_mut(i)).and_then(Option::take);
+                // The kernel owns them from here on, whatever becomes of the request.
+                *slot = fd.map_or(-1, IntoRawFd::into_raw_fd);
+            }
+        }
+        let failed = |errno: i32, what: &str| Response::Err { errno, message: what.to_string() };
+        let Ok(bytes) = postcard::to_stdvec(&request) else { return failed(libc::EINVAL, "the request is malformed") };
+        // SAFETY: both buffers are ours and of these sizes.
+        let len = unsafe {
+            (self.image.control)(bytes.as_ptr(), bytes.len(), self.answer.as_mut_ptr(), self.answer.len())
+        };
+        match usize::try_from(len) {
+            Ok(len) => postcard::from_bytes(&self.answer[..len.min(ANSWER_MAX)])
+                .unwrap_or_else(|_| failed(libc::EIO, "the kernel's answer is malformed")),
+            Err(_) => {
+                let errno = -len as i32;
+                failed(errno, &io::Error::from_raw_os_error(errno).to_string())
+            }
+        }
+    }
+
+    fn say(&self, message: &FromSupervisor) -> Result<(), End> {
+        channel::send(self.channel.as_fd(), message, &[]).map_err(|_| End::Told)
+    }
+}
+
+/// Empties a descriptor that counts.
+fn drain(fd: RawFd, size: usize) {
+    let mut buf = [0u8; 1024];
+    // SAFETY: the descriptor does not block, and the buffer is large enough.
+    while unsafe { libc::read(fd, buf.as_mut_ptr().cast(), size.max(8) * 8) } > 0 {
+        if size == 8 {
+            break;
+        }
+    }
+}
+
+/// Reaps one child, whatever it is to us.
+fn reap_one(flags: i32) -> Option<(i32, i32)> {
+    let mut status = 0;
+    // SAFETY: writes one status.
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, flags | libc::__WALL) };
+    (pid > 0).then_some((pid, status))
+}
+
+/// Kills every host process of the sandbox and reaps it. All are children of this one; more may come
+/// while we look, from those that are not dead yet.
+fn bury() {
+    for _ in 0..1000 {
+        let list = std::fs::read_to_string("/proc/thread-self/children");
+        let Ok(list) = list else {
+            // Without that file the host ends them when this process ends (PDEATHSIG).
+            return;
+        };
+        for pid in list.split_ascii_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
+            // SAFETY: an unreaped child of ours: the number cannot mean another process.
+            unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        if reap_one(0).is_none() {
+            return;
+        }
+        while reap_one(libc::WNOHANG).is_some() {}
+    }
+}
