@@ -270,7 +270,8 @@ impl Signals {
 
 fn ignored(signal: Signal) -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+    let mask =
+        status.lines().find_map(|l| l.strip_prefix("SigIgn:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
     mask.is_some_and(|m| m >> (signal as i32 - 1) & 1 != 0)
 }
 
@@ -299,9 +300,7 @@ fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Re
 fn forward(sandbox: &Sandbox, child: &mut Child, signal: Signal) -> anyhow::Result<()> {
     let outcome = match signal {
         // What a terminal sends goes to whoever has the terminal in there.
-        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGWINCH => {
-            sandbox.kill_foreground(signal as i32)
-        }
+        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGWINCH => sandbox.kill_foreground(signal as i32),
         Signal::SIGCONT => sandbox.kill_all(signal as i32),
         _ => child.signal(signal as i32),
     };

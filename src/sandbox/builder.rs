@@ -243,7 +243,8 @@ impl SandboxBuilder {
             None => -1,
         };
         let log_fd = if self.log_level == LogLevel::Off { -1 } else { output(None).and_then(&mut keep).unwrap_or(-1) };
-        let (uid, gid) = self.user.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
+        let (uid, gid) =
+            self.user.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
         let groups = match self.user {
             Some(_) => Vec::new(),
             None => nix::unistd::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect(),

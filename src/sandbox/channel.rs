@@ -98,7 +98,8 @@ impl Channel {
     /// When the bytes are not a message of ours.
     pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let Some(header) = self.bytes.first_chunk::<HEADER>() else { return Ok(None) };
-        let word = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
+        let word =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
         let (len, nfds) = (word(0), word(4));
         if len > MAX_LEN || nfds > MAX_FDS {
             return Err(io::Error::from(io::ErrorKind::InvalidData));

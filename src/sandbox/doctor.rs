@@ -122,7 +122,12 @@ fn show(limit: u64) -> String {
 fn address_space() -> Finding {
     let hard = limit(nix::sys::resource::Resource::RLIMIT_AS);
     let there = hard > drupe_kernel::abi::layout::END + (16 << 30);
-    need("address space", there, show(hard), "raise the hard limit of `ulimit -v` (the kernel reserves 300 GiB, unbacked)")
+    need(
+        "address space",
+        there,
+        show(hard),
+        "raise the hard limit of `ulimit -v` (the kernel reserves 300 GiB, unbacked)",
+    )
 }
 
 fn file_size() -> Finding {

@@ -151,11 +151,25 @@ const PLAIN: &[i64] = &[
 /// Terminal and descriptor requests of `ioctl`. `TIOCSTI` and `TIOCLINUX` push input into the
 /// person's shell and are not among them.
 const IOCTLS: &[u64] = &[
-    0x5401, 0x5402, 0x5403, 0x5404, // TCGETS, TCSETS, TCSETSW, TCSETSF
-    0x5405, 0x5406, 0x5407, 0x5408, // TCGETA, TCSETA, TCSETAW, TCSETAF
-    0x5409, 0x540a, 0x540b, // TCSBRK, TCXONC, TCFLSH
-    0x5411, 0x5413, 0x5414, 0x541b, // TIOCOUTQ, TIOCGWINSZ, TIOCSWINSZ, FIONREAD
-    0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d, // TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
+    0x5401,
+    0x5402,
+    0x5403,
+    0x5404, // TCGETS, TCSETS, TCSETSW, TCSETSF
+    0x5405,
+    0x5406,
+    0x5407,
+    0x5408, // TCGETA, TCSETA, TCSETAW, TCSETAF
+    0x5409,
+    0x540a,
+    0x540b, // TCSBRK, TCXONC, TCFLSH
+    0x5411,
+    0x5413,
+    0x5414,
+    0x541b, // TIOCOUTQ, TIOCGWINSZ, TIOCSWINSZ, FIONREAD
+    0x802c_542a,
+    0x402c_542b,
+    0x402c_542c,
+    0x402c_542d, // TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
 ];
 
 /// Namespaces, tracing and everything else that a clone of ours never asks for.
@@ -253,8 +267,8 @@ pub fn build(gate: u64, sigreturn: u64) -> Result<BpfProgram> {
     }
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = PLAIN.iter().map(|&nr| (nr, Vec::new())).collect();
     rules.extend(checked()?);
-    let filter =
-        SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64).map_err(internal)?;
+    let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)
+        .map_err(internal)?;
     let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
 
     let mut p = prologue(gate, sigreturn);
@@ -355,7 +369,9 @@ mod tests {
         for nr in (0..600).filter(|nr| !HOT.contains(nr) && !PLAIN.contains(nr) && !named.contains(nr)) {
             assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
         }
-        for nr in [libc::SYS_execve, libc::SYS_ptrace, libc::SYS_kill, libc::SYS_clone3, libc::SYS_socket, libc::SYS_bpf] {
+        for nr in
+            [libc::SYS_execve, libc::SYS_ptrace, libc::SYS_kill, libc::SYS_clone3, libc::SYS_socket, libc::SYS_bpf]
+        {
             assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
         }
         assert_eq!(at(GATE, libc::SYS_rt_sigreturn, [0; 6]), RET_KILL_PROCESS);

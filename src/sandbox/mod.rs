@@ -177,8 +177,7 @@ impl Sandbox {
         let data = data.as_ref();
         loop {
             let piece = &data[offset..data.len().min(offset + PIECE)];
-            let request =
-                Request::WriteFile { path: path.clone(), offset: offset as u64, data: piece.to_vec(), mode };
+            let request = Request::WriteFile { path: path.clone(), offset: offset as u64, data: piece.to_vec(), mode };
             self.inner.ask_ok(request)?;
             offset += piece.len();
             if offset == data.len() {
@@ -422,7 +421,9 @@ fn ended(status: Option<ExitStatus>, what: &str) -> Error {
 fn unexpected(response: Response) -> Error {
     match response {
         Response::Err { errno, message } => Error::Refused { errno, message },
-        other => Error::Refused { errno: libc::EPROTO, message: format!("an answer that was not asked for: {other:?}") },
+        other => {
+            Error::Refused { errno: libc::EPROTO, message: format!("an answer that was not asked for: {other:?}") }
+        }
     }
 }
 
@@ -440,4 +441,3 @@ fn open_path(path: &Path) -> Result<OwnedFd> {
     open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, nix::sys::stat::Mode::empty())
         .map_err(|e| Error::Path { path: path.to_path_buf(), source: e.into() })
 }
-

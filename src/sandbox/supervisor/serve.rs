@@ -185,14 +185,17 @@ impl Server {
 
     fn set_timer(&self, deadline: u64) {
         // All zeros disarm it; a deadline that has passed fires at once.
-        let (sec, nsec) = if deadline == u64::MAX { (0, 0) } else { (deadline / 1_000_000_000, deadline % 1_000_000_000) };
+        let (sec, nsec) =
+            if deadline == u64::MAX { (0, 0) } else { (deadline / 1_000_000_000, deadline % 1_000_000_000) };
         let nsec = if deadline == 0 { 1 } else { nsec };
         let mut spec = libc::itimerspec {
             it_interval: libc::timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: libc::timespec { tv_sec: i64::try_from(sec).unwrap_or(i64::MAX), tv_nsec: nsec as i64 },
         };
         // SAFETY: one record on this stack.
-        unsafe { libc::timerfd_settime(self.timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw mut spec, ptr::null_mut()) };
+        unsafe {
+            libc::timerfd_settime(self.timer.as_raw_fd(), libc::TFD_TIMER_ABSTIME, &raw mut spec, ptr::null_mut())
+        };
     }
 
     fn arm(&mut self, fd: RawFd, events: u32) {
@@ -255,9 +258,8 @@ impl Server {
         let failed = |errno: i32, what: &str| Response::Err { errno, message: what.to_string() };
         let Ok(bytes) = postcard::to_stdvec(&request) else { return failed(libc::EINVAL, "the request is malformed") };
         // SAFETY: both buffers are ours and of these sizes.
-        let len = unsafe {
-            (self.image.control)(bytes.as_ptr(), bytes.len(), self.answer.as_mut_ptr(), self.answer.len())
-        };
+        let len =
+            unsafe { (self.image.control)(bytes.as_ptr(), bytes.len(), self.answer.as_mut_ptr(), self.answer.len()) };
         match usize::try_from(len) {
             Ok(len) => postcard::from_bytes(&self.answer[..len.min(ANSWER_MAX)])
                 .unwrap_or_else(|_| failed(libc::EIO, "the kernel's answer is malformed")),

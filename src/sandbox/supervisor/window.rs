@@ -30,9 +30,13 @@ impl Window {
     /// Limits of the host process that are too small; a host without memfd_create.
     pub fn new(random: [u8; 8]) -> Result<Window> {
         let file = memory_file()?;
-        if let Err(e) = File::from(file.try_clone().map_err(|e| Error::host("copy a descriptor", e))?).set_len(layout::END) {
+        if let Err(e) =
+            File::from(file.try_clone().map_err(|e| Error::host("copy a descriptor", e))?).set_len(layout::END)
+        {
             return Err(match e.raw_os_error() {
-                Some(libc::EFBIG) => Error::Unsupported("files are limited to too small a size; raise `ulimit -f`".into()),
+                Some(libc::EFBIG) => {
+                    Error::Unsupported("files are limited to too small a size; raise `ulimit -f`".into())
+                }
                 _ => Error::host("size the kernel's memory file", e),
             });
         }
