@@ -35,6 +35,7 @@ pub mod cap {
     pub const KILL: u32 = 5;
     pub const SETGID: u32 = 6;
     pub const SETUID: u32 = 7;
+    pub const SETPCAP: u32 = 8;
     pub const NET_ADMIN: u32 = 12;
     pub const SYS_CHROOT: u32 = 18;
     pub const SYS_PTRACE: u32 = 19;

@@ -8,6 +8,7 @@ pub mod mem;
 pub mod panic;
 pub mod process;
 pub mod random;
+pub mod sched;
 pub mod time;
 pub mod window;
 

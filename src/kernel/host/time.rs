@@ -27,9 +27,9 @@ pub fn clock(id: i32) -> Option<i64> {
     (ret == 0).then_some(ts.tv_sec * 1_000_000_000 + ts.tv_nsec)
 }
 
-/// User and system time of the running host thread, ns.
-pub fn thread_times() -> (u64, u64) {
-    rusage(1).map_or((0, 0), |r| {
+/// User and system time of the running host process, ns.
+pub fn process_times() -> (u64, u64) {
+    rusage(0).map_or((0, 0), |r| {
         let ns = |t: &linux::__kernel_old_timeval| (t.tv_sec * 1_000_000_000 + t.tv_usec * 1000) as u64;
         (ns(&r.ru_utime), ns(&r.ru_stime))
     })

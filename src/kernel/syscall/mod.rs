@@ -4,6 +4,9 @@
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
 pub mod args;
+pub mod limits;
+pub mod prctl;
+pub mod sched;
 pub mod table;
 
 pub use args::Fd;

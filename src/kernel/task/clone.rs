@@ -123,6 +123,7 @@ fn make(cur: &CurrentTask, a: &Args) -> Result<Arc<Task>> {
     let task = Task::new(tid, group.clone(), own, comm);
     task.new_process.store(!has(CLONE_THREAD), SeqCst);
     task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
+    task.attr.inherit(&cur.attr);
     if !share_mm || has(CLONE_VFORK) {
         *task.altstack.lock() = *cur.altstack.lock();
     }

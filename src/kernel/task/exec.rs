@@ -26,6 +26,7 @@ pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: V
     // The point of no return.
     let task: Arc<Task> = Arc::clone(cur);
     commit(cur, &plan)?;
+    exit::account(&cur.group);
     let slot = arch::slot();
     // The task leaves this host thread; its slot's reference goes along.
     let job = Box::new(Install { task, plan: Box::new(plan) });

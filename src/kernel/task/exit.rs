@@ -86,7 +86,6 @@ fn release_user_words(cur: &CurrentTask) {
 /// Takes the thread out of its process. Returns what the outside is told if that was the end of it.
 fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     let group = cur.group.clone();
-    account(&group);
     if let Some(own) = cur.replace_own(None) {
         let last_user = Arc::strong_count(&own.files) == 1;
         if last_user {
@@ -115,11 +114,14 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
         }
         return None;
     }
+    account(&group);
     Some(finish(&group, status))
 }
 
-fn account(group: &ThreadGroup) {
-    let (user, system) = crate::host::time::thread_times();
+/// Adds the running host process's CPU time to the group's past: at its end, and at exec, which goes on
+/// in another host process.
+pub(super) fn account(group: &ThreadGroup) {
+    let (user, system) = crate::host::time::process_times();
     group.times[0].fetch_add(user, SeqCst);
     group.times[1].fetch_add(system, SeqCst);
 }

@@ -14,7 +14,10 @@ mod numbers {
     pub const NPROC: usize = 6;
     pub const NOFILE: usize = 7;
     pub const AS: usize = 9;
+    pub const MEMLOCK: usize = 8;
     pub const SIGPENDING: usize = 11;
+    pub const NICE: usize = 13;
+    pub const RTPRIO: usize = 14;
     pub const COUNT: usize = 16;
 }
 pub use numbers::*;

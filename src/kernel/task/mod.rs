@@ -3,6 +3,7 @@
 //! One lock ([`tree`]) guards who is whose parent and which pids exist; a group's own state has a lock
 //! of its own. A task is reached through the host thread that runs it: its slot.
 
+mod attr;
 pub mod clone;
 mod current;
 pub mod exec;
@@ -17,6 +18,7 @@ pub mod tree;
 pub mod wait;
 pub mod zygote;
 
+pub use attr::{Attr, RESET_ON_FORK};
 pub use current::CurrentTask;
 pub use group::ThreadGroup;
 pub use signals::ExitWork;
@@ -80,6 +82,8 @@ pub struct Task {
     vfork: Mutex<Option<Arc<clone::VforkDone>>>,
     /// What `restart_syscall` goes on with.
     pub restart: Mutex<Option<Restart>>,
+    /// Priorities and `prctl` settings.
+    pub attr: Attr,
     /// Number of the system call that it is in or made last (for dumps).
     pub last_call: AtomicU32,
 }
@@ -119,6 +123,7 @@ impl Task {
             new_process: AtomicBool::new(true),
             vfork: Mutex::new(Level::Leaf, None),
             restart: Mutex::new(Level::Leaf, None),
+            attr: Attr::default(),
             last_call: AtomicU32::new(0),
         })
     }

@@ -1,0 +1,54 @@
+//! Host scheduling of the sandbox's threads.
+
+use crate::abi::{Errno, Result, linux};
+use crate::arch;
+
+fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
+    // SAFETY: pointers below are to live buffers of ours of the stated size.
+    Errno::check(unsafe { arch::syscall(nr, a) })
+}
+
+/// Lets other threads run.
+pub fn sched_yield() {
+    let _ = call(linux::__NR_sched_yield, [0; 6]);
+}
+
+/// The CPUs that a host thread may run on (0: the running one). Returns the bytes filled.
+///
+/// # Errors
+/// The host's.
+pub fn getaffinity(tid: u32, out: &mut [u8]) -> Result<usize> {
+    let a = [u64::from(tid), out.len() as u64, out.as_mut_ptr() as u64, 0, 0, 0];
+    call(linux::__NR_sched_getaffinity, a).map(|n| n as usize)
+}
+
+/// Sets them.
+///
+/// # Errors
+/// The host's.
+pub fn setaffinity(tid: u32, mask: &[u8]) -> Result {
+    call(linux::__NR_sched_setaffinity, [u64::from(tid), mask.len() as u64, mask.as_ptr() as u64, 0, 0, 0]).map(drop)
+}
+
+/// CPU and node that the thread runs on.
+///
+/// # Errors
+/// The host's.
+pub fn getcpu() -> Result<(u32, u32)> {
+    let (mut cpu, mut node) = (0u32, 0u32);
+    call(linux::__NR_getcpu, [&raw mut cpu as u64, &raw mut node as u64, 0, 0, 0, 0])?;
+    Ok((cpu, node))
+}
+
+/// `membarrier(2)` on the running host process.
+///
+/// # Errors
+/// The host's.
+pub fn membarrier(cmd: u32, flags: u32, cpu: u32) -> Result<u64> {
+    call(linux::__NR_membarrier, [u64::from(cmd), u64::from(flags), u64::from(cpu), 0, 0, 0])
+}
+
+/// Names the running host thread, for people's debuggers.
+pub fn set_name(name: &[u8; 16]) {
+    let _ = call(linux::__NR_prctl, [u64::from(linux_raw_sys::prctl::PR_SET_NAME), name.as_ptr() as u64, 0, 0, 0, 0]);
+}

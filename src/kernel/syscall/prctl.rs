@@ -1,0 +1,261 @@
+//! `prctl(2)`, personality and capabilities.
+
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::{Cred, cap};
+use crate::host;
+use crate::mm::UserPtr;
+use crate::signal::NSIG;
+use crate::task::{CurrentTask, Own, lookup};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+use linux_raw_sys::prctl::*;
+
+/// Replaces the caller's credentials.
+pub fn set_cred(cur: &CurrentTask, cred: Cred) {
+    let own = Own { cred: Arc::new(cred), ..cur.own().clone() };
+    drop(cur.replace_own(Some(own)));
+}
+
+fn flag(value: u64) -> Result<bool> {
+    match value {
+        0 => Ok(false),
+        1 => Ok(true),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn zeros(args: &[u64]) -> Result {
+    if args.iter().all(|&a| a == 0) { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// `prctl(2)`.
+///
+/// # Errors
+/// `EINVAL` for an unknown option or argument, `EPERM`, `EFAULT`.
+pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: u64) -> SysResult<u64> {
+    let attr = &cur.attr;
+    let put = |v: u32| UserPtr::<u32>::new(a2).write(v).map(|()| 0);
+    Ok(match option as u32 {
+        PR_SET_NAME => set_name(cur, a2)?,
+        PR_GET_NAME => get_name(cur, a2)?,
+        PR_SET_PDEATHSIG if a2 > u64::from(NSIG) => return Err(Errno::EINVAL.into()),
+        PR_SET_PDEATHSIG => {
+            attr.death_signal.store(a2 as u32, Relaxed);
+            0
+        }
+        PR_GET_PDEATHSIG => put(attr.death_signal.load(Relaxed))?,
+        PR_GET_DUMPABLE => u64::from(attr.dumpable.load(Relaxed)),
+        PR_SET_DUMPABLE => {
+            attr.dumpable.store(u32::from(flag(a2)?), Relaxed);
+            0
+        }
+        PR_GET_KEEPCAPS => u64::from(attr.keep_caps.load(Relaxed)),
+        PR_SET_KEEPCAPS => {
+            attr.keep_caps.store(flag(a2)?, Relaxed);
+            0
+        }
+        PR_GET_TIMING => 0,
+        PR_SET_TIMING => zeros(&[a2]).map(|()| 0)?,
+        PR_GET_SECCOMP => 0,
+        PR_GET_TSC => put(PR_TSC_ENABLE)?,
+        PR_SET_TSC if a2 == u64::from(PR_TSC_ENABLE) => 0,
+        PR_GET_SECUREBITS => u64::from(attr.secure_bits.load(Relaxed)),
+        PR_SET_SECUREBITS if !cur.cred().capable(cap::SETPCAP) => return Err(Errno::EPERM.into()),
+        PR_SET_SECUREBITS => {
+            attr.secure_bits.store(a2 as u32, Relaxed);
+            0
+        }
+        PR_GET_TIMERSLACK => attr.timer_slack.load(Relaxed),
+        PR_SET_TIMERSLACK => {
+            attr.timer_slack.store(if a2 as i64 <= 0 { 50_000 } else { a2 }, Relaxed);
+            0
+        }
+        PR_SET_CHILD_SUBREAPER => {
+            cur.group.subreaper.store(a2 != 0, SeqCst);
+            0
+        }
+        PR_GET_CHILD_SUBREAPER => put(u32::from(cur.group.subreaper.load(SeqCst)))?,
+        PR_SET_NO_NEW_PRIVS => {
+            zeros(&[a3, a4, a5])?;
+            if a2 != 1 {
+                return Err(Errno::EINVAL.into());
+            }
+            set_cred(cur, Cred { no_new_privs: true, ..Cred::clone(cur.cred()) });
+            0
+        }
+        PR_GET_NO_NEW_PRIVS => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(cur.cred().no_new_privs))?,
+        PR_GET_TID_ADDRESS => UserPtr::<u64>::new(a2).write(cur.clear_child_tid.load(SeqCst)).map(|()| 0)?,
+        PR_SET_THP_DISABLE => {
+            zeros(&[a3, a4, a5])?;
+            attr.thp_disabled.store(a2 != 0, Relaxed);
+            0
+        }
+        PR_GET_THP_DISABLE => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.thp_disabled.load(Relaxed)))?,
+        PR_CAPBSET_READ => u64::from(cur.cred().cap_bounding & cap_bit(a2)? != 0),
+        PR_CAPBSET_DROP => drop_bounding(cur, a2)?,
+        PR_CAP_AMBIENT => ambient(cur, a2, a3, &[a4, a5])?,
+        // Any process may trace any other of its user here.
+        PR_SET_PTRACER => 0,
+        PR_MCE_KILL | PR_MCE_KILL_GET => zeros(&[a4, a5]).map(|()| 0)?,
+        // Names of anonymous mappings are for people only.
+        PR_SET_VMA => 0,
+        _ => return Err(Errno::EINVAL.into()),
+    })
+}
+
+fn set_name(cur: &CurrentTask, addr: u64) -> Result<u64> {
+    let name = read_name(addr)?;
+    let len = name.iter().position(|&b| b == 0).unwrap_or(15);
+    *cur.comm.lock() = name[..len].to_vec();
+    host::sched::set_name(&name);
+    Ok(0)
+}
+
+/// At most 15 bytes up to a NUL (`strncpy_from_user`).
+fn read_name(addr: u64) -> Result<[u8; 16]> {
+    let mut name = [0u8; 16];
+    for (i, byte) in name.iter_mut().enumerate().take(15) {
+        *byte = UserPtr::<u8>::new(addr).add(i).read()?;
+        if *byte == 0 {
+            break;
+        }
+    }
+    Ok(name)
+}
+
+fn get_name(cur: &CurrentTask, addr: u64) -> Result<u64> {
+    let mut name = [0u8; 16];
+    {
+        let comm = cur.comm.lock();
+        for (to, from) in name.iter_mut().take(15).zip(comm.iter()) {
+            *to = *from;
+        }
+    }
+    UserPtr::<[u8; 16]>::new(addr).write(name).map(|()| 0)
+}
+
+/// The bit of a capability number that exists.
+fn cap_bit(n: u64) -> Result<u64> {
+    if n < 41 { Ok(1 << n) } else { Err(Errno::EINVAL) }
+}
+
+fn drop_bounding(cur: &CurrentTask, n: u64) -> Result<u64> {
+    if !cur.cred().capable(cap::SETPCAP) {
+        return Err(Errno::EPERM);
+    }
+    let mut cred = Cred::clone(cur.cred());
+    cred.cap_bounding &= !cap_bit(n)?;
+    set_cred(cur, cred);
+    Ok(0)
+}
+
+fn ambient(cur: &CurrentTask, what: u64, n: u64, rest: &[u64]) -> Result<u64> {
+    zeros(rest)?;
+    let mut cred = Cred::clone(cur.cred());
+    match what as u32 {
+        PR_CAP_AMBIENT_CLEAR_ALL => {
+            zeros(&[n])?;
+            cred.cap_ambient = 0;
+        }
+        PR_CAP_AMBIENT_IS_SET => return Ok(u64::from(cred.cap_ambient & cap_bit(n)? != 0)),
+        PR_CAP_AMBIENT_RAISE => {
+            let bit = cap_bit(n)?;
+            if cred.cap_permitted & cred.cap_inheritable & bit == 0 {
+                return Err(Errno::EPERM);
+            }
+            cred.cap_ambient |= bit;
+        }
+        PR_CAP_AMBIENT_LOWER => cred.cap_ambient &= !cap_bit(n)?,
+        _ => return Err(Errno::EINVAL),
+    }
+    set_cred(cur, cred);
+    Ok(0)
+}
+
+/// `personality(2)`; only what `ADDR_NO_RANDOMIZE` and the like read back.
+///
+/// # Errors
+/// None.
+pub fn sys_personality(cur: &CurrentTask, persona: u32) -> SysResult<u32> {
+    let old = cur.attr.personality.load(Relaxed);
+    if persona != u32::MAX {
+        cur.attr.personality.store(persona, Relaxed);
+    }
+    Ok(old)
+}
+
+/// Versions of the capability interface, and how many 32-bit words each set has.
+const CAP_V1: u32 = 0x1998_0330;
+const CAP_V2: u32 = 0x2007_1026;
+const CAP_V3: u32 = 0x2008_0522;
+
+/// Checks the header; returns the number of words and the pid.
+fn cap_header(header: UserPtr<[u32; 2]>) -> Result<(usize, i32)> {
+    let [version, pid] = header.read()?;
+    match version {
+        CAP_V1 => Ok((1, pid as i32)),
+        CAP_V2 | CAP_V3 => Ok((2, pid as i32)),
+        _ => {
+            header.cast::<u32>().write(CAP_V3)?;
+            Err(Errno::EINVAL)
+        }
+    }
+}
+
+/// `capget(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EFAULT`.
+pub fn sys_capget(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u32; 3]>) -> SysResult<()> {
+    let (words, pid) = match cap_header(header) {
+        // Asking for the version only.
+        Err(Errno::EINVAL) if data.is_null() => return Ok(()),
+        other => other?,
+    };
+    if pid < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let cred = if pid == 0 || pid as u32 == cur.tid() {
+        cur.cred().clone()
+    } else {
+        lookup(pid as u32).and_then(|t| t.shared()).ok_or(Errno::ESRCH)?.cred
+    };
+    if data.is_null() {
+        return Ok(());
+    }
+    for i in 0..words {
+        let word = |set: u64| (set >> (32 * i)) as u32;
+        data.add(i).write([word(cred.cap_effective), word(cred.cap_permitted), word(cred.cap_inheritable)])?;
+    }
+    Ok(())
+}
+
+/// `capset(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, `EFAULT`.
+pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u32; 3]>) -> SysResult<()> {
+    let (words, pid) = cap_header(header)?;
+    if pid != 0 && pid as u32 != cur.tid() {
+        return Err(Errno::EPERM.into());
+    }
+    let mut sets = [0u64; 3];
+    for i in 0..words {
+        for (set, word) in sets.iter_mut().zip(data.add(i).read()?) {
+            *set |= u64::from(word) << (32 * i);
+        }
+    }
+    let [effective, permitted, inheritable] = sets.map(|s| s & cap::ALL);
+    let mut cred = Cred::clone(cur.cred());
+    let more = permitted & !cred.cap_permitted != 0
+        || effective & !permitted != 0
+        || inheritable & !(cred.cap_inheritable | cred.cap_permitted) != 0 && !cred.capable(cap::SETPCAP)
+        || inheritable & !(cred.cap_inheritable | cred.cap_bounding) != 0;
+    if more {
+        return Err(Errno::EPERM.into());
+    }
+    (cred.cap_effective, cred.cap_permitted, cred.cap_inheritable) = (effective, permitted, inheritable);
+    cred.cap_ambient &= permitted & inheritable;
+    set_cred(cur, cred);
+    Ok(())
+}

@@ -1,0 +1,338 @@
+//! Scheduling: policies and priorities are kept and reported, the host schedules; CPU masks are the host's.
+
+use crate::abi::linux::{
+    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE,
+    SCHED_NORMAL, SCHED_RR,
+};
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
+use crate::host::sched;
+use crate::mm::UserPtr;
+use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, limits, tree};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// `sched_yield(2)`.
+///
+/// # Errors
+/// None.
+pub fn sys_sched_yield(_cur: &CurrentTask) -> SysResult<()> {
+    sched::sched_yield();
+    Ok(())
+}
+
+/// The task with this tid, 0 for the caller.
+fn target(cur: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
+    match pid {
+        0 => Ok(Arc::clone(cur)),
+        1.. => task::lookup(pid as u32).ok_or(Errno::ESRCH),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Whether the caller may change how `t` is scheduled.
+fn may_change(cur: &CurrentTask, t: &Arc<Task>) -> Result {
+    if cur.cred().capable(cap::SYS_NICE) || Arc::ptr_eq(&t.group, &cur.group) {
+        return Ok(());
+    }
+    let theirs = t.shared().ok_or(Errno::ESRCH)?;
+    let me = cur.cred().euid;
+    if me == theirs.cred.euid || me == theirs.cred.uid { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Highest and lowest real-time priority of a policy.
+fn range(policy: u32) -> Result<(u32, u32)> {
+    match policy {
+        SCHED_FIFO | SCHED_RR => Ok((99, 1)),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Ok((0, 0)),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `sched_get_priority_max(2)`.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn sys_sched_get_priority_max(_cur: &CurrentTask, policy: i32) -> SysResult<u32> {
+    Ok(range(policy as u32)?.0)
+}
+
+/// `sched_get_priority_min(2)`.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn sys_sched_get_priority_min(_cur: &CurrentTask, policy: i32) -> SysResult<u32> {
+    Ok(range(policy as u32)?.1)
+}
+
+/// `sched_getscheduler(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`.
+pub fn sys_sched_getscheduler(cur: &CurrentTask, pid: i32) -> SysResult<u32> {
+    Ok(target(cur, pid)?.attr.policy.load(Relaxed))
+}
+
+/// `sched_getparam(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EFAULT`.
+pub fn sys_sched_getparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> SysResult<()> {
+    if param.is_null() {
+        return Err(Errno::EINVAL.into());
+    }
+    let t = target(cur, pid)?;
+    Ok(param.write(t.attr.rt_priority.load(Relaxed) as i32)?)
+}
+
+fn set(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32) -> SysResult<()> {
+    let t = target(cur, pid)?;
+    let given = policy.unwrap_or(t.attr.policy.load(Relaxed));
+    let (max, min) = range(given & !RESET_ON_FORK)?;
+    if given & !RESET_ON_FORK == SCHED_DEADLINE || !(min as i32..=max as i32).contains(&priority) {
+        return Err(Errno::EINVAL.into());
+    }
+    may_change(cur, &t)?;
+    let allowed = cur.group.limits.get(limits::RTPRIO).0;
+    if priority as u64 > allowed && !cur.cred().capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM.into());
+    }
+    t.attr.policy.store(given, Relaxed);
+    t.attr.rt_priority.store(priority as u32, Relaxed);
+    Ok(())
+}
+
+/// `sched_setscheduler(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM`, `EFAULT`.
+pub fn sys_sched_setscheduler(cur: &CurrentTask, pid: i32, policy: i32, param: UserPtr<i32>) -> SysResult<()> {
+    if policy < 0 || param.is_null() {
+        return Err(Errno::EINVAL.into());
+    }
+    set(cur, pid, Some(policy as u32), param.read()?)
+}
+
+/// `sched_setparam(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM`, `EFAULT`.
+pub fn sys_sched_setparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> SysResult<()> {
+    if param.is_null() {
+        return Err(Errno::EINVAL.into());
+    }
+    set(cur, pid, None, param.read()?)
+}
+
+/// `sched_rr_get_interval(2)`: 100 ms for SCHED_RR, else nothing.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EFAULT`.
+pub fn sys_sched_rr_get_interval(cur: &CurrentTask, pid: i32, out: UserPtr<[i64; 2]>) -> SysResult<()> {
+    let t = target(cur, pid)?;
+    let ns = if t.attr.policy.load(Relaxed) & !RESET_ON_FORK == SCHED_RR { 100_000_000 } else { 4_000_000 };
+    Ok(out.write([0, ns])?)
+}
+
+/// Size of `struct sched_attr`, version 0.
+const ATTR_SIZE: u32 = 48;
+
+/// `sched_getattr(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EFAULT`.
+pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<[u32; 12]>, size: u32, flags: u32) -> SysResult<()> {
+    if out.is_null() || !(ATTR_SIZE..=4096).contains(&size) || flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let t = target(cur, pid)?;
+    let policy = t.attr.policy.load(Relaxed);
+    let reset = u64::from(policy & RESET_ON_FORK != 0);
+    // size, policy, flags (64 bits), nice, priority, then runtime, deadline and period.
+    let mut a = [0u32; 12];
+    a[0] = ATTR_SIZE;
+    a[1] = policy & !RESET_ON_FORK;
+    a[2] = reset as u32;
+    a[4] = t.attr.nice.load(Relaxed) as u32;
+    a[5] = t.attr.rt_priority.load(Relaxed);
+    Ok(out.write(a)?)
+}
+
+/// `sched_setattr(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM`, `EFAULT`, `E2BIG`.
+pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, flags: u32) -> SysResult<()> {
+    if attr.is_null() || pid < 0 || flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let a = attr.read()?;
+    if a[0] != 0 && a[0] < ATTR_SIZE || a[0] > 4096 {
+        let _ = attr.cast::<u32>().write(ATTR_SIZE);
+        return Err(Errno::E2BIG.into());
+    }
+    let reset = if a[2] & 1 != 0 { RESET_ON_FORK } else { 0 };
+    set(cur, pid, Some(a[1] | reset), a[5] as i32)?;
+    if matches!(a[1], SCHED_NORMAL | SCHED_BATCH) {
+        let t = target(cur, pid)?;
+        renice(cur, &t, (a[4] as i32).clamp(-20, 19))?;
+    }
+    Ok(())
+}
+
+/// Host thread of a task; `ESRCH` while it has none.
+fn host_tid(cur: &CurrentTask, pid: i32) -> Result<u32> {
+    let t = target(cur, pid)?;
+    let slot = t.slot().ok_or(Errno::ESRCH)?;
+    Ok(slot.host_tid.load(Relaxed))
+}
+
+/// Largest CPU mask that is looked at, bytes.
+const MASK_MAX: usize = 1024;
+
+/// `sched_getaffinity(2)`.
+///
+/// # Errors
+/// `EINVAL` for a buffer that is too small, `ESRCH`, `EFAULT`.
+pub fn sys_sched_getaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPtr<u8>) -> SysResult<usize> {
+    let len = len as usize;
+    if len % 8 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let tid = host_tid(cur, pid)?;
+    let mut buf = [0u8; MASK_MAX];
+    let n = sched::getaffinity(tid, &mut buf[..len.min(MASK_MAX)])?;
+    mask.slice(n).write_from(&buf[..n])?;
+    Ok(n)
+}
+
+/// `sched_setaffinity(2)`.
+///
+/// # Errors
+/// `EINVAL` when no such CPU is there, `EPERM`, `ESRCH`, `EFAULT`.
+pub fn sys_sched_setaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPtr<u8>) -> SysResult<()> {
+    let mut buf = [0u8; MASK_MAX];
+    let n = (len as usize).min(MASK_MAX);
+    mask.slice(n).read_into(&mut buf[..n])?;
+    let t = target(cur, pid)?;
+    may_change(cur, &t)?;
+    Ok(sched::setaffinity(host_tid(cur, pid)?, &buf[..n])?)
+}
+
+/// `getcpu(2)`.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn sys_getcpu(_cur: &CurrentTask, cpu: UserPtr<u32>, node: UserPtr<u32>, _cache: u64) -> SysResult<()> {
+    let (c, n) = sched::getcpu()?;
+    if let Some(p) = cpu.option() {
+        p.write(c)?;
+    }
+    if let Some(p) = node.option() {
+        p.write(n)?;
+    }
+    Ok(())
+}
+
+/// `MEMBARRIER_CMD_FLAG_CPU`.
+const FLAG_CPU: u32 = 1;
+
+/// `membarrier(2)`: threads of a process share a host process, so the host's own barrier serves; the
+/// global one cannot reach beyond it and is refused by the host where it cannot be had.
+///
+/// # Errors
+/// `EINVAL`, `EPERM` when not registered.
+pub fn sys_membarrier(_cur: &CurrentTask, cmd: i32, flags: u32, cpu: i32) -> SysResult<u64> {
+    if flags & !FLAG_CPU != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(sched::membarrier(cmd as u32, flags, cpu as u32)?)
+}
+
+/// The tasks that `getpriority` and `setpriority` mean.
+fn chosen(cur: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
+    let who = who as u32;
+    let tasks: Vec<Arc<Task>> = match which as u32 {
+        PRIO_PROCESS if who == 0 => alloc::vec![Arc::clone(cur)],
+        PRIO_PROCESS => task::lookup(who).into_iter().collect(),
+        PRIO_PGRP => {
+            let pgid = if who == 0 { cur.group.pgid() } else { who };
+            let members = tree::lock().members(pgid);
+            members.iter().flat_map(|g| g.tasks()).collect()
+        }
+        PRIO_USER => {
+            let uid = if who == 0 { cur.cred().uid } else { who };
+            let all: Vec<Arc<Task>> = tree::lock().tasks.values().cloned().collect();
+            all.into_iter().filter(|t| t.shared().is_some_and(|o| o.cred.uid == uid)).collect()
+        }
+        _ => return Err(Errno::EINVAL),
+    };
+    if tasks.is_empty() { Err(Errno::ESRCH) } else { Ok(tasks) }
+}
+
+fn renice(cur: &CurrentTask, t: &Arc<Task>, nice: i32) -> Result {
+    let privileged = cur.cred().capable(cap::SYS_NICE);
+    if let Some(theirs) = t.shared()
+        && !privileged
+        && theirs.cred.uid != cur.cred().euid
+        && theirs.cred.euid != cur.cred().euid
+    {
+        return Err(Errno::EPERM);
+    }
+    let floor = 20 - t.group.limits.get(limits::NICE).0.min(40) as i32;
+    if nice < t.attr.nice.load(Relaxed) && nice < floor && !privileged {
+        return Err(Errno::EACCES);
+    }
+    t.attr.nice.store(nice, Relaxed);
+    Ok(())
+}
+
+/// `getpriority(2)`; the result is 20 - nice, as the raw call has it.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`.
+pub fn sys_getpriority(cur: &CurrentTask, which: i32, who: i32) -> SysResult<i32> {
+    let best = chosen(cur, which, who)?.iter().map(|t| t.attr.nice.load(Relaxed)).min().unwrap_or(0);
+    Ok(20 - best)
+}
+
+/// `setpriority(2)`. The host's priority stays as it is.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EACCES`, `EPERM`.
+pub fn sys_setpriority(cur: &CurrentTask, which: i32, who: i32, nice: i32) -> SysResult<()> {
+    for t in chosen(cur, which, who)? {
+        renice(cur, &t, nice.clamp(-20, 19))?;
+    }
+    Ok(())
+}
+
+/// `ioprio_get(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`.
+pub fn sys_ioprio_get(cur: &CurrentTask, which: i32, who: i32) -> SysResult<u32> {
+    // IOPRIO_WHO_* are PRIO_* plus one.
+    let tasks = chosen(cur, which - 1, who)?;
+    Ok(tasks.first().map_or(0, |t| t.attr.ioprio.load(Relaxed)))
+}
+
+/// `ioprio_set(2)`: kept, without effect.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EPERM`.
+pub fn sys_ioprio_set(cur: &CurrentTask, which: i32, who: i32, ioprio: i32) -> SysResult<()> {
+    let (class, level) = (ioprio >> 13, ioprio & 0x1fff);
+    if !(0..=3).contains(&class) || level & 7 != level & 0x1fff && class != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if class == 1 && !cur.cred().capable(cap::SYS_ADMIN) && !cur.cred().capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM.into());
+    }
+    for t in chosen(cur, which - 1, who)? {
+        may_change(cur, &t)?;
+        t.attr.ioprio.store(ioprio as u32, Relaxed);
+    }
+    Ok(())
+}

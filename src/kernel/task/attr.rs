@@ -1,0 +1,91 @@
+//! What a thread carries besides its objects: priorities, and what `prctl(2)` sets.
+
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// See the module. Inherited by children unless said otherwise.
+#[derive(Debug)]
+pub struct Attr {
+    /// Nice value, -20..=19.
+    pub nice: AtomicI32,
+    /// `SCHED_*` with `SCHED_RESET_ON_FORK`.
+    pub policy: AtomicU32,
+    /// Real-time priority.
+    pub rt_priority: AtomicU32,
+    /// `ioprio_set(2)`.
+    pub ioprio: AtomicU32,
+    /// `PR_SET_PDEATHSIG`; not inherited.
+    pub death_signal: AtomicU32,
+    /// `personality(2)`.
+    pub personality: AtomicU32,
+    /// `PR_SET_TIMERSLACK`, ns.
+    pub timer_slack: AtomicU64,
+    /// `PR_SET_KEEPCAPS`; exec clears it.
+    pub keep_caps: AtomicBool,
+    /// `PR_SET_SECUREBITS`.
+    pub secure_bits: AtomicU32,
+    /// `PR_SET_THP_DISABLE`.
+    pub thp_disabled: AtomicBool,
+    /// `PR_SET_DUMPABLE`: 1 unless changed.
+    pub dumpable: AtomicU32,
+}
+
+impl Default for Attr {
+    fn default() -> Self {
+        Attr {
+            nice: AtomicI32::new(0),
+            policy: AtomicU32::new(0),
+            rt_priority: AtomicU32::new(0),
+            ioprio: AtomicU32::new(0),
+            death_signal: AtomicU32::new(0),
+            personality: AtomicU32::new(0),
+            timer_slack: AtomicU64::new(50_000),
+            keep_caps: AtomicBool::new(false),
+            secure_bits: AtomicU32::new(0),
+            thp_disabled: AtomicBool::new(false),
+            dumpable: AtomicU32::new(1),
+        }
+    }
+}
+
+/// `SCHED_RESET_ON_FORK`.
+pub const RESET_ON_FORK: u32 = 0x4000_0000;
+
+impl Attr {
+    /// Fills a child's from its parent's.
+    pub fn inherit(&self, parent: &Attr) {
+        let reset = parent.policy.load(Relaxed) & RESET_ON_FORK != 0;
+        let nice = parent.nice.load(Relaxed);
+        self.nice.store(if reset { nice.max(0) } else { nice }, Relaxed);
+        if !reset {
+            self.policy.store(parent.policy.load(Relaxed), Relaxed);
+            self.rt_priority.store(parent.rt_priority.load(Relaxed), Relaxed);
+        }
+        self.ioprio.store(parent.ioprio.load(Relaxed), Relaxed);
+        self.personality.store(parent.personality.load(Relaxed), Relaxed);
+        self.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
+        self.keep_caps.store(parent.keep_caps.load(Relaxed), Relaxed);
+        self.secure_bits.store(parent.secure_bits.load(Relaxed), Relaxed);
+        self.thp_disabled.store(parent.thp_disabled.load(Relaxed), Relaxed);
+        self.dumpable.store(parent.dumpable.load(Relaxed), Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_inherit_but_for_the_death_signal() {
+        let parent = Attr::default();
+        parent.nice.store(-5, Relaxed);
+        parent.policy.store(2 | RESET_ON_FORK, Relaxed);
+        parent.death_signal.store(9, Relaxed);
+        parent.personality.store(0x0040_0000, Relaxed);
+        let child = Attr::default();
+        child.inherit(&parent);
+        assert_eq!(child.nice.load(Relaxed), 0);
+        assert_eq!(child.policy.load(Relaxed), 0);
+        assert_eq!(child.death_signal.load(Relaxed), 0);
+        assert_eq!(child.personality.load(Relaxed), 0x0040_0000);
+    }
+}
