@@ -77,7 +77,8 @@ pub fn sys_prlimit64(
 fn may_look(cur: &CurrentTask, group: &ThreadGroup) -> Result {
     let theirs = group.any_task().and_then(|t| t.shared()).ok_or(Errno::ESRCH)?;
     let (me, c) = (cur.cred(), &theirs.cred);
-    let same = [c.euid, c.suid, c.uid].iter().all(|&u| u == me.uid) && [c.egid, c.sgid, c.gid].iter().all(|&g| g == me.gid);
+    let same =
+        [c.euid, c.suid, c.uid].iter().all(|&u| u == me.uid) && [c.egid, c.sgid, c.gid].iter().all(|&g| g == me.gid);
     if same || me.capable(cap::SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 

@@ -1,8 +1,7 @@
 //! Scheduling: policies and priorities are kept and reported, the host schedules; CPU masks are the host's.
 
 use crate::abi::linux::{
-    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE,
-    SCHED_NORMAL, SCHED_RR,
+    PRIO_PGRP, PRIO_PROCESS, PRIO_USER, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
