@@ -15,6 +15,25 @@ pub fn punch(offset: u64, len: u64) {
     let _ = call(linux::__NR_fallocate, [window::fd() as u64, mode, offset, len, 0, 0]);
 }
 
+/// Bytes of memory that the window's file holds.
+pub fn window_usage() -> u64 {
+    let mut st = core::mem::MaybeUninit::<linux::stat>::zeroed();
+    let ret = call(linux::__NR_fstat, [window::fd() as u64, st.as_mut_ptr() as u64, 0, 0, 0, 0]);
+    // SAFETY: zeroed or filled by the host.
+    let st = unsafe { st.assume_init() };
+    if ret.is_ok() { st.st_blocks as u64 * 512 } else { 0 }
+}
+
+/// The next populated page (`data`) or hole of the window's file from `offset` on. Nothing else uses
+/// that descriptor's position.
+///
+/// # Errors
+/// `ENXIO` if nothing follows.
+pub fn window_seek(offset: u64, data: bool) -> Result<u64> {
+    let whence = if data { linux::SEEK_DATA } else { linux::SEEK_HOLE };
+    call(linux::__NR_lseek, [window::fd() as u64, offset, u64::from(whence), 0, 0, 0])
+}
+
 /// `mmap`. `flags` must place the mapping (`MAP_FIXED` or `MAP_FIXED_NOREPLACE`).
 ///
 /// # Errors

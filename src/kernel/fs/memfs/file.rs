@@ -109,7 +109,7 @@ impl FileOps for MemFile {
         }
         src.limit(len.min(limit - pos) as usize);
         let end = pos + src.left() as u64;
-        buf.reserve(end)?;
+        buf.reserve_range(pos, end)?;
         let mut at = pos;
         let mut failed = None;
         while at < end {
@@ -155,8 +155,17 @@ impl FileOps for MemFile {
         match whence {
             Whence::End => Ok(size),
             _ if offset < 0 || offset as u64 >= size => Err(Errno::ENXIO),
-            Whence::Data => Ok(offset as u64),
-            Whence::Hole => Ok(size),
+            Whence::Data | Whence::Hole => {
+                let data = self.inode.file()?.read();
+                let at = offset as u64;
+                match (&*data, whence) {
+                    (Data::Memory(buf), Whence::Data) => buf.next_data(at, size).ok_or(Errno::ENXIO),
+                    (Data::Memory(buf), _) => Ok(buf.next_hole(at, size)),
+                    // The lower file is one run of data.
+                    (_, Whence::Data) => Ok(at),
+                    _ => Ok(size),
+                }
+            }
             _ => Err(Errno::EINVAL),
         }
     }
@@ -219,7 +228,7 @@ impl Mappable for Mapping {
             (Data::Memory(buf), _) => buf,
         };
         let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-        buf.reserve(end).map_err(|_| Errno::ENOMEM)?;
+        buf.reserve_range(offset, end).map_err(|_| Errno::ENOMEM)?;
         self.inode.mapped.store(true, Relaxed);
         let mut at = offset;
         while at < end {

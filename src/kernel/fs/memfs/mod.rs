@@ -249,7 +249,10 @@ impl MemInode {
 impl Inode for MemInode {
     fn stat(&self) -> Result<Stat> {
         let blocks = match &self.body {
-            Body::File(_) => self.meta.lock().size.div_ceil(4096) * 8,
+            Body::File(data) => match &*data.read() {
+                Data::Memory(buf) => buf.charged() / 512,
+                Data::Host(_) => self.meta.lock().size.div_ceil(4096) * 8,
+            },
             _ => 0,
         };
         let m = self.meta.lock();
@@ -329,8 +332,8 @@ impl Inode for MemInode {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let total = crate::abi::layout::MEMFILE_MAX / 4096;
-        let used = crate::mm::memfile::in_use() / 4096;
+        let total = crate::mm::memfile::limit() / 4096;
+        let used = (crate::mm::memfile::in_use() / 4096).min(total);
         Ok(StatFs {
             magic: if self.fs.lower.is_some() { 0x794c_7630 } else { 0x0102_1994 },
             bsize: 4096,

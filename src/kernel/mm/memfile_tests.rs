@@ -1,0 +1,153 @@
+//! The memory file over a memfd of the test's own.
+
+use super::*;
+use crate::abi::linux::*;
+use std::sync::{Mutex as TestMutex, MutexGuard, Once};
+use std::thread;
+
+/// Maps the memory file's room once; holds back other tests that count bytes.
+fn set_up() -> MutexGuard<'static, ()> {
+    static ONCE: Once = Once::new();
+    static ONE: TestMutex<()> = TestMutex::new(());
+    ONCE.call_once(|| {
+        let base = 0x6900_0000_0000u64;
+        // SAFETY: a new descriptor, and a mapping where nothing was.
+        unsafe {
+            let fd = crate::arch::syscall(__NR_memfd_create, [c"window".as_ptr() as u64, 0, 0, 0, 0, 0]);
+            assert!(fd >= 0);
+            let len = MEMFILE + MEMFILE_MAX;
+            assert_eq!(crate::arch::syscall(__NR_ftruncate, [fd as u64, len, 0, 0, 0, 0]), 0);
+            let flags = u64::from(MAP_SHARED | MAP_FIXED_NOREPLACE | MAP_NORESERVE);
+            let prot = u64::from(PROT_READ | PROT_WRITE);
+            let args = [base + MEMFILE, MEMFILE_MAX, prot, flags, fd as u64, MEMFILE];
+            assert_eq!(crate::arch::syscall(__NR_mmap, args) as u64, base + MEMFILE);
+            crate::arch::slot::set_window(base);
+            host::window::set(fd as i32, -1);
+        }
+    });
+    ONE.lock().unwrap_or_else(|e| e.into_inner())
+}
+
+fn write(buf: &mut PagedBuf, at: u64, bytes: &[u8]) {
+    buf.reserve_range(at, at + bytes.len() as u64).expect("room");
+    let mut done = 0;
+    while done < bytes.len() {
+        let (p, room) = buf.piece(at + done as u64).expect("reserved");
+        let n = room.min(bytes.len() - done);
+        // SAFETY: `n` bytes of the piece.
+        unsafe { core::ptr::copy_nonoverlapping(bytes[done..].as_ptr(), p, n) };
+        done += n;
+    }
+}
+
+fn read(buf: &PagedBuf, at: u64, len: usize) -> Vec<u8> {
+    let mut out = vec![0; len];
+    let mut done = 0;
+    while done < len {
+        let Some((p, room)) = buf.piece(at + done as u64) else { break };
+        let n = room.min(len - done);
+        // SAFETY: `n` bytes of the piece.
+        unsafe { core::ptr::copy_nonoverlapping(p, out[done..].as_mut_ptr(), n) };
+        done += n;
+    }
+    out
+}
+
+#[test]
+fn data_never_moves_and_new_bytes_are_zero() {
+    let _one = set_up();
+    for _ in 0..3 {
+        let mut buf = PagedBuf::new();
+        write(&mut buf, 10, b"hello");
+        let first = buf.piece(0).expect("there").0;
+        write(&mut buf, 3 << 20, &[7; 5000]);
+        assert_eq!(buf.piece(0).expect("there").0, first);
+        assert_eq!(read(&buf, 0, 20), b"\0\0\0\0\0\0\0\0\0\0hello\0\0\0\0\0");
+        assert_eq!(read(&buf, (3 << 20) - 1, 3), [0, 7, 7]);
+        buf.truncate(12);
+        write(&mut buf, 20, b"x");
+        assert_eq!(read(&buf, 8, 13), b"\0\0he\0\0\0\0\0\0\0\0x");
+        buf.zero(11, 1);
+        assert_eq!(read(&buf, 10, 3), b"h\0\0");
+    }
+}
+
+#[test]
+fn memory_goes_back() {
+    let _one = set_up();
+    let (charged, held) = (in_use(), host::mem::window_usage());
+    let mut buf = PagedBuf::new();
+    write(&mut buf, 0, &vec![1; 20 << 20]);
+    assert!(host::mem::window_usage() >= held + (20 << 20));
+    assert!((20 << 20..22 << 20).contains(&(in_use() - charged)));
+    buf.zero(1 << 20, 10 << 20);
+    assert!(host::mem::window_usage() < held + (11 << 20));
+    buf.truncate(100);
+    assert!(host::mem::window_usage() < held + (1 << 20));
+    drop(buf);
+    assert_eq!(in_use(), charged);
+    let shared = Extent::alloc(5 << 20).expect("room");
+    // SAFETY: our extent.
+    unsafe { core::ptr::write_bytes(shared.ptr(), 1, 5 << 20) };
+    assert_eq!(in_use(), charged + (5 << 20));
+    drop(shared);
+    assert!(host::mem::window_usage() < held + (1 << 20));
+}
+
+#[test]
+fn sparse_files_cost_what_they_hold() {
+    let _one = set_up();
+    let charged = in_use();
+    let mut buf = PagedBuf::new();
+    write(&mut buf, 0, b"head");
+    write(&mut buf, 40 << 30, b"tail");
+    assert!(in_use() - charged <= 32 << 10, "{}", in_use() - charged);
+    let size = (40 << 30) + 4;
+    assert_eq!(buf.next_data(0, size), Some(0));
+    let hole = buf.next_hole(0, size);
+    assert!((4..1 << 20).contains(&hole), "{hole}");
+    let data = buf.next_data(hole, size).expect("the tail");
+    assert!(data <= 40 << 30 && data > 39 << 30);
+    assert_eq!(buf.next_hole(data, size), size);
+    assert_eq!(buf.reserve(MEMFILE_MAX + 1), Err(Errno::ENOSPC));
+}
+
+#[test]
+fn limit_holds() {
+    let _one = set_up();
+    set_limit(in_use() + (8 << 20));
+    let mut buf = PagedBuf::new();
+    let mut at = 0;
+    while buf.reserve_range(at, at + 65536).is_ok() {
+        at += 65536;
+    }
+    assert!((7 << 20..=8 << 20).contains(&at), "{at}");
+    assert!(Extent::alloc(1 << 20).is_err());
+    drop(buf);
+    assert!(Extent::alloc(1 << 20).is_ok());
+    set_limit(0);
+}
+
+#[test]
+fn threads_get_zeroed_extents_of_their_own() {
+    let _one = set_up();
+    thread::scope(|s| {
+        for t in 1..=6u8 {
+            s.spawn(move || {
+                let mut live: Vec<PagedBuf> = Vec::new();
+                for i in 0..1500usize {
+                    let len = [3, 4000, 9000, 20_000, 100_000][i % 5];
+                    let mut buf = PagedBuf::new();
+                    buf.reserve(len as u64).expect("room");
+                    assert!(read(&buf, 0, len).iter().all(|&b| b == 0));
+                    write(&mut buf, 0, &vec![t; len]);
+                    live.push(buf);
+                    if live.len() > 8 {
+                        let old = live.swap_remove(i % 8);
+                        assert!(read(&old, 0, 3).iter().all(|&b| b == t));
+                    }
+                }
+            });
+        }
+    });
+}
