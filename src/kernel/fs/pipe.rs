@@ -199,6 +199,10 @@ impl FileOps for PipeEnd {
         Ok(n)
     }
 
+    fn writes_all(&self) -> bool {
+        true
+    }
+
     fn poll(&self) -> Events {
         let mut events = Events::empty();
         let ring = self.pipe.ring.lock();
@@ -232,6 +236,14 @@ impl FileOps for PipeEnd {
             return Ok(0);
         }
         Err(Errno::ENOTTY.into())
+    }
+
+    fn fcntl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, command: u32, arg: u64) -> SysResult<u64> {
+        match command {
+            linux::F_GETPIPE_SZ => Ok(self.capacity() as u64),
+            linux::F_SETPIPE_SZ if arg <= u64::from(u32::MAX) => Ok(self.set_capacity(arg as usize)? as u64),
+            _ => Err(Errno::EINVAL.into()),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -38,6 +38,12 @@ plain!(crate::abi::linux::clone_args, crate::abi::linux::winsize, crate::abi::li
 // SAFETY: arrays of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 
+/// A `T` of zero bytes, to be filled field by field.
+pub fn zeroed<T: Plain>() -> T {
+    // SAFETY: every bit pattern is a value (`Plain`).
+    unsafe { MaybeUninit::<T>::zeroed().assume_init() }
+}
+
 /// Whether `len` bytes at `addr` are guest addresses: below TASK_SIZE and apart from the kernel window.
 #[inline]
 pub fn range_ok(addr: u64, len: u64) -> bool {
@@ -204,6 +210,32 @@ impl UserStr {
             return Err(if max_here < max { Errno::EFAULT } else { too_long });
         }
         UserSlice::<u8>::new(self.0, n).read_vec()
+    }
+
+    /// Runs `f` with a path name that is copied to the kernel stack: no allocation.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENAMETOOLONG` (4096 bytes with the NUL); what `f` says.
+    pub fn with_path<R, E: From<Errno>>(self, f: impl FnOnce(&[u8]) -> core::result::Result<R, E>) -> core::result::Result<R, E> {
+        const MAX: usize = 4096;
+        if !range_ok(self.0, 1) {
+            return Err(Errno::EFAULT.into());
+        }
+        let window = arch::slot::window();
+        let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
+        let max = MAX.min(room as usize);
+        // SAFETY: the range lies apart from the window; faults are handled.
+        let n = unsafe { usercopy::strnlen(self.0 as *const u8, max) }.ok_or(Errno::EFAULT)?;
+        if n == max {
+            return Err(if max < MAX { Errno::EFAULT } else { Errno::ENAMETOOLONG }.into());
+        }
+        let mut buf = [const { MaybeUninit::<u8>::uninit() }; MAX];
+        copy_in(buf.as_mut_ptr().cast(), self.0, n)?;
+        // SAFETY: the first `n` bytes were filled.
+        let path = unsafe { core::slice::from_raw_parts(buf.as_ptr().cast::<u8>(), n) };
+        // The guest may have changed it meanwhile: what counts is what was copied.
+        let len = path.iter().position(|&b| b == 0).unwrap_or(n);
+        f(&path[..len])
     }
 
     /// A path name, as `getname` in Linux takes it.

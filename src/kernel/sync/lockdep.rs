@@ -29,14 +29,14 @@ pub enum Level {
     Rename,
     /// An open file's offset.
     FileOffset,
-    /// A directory's entries or an inode's metadata (parent before child).
-    Inode,
-    /// Dentry cache.
+    /// Dentry cache (parent before child; two directories of a rename by address).
     Dentry,
     /// A descriptor table.
     Files,
     /// A file's data or a pipe's, socket's, eventfd's, terminal's state.
     FileData,
+    /// An inode's metadata.
+    Inode,
     /// epoll instances' interest and ready lists.
     Epoll,
     /// File locks (POSIX, flock).

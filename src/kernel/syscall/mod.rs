@@ -4,9 +4,16 @@
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
 pub mod args;
+pub mod attr;
+pub mod dir;
+pub mod fcntl;
+pub mod files;
 pub mod limits;
+pub mod open;
 pub mod prctl;
+pub mod read_write;
 pub mod sched;
+pub mod stat;
 pub mod table;
 
 pub use args::Fd;

@@ -50,12 +50,22 @@ impl FdTable {
         Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }) })
     }
 
-    /// The open file description behind a number.
+    /// The open file description behind a number, for input and output.
+    ///
+    /// # Errors
+    /// `EBADF`, also for an `O_PATH` descriptor: it stands for a place, not for an open file.
+    #[inline]
+    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>> {
+        let file = self.get_any(fd)?;
+        if file.flags() & crate::abi::linux::O_PATH != 0 { Err(Errno::EBADF) } else { Ok(file) }
+    }
+
+    /// As [`FdTable::get`], `O_PATH` descriptors included.
     ///
     /// # Errors
     /// `EBADF`.
     #[inline]
-    pub fn get(&self, fd: i32) -> Result<Arc<OpenFile>> {
+    pub fn get_any(&self, fd: i32) -> Result<Arc<OpenFile>> {
         let inner = self.inner.lock();
         match inner.slots.get(fd as usize) {
             Some(Some(slot)) => Ok(slot.file.clone()),

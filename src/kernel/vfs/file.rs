@@ -57,6 +57,12 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::EINVAL.into())
     }
 
+    /// Whether a write that blocks goes on until everything is written (pipes, stream sockets), where
+    /// others are done with one piece (eventfd, datagrams).
+    fn writes_all(&self) -> bool {
+        false
+    }
+
     /// Whether it has an offset: regular files and directories do, streams answer `ESPIPE`.
     fn seekable(&self) -> bool {
         false
@@ -86,6 +92,14 @@ pub trait FileOps: Send + Sync + Any {
     /// `ENOTTY` for an unknown request.
     fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _request: u32, _arg: u64) -> SysResult<u64> {
         Err(Errno::ENOTTY.into())
+    }
+
+    /// The commands of `fcntl(2)` that only some files know: pipe sizes, seals.
+    ///
+    /// # Errors
+    /// `EINVAL` for an unknown command.
+    fn fcntl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _command: u32, _arg: u64) -> SysResult<u64> {
+        Err(Errno::EINVAL.into())
     }
 
     /// What `mmap` maps.

@@ -7,13 +7,16 @@
 
 pub mod access;
 pub mod anon;
+pub mod attr;
 mod context;
 pub mod dentry;
+pub mod dirfile;
 pub mod fdtable;
 pub mod file;
 pub mod inode;
 pub mod locks;
 pub mod mount;
+pub mod names;
 pub mod open;
 pub mod resolve;
 

@@ -39,6 +39,8 @@ pub struct Path {
 pub const RDONLY: u32 = 1;
 /// `MS_NOSUID`.
 pub const NOSUID: u32 = 2;
+/// `MS_NODEV`.
+pub const NODEV: u32 = 4;
 /// `MS_NOEXEC`.
 pub const NOEXEC: u32 = 8;
 

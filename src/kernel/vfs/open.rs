@@ -9,10 +9,12 @@ use super::resolve::Lookup;
 use crate::abi::linux::{
     O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC, RESOLVE_NO_SYMLINKS,
 };
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::any::Any;
+
+pub use super::dirfile::DirFile;
 
 /// What `open`, `openat` and `openat2` ask for.
 #[derive(Clone, Copy, Debug, Default)]
@@ -119,7 +121,14 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     if kind == FileType::Socket {
         return Err(Errno::ENXIO.into());
     }
-    let ops = inode.clone().open(ctx, flags)?;
+    if matches!(kind, FileType::Char | FileType::Block) && target.mount.has(super::mount::NODEV) {
+        return Err(Errno::EACCES.into());
+    }
+    // Only a FIFO waits here, for its other side.
+    let ops = inode.clone().open(ctx, flags).map_err(|e| match e {
+        Errno::EINTR => SysError::Restart(Restart::Sys),
+        e => e.into(),
+    })?;
     if flags & O_TRUNC != 0 && kind == FileType::Regular && !created {
         inode.set_attr(ctx, &SetAttr { size: Some(0), ..SetAttr::default() })?;
     }
@@ -147,37 +156,6 @@ fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<
     let file = open_at(ctx, target, flags & !(TMPFILE | O_DIRECTORY), true)?;
     dir.dentry.unlink(ctx, &dentry, false)?;
     Ok(file)
-}
-
-/// A directory as an open file: it is read with `getdents` only.
-pub struct DirFile {
-    /// Entries as they were when reading began: name, inode number, type.
-    pub snapshot: crate::sync::Mutex<Option<alloc::vec::Vec<(alloc::vec::Vec<u8>, u64, FileType)>>>,
-}
-
-impl DirFile {
-    /// A directory that nobody has read yet.
-    pub fn new() -> Box<DirFile> {
-        Box::new(DirFile { snapshot: crate::sync::Mutex::new(crate::sync::Level::FileData, None) })
-    }
-}
-
-impl FileOps for DirFile {
-    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut crate::mm::IoDst<'_>, _pos: u64) -> SysResult<usize> {
-        Err(Errno::EISDIR.into())
-    }
-    fn seekable(&self) -> bool {
-        true
-    }
-    fn seek_to(&self, _file: &OpenFile, whence: super::file::Whence, _offset: i64) -> Result<u64> {
-        if whence == super::file::Whence::End { Ok(i64::MAX as u64) } else { Err(Errno::EINVAL) }
-    }
-    fn sync(&self, _data_only: bool) -> SysResult<()> {
-        Ok(())
-    }
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
 }
 
 /// What O_PATH opens: a place, no file.

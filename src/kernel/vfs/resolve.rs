@@ -14,6 +14,8 @@ use arrayvec::ArrayVec;
 
 /// Most symbolic links that one resolution follows.
 const MAX_LINKS: u32 = 40;
+/// Longest path, bytes.
+const PATH_MAX: usize = 4095;
 /// Longest name.
 pub const NAME_MAX: usize = 255;
 
@@ -39,6 +41,9 @@ pub struct Lookup<'a> {
     ctx: &'a OpCtx<'a>,
     resolve: u64,
     links: u32,
+    /// The last name is what the caller wants to make, remove or move: links in it are not followed,
+    /// not even with a slash behind it.
+    parent: bool,
 }
 
 impl<'a> Lookup<'a> {
@@ -52,7 +57,7 @@ impl<'a> Lookup<'a> {
         let cwd = base.unwrap_or_else(|| fs.cwd());
         let scoped = resolve & u64::from(RESOLVE_IN_ROOT | RESOLVE_BENEATH) != 0;
         let root = if scoped { cwd.clone() } else { fs.root() };
-        Lookup { root, cwd, ctx, resolve, links: 0 }
+        Lookup { root, cwd, ctx, resolve, links: 0, parent: false }
     }
 
     fn has(&self, flag: u32) -> bool {
@@ -75,11 +80,23 @@ impl<'a> Lookup<'a> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
+        if path.len() > PATH_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
         if self.has(RESOLVE_BENEATH) && path[0] == b'/' {
             return Err(Errno::EXDEV);
         }
         let start = self.cwd.clone();
         self.walk(start, path, follow)
+    }
+
+    /// The directory of the last name, for calls that make, remove or move that name.
+    ///
+    /// # Errors
+    /// As [`Lookup::find`].
+    pub fn parent(&mut self, path: &[u8]) -> Result<Found> {
+        self.parent = true;
+        self.find(path, false)
     }
 
     fn walk(&mut self, start: Path, path: &[u8], follow: bool) -> Result<Found> {
@@ -110,7 +127,7 @@ impl<'a> Lookup<'a> {
                     self.check_xdev(&at, &up)?;
                     at = up;
                 }
-                _ if last => return self.last(at, name, follow || slash, slash),
+                _ if last => return self.last(at, name, follow || slash && !self.parent, slash),
                 _ => at = self.step(at, name)?,
             }
             rest = tail;
@@ -149,7 +166,8 @@ impl<'a> Lookup<'a> {
             }
             Ok(to) => {
                 let last = LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)?;
-                check_slash(Found { parent: at, last, target: Some(to), slash })
+                let found = Found { parent: at, last, target: Some(to), slash };
+                if self.parent { Ok(found) } else { check_slash(found) }
             }
             Err(Errno::ENOENT) => {
                 let last = LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)?;
@@ -182,7 +200,10 @@ impl<'a> Lookup<'a> {
         if self.has(RESOLVE_BENEATH) && text[0] == b'/' {
             return Err(Errno::EXDEV);
         }
-        self.walk(at, &text, true)
+        let parent = core::mem::replace(&mut self.parent, false);
+        let found = self.walk(at, &text, true);
+        self.parent = parent;
+        found
     }
 }
 

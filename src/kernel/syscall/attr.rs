@@ -1,0 +1,246 @@
+//! Attributes: `chmod`, `chown`, `utime`, `truncate`, `fallocate`, `fsync`, `sync` families.
+
+use super::Fd;
+use super::files::{self, CWD};
+use crate::abi::linux::{self, __kernel_timespec, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, timeval};
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{UserPtr, UserStr};
+use crate::task::CurrentTask;
+use crate::vfs::attr::{self, SetTime};
+use crate::vfs::{FileType, Path};
+
+fn chmod_at(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32, flags: u32) -> SysResult<()> {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let ctx = cur.op_ctx();
+    let place = files::place(cur, &ctx, dir, path, flags)?;
+    Ok(attr::chmod(&ctx, &place, mode)?)
+}
+
+/// `chmod(2)`.
+pub fn sys_chmod(cur: &CurrentTask, path: UserStr, mode: u32) -> SysResult<()> {
+    chmod_at(cur, CWD, path, mode, 0)
+}
+
+/// `fchmodat(2)`, which has no flags.
+pub fn sys_fchmodat(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32) -> SysResult<()> {
+    chmod_at(cur, dir, path, mode, 0)
+}
+
+/// `fchmodat2(2)`.
+pub fn sys_fchmodat2(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32, flags: u32) -> SysResult<()> {
+    chmod_at(cur, dir, path, mode, flags)
+}
+
+/// `fchmod(2)`.
+pub fn sys_fchmod(cur: &CurrentTask, fd: Fd, mode: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    Ok(attr::chmod(&cur.op_ctx(), &file.path, mode)?)
+}
+
+fn id(raw: u32) -> Option<u32> {
+    (raw != u32::MAX).then_some(raw)
+}
+
+/// `fchownat(2)`.
+pub fn sys_fchownat(cur: &CurrentTask, dir: Fd, path: UserStr, uid: u32, gid: u32, flags: u32) -> SysResult<()> {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let ctx = cur.op_ctx();
+    let place = files::place(cur, &ctx, dir, path, flags)?;
+    Ok(attr::chown(&ctx, &place, id(uid), id(gid))?)
+}
+
+/// `chown(2)`.
+pub fn sys_chown(cur: &CurrentTask, path: UserStr, uid: u32, gid: u32) -> SysResult<()> {
+    sys_fchownat(cur, CWD, path, uid, gid, 0)
+}
+
+/// `lchown(2)`.
+pub fn sys_lchown(cur: &CurrentTask, path: UserStr, uid: u32, gid: u32) -> SysResult<()> {
+    sys_fchownat(cur, CWD, path, uid, gid, AT_SYMLINK_NOFOLLOW)
+}
+
+/// `fchown(2)`.
+pub fn sys_fchown(cur: &CurrentTask, fd: Fd, uid: u32, gid: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    Ok(attr::chown(&cur.op_ctx(), &file.path, id(uid), id(gid))?)
+}
+
+fn time_of(t: __kernel_timespec) -> Result<SetTime> {
+    match t.tv_nsec {
+        n if n == i64::from(linux::UTIME_NOW) => Ok(SetTime::Now),
+        n if n == i64::from(linux::UTIME_OMIT) => Ok(SetTime::Omit),
+        n @ 0..=999_999_999 => Ok(SetTime::At(t.tv_sec.saturating_mul(1_000_000_000).saturating_add(n))),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn target(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
+    if path.0 == 0 && dir != CWD {
+        return Ok(cur.files().get(dir.0)?.path.clone());
+    }
+    files::place(cur, &cur.op_ctx(), dir, path, flags)
+}
+
+/// `utimensat(2)`; without a path, of the descriptor itself.
+pub fn sys_utimensat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    times: UserPtr<[__kernel_timespec; 2]>,
+    flags: u32,
+) -> SysResult<()> {
+    let [atime, mtime] = match times.option() {
+        None => [SetTime::Now; 2],
+        Some(t) => {
+            let [a, m] = t.read()?;
+            [time_of(a)?, time_of(m)?]
+        }
+    };
+    if atime == SetTime::Omit && mtime == SetTime::Omit {
+        return Ok(());
+    }
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let place = target(cur, dir, path, flags)?;
+    Ok(attr::utimes(&cur.op_ctx(), &place, atime, mtime)?)
+}
+
+/// `futimesat(2)`.
+pub fn sys_futimesat(cur: &CurrentTask, dir: Fd, path: UserStr, times: UserPtr<[timeval; 2]>) -> SysResult<()> {
+    let [atime, mtime] = match times.option() {
+        None => [SetTime::Now; 2],
+        Some(t) => {
+            let of = |t: timeval| match t.tv_usec {
+                us @ 0..=999_999 => Ok(SetTime::At(t.tv_sec.saturating_mul(1_000_000_000).saturating_add(us * 1000))),
+                _ => Err(Errno::EINVAL),
+            };
+            let [a, m] = t.read()?;
+            [of(a)?, of(m)?]
+        }
+    };
+    let place = target(cur, dir, path, 0)?;
+    Ok(attr::utimes(&cur.op_ctx(), &place, atime, mtime)?)
+}
+
+/// `utimes(2)`.
+pub fn sys_utimes(cur: &CurrentTask, path: UserStr, times: UserPtr<[timeval; 2]>) -> SysResult<()> {
+    sys_futimesat(cur, CWD, path, times)
+}
+
+/// `utime(2)`.
+pub fn sys_utime(cur: &CurrentTask, path: UserStr, times: UserPtr<[i64; 2]>) -> SysResult<()> {
+    let [atime, mtime] = match times.option() {
+        None => [SetTime::Now; 2],
+        Some(t) => t.read()?.map(|s| SetTime::At(s.saturating_mul(1_000_000_000))),
+    };
+    let place = target(cur, CWD, path, 0)?;
+    Ok(attr::utimes(&cur.op_ctx(), &place, atime, mtime)?)
+}
+
+/// `truncate(2)`.
+pub fn sys_truncate(cur: &CurrentTask, path: UserStr, size: i64) -> SysResult<()> {
+    let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
+    let ctx = cur.op_ctx();
+    let place = files::place(cur, &ctx, CWD, path, 0)?;
+    limited(cur, attr::truncate(&ctx, &place, size))
+}
+
+/// `ftruncate(2)`.
+pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
+    let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
+    let file = files::file(cur, fd)?;
+    if !file.writable() || file.inode.file_type() != FileType::Regular {
+        return Err(Errno::EINVAL.into());
+    }
+    limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size))
+}
+
+fn limited(cur: &CurrentTask, out: Result) -> SysResult<()> {
+    if out == Err(Errno::EFBIG) {
+        files::too_big(cur);
+    }
+    Ok(out?)
+}
+
+/// `fallocate(2)`.
+pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64) -> SysResult<()> {
+    if offset < 0 || len <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let file = files::file(cur, fd)?;
+    if mode & !0x7f != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if !file.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    match file.inode.file_type() {
+        FileType::Fifo => return Err(Errno::ESPIPE.into()),
+        FileType::Dir => return Err(Errno::EISDIR.into()),
+        FileType::Regular => {}
+        _ => return Err(Errno::ENODEV.into()),
+    }
+    limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64))
+}
+
+/// `fsync(2)`.
+pub fn sys_fsync(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
+    files::file(cur, fd)?.ops.sync(false)
+}
+
+/// `fdatasync(2)`.
+pub fn sys_fdatasync(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
+    files::file(cur, fd)?.ops.sync(true)
+}
+
+/// `sync(2)`: nothing of ours is behind.
+pub fn sys_sync(_cur: &CurrentTask) -> SysResult<()> {
+    Ok(())
+}
+
+/// `syncfs(2)`.
+pub fn sys_syncfs(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
+    files::file(cur, fd)?;
+    Ok(())
+}
+
+/// `sync_file_range(2)`.
+pub fn sys_sync_file_range(cur: &CurrentTask, fd: Fd, offset: i64, len: i64, flags: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    if flags & !7 != 0 || offset < 0 || len < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    if !file.ops.seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    file.ops.sync(true)
+}
+
+/// `fadvise64(2)`: advice that we need not take.
+pub fn sys_fadvise64(cur: &CurrentTask, fd: Fd, _offset: i64, len: i64, advice: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    if file.inode.file_type() == FileType::Fifo {
+        return Err(Errno::ESPIPE.into());
+    }
+    if len < 0 || advice > 5 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(())
+}
+
+/// `readahead(2)`.
+pub fn sys_readahead(cur: &CurrentTask, fd: Fd, _offset: i64, _len: usize) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    if !file.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    if file.inode.file_type() != FileType::Regular {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! Descriptors and what they lead to: `dup`, `fcntl`, `flock`, `ioctl`.
+
+use super::Fd;
+use super::files::{self, nofile};
+use crate::abi::linux::{self, O_APPEND, O_CLOEXEC, O_DIRECT, O_NOATIME, O_NONBLOCK};
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::UserPtr;
+use crate::task::CurrentTask;
+use crate::vfs::locks::{self, Owner, Range};
+use crate::vfs::{OpenFile, Whence, access};
+use alloc::sync::Arc;
+use linux_raw_sys::ioctl;
+
+/// `FD_CLOEXEC`.
+const FD_CLOEXEC: u64 = 1;
+/// `O_ASYNC`.
+const O_ASYNC: u32 = 0o20000;
+
+/// `dup(2)`.
+pub fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd> {
+    let file = cur.files().get_any(fd.0)?;
+    files::install(cur, file, 0)
+}
+
+fn dup_to(cur: &CurrentTask, file: Arc<OpenFile>, to: Fd, cloexec: bool) -> SysResult<Fd> {
+    if let Some(old) = cur.files().install_at(to.0, file, cloexec, nofile(cur))? {
+        cur.files().closed(&cur.op_ctx(), &old);
+    }
+    Ok(to)
+}
+
+/// `dup2(2)`.
+pub fn sys_dup2(cur: &CurrentTask, fd: Fd, to: Fd) -> SysResult<Fd> {
+    let file = cur.files().get_any(fd.0)?;
+    if fd == to {
+        return Ok(to);
+    }
+    dup_to(cur, file, to, false)
+}
+
+/// `dup3(2)`.
+pub fn sys_dup3(cur: &CurrentTask, fd: Fd, to: Fd, flags: u32) -> SysResult<Fd> {
+    if flags & !O_CLOEXEC != 0 || fd == to {
+        return Err(Errno::EINVAL.into());
+    }
+    let file = cur.files().get_any(fd.0)?;
+    dup_to(cur, file, to, flags & O_CLOEXEC != 0)
+}
+
+/// `fcntl(2)`.
+pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult<u64> {
+    let file = cur.files().get_any(fd.0)?;
+    match command {
+        linux::F_DUPFD => dup_from(cur, file, arg, false),
+        linux::F_DUPFD_CLOEXEC => dup_from(cur, file, arg, true),
+        linux::F_GETFD => Ok(u64::from(cur.files().cloexec(fd.0)?)),
+        linux::F_SETFD => {
+            cur.files().set_cloexec(fd.0, arg & FD_CLOEXEC != 0)?;
+            Ok(0)
+        }
+        linux::F_GETFL => Ok(u64::from(file.flags())),
+        _ if file.flags() & linux::O_PATH != 0 => Err(Errno::EBADF.into()),
+        linux::F_SETFL => {
+            set_flags(cur, &file, arg as u32)?;
+            Ok(0)
+        }
+        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(cur, &file, command, UserPtr::new(arg)),
+        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            set_lock(cur, &file, command, UserPtr::new(arg))
+        }
+        linux::F_DUPFD_QUERY => {
+            let other = cur.files().get_any(arg as i32)?;
+            Ok(u64::from(Arc::ptr_eq(&file, &other)))
+        }
+        linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
+        _ => file.ops.fcntl(&cur.op_ctx(), &file, command, arg),
+    }
+}
+
+fn dup_from(cur: &CurrentTask, file: Arc<OpenFile>, min: u64, cloexec: bool) -> SysResult<u64> {
+    let min = i32::try_from(min as i64).ok().filter(|&m| m >= 0 && (m as u64) < nofile(cur)).ok_or(Errno::EINVAL)?;
+    Ok(cur.files().install(file, cloexec, min, nofile(cur))? as u64)
+}
+
+fn set_flags(cur: &CurrentTask, file: &OpenFile, flags: u32) -> Result {
+    const MAY: u32 = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
+    if flags & O_NOATIME != 0 && file.flags() & O_NOATIME == 0 {
+        access::check_owner(cur.cred(), &*file.inode)?;
+    }
+    file.set_flags(file.flags() & !MAY | flags & MAY);
+    Ok(())
+}
+
+/// The bytes that a `struct flock` means, and whether it is of the open file description.
+fn range(cur: &CurrentTask, file: &OpenFile, command: u32, l: &linux::flock) -> Result<Range> {
+    let base = match u32::try_from(i32::from(l.l_whence)).unwrap_or(u32::MAX) {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => *file.offset.lock() as i64,
+        linux::SEEK_END => file.ops.seek_to(file, Whence::End, 0)? as i64,
+        _ => return Err(Errno::EINVAL),
+    };
+    let mut start = base.checked_add(l.l_start).ok_or(Errno::EOVERFLOW)?;
+    let mut end = match l.l_len {
+        0 => u64::MAX,
+        n if n > 0 => start.checked_add(n).ok_or(Errno::EOVERFLOW)? as u64,
+        n => {
+            let end = start;
+            start = start.checked_add(n).ok_or(Errno::EINVAL)?;
+            end as u64
+        }
+    };
+    if start < 0 {
+        return Err(Errno::EINVAL);
+    }
+    if end == i64::MAX as u64 {
+        end = u64::MAX;
+    }
+    let ofd = matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW);
+    if ofd && l.l_pid != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let owner = if ofd { Owner::Description(file.id) } else { Owner::Posix(cur.files().owner()) };
+    let pid = if ofd { u32::MAX } else { cur.op_ctx().tgid };
+    Ok(Range { owner, pid, write: l.l_type as u32 == linux::F_WRLCK, start: start as u64, end })
+}
+
+fn get_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux::flock>) -> SysResult<u64> {
+    let mut l = at.read()?;
+    let ofd = command == linux::F_OFD_GETLK;
+    if !matches!(l.l_type as u32, linux::F_RDLCK | linux::F_WRLCK) && !(ofd && l.l_type as u32 == linux::F_UNLCK) {
+        return Err(Errno::EINVAL.into());
+    }
+    let want = range(cur, file, command, &l)?;
+    match locks::test(file, &want)? {
+        None => l.l_type = linux::F_UNLCK as i16,
+        Some(held) => {
+            l.l_type = if held.write { linux::F_WRLCK } else { linux::F_RDLCK } as i16;
+            l.l_whence = linux::SEEK_SET as i16;
+            l.l_start = held.start as i64;
+            l.l_len = if held.end == u64::MAX { 0 } else { (held.end - held.start) as i64 };
+            l.l_pid = held.pid as i32;
+        }
+    }
+    at.write(l)?;
+    Ok(0)
+}
+
+fn set_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux::flock>) -> SysResult<u64> {
+    let l = at.read()?;
+    let want = range(cur, file, command, &l)?;
+    let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
+    match l.l_type as u32 {
+        linux::F_UNLCK => locks::unset(file, &want)?,
+        linux::F_RDLCK if !file.readable() => return Err(Errno::EBADF.into()),
+        linux::F_WRLCK if !file.writable() => return Err(Errno::EBADF.into()),
+        linux::F_RDLCK | linux::F_WRLCK => locks::set(file, &want, wait)?,
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    Ok(0)
+}
+
+/// `flock(2)`.
+pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    let all =
+        Range { owner: Owner::Flock(file.id), pid: cur.op_ctx().tgid, write: false, start: 0, end: u64::MAX };
+    let wait = operation & linux::LOCK_NB == 0;
+    match operation & !linux::LOCK_NB {
+        linux::LOCK_UN => Ok(locks::unset(&file, &all)?),
+        linux::LOCK_SH => locks::set(&file, &all, wait),
+        linux::LOCK_EX => locks::set(&file, &Range { write: true, ..all }, wait),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// `ioctl(2)`.
+pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult<u64> {
+    let file = files::file(cur, fd)?;
+    let number: UserPtr<i32> = UserPtr::new(arg);
+    let flag = |bit: u32| -> SysResult<u64> {
+        let on = number.read()? != 0;
+        file.set_flags(file.flags() & !bit | if on { bit } else { 0 });
+        Ok(0)
+    };
+    match request {
+        ioctl::FIOCLEX => cur.files().set_cloexec(fd.0, true)?,
+        ioctl::FIONCLEX => cur.files().set_cloexec(fd.0, false)?,
+        ioctl::FIONBIO => return flag(O_NONBLOCK),
+        ioctl::FIOASYNC => return flag(O_ASYNC),
+        ioctl::FIGETBSZ => number.write(file.inode.stat()?.blksize as i32)?,
+        ioctl::FIONREAD if file.inode.file_type() == crate::vfs::FileType::Regular => {
+            let left = file.inode.stat()?.size.saturating_sub(*file.offset.lock());
+            number.write(left.min(i32::MAX as u64) as i32)?;
+        }
+        _ => return file.ops.ioctl(&cur.op_ctx(), &file, request, arg),
+    }
+    Ok(0)
+}

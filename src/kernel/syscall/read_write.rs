@@ -1,0 +1,419 @@
+//! `read`, `write` and their relatives, `lseek`, `sendfile`, `copy_file_range`.
+//!
+//! The one place where input and output block: a file says `EAGAIN` and announces readiness on its
+//! wait queue; here the task sleeps.
+
+use super::Fd;
+use super::files;
+use crate::abi::linux::{self, RWF_APPEND};
+use crate::abi::{Errno, Result, SysError, SysResult};
+use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
+use crate::sync::{Events, wait};
+use crate::task::CurrentTask;
+use crate::vfs::{OpCtx, OpenFile, Whence};
+use alloc::vec::Vec;
+use arrayvec::ArrayVec;
+
+/// Most bytes that one call moves (`MAX_RW_COUNT`).
+const MAX_COUNT: usize = 0x7fff_f000;
+/// Most pieces of a vector (`UIO_MAXIOV`).
+const MAX_VECS: usize = 1024;
+/// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND.
+const RWF_KNOWN: u32 = 0x1f;
+
+/// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
+fn block<T>(file: &OpenFile, events: Events, nowait: bool, mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
+    let first = attempt();
+    if first.is_err_and_again() && !nowait && !file.nonblock() {
+        return match file.ops.wait_queue() {
+            Some(queue) => wait::block_on(queue, events, None, attempt),
+            None => Err(Errno::EAGAIN.into()),
+        };
+    }
+    first
+}
+
+trait IsAgain {
+    fn is_err_and_again(&self) -> bool;
+}
+
+impl<T> IsAgain for SysResult<T> {
+    fn is_err_and_again(&self) -> bool {
+        matches!(self, Err(SysError::Errno(Errno::EAGAIN)))
+    }
+}
+
+/// Where the data is in the file.
+#[derive(Clone, Copy)]
+struct Place {
+    /// `None`: at the description's offset, which moves.
+    pos: Option<u64>,
+    /// `RWF_*`.
+    flags: u32,
+}
+
+const HERE: Place = Place { pos: None, flags: 0 };
+
+impl Place {
+    fn at(pos: i64) -> SysResult<Place> {
+        let pos = u64::try_from(pos).map_err(|_| Errno::EINVAL)?;
+        Ok(Place { pos: Some(pos), flags: 0 })
+    }
+    fn nowait(self) -> bool {
+        self.flags & linux::RWF_NOWAIT != 0
+    }
+}
+
+/// Reads from an open file into `dst`, at the file's offset or at `place`.
+fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
+    if place.pos.is_some() && !file.ops.seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    if !file.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    dst.limit(MAX_COUNT);
+    if !file.ops.seekable() {
+        return block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, 0));
+    }
+    match place.pos {
+        Some(pos) => block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos)),
+        None => {
+            let mut offset = file.offset.lock();
+            let n = file.ops.read(ctx, file, dst, *offset)?;
+            *offset += n as u64;
+            Ok(n)
+        }
+    }
+}
+
+/// Writes from `src` to an open file; raises SIGPIPE and SIGXFSZ.
+fn write_file(cur: &CurrentTask, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
+    if place.pos.is_some() && !file.ops.seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    if !file.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    src.limit(MAX_COUNT);
+    let out = if !file.ops.seekable() {
+        write_stream(ctx, file, src, place)
+    } else if let Some(pos) = place.pos {
+        write_at(ctx, file, src, pos, place)
+    } else {
+        let mut offset = file.offset.lock();
+        write_at(ctx, file, src, *offset, place).inspect(|&n| {
+            let append = file.flags() & linux::O_APPEND != 0;
+            *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
+        })
+    };
+    match out {
+        Err(SysError::Errno(Errno::EPIPE)) => files::broken_pipe(cur),
+        Err(SysError::Errno(Errno::EFBIG)) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
+        _ => {}
+    }
+    let sync = place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0;
+    if sync && out.is_ok() {
+        file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC)?;
+    }
+    out
+}
+
+fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, place: Place) -> SysResult<usize> {
+    let pos = if place.flags & RWF_APPEND != 0 { file.ops.seek_to(file, Whence::End, 0)? } else { pos };
+    if pos.checked_add(src.left() as u64).is_none_or(|end| end > i64::MAX as u64) && src.left() > 0 {
+        return Err(Errno::EFBIG.into());
+    }
+    file.ops.write(ctx, file, src, pos)
+}
+
+/// A stream takes what it has room for; a blocking write goes on until all is written.
+fn write_stream(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
+    let whole = file.ops.writes_all() && !file.nonblock() && !place.nowait();
+    let mut done = 0;
+    let out = block(file, Events::OUT, place.nowait(), || {
+        let n = file.ops.write(ctx, file, src, 0)?;
+        done += n;
+        if whole && n > 0 && src.left() > 0 { Err(Errno::EAGAIN.into()) } else { Ok(()) }
+    });
+    match out {
+        Ok(()) => Ok(done),
+        // SIGPIPE is raised for the part that nobody took, what was taken counts.
+        Err(SysError::Errno(Errno::EPIPE)) => Err(Errno::EPIPE.into()),
+        Err(_) if done > 0 => Ok(done),
+        Err(e) => Err(e),
+    }
+}
+
+/// `read(2)`.
+pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
+    let file = files::file(cur, fd)?;
+    let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
+    read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), HERE)
+}
+
+/// `write(2)`.
+pub fn sys_write(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
+    let file = files::file(cur, fd)?;
+    let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
+    write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), HERE)
+}
+
+/// `pread64(2)`.
+pub fn sys_pread64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
+    let place = Place::at(pos)?;
+    let file = files::file(cur, fd)?;
+    let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
+    read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), place)
+}
+
+/// `pwrite64(2)`.
+pub fn sys_pwrite64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
+    let place = Place::at(pos)?;
+    let file = files::file(cur, fd)?;
+    let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
+    write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), place)
+}
+
+/// Runs `f` with the pieces that a user vector names; short vectors stay on the stack.
+fn with_vecs<R>(vecs: UserPtr<IoVec>, count: usize, f: impl FnOnce(&[IoVec]) -> SysResult<R>) -> SysResult<R> {
+    if count > MAX_VECS {
+        return Err(Errno::EINVAL.into());
+    }
+    let vecs: UserSlice<IoVec> = vecs.slice(count);
+    let checked = |v: &[IoVec]| -> Result {
+        if v.iter().any(|v| v.len > i64::MAX as u64) { Err(Errno::EINVAL) } else { Ok(()) }
+    };
+    if count <= 8 {
+        let mut few: ArrayVec<IoVec, 8> = core::iter::repeat_n(IoVec::default(), count).collect();
+        vecs.read_into(&mut few)?;
+        checked(&few)?;
+        return f(&few);
+    }
+    let many: Vec<IoVec> = vecs.read_vec()?;
+    checked(&many)?;
+    f(&many)
+}
+
+fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
+    let file = files::file(cur, fd)?;
+    with_vecs(vecs, count, |v| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), place))
+}
+
+fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
+    let file = files::file(cur, fd)?;
+    with_vecs(vecs, count, |v| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), place))
+}
+
+/// `readv(2)`.
+pub fn sys_readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize) -> SysResult<usize> {
+    readv(cur, fd, vecs, count, HERE)
+}
+
+/// `writev(2)`.
+pub fn sys_writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize) -> SysResult<usize> {
+    writev(cur, fd, vecs, count, HERE)
+}
+
+/// `preadv(2)`.
+pub fn sys_preadv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, pos: i64) -> SysResult<usize> {
+    readv(cur, fd, vecs, count, Place::at(pos)?)
+}
+
+/// `pwritev(2)`.
+pub fn sys_pwritev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, pos: i64) -> SysResult<usize> {
+    writev(cur, fd, vecs, count, Place::at(pos)?)
+}
+
+fn place2(pos: i64, flags: u32) -> SysResult<Place> {
+    if flags & !RWF_KNOWN != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let place = if pos == -1 { HERE } else { Place::at(pos)? };
+    Ok(Place { flags, ..place })
+}
+
+/// `preadv2(2)`. The fifth register is the upper half of the position, unused on 64-bit machines.
+pub fn sys_preadv2(
+    cur: &CurrentTask,
+    fd: Fd,
+    vecs: UserPtr<IoVec>,
+    count: usize,
+    pos: i64,
+    _high: u64,
+    flags: u32,
+) -> SysResult<usize> {
+    readv(cur, fd, vecs, count, place2(pos, flags)?)
+}
+
+/// `pwritev2(2)`.
+pub fn sys_pwritev2(
+    cur: &CurrentTask,
+    fd: Fd,
+    vecs: UserPtr<IoVec>,
+    count: usize,
+    pos: i64,
+    _high: u64,
+    flags: u32,
+) -> SysResult<usize> {
+    writev(cur, fd, vecs, count, place2(pos, flags)?)
+}
+
+/// `lseek(2)`.
+pub fn sys_lseek(cur: &CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResult<u64> {
+    let file = files::file(cur, fd)?;
+    if whence > linux::SEEK_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    if let Some(host) = file.ops.host_seek(whence, offset) {
+        return Ok(host?);
+    }
+    if !file.ops.seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    let mut at = file.offset.lock();
+    let base = match whence {
+        linux::SEEK_SET => 0,
+        linux::SEEK_CUR => *at as i64,
+        linux::SEEK_END => file.ops.seek_to(&file, Whence::End, 0)? as i64,
+        linux::SEEK_DATA => {
+            *at = file.ops.seek_to(&file, Whence::Data, offset)?;
+            return Ok(*at);
+        }
+        _ => {
+            *at = file.ops.seek_to(&file, Whence::Hole, offset)?;
+            return Ok(*at);
+        }
+    };
+    let to = base.checked_add(offset).filter(|&p| p >= 0).ok_or(if base > 0 && offset > 0 {
+        Errno::EOVERFLOW
+    } else {
+        Errno::EINVAL
+    })?;
+    *at = to as u64;
+    Ok(*at)
+}
+
+/// Moves up to `len` bytes from one file to another through a kernel buffer. Positions that are
+/// `None` are the files' own.
+fn copy(
+    cur: &CurrentTask,
+    (input, mut from): (&OpenFile, Option<u64>),
+    (output, mut to): (&OpenFile, Option<u64>),
+    len: usize,
+) -> SysResult<(usize, Option<u64>, Option<u64>)> {
+    const CHUNK: usize = 64 << 10;
+    let ctx = cur.op_ctx();
+    let mut buf: Vec<u8> = Vec::new();
+    let size = CHUNK.min(len);
+    buf.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
+    buf.resize(size, 0);
+    let mut done = 0;
+    // A stream's data is gone once read, so from there only as much is taken as there is to give.
+    while done < len {
+        let want = size.min(len - done);
+        let place = Place { pos: from, flags: 0 };
+        let got = match IoDst::with_kernel(&mut buf[..want], |dst| read_file(&ctx, input, dst, place)) {
+            Ok(0) => break,
+            Ok(n) => n,
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e),
+        };
+        let place = Place { pos: to, flags: 0 };
+        let put = IoSrc::with_kernel(&buf[..got], |src| write_file(cur, &ctx, output, src, place));
+        let n = *put.as_ref().unwrap_or(&0);
+        done += n;
+        from = from.map(|p| p + n as u64);
+        to = to.map(|p| p + n as u64);
+        if n < got && from.is_none() && input.ops.seekable() {
+            *input.offset.lock() -= (got - n) as u64;
+        }
+        match put {
+            Ok(n) if n < got => break,
+            Err(e) if done == 0 => return Err(e),
+            Err(_) => break,
+            Ok(_) if !input.ops.seekable() => break,
+            Ok(_) => {}
+        }
+    }
+    Ok((done, from, to))
+}
+
+fn read_pos(at: UserPtr<i64>) -> SysResult<Option<u64>> {
+    match at.option() {
+        None => Ok(None),
+        Some(p) => Ok(Some(u64::try_from(p.read()?).map_err(|_| Errno::EINVAL)?)),
+    }
+}
+
+fn write_pos(at: UserPtr<i64>, pos: Option<u64>) -> SysResult<()> {
+    match (at.option(), pos) {
+        (Some(p), Some(pos)) => Ok(p.write(pos as i64)?),
+        _ => Ok(()),
+    }
+}
+
+/// `sendfile(2)`.
+pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len: usize) -> SysResult<usize> {
+    let from = read_pos(at)?;
+    let input = files::file(cur, input)?;
+    if !input.readable() {
+        return Err(Errno::EBADF.into());
+    }
+    if from.is_some() && !input.ops.seekable() {
+        return Err(Errno::ESPIPE.into());
+    }
+    let out = files::file(cur, out)?;
+    if !out.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    if out.flags() & linux::O_APPEND != 0 || !input.ops.seekable() && input.ops.host_seek(1, 0).is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    let (n, from, _) = copy(cur, (&input, from), (&out, None), len.min(MAX_COUNT))?;
+    write_pos(at, from)?;
+    Ok(n)
+}
+
+/// `copy_file_range(2)`.
+pub fn sys_copy_file_range(
+    cur: &CurrentTask,
+    input: Fd,
+    at_in: UserPtr<i64>,
+    out: Fd,
+    at_out: UserPtr<i64>,
+    len: usize,
+    flags: u32,
+) -> SysResult<usize> {
+    use crate::vfs::FileType;
+    let (input, out) = (files::file(cur, input)?, files::file(cur, out)?);
+    let (from, to) = (read_pos(at_in)?, read_pos(at_out)?);
+    if flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let kinds = [input.inode.file_type(), out.inode.file_type()];
+    if kinds.contains(&FileType::Dir) {
+        return Err(Errno::EISDIR.into());
+    }
+    if kinds != [FileType::Regular; 2] {
+        return Err(Errno::EINVAL.into());
+    }
+    if !input.ops.seekable() || !out.ops.seekable() {
+        return Err(Errno::EXDEV.into());
+    }
+    if !input.readable() || !out.writable() || out.flags() & linux::O_APPEND != 0 {
+        return Err(Errno::EBADF.into());
+    }
+    let len = len.min(MAX_COUNT);
+    if input.inode.identity()? == out.inode.identity()? {
+        let a = from.unwrap_or_else(|| *input.offset.lock());
+        let b = to.unwrap_or_else(|| *out.offset.lock());
+        if a < b.saturating_add(len as u64) && b < a.saturating_add(len as u64) && len > 0 {
+            return Err(Errno::EINVAL.into());
+        }
+    }
+    let (n, from, to) = copy(cur, (&input, from), (&out, to), len)?;
+    write_pos(at_in, from)?;
+    write_pos(at_out, to)?;
+    Ok(n)
+}

@@ -1,0 +1,120 @@
+//! Changing attributes: mode, owner, times, size, with the checks of `chmod(2)`, `chown(2)`,
+//! `utimensat(2)` and `truncate(2)`.
+
+use super::access::{self, WRITE};
+use super::file::OpCtx;
+use super::inode::{FileType, Inode, Nanos, SetAttr};
+use super::mount::Path;
+use crate::abi::{Errno, Result};
+use crate::cred::cap;
+use crate::time;
+
+/// Changes the permission bits.
+///
+/// # Errors
+/// `EROFS`, `EPERM`, `EOPNOTSUPP` for a symbolic link.
+pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
+    path.check_writable()?;
+    let inode = &**path.inode();
+    access::check_owner(ctx.cred, inode)?;
+    if inode.file_type() == FileType::Symlink {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let (_, _, gid) = inode.permissions()?;
+    let mut mode = mode & 0o7777;
+    if !ctx.cred.in_group(gid) && !ctx.cred.capable(cap::FSETID) {
+        mode &= !0o2000;
+    }
+    inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })
+}
+
+/// Changes owner and group; `None` leaves one alone.
+///
+/// # Errors
+/// `EROFS`, `EPERM`.
+pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -> Result {
+    path.check_writable()?;
+    let inode = &**path.inode();
+    let (mode, old_uid, old_gid) = inode.permissions()?;
+    if !ctx.cred.capable(cap::CHOWN) {
+        let owner = ctx.cred.fsuid == old_uid;
+        if uid.is_some_and(|u| !owner || u != old_uid) {
+            return Err(Errno::EPERM);
+        }
+        if gid.is_some_and(|g| !owner || g != old_gid && !ctx.cred.in_group(g)) {
+            return Err(Errno::EPERM);
+        }
+    }
+    let mut attr = SetAttr { uid, gid, ..SetAttr::default() };
+    if inode.file_type() != FileType::Dir && mode & 0o6000 != 0 {
+        let group_runs = mode & 0o0010 != 0;
+        let kept = mode & 0o7777 & !0o4000 & !if group_runs { 0o2000 } else { 0 };
+        attr.mode = Some(kept);
+    }
+    inode.set_attr(ctx, &attr)
+}
+
+/// A time to set.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SetTime {
+    /// `UTIME_OMIT`.
+    Omit,
+    /// `UTIME_NOW`.
+    Now,
+    /// This one.
+    At(Nanos),
+}
+
+/// Sets access and modification time.
+///
+/// # Errors
+/// `EROFS`, `EACCES` for "now" without write permission, `EPERM` for others.
+pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> Result {
+    if atime == SetTime::Omit && mtime == SetTime::Omit {
+        return Ok(());
+    }
+    path.check_writable()?;
+    let inode = &**path.inode();
+    let (_, uid, _) = inode.permissions()?;
+    let owner = ctx.cred.fsuid == uid || ctx.cred.capable(cap::FOWNER);
+    if !owner {
+        if atime != SetTime::Now || mtime != SetTime::Now {
+            return Err(Errno::EPERM);
+        }
+        access::check(ctx.cred, inode, WRITE)?;
+    }
+    let now = time::now_coarse();
+    let at = |t| match t {
+        SetTime::Omit => None,
+        SetTime::Now => Some(now),
+        SetTime::At(ns) => Some(ns),
+    };
+    inode.set_attr(ctx, &SetAttr { atime: at(atime), mtime: at(mtime), ..SetAttr::default() })
+}
+
+/// Sets the size of the file at `path`.
+///
+/// # Errors
+/// `EISDIR`, `EINVAL`, `EACCES`, `EROFS`, `EFBIG`.
+pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> Result {
+    let inode = &**path.inode();
+    match inode.file_type() {
+        FileType::Dir => return Err(Errno::EISDIR),
+        FileType::Regular => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    path.check_writable()?;
+    access::check(ctx.cred, inode, WRITE)?;
+    set_size(ctx, inode, size)
+}
+
+/// Sets a size once permission is settled (`ftruncate`).
+///
+/// # Errors
+/// `EFBIG`, `ENOSPC`.
+pub fn set_size(ctx: &OpCtx<'_>, inode: &dyn Inode, size: u64) -> Result {
+    if size > ctx.fsize_limit && size > inode.stat()?.size {
+        return Err(Errno::EFBIG);
+    }
+    inode.set_attr(ctx, &SetAttr { size: Some(size), ..SetAttr::default() })
+}

@@ -1,0 +1,233 @@
+//! Making, removing and moving names, in Linux's order of checks (`fs/namei.c` is what programs see).
+
+use super::access::{self, EXEC, WRITE};
+use super::context::FsContext;
+use super::file::OpCtx;
+use super::inode::{FileType, NewNode};
+use super::mount::Path;
+use super::resolve::{Found, Lookup};
+use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
+use crate::abi::{Errno, Result};
+use crate::cred::cap;
+use alloc::sync::Arc;
+
+/// What a path ends in.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Normal,
+    Root,
+    Dot,
+    DotDot,
+}
+
+fn last_of(path: &[u8]) -> Last {
+    let end = path.iter().rposition(|&b| b != b'/').map_or(0, |i| i + 1);
+    let name = path[..end].rsplit(|&b| b == b'/').next().unwrap_or(b"");
+    match name {
+        b"" => Last::Root,
+        b"." => Last::Dot,
+        b".." => Last::DotDot,
+        _ => Last::Normal,
+    }
+}
+
+/// A path relative to a directory (or the working directory), as the `*at` calls name files.
+#[derive(Clone)]
+pub struct At<'a> {
+    /// Where a relative path starts instead of the working directory.
+    pub base: Option<Path>,
+    /// The path.
+    pub path: &'a [u8],
+}
+
+impl At<'_> {
+    fn parent(self, fs: &FsContext, ctx: &OpCtx<'_>) -> Result<Found> {
+        Lookup::new(fs, ctx, self.base).parent(self.path)
+    }
+}
+
+/// Makes a node that is no regular open file: `mkdir`, `mknod`, `symlink`, `bind` of a socket.
+///
+/// # Errors
+/// Those of `mkdir(2)`, `mknod(2)`, `symlink(2)`.
+pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode: u32) -> Result<Path> {
+    if last_of(at.path) != Last::Normal {
+        Lookup::new(fs, ctx, at.base).path(at.path, true)?;
+        return Err(Errno::EEXIST);
+    }
+    let found = at.parent(fs, ctx)?;
+    if found.target.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if found.slash && !matches!(node, NewNode::Dir) {
+        return Err(Errno::ENOENT);
+    }
+    found.parent.check_writable()?;
+    may_create(ctx, &found.parent)?;
+    if let NewNode::Node(FileType::Char | FileType::Block, _) = node
+        && !ctx.cred.capable(cap::MKNOD)
+    {
+        return Err(Errno::EPERM);
+    }
+    let mode = if matches!(node, NewNode::Symlink(_)) { 0o777 } else { mode & 0o7777 & !ctx.umask };
+    let dentry = found.parent.dentry.create(ctx, &found.last, node, mode)?;
+    Ok(Path { mount: found.parent.mount, dentry })
+}
+
+/// A further name for the file at `from`.
+///
+/// # Errors
+/// Those of `link(2)`.
+pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result {
+    if last_of(to.path) != Last::Normal {
+        return Err(Errno::EEXIST);
+    }
+    let found = to.parent(fs, ctx)?;
+    if found.target.is_some() {
+        return Err(Errno::EEXIST);
+    }
+    if found.slash {
+        return Err(Errno::ENOENT);
+    }
+    found.parent.check_writable()?;
+    if !Arc::ptr_eq(&from.mount, &found.parent.mount) {
+        return Err(Errno::EXDEV);
+    }
+    may_create(ctx, &found.parent)?;
+    if from.dentry.is_dir() {
+        return Err(Errno::EPERM);
+    }
+    may_hard_link(ctx, from)?;
+    found.parent.dentry.link(ctx, &found.last, from.inode())
+}
+
+/// `protected_hardlinks` (`proc(5)`): only of files that the caller owns or could write to.
+fn may_hard_link(ctx: &OpCtx<'_>, from: &Path) -> Result {
+    let inode = &**from.inode();
+    let (mode, uid, _) = inode.permissions()?;
+    if ctx.cred.fsuid == uid || ctx.cred.capable(cap::FOWNER) {
+        return Ok(());
+    }
+    let special = mode & 0o4000 != 0 || mode & 0o2010 == 0o2010;
+    if inode.file_type() != FileType::Regular || special {
+        return Err(Errno::EPERM);
+    }
+    access::check(ctx.cred, inode, access::READ | WRITE).map_err(|_| Errno::EPERM)
+}
+
+/// Removes a name; `dir`: of a directory.
+///
+/// # Errors
+/// Those of `unlink(2)` and `rmdir(2)`.
+pub fn remove(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result {
+    match (last_of(at.path), dir) {
+        (Last::Normal, _) => {}
+        (last, _) => {
+            Lookup::new(fs, ctx, at.base).path(at.path, true)?;
+            return Err(match last {
+                _ if !dir => Errno::EISDIR,
+                Last::Dot => Errno::EINVAL,
+                Last::DotDot => Errno::ENOTEMPTY,
+                _ => Errno::EBUSY,
+            });
+        }
+    }
+    let found = at.parent(fs, ctx)?;
+    let victim = found.target.ok_or(Errno::ENOENT)?;
+    if found.slash && !dir {
+        return Err(if victim.dentry.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
+    }
+    found.parent.check_writable()?;
+    may_delete(ctx, &found.parent, &victim, Some(dir))?;
+    found.parent.dentry.unlink(ctx, &victim.dentry, dir)
+}
+
+/// Moves a name.
+///
+/// # Errors
+/// Those of `renameat2(2)`.
+pub fn rename(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: u32) -> Result {
+    let exchange = flags & RENAME_EXCHANGE != 0;
+    let no_replace = flags & RENAME_NOREPLACE != 0;
+    if flags & !(RENAME_EXCHANGE | RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
+        || exchange && flags & (RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
+        || flags & RENAME_WHITEOUT != 0
+    {
+        return Err(Errno::EINVAL);
+    }
+    let (from_last, to_last) = (last_of(from.path), last_of(to.path));
+    let old = from.parent(fs, ctx)?;
+    let new = to.parent(fs, ctx)?;
+    if !Arc::ptr_eq(&old.parent.mount, &new.parent.mount) {
+        return Err(Errno::EXDEV);
+    }
+    if from_last != Last::Normal {
+        return Err(Errno::EBUSY);
+    }
+    if to_last != Last::Normal {
+        return Err(if no_replace { Errno::EEXIST } else { Errno::EBUSY });
+    }
+    old.parent.check_writable()?;
+    let source = old.target.ok_or(Errno::ENOENT)?;
+    if new.target.is_some() && no_replace {
+        return Err(Errno::EEXIST);
+    }
+    if new.target.is_none() && exchange {
+        return Err(Errno::ENOENT);
+    }
+    let target_dir = new.target.as_ref().is_some_and(|t| t.dentry.is_dir());
+    if !source.dentry.is_dir() && (old.slash || !exchange && new.slash) || exchange && !target_dir && new.slash {
+        return Err(Errno::ENOTDIR);
+    }
+    if source.dentry.is_dir() && new.parent.dentry.is_below(&source.dentry) {
+        return Err(Errno::EINVAL);
+    }
+    if let Some(t) = &new.target {
+        if t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
+            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+        }
+        if Arc::ptr_eq(source.inode(), t.inode()) {
+            return Ok(());
+        }
+    }
+    let source_dir = source.dentry.is_dir();
+    may_delete(ctx, &old.parent, &source, None)?;
+    match &new.target {
+        None => may_create(ctx, &new.parent)?,
+        Some(t) => may_delete(ctx, &new.parent, t, (!exchange).then_some(source_dir))?,
+    }
+    if !Arc::ptr_eq(&old.parent.dentry, &new.parent.dentry) {
+        // `..` of a moved directory is written.
+        if source_dir {
+            access::check(ctx.cred, &**source.inode(), WRITE)?;
+        }
+        if let Some(t) = new.target.as_ref().filter(|_| exchange && target_dir) {
+            access::check(ctx.cred, &**t.inode(), WRITE)?;
+        }
+    }
+    let target = new.target.as_ref().map(|t| &t.dentry);
+    old.parent.dentry.rename(ctx, &source.dentry, &new.parent.dentry, &new.last, target, flags)
+}
+
+fn may_create(ctx: &OpCtx<'_>, dir: &Path) -> Result {
+    if dir.dentry.unlinked() {
+        return Err(Errno::ENOENT);
+    }
+    access::check(ctx.cred, &**dir.inode(), WRITE | EXEC)
+}
+
+/// `want_dir`: what the caller expects the victim to be.
+fn may_delete(ctx: &OpCtx<'_>, dir: &Path, victim: &Path, want_dir: Option<bool>) -> Result {
+    access::check(ctx.cred, &**dir.inode(), WRITE | EXEC)?;
+    access::check_sticky(ctx.cred, &**dir.inode(), &**victim.inode())?;
+    match want_dir {
+        Some(true) if !victim.dentry.is_dir() => return Err(Errno::ENOTDIR),
+        Some(false) if victim.dentry.is_dir() => return Err(Errno::EISDIR),
+        _ => {}
+    }
+    // What is mounted on a name is not in this directory.
+    if !Arc::ptr_eq(&dir.mount, &victim.mount) || Arc::ptr_eq(&victim.dentry, &victim.mount.root) {
+        return Err(Errno::EBUSY);
+    }
+    Ok(())
+}
