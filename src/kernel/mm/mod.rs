@@ -10,5 +10,5 @@ pub mod vma;
 pub use io::{IoDst, IoSrc, IoVec};
 pub use mappable::{HostRun, Mappable};
 pub use space::AddressSpace;
-pub use user::{zeroed, Plain, UserPtr, UserSlice, UserStr};
+pub use user::{Plain, UserPtr, UserSlice, UserStr, zeroed};
 pub use vma::{Backing, Vma};

@@ -216,7 +216,10 @@ impl UserStr {
     ///
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG` (4096 bytes with the NUL); what `f` says.
-    pub fn with_path<R, E: From<Errno>>(self, f: impl FnOnce(&[u8]) -> core::result::Result<R, E>) -> core::result::Result<R, E> {
+    pub fn with_path<R, E: From<Errno>>(
+        self,
+        f: impl FnOnce(&[u8]) -> core::result::Result<R, E>,
+    ) -> core::result::Result<R, E> {
         const MAX: usize = 4096;
         if !range_ok(self.0, 1) {
             return Err(Errno::EFAULT.into());

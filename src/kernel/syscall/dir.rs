@@ -115,7 +115,14 @@ pub fn sys_link(cur: &CurrentTask, from: UserStr, to: UserStr) -> SysResult<()> 
 }
 
 /// `linkat(2)`.
-pub fn sys_linkat(cur: &CurrentTask, from_dir: Fd, from: UserStr, to_dir: Fd, to: UserStr, flags: u32) -> SysResult<()> {
+pub fn sys_linkat(
+    cur: &CurrentTask,
+    from_dir: Fd,
+    from: UserStr,
+    to_dir: Fd,
+    to: UserStr,
+    flags: u32,
+) -> SysResult<()> {
     if flags & !(AT_SYMLINK_FOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL.into());
     }

@@ -162,8 +162,7 @@ fn set_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux:
 /// `flock(2)`.
 pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
     let file = files::file(cur, fd)?;
-    let all =
-        Range { owner: Owner::Flock(file.id), pid: cur.op_ctx().tgid, write: false, start: 0, end: u64::MAX };
+    let all = Range { owner: Owner::Flock(file.id), pid: cur.op_ctx().tgid, write: false, start: 0, end: u64::MAX };
     let wait = operation & linux::LOCK_NB == 0;
     match operation & !linux::LOCK_NB {
         linux::LOCK_UN => Ok(locks::unset(&file, &all)?),

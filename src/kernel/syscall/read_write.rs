@@ -88,7 +88,13 @@ fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place
 }
 
 /// Writes from `src` to an open file; raises SIGPIPE and SIGXFSZ.
-fn write_file(cur: &CurrentTask, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
+fn write_file(
+    cur: &CurrentTask,
+    ctx: &OpCtx<'_>,
+    file: &OpenFile,
+    src: &mut IoSrc<'_>,
+    place: Place,
+) -> SysResult<usize> {
     if place.pos.is_some() && !file.ops.seekable() {
         return Err(Errno::ESPIPE.into());
     }
@@ -181,9 +187,8 @@ fn with_vecs<R>(vecs: UserPtr<IoVec>, count: usize, f: impl FnOnce(&[IoVec]) -> 
         return Err(Errno::EINVAL.into());
     }
     let vecs: UserSlice<IoVec> = vecs.slice(count);
-    let checked = |v: &[IoVec]| -> Result {
-        if v.iter().any(|v| v.len > i64::MAX as u64) { Err(Errno::EINVAL) } else { Ok(()) }
-    };
+    let checked =
+        |v: &[IoVec]| -> Result { if v.iter().any(|v| v.len > i64::MAX as u64) { Err(Errno::EINVAL) } else { Ok(()) } };
     if count <= 8 {
         let mut few: ArrayVec<IoVec, 8> = core::iter::repeat_n(IoVec::default(), count).collect();
         vecs.read_into(&mut few)?;

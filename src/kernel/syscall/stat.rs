@@ -52,7 +52,13 @@ pub fn sys_fstat(cur: &CurrentTask, fd: Fd, out: UserPtr<linux::stat>) -> SysRes
 }
 
 /// `newfstatat(2)`.
-pub fn sys_newfstatat(cur: &CurrentTask, dir: Fd, path: UserStr, out: UserPtr<linux::stat>, flags: u32) -> SysResult<()> {
+pub fn sys_newfstatat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    out: UserPtr<linux::stat>,
+    flags: u32,
+) -> SysResult<()> {
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -104,7 +110,8 @@ pub fn sys_statx(
     (x.stx_rdev_major, x.stx_rdev_minor) = split(s.rdev);
     (x.stx_dev_major, x.stx_dev_minor) = split(s.dev);
     if mask & (linux::STATX_MNT_ID | linux::STATX_MNT_ID_UNIQUE) != 0 {
-        x.stx_mask |= if mask & linux::STATX_MNT_ID_UNIQUE != 0 { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
+        x.stx_mask |=
+            if mask & linux::STATX_MNT_ID_UNIQUE != 0 { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
         x.stx_mnt_id = place.mount.id;
     }
     x.stx_attributes_mask = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
