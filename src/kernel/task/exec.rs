@@ -189,9 +189,6 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         }
         let task = Task::new(pid, group.clone(), own, plan.comm.clone());
         group.state.lock().tasks.push(task.clone());
-        if let Some(init) = tree.init() {
-            group.state.lock().parent = Arc::downgrade(&init);
-        }
         tree.tasks.insert(pid, task.clone());
         tree.groups.insert(pid, group);
         (task, pid)

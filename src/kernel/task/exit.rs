@@ -1,9 +1,10 @@
 //! The end of threads and processes.
 
 use super::group::{Run, ThreadGroup};
-use super::signals::cld;
-use super::{CurrentTask, Task, futex, slots, tree};
+use super::signals::{STOPS_EVER, cld};
+use super::{CurrentTask, Own, Task, futex, session, slots, tree};
 use crate::abi::linux;
+use crate::abi::sigctx::SigInfo;
 use crate::arch;
 use crate::host::process;
 use crate::mm::UserPtr;
@@ -78,44 +79,53 @@ fn release_user_words(cur: &CurrentTask) {
         if word.write(0).is_ok() {
             futex::wake_word(cur, tid_word, 1);
         }
-    } else if tid_word != 0 {
-        let _ = UserPtr::<u32>::new(tid_word).write(0);
     }
 }
 
-/// Takes the thread out of its process. Returns what the outside is told if that was the end of it.
+/// Takes the thread out of its process. Returns what the outside is told if that was the end of a
+/// process that it started.
 fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     let group = cur.group.clone();
-    if let Some(own) = cur.replace_own(None) {
-        let last_user = Arc::strong_count(&own.files) == 1;
-        if last_user {
-            let ctx =
-                crate::vfs::OpCtx { cred: &own.cred, tgid: group.pid, tid: cur.tid(), fsize_limit: u64::MAX, umask: 0 };
-            own.files.close_range(&ctx, 0, u32::MAX);
+    let mut uid = 0;
+    if let Some(Own { mm, files, fs, cred }) = cur.replace_own(None) {
+        uid = cred.uid;
+        drop(fs);
+        // Of several threads that end at once exactly one gets the table itself.
+        if let Some(files) = Arc::into_inner(files) {
+            let (tgid, tid) = (group.pid, cur.tid());
+            let ctx = crate::vfs::OpCtx { cred: &cred, tgid, tid, fsize_limit: u64::MAX, umask: 0 };
+            files.close_range(&ctx, 0, u32::MAX);
         }
-        drop(own);
+        drop(mm);
     }
     cur.vfork_done();
-    let last = {
-        let mut tree = tree::lock();
-        let mut state = group.state.lock();
-        tree.tasks.remove(&cur.tid());
-        let me: *const Task = Arc::as_ptr(cur);
-        state.tasks.retain(|t| Arc::as_ptr(t) != me);
-        state.tasks.is_empty()
-    };
-    if !last {
-        // exec and exit_group wait for siblings to go.
-        group.children_wait.wake_all();
-        for t in group.tasks() {
-            if let Some(s) = t.slot() {
-                s.waker.wake();
-            }
-        }
+    if !take_out(cur, status) {
+        // Signals that only this thread was going to take are for the others.
+        group.retarget(u64::MAX);
         return None;
     }
     account(&group);
-    Some(finish(&group, status))
+    finish(&group, uid)
+}
+
+/// Takes a thread off its group; whether it was the last.
+fn take_out(task: &Arc<Task>, status: i32) -> bool {
+    let group = &task.group;
+    let (last, execs) = {
+        let mut tree = tree::lock();
+        let mut state = group.state.lock();
+        tree.tasks.remove(&task.tid());
+        state.tasks.retain(|t| !Arc::ptr_eq(t, task));
+        if task.tid() == group.pid {
+            state.leader_status = status;
+        }
+        let execs = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid() == tid).cloned());
+        (state.tasks.is_empty(), execs)
+    };
+    if let Some(slot) = execs.and_then(|t| t.slot()) {
+        slot.waker.wake();
+    }
+    last
 }
 
 /// Adds the running host process's CPU time to the group's past: at its end, and at exec, which goes on
@@ -126,38 +136,22 @@ pub(super) fn account(group: &ThreadGroup) {
     group.times[1].fetch_add(system, SeqCst);
 }
 
-/// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know.
-fn finish(group: &Arc<ThreadGroup>, status: i32) -> (u32, i32) {
+/// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know. Returns
+/// what the outside is told, if it started the process.
+fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     let mut tree = tree::lock();
-    let status = {
+    let (status, signal, leads) = {
         let mut state = group.state.lock();
-        let status = state.exiting.unwrap_or(status);
+        // Without exit_group or a signal it is the leader's own status that counts.
+        let status = state.exiting.unwrap_or(state.leader_status);
         state.exiting = Some(status);
         state.run = Run::Zombie;
-        status
+        state.uid = uid;
+        (status, state.exit_signal, group.sid() == group.pid)
     };
-    let orphans = core::mem::take(&mut group.state.lock().children);
-    let reaper = reaper_of(group, &tree);
-    let mut zombie_orphans = false;
-    for child in orphans {
-        child.state.lock().parent = reaper.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
-        match &reaper {
-            Some(r) => {
-                zombie_orphans |= child.is_zombie();
-                r.state.lock().children.push(child);
-            }
-            None if child.is_zombie() => {
-                tree.groups.remove(&child.pid);
-            }
-            None => {}
-        }
-    }
+    let heir = pass_on_children(group, &mut tree);
     let parent = group.parent().filter(|p| !p.is_zombie());
-    let signal = group.state.lock().exit_signal;
-    let wanted = parent.as_ref().is_some_and(|p| {
-        let a = p.actions().get(linux::SIGCHLD);
-        signal != linux::SIGCHLD || a.handler != SIG_IGN && a.flags & u64::from(linux::SA_NOCLDWAIT) == 0
-    });
+    let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
     if !wanted {
         tree.groups.remove(&group.pid);
         if let Some(p) = &parent {
@@ -165,25 +159,79 @@ fn finish(group: &Arc<ThreadGroup>, status: i32) -> (u32, i32) {
         }
     }
     drop(tree);
+    group.exit_wait.wake_all();
     if let Some(p) = parent {
-        let code = match status & 0x7f {
-            0 => cld::EXITED,
-            _ if status & 0x80 != 0 => cld::DUMPED,
-            _ => cld::KILLED,
-        };
-        let value = if code == cld::EXITED { status >> 8 & 0xff } else { status & 0x7f };
         if signal != 0 {
-            let mut i = info::child(code, group.pid, 0, value, 0, 0);
-            i.signo = signal as i32;
-            let _ = p.send(&i);
+            let _ = p.send(&death_notice(group, status, signal, uid));
         }
         p.children_wait.wake_all();
     }
-    if zombie_orphans && let Some(r) = reaper {
-        r.children_wait.wake_all();
+    if let Some(heir) = heir {
+        let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
+        heir.children_wait.wake_all();
     }
-    hang_up_orphans(group);
-    (group.pid, status)
+    if leads {
+        session::leader_ended(group.pid);
+    }
+    if STOPS_EVER.load(SeqCst) {
+        hang_up_orphans(group);
+    }
+    group.external.load(SeqCst).then_some((group.pid, status))
+}
+
+/// Whether the children of a process vanish without being waited for.
+fn reaps_children(parent: &ThreadGroup) -> bool {
+    let a = parent.actions().get(linux::SIGCHLD);
+    a.handler == SIG_IGN || a.flags & u64::from(linux::SA_NOCLDWAIT) != 0
+}
+
+/// What the parent is sent.
+fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigInfo {
+    let (code, value) = match status & 0x7f {
+        0 => (cld::EXITED, status >> 8 & 0xff),
+        sig if status & 0x80 != 0 => (cld::DUMPED, sig),
+        sig => (cld::KILLED, sig),
+    };
+    // Clock ticks of 10 ms.
+    let ticks = |i: usize| group.times[i].load(SeqCst) / 10_000_000;
+    let mut i = info::child(code, group.pid, uid, value, ticks(0), ticks(1));
+    i.signo = signal as i32;
+    i
+}
+
+/// The children get a new parent, and hear of it if they asked to. Returns that parent if it
+/// inherited a zombie.
+fn pass_on_children(group: &Arc<ThreadGroup>, tree: &mut tree::Guard) -> Option<Arc<ThreadGroup>> {
+    let orphans = core::mem::take(&mut group.state.lock().children);
+    if orphans.is_empty() {
+        return None;
+    }
+    let reaper = reaper_of(group, tree);
+    let mut inherited = false;
+    for child in orphans {
+        {
+            let mut state = child.state.lock();
+            state.parent = reaper.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
+            state.exit_signal = linux::SIGCHLD;
+        }
+        for t in child.tasks() {
+            let signal = t.attr.death_signal.load(SeqCst);
+            if signal != 0 {
+                let _ = t.send(&info::from_user(signal, info::SI_USER, group.pid, 0));
+            }
+        }
+        match &reaper {
+            Some(r) if !child.is_zombie() || !reaps_children(r) => {
+                inherited |= child.is_zombie();
+                r.state.lock().children.push(child);
+            }
+            _ if child.is_zombie() => {
+                tree.groups.remove(&child.pid);
+            }
+            _ => {}
+        }
+    }
+    reaper.filter(|_| inherited)
 }
 
 /// Who takes over the children: the nearest subreaper, or the first process.
@@ -229,39 +277,35 @@ pub fn reaped(host_pid: u32, status: i32) {
             ));
         }
         let raw = slot.task.swap(0, SeqCst) as *const Task;
-        if raw.is_null() {
-            continue;
+        if !raw.is_null() {
+            // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
+            let task = unsafe { Arc::from_raw(raw) };
+            let signal = status & 0x7f;
+            bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
         }
-        // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
-        let task = unsafe { Arc::from_raw(raw) };
-        bury(&task);
+        slots::retire(slot);
     }
 }
 
 /// A task whose host thread is gone without having exited.
-fn bury(task: &Arc<Task>) {
+fn bury(task: &Arc<Task>, status: i32) {
     task.slot.store(0, SeqCst);
     let group = task.group.clone();
-    begin_group_exit(&group, linux::SIGKILL as i32);
-    {
+    begin_group_exit(&group, status);
+    let own = {
         let _held = task.own_lock.lock();
         // SAFETY: its thread is gone; under `own_lock`.
-        drop(unsafe { (*task.own.get()).take() });
-    }
+        unsafe { (*task.own.get()).take() }
+    };
+    let uid = own.as_ref().map_or(0, |o| o.cred.uid);
+    drop(own);
     if let Some(v) = task.vfork.lock().take() {
         v.done();
     }
-    let last = {
-        let mut tree = tree::lock();
-        let mut state = group.state.lock();
-        tree.tasks.remove(&task.tid());
-        state.tasks.retain(|t| !Arc::ptr_eq(t, task));
-        state.tasks.is_empty()
-    };
-    if last {
-        let (pid, status) = finish(&group, linux::SIGKILL as i32);
-        if let Some(f) = ENDED.get() {
-            f(pid, status);
-        }
+    if take_out(task, status)
+        && let Some((pid, status)) = finish(&group, uid)
+        && let Some(f) = ENDED.get()
+    {
+        f(pid, status);
     }
 }

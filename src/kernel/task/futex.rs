@@ -65,17 +65,13 @@ fn load(addr: u64) -> Result<u32> {
     unsafe { usercopy::load(addr) }.ok_or(Errno::EFAULT)
 }
 
-fn unqueue(id: u64, mut key: Key) -> bool {
+fn unqueue(id: u64, key: Key) -> bool {
     // A requeue may move it while we look: the slot's own record of the key is under the bucket's
     // lock, so search the given bucket first and then all.
-    let mut buckets: Vec<usize> = alloc::vec![bucket(&key)];
-    buckets.extend(0..BUCKETS);
-    for b in buckets {
+    for b in core::iter::once(bucket(&key)).chain(0..BUCKETS) {
         let mut waiters = TABLE[b].lock();
         if let Some(at) = waiters.iter().position(|w| w.id == id) {
-            key = waiters[at].key;
-            let _ = key;
-            waiters.swap_remove(at);
+            waiters.remove(at);
             return true;
         }
     }

@@ -73,6 +73,10 @@ pub struct State {
     pub cont_unreported: bool,
     /// Signal to the parent at the end (0: none).
     pub exit_signal: u32,
+    /// Wait status of the leader's own exit.
+    pub leader_status: i32,
+    /// Real user id at the end.
+    pub uid: u32,
 }
 
 /// What exec records for `/proc`.
@@ -92,6 +96,10 @@ pub struct ThreadGroup {
     pub state: Mutex<State>,
     /// Wakes those who wait for children, and threads that wait for siblings.
     pub children_wait: WaitQueue,
+    /// Woken when the process ends (pidfd).
+    pub exit_wait: WaitQueue,
+    /// Woken when a signal comes (signalfd).
+    pub signal_wait: WaitQueue,
     /// Signals for any thread.
     pub pending: Mutex<Pending>,
     /// Actions; replaced by exec.
@@ -135,9 +143,13 @@ impl ThreadGroup {
                     stop_unreported: false,
                     cont_unreported: false,
                     exit_signal,
+                    leader_status: 0,
+                    uid: 0,
                 },
             ),
             children_wait: WaitQueue::new(),
+            exit_wait: WaitQueue::new(),
+            signal_wait: WaitQueue::new(),
             pending: Mutex::new(Level::Signal, Pending::new()),
             actions: Mutex::new(Level::Leaf, actions),
             pgid: AtomicU32::new(pgid),
@@ -213,6 +225,10 @@ impl ThreadGroup {
             .members(pgid)
             .iter()
             .filter(|g| Some(g.pid) != but)
-            .any(|g| g.parent().is_some_and(|p| p.pgid() != pgid && p.sid() == g.sid()))
+            .any(|g| match g.parent() {
+                Some(p) => p.pgid() != pgid && p.sid() == g.sid(),
+                // Whoever started it from outside looks after it, as a shell does.
+                None => g.external.load(SeqCst),
+            })
     }
 }

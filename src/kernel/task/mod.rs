@@ -12,6 +12,7 @@ pub mod futex;
 pub mod group;
 pub mod limits;
 pub mod loader;
+pub mod session;
 pub mod signals;
 pub mod slots;
 pub mod tree;

@@ -8,11 +8,11 @@ use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use crate::cred::{Cred, cap};
-use crate::host::futex;
 use crate::signal::frame::Delivery;
 use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
+use crate::sync::Events;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
 
 /// How many times the sandbox is paused from outside.
 static PAUSED: AtomicU32 = AtomicU32::new(0);
@@ -25,6 +25,17 @@ pub mod cld {
     pub const DUMPED: i32 = 3;
     pub const STOPPED: i32 = 5;
     pub const CONTINUED: i32 = 6;
+}
+
+/// Whether any process was ever stopped: until then an exit need not look for orphaned stopped groups.
+pub(super) static STOPS_EVER: AtomicBool = AtomicBool::new(false);
+
+/// Told when a process that was started from outside stops: pid, signal. Registered at boot.
+static STOPPED: once_cell::race::OnceBox<fn(u32, i32)> = once_cell::race::OnceBox::new();
+
+/// Registers who is told of stops.
+pub fn set_stopped(f: fn(u32, i32)) {
+    let _ = STOPPED.set(alloc::boxed::Box::new(f));
 }
 
 /// What the exit work found.
@@ -45,10 +56,7 @@ pub enum ExitWork {
 /// Pauses every task (nests).
 pub fn pause() {
     PAUSED.fetch_add(1, SeqCst);
-    let groups: alloc::vec::Vec<_> = tree::lock().groups.values().cloned().collect();
-    for g in groups {
-        g.kick_all();
-    }
+    kick_everyone();
 }
 
 /// Undoes one [`pause`].
@@ -58,9 +66,16 @@ pub fn pause() {
 pub fn unpause() -> Result {
     let old = PAUSED.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).map_err(|_| Errno::EINVAL)?;
     if old == 1 {
-        futex::wake(&PAUSED, u32::MAX >> 1);
+        kick_everyone();
     }
     Ok(())
+}
+
+fn kick_everyone() {
+    let groups: alloc::vec::Vec<_> = tree::lock().groups.values().cloned().collect();
+    for g in groups {
+        g.kick_all();
+    }
 }
 
 /// Whether `cred` may signal `target` (`kill(2)`).
@@ -93,6 +108,7 @@ impl ThreadGroup {
             return Ok(());
         }
         self.pending.lock().add(info)?;
+        self.signal_wait.wake(Events::IN);
         let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
         if let Some(task) = tasks.iter().filter(takes).find(|t| t.tid() == self.pid).or(tasks.iter().find(takes)) {
             task.kick();
@@ -153,12 +169,34 @@ impl ThreadGroup {
 
     /// Tells the parent about a stop or continuation.
     fn notify_parent(&self, code: i32, status: i32) {
-        let Some(parent) = self.parent() else { return };
+        let Some(parent) = self.parent() else {
+            if code == cld::STOPPED
+                && self.external.load(SeqCst)
+                && let Some(f) = STOPPED.get()
+            {
+                f(self.pid, status);
+            }
+            return;
+        };
         let action = parent.actions().get(linux::SIGCHLD);
         if action.flags & u64::from(linux::SA_NOCLDSTOP) == 0 {
             let _ = parent.send(&info::child(code, self.pid, 0, status, 0, 0));
         }
         parent.children_wait.wake_all();
+    }
+
+    /// Signals of `set` that wait for the process may have been meant for a thread that no longer takes
+    /// them: the others look.
+    pub(super) fn retarget(&self, set: u64) {
+        let waiting = self.pending.lock().set() & set;
+        if waiting == 0 {
+            return;
+        }
+        for t in self.tasks() {
+            if waiting & !t.blocked.load(SeqCst) != 0 {
+                t.kick();
+            }
+        }
     }
 
     /// Stops the process: every thread waits at its exit work.
@@ -169,6 +207,7 @@ impl ThreadGroup {
                 return;
             }
             state.run = Run::Stopped(sig);
+            STOPS_EVER.store(true, SeqCst);
             state.stop_unreported = true;
             state.cont_unreported = false;
         }
@@ -193,6 +232,7 @@ impl Task {
             return Ok(());
         }
         self.pending.lock().add(info)?;
+        self.group.signal_wait.wake(Events::IN);
         if self.blocked.load(SeqCst) & bit(sig) == 0 {
             self.kick();
         } else if let Some(slot) = self.slot() {
@@ -219,7 +259,11 @@ impl Task {
 impl CurrentTask {
     /// Changes the blocked set; what becomes deliverable is looked at on the way out.
     pub fn set_blocked(&self, mask: u64) {
-        self.blocked.store(mask & !UNBLOCKABLE, SeqCst);
+        let mask = mask & !UNBLOCKABLE;
+        let newly = mask & !self.blocked.swap(mask, SeqCst);
+        if newly != 0 {
+            self.group.retarget(newly);
+        }
         if self.deliverable() != 0 {
             arch::slot().kick.store(1, SeqCst);
         }
@@ -354,7 +398,8 @@ impl CurrentTask {
             let ticket = slot.waker.ticket();
             let go = {
                 let state = self.group.state.lock();
-                !matches!(state.run, Run::Stopped(_)) || state.exiting.is_some()
+                let exec_by_other = state.exec.is_some_and(|tid| tid != self.tid());
+                !matches!(state.run, Run::Stopped(_)) || state.exiting.is_some() || exec_by_other
             };
             if go {
                 return;
@@ -364,12 +409,13 @@ impl CurrentTask {
     }
 
     fn wait_while_paused(&self) {
+        let slot = arch::slot();
         loop {
-            let n = PAUSED.load(SeqCst);
-            if n == 0 || self.group.state.lock().exiting.is_some() {
+            let ticket = slot.waker.ticket();
+            if PAUSED.load(SeqCst) == 0 || self.group.state.lock().exiting.is_some() {
                 return;
             }
-            let _ = futex::wait(&PAUSED, n, None);
+            crate::sync::wait::sleep_deaf(slot, ticket);
         }
     }
 }

@@ -85,8 +85,9 @@ fn scan(group: &Arc<ThreadGroup>, who: Who, options: u32) -> Result<Option<Outco
 
 fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
     let times = (child.times[0].load(SeqCst), child.times[1].load(SeqCst));
-    let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, uid: 0 });
     let mut state = child.state.lock();
+    let uid = state.uid;
+    let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, uid });
     let keep = options & WNOWAIT != 0;
     match state.run {
         Run::Zombie if options & WEXITED != 0 => {
