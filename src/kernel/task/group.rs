@@ -221,14 +221,10 @@ impl ThreadGroup {
     /// no member's parent is in another group of the session (`setpgid(2)`, "orphaned").
     pub fn pgrp_orphaned(pgid: u32, but: Option<u32>) -> bool {
         let tree = tree::lock();
-        !tree
-            .members(pgid)
-            .iter()
-            .filter(|g| Some(g.pid) != but)
-            .any(|g| match g.parent() {
-                Some(p) => p.pgid() != pgid && p.sid() == g.sid(),
-                // Whoever started it from outside looks after it, as a shell does.
-                None => g.external.load(SeqCst),
-            })
+        !tree.members(pgid).iter().filter(|g| Some(g.pid) != but).any(|g| match g.parent() {
+            Some(p) => p.pgid() != pgid && p.sid() == g.sid(),
+            // Whoever started it from outside looks after it, as a shell does.
+            None => g.external.load(SeqCst),
+        })
     }
 }
