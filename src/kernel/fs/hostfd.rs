@@ -5,8 +5,9 @@
 
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::host::{HostFd, files};
-use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserSlice};
+use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserPtr, UserSlice};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
 use crate::vfs::{FileOps, FileType, Inode, OpCtx, OpenFile, Whence, mount};
 use alloc::boxed::Box;
@@ -41,6 +42,8 @@ pub struct HostFile {
     fd: HostFd,
     kind: FileType,
     tty: bool,
+    /// Device number of a terminal.
+    device: u64,
     /// The offset is the host's: others share the description.
     seekable: bool,
     armed: AtomicBool,
@@ -62,7 +65,7 @@ pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
     let flags = files::get_flags(fd.raw())? & (3 | linux::O_APPEND | linux::O_NONBLOCK);
     let raw = fd.raw();
     let seekable = files::lseek(raw, 0, linux::SEEK_CUR).is_ok();
-    let file = Arc::new(HostFile { fd, kind, tty, seekable, armed: AtomicBool::new(false), queue: WaitQueue::new() });
+    let file = Arc::new(HostFile { fd, kind, tty, device: stat.rdev, seekable, armed: AtomicBool::new(false), queue: WaitQueue::new() });
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
     let name = alloc::format!("self/fd/{raw}");
     let name = files::readlinkat(crate::host::window::proc_fd(), name.as_bytes()).unwrap_or_default();
@@ -112,8 +115,11 @@ impl Inode for HostInode {
 }
 
 impl FileOps for HostOps {
-    fn read(&self, _ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+    fn read(&self, ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
         let f = &*self.0;
+        if f.tty {
+            session::check_background(ctx.tgid, ctx.tid, f.device, linux::SIGTTIN)?;
+        }
         let Some((addr, len)) = dst.piece()? else { return Ok(0) };
         if file.nonblock() && !f.ready_for(Events::IN)? {
             return Err(Errno::EAGAIN.into());
@@ -172,8 +178,13 @@ impl FileOps for HostOps {
         Some(&self.0.queue)
     }
 
-    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         let fd = self.0.fd.raw();
+        if self.0.tty
+            && let Some(outcome) = job_control(ctx, self.0.device, request, arg)
+        {
+            return outcome;
+        }
         // Requests by size and direction of their argument; the host reads and writes guest memory
         // that was checked.
         let size = match request {
@@ -211,6 +222,45 @@ impl FileOps for HostOps {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// Job control is the guest's own: the host knows nothing of its sessions.
+fn job_control(ctx: &OpCtx<'_>, device: u64, request: u32, arg: u64) -> Option<SysResult<u64>> {
+    let put = |v: Result<u32>| -> SysResult<u64> {
+        UserPtr::<u32>::new(arg).write(v?)?;
+        Ok(0)
+    };
+    Some(match request {
+        ioctl::TIOCGPGRP => put(session::foreground(ctx.tgid, device)),
+        ioctl::TIOCGSID => put(session::session_id(ctx.tgid, device)),
+        ioctl::TIOCSPGRP => match UserPtr::<i32>::new(arg).read() {
+            Ok(pgid) => session::set_foreground(ctx.tgid, ctx.tid, device, pgid).map(|()| 0),
+            Err(e) => Err(e.into()),
+        },
+        ioctl::TIOCSCTTY => session::set_controlling(ctx.tgid, device, arg == 1).map(|()| 0).map_err(Into::into),
+        ioctl::TIOCNOTTY => session::give_up(ctx.tgid, device).map(|()| 0).map_err(Into::into),
+        ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF | ioctl::TCSBRK | ioctl::TCXONC | ioctl::TCFLSH => {
+            match session::check_background(ctx.tgid, ctx.tid, device, linux::SIGTTOU) {
+                Ok(()) => return None,
+                Err(e) => Err(e),
+            }
+        }
+        _ => return None,
+    })
+}
+
+/// The controlling terminal of the caller's session, for `/dev/tty`.
+///
+/// # Errors
+/// `ENXIO` when there is none, or none of its descriptors is left.
+pub fn controlling_terminal(ctx: &OpCtx<'_>) -> Result<Box<dyn FileOps>> {
+    let group = crate::task::lookup_group(ctx.tgid).ok_or(Errno::ENXIO)?;
+    let terminal = session::of_session(group.sid()).ok_or(Errno::ENXIO)?;
+    // Dropping one takes the lock again, so they are taken out first.
+    let files: Vec<_> = ARMED.lock().iter().flat_map(|m| m.values()).filter_map(Weak::upgrade).collect();
+    // To the host it is the same terminal whichever of its descriptors is used.
+    let found = files.into_iter().find(|f| f.tty && f.device == terminal.device);
+    found.map(|f| Box::new(HostOps(f)) as Box<dyn FileOps>).ok_or(Errno::ENXIO)
 }
 
 struct HostMapping(Arc<HostFile>);

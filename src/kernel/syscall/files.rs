@@ -1,10 +1,11 @@
 //! What the file families share: from descriptor numbers and user strings to places and files.
 
 use super::Fd;
-use crate::abi::linux::{self, AT_FDCWD};
+use crate::abi::linux::{self, AT_FDCWD, SIGPIPE, SIGXFSZ};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::UserStr;
-use crate::task::CurrentTask;
+use crate::signal::info;
+use crate::task::{CurrentTask, limits};
 use crate::vfs::names::At;
 use crate::vfs::{Lookup, OpCtx, OpenFile, Path};
 use alloc::sync::Arc;
@@ -14,8 +15,7 @@ pub const CWD: Fd = Fd(AT_FDCWD);
 
 /// `RLIMIT_NOFILE`.
 pub fn nofile(cur: &CurrentTask) -> u64 {
-    let _ = cur;
-    1 << 20
+    cur.group.limits.get(limits::NOFILE).0
 }
 
 /// An open file for input and output.
@@ -81,10 +81,10 @@ fn itself(cur: &CurrentTask, fd: Fd) -> Result<Path> {
 
 /// Tells the task that it wrote to a pipe or socket that nobody reads.
 pub fn broken_pipe(cur: &CurrentTask) {
-    let _ = cur;
+    let _ = cur.send(&info::from_user(SIGPIPE, info::SI_USER, cur.group.pid, cur.cred().uid));
 }
 
 /// Tells the task that it wrote past its file size limit.
 pub fn too_big(cur: &CurrentTask) {
-    let _ = cur;
+    let _ = cur.send(&info::from_user(SIGXFSZ, info::SI_USER, cur.group.pid, cur.cred().uid));
 }

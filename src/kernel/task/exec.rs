@@ -193,6 +193,18 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         tree.groups.insert(pid, group);
         (task, pid)
     };
+    claim_terminal(&task);
     ticket.start(Box::new(Install { task, plan: Box::new(plan) }));
     Ok(pid)
+}
+
+/// A terminal on descriptor 0 becomes the new session's, if no other session has it.
+fn claim_terminal(task: &Task) {
+    let Some(own) = task.shared() else { return };
+    if let Ok(file) = own.files.get(0)
+        && file.ops.is_tty()
+        && let Ok(stat) = file.inode.stat()
+    {
+        let _ = super::session::attach(&task.group, stat.rdev, false);
+    }
 }
