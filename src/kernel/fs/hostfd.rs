@@ -65,7 +65,15 @@ pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
     let flags = files::get_flags(fd.raw())? & (3 | linux::O_APPEND | linux::O_NONBLOCK);
     let raw = fd.raw();
     let seekable = files::lseek(raw, 0, linux::SEEK_CUR).is_ok();
-    let file = Arc::new(HostFile { fd, kind, tty, device: stat.rdev, seekable, armed: AtomicBool::new(false), queue: WaitQueue::new() });
+    let file = Arc::new(HostFile {
+        fd,
+        kind,
+        tty,
+        device: stat.rdev,
+        seekable,
+        armed: AtomicBool::new(false),
+        queue: WaitQueue::new(),
+    });
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
     let name = alloc::format!("self/fd/{raw}");
     let name = files::readlinkat(crate::host::window::proc_fd(), name.as_bytes()).unwrap_or_default();
