@@ -8,6 +8,7 @@ pub mod attr;
 pub mod dir;
 pub mod fcntl;
 pub mod files;
+pub mod ids;
 pub mod limits;
 pub mod open;
 pub mod prctl;

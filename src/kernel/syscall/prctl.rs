@@ -259,3 +259,27 @@ pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
     set_cred(cur, cred);
     Ok(())
 }
+
+/// `arch_prctl(2)`: fs and gs base. Shadow stacks and CPUID faulting are refused.
+///
+/// # Errors
+/// `EPERM` for an address outside, `EINVAL`, `EFAULT`.
+pub fn sys_arch_prctl(_cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()> {
+    use crate::abi::layout::TASK_SIZE;
+    use host::process::{ARCH_GET_FS, ARCH_GET_GS, ARCH_SET_FS, ARCH_SET_GS};
+    match code as u32 {
+        ARCH_SET_FS | ARCH_SET_GS => {
+            if addr >= TASK_SIZE {
+                return Err(Errno::EPERM.into());
+            }
+            host::process::arch_prctl(code as u32, addr)?;
+        }
+        ARCH_GET_FS | ARCH_GET_GS => {
+            let mut base = 0u64;
+            host::process::arch_prctl(code as u32, &raw mut base as u64)?;
+            UserPtr::<u64>::new(addr).write(base)?;
+        }
+        _ => return Err(Errno::EINVAL.into()),
+    }
+    Ok(())
+}

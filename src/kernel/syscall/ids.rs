@@ -1,0 +1,293 @@
+//! User and group ids (`credentials(7)`).
+
+use super::prctl::set_cred;
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::{Cred, cap};
+use crate::mm::UserPtr;
+use crate::task::CurrentTask;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// "Leave it alone".
+const KEEP: u32 = u32::MAX;
+/// Most supplementary groups.
+const NGROUPS_MAX: usize = 65536;
+
+/// `getuid(2)`.
+///
+/// # Errors
+/// None.
+pub fn sys_getuid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.cred().uid)
+}
+
+/// `getgid(2)`.
+///
+/// # Errors
+/// None.
+pub fn sys_getgid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.cred().gid)
+}
+
+/// `geteuid(2)`.
+///
+/// # Errors
+/// None.
+pub fn sys_geteuid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.cred().euid)
+}
+
+/// `getegid(2)`.
+///
+/// # Errors
+/// None.
+pub fn sys_getegid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.cred().egid)
+}
+
+/// `getresuid(2)`.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn sys_getresuid(cur: &CurrentTask, r: UserPtr<u32>, e: UserPtr<u32>, s: UserPtr<u32>) -> SysResult<()> {
+    let c = cur.cred();
+    r.write(c.uid)?;
+    e.write(c.euid)?;
+    Ok(s.write(c.suid)?)
+}
+
+/// `getresgid(2)`.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn sys_getresgid(cur: &CurrentTask, r: UserPtr<u32>, e: UserPtr<u32>, s: UserPtr<u32>) -> SysResult<()> {
+    let c = cur.cred();
+    r.write(c.gid)?;
+    e.write(c.egid)?;
+    Ok(s.write(c.sgid)?)
+}
+
+/// What a change of user ids does to capabilities (`capabilities(7)`).
+fn fix_capabilities(cur: &CurrentTask, old: &Cred, new: &mut Cred) {
+    let was_root = [old.uid, old.euid, old.suid].contains(&0);
+    let is_root = [new.uid, new.euid, new.suid].contains(&0);
+    if was_root && !is_root && !cur.attr.keep_caps.load(Relaxed) {
+        new.cap_permitted = 0;
+        new.cap_effective = 0;
+    }
+    if was_root && !is_root {
+        new.cap_ambient = 0;
+    }
+    if old.euid == 0 && new.euid != 0 {
+        new.cap_effective = 0;
+    } else if old.euid != 0 && new.euid == 0 {
+        new.cap_effective = new.cap_permitted;
+    }
+}
+
+fn commit_user(cur: &CurrentTask, mut new: Cred) {
+    let old = cur.cred().clone();
+    new.fsuid = new.euid;
+    fix_capabilities(cur, &old, &mut new);
+    set_cred(cur, new);
+}
+
+fn commit_group(cur: &CurrentTask, mut new: Cred) {
+    new.fsgid = new.egid;
+    set_cred(cur, new);
+}
+
+/// A valid id.
+fn id(raw: u32) -> Result<u32> {
+    if raw == KEEP { Err(Errno::EINVAL) } else { Ok(raw) }
+}
+
+/// `setuid(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`.
+pub fn sys_setuid(cur: &CurrentTask, uid: u32) -> SysResult<()> {
+    let uid = id(uid)?;
+    let mut c = Cred::clone(cur.cred());
+    if c.capable(cap::SETUID) {
+        (c.uid, c.suid) = (uid, uid);
+    } else if uid != c.uid && uid != c.suid {
+        return Err(Errno::EPERM.into());
+    }
+    c.euid = uid;
+    commit_user(cur, c);
+    Ok(())
+}
+
+/// `setgid(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`.
+pub fn sys_setgid(cur: &CurrentTask, gid: u32) -> SysResult<()> {
+    let gid = id(gid)?;
+    let mut c = Cred::clone(cur.cred());
+    if c.capable(cap::SETGID) {
+        (c.gid, c.sgid) = (gid, gid);
+    } else if gid != c.gid && gid != c.sgid {
+        return Err(Errno::EPERM.into());
+    }
+    c.egid = gid;
+    commit_group(cur, c);
+    Ok(())
+}
+
+/// Whether `new` may become an id of somebody without privilege.
+fn among(new: u32, allowed: &[u32]) -> Result {
+    if new == KEEP || allowed.contains(&new) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// `setreuid(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn sys_setreuid(cur: &CurrentTask, ruid: u32, euid: u32) -> SysResult<()> {
+    let mut c = Cred::clone(cur.cred());
+    let old = c.uid;
+    if !c.capable(cap::SETUID) {
+        among(ruid, &[c.uid, c.euid])?;
+        among(euid, &[c.uid, c.euid, c.suid])?;
+    }
+    if ruid != KEEP {
+        c.uid = ruid;
+    }
+    if euid != KEEP {
+        c.euid = euid;
+    }
+    if ruid != KEEP || euid != KEEP && euid != old {
+        c.suid = c.euid;
+    }
+    commit_user(cur, c);
+    Ok(())
+}
+
+/// `setregid(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn sys_setregid(cur: &CurrentTask, rgid: u32, egid: u32) -> SysResult<()> {
+    let mut c = Cred::clone(cur.cred());
+    let old = c.gid;
+    if !c.capable(cap::SETGID) {
+        among(rgid, &[c.gid, c.egid])?;
+        among(egid, &[c.gid, c.egid, c.sgid])?;
+    }
+    if rgid != KEEP {
+        c.gid = rgid;
+    }
+    if egid != KEEP {
+        c.egid = egid;
+    }
+    if rgid != KEEP || egid != KEEP && egid != old {
+        c.sgid = c.egid;
+    }
+    commit_group(cur, c);
+    Ok(())
+}
+
+/// `setresuid(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn sys_setresuid(cur: &CurrentTask, ruid: u32, euid: u32, suid: u32) -> SysResult<()> {
+    let mut c = Cred::clone(cur.cred());
+    if !c.capable(cap::SETUID) {
+        let own = [c.uid, c.euid, c.suid];
+        for new in [ruid, euid, suid] {
+            among(new, &own)?;
+        }
+    }
+    for (field, new) in [(&mut c.uid, ruid), (&mut c.euid, euid), (&mut c.suid, suid)] {
+        if new != KEEP {
+            *field = new;
+        }
+    }
+    commit_user(cur, c);
+    Ok(())
+}
+
+/// `setresgid(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn sys_setresgid(cur: &CurrentTask, rgid: u32, egid: u32, sgid: u32) -> SysResult<()> {
+    let mut c = Cred::clone(cur.cred());
+    if !c.capable(cap::SETGID) {
+        let own = [c.gid, c.egid, c.sgid];
+        for new in [rgid, egid, sgid] {
+            among(new, &own)?;
+        }
+    }
+    for (field, new) in [(&mut c.gid, rgid), (&mut c.egid, egid), (&mut c.sgid, sgid)] {
+        if new != KEEP {
+            *field = new;
+        }
+    }
+    commit_group(cur, c);
+    Ok(())
+}
+
+/// `setfsuid(2)`: the old id, whether or not it changed.
+///
+/// # Errors
+/// None.
+pub fn sys_setfsuid(cur: &CurrentTask, uid: u32) -> SysResult<u32> {
+    let mut c = Cred::clone(cur.cred());
+    let old = c.fsuid;
+    let own = [c.uid, c.euid, c.suid, c.fsuid];
+    if uid != KEEP && uid != old && (own.contains(&uid) || c.capable(cap::SETUID)) {
+        c.fsuid = uid;
+        set_cred(cur, c);
+    }
+    Ok(old)
+}
+
+/// `setfsgid(2)`: the old id, whether or not it changed.
+///
+/// # Errors
+/// None.
+pub fn sys_setfsgid(cur: &CurrentTask, gid: u32) -> SysResult<u32> {
+    let mut c = Cred::clone(cur.cred());
+    let old = c.fsgid;
+    let own = [c.gid, c.egid, c.sgid, c.fsgid];
+    if gid != KEEP && gid != old && (own.contains(&gid) || c.capable(cap::SETGID)) {
+        c.fsgid = gid;
+        set_cred(cur, c);
+    }
+    Ok(old)
+}
+
+/// `getgroups(2)`.
+///
+/// # Errors
+/// `EINVAL` for a list that is too small, `EFAULT`.
+pub fn sys_getgroups(cur: &CurrentTask, size: i32, list: UserPtr<u32>) -> SysResult<usize> {
+    let groups = &cur.cred().groups;
+    let size = usize::try_from(size).map_err(|_| Errno::EINVAL)?;
+    if size != 0 {
+        if groups.len() > size {
+            return Err(Errno::EINVAL.into());
+        }
+        list.slice(groups.len()).write_from(groups)?;
+    }
+    Ok(groups.len())
+}
+
+/// `setgroups(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `ENOMEM`, `EFAULT`.
+pub fn sys_setgroups(cur: &CurrentTask, size: u32, list: UserPtr<u32>) -> SysResult<()> {
+    if !cur.cred().capable(cap::SETGID) {
+        return Err(Errno::EPERM.into());
+    }
+    if size as usize > NGROUPS_MAX {
+        return Err(Errno::EINVAL.into());
+    }
+    let groups = list.slice(size as usize).read_vec()?;
+    set_cred(cur, Cred { groups, ..Cred::clone(cur.cred()) });
+    Ok(())
+}
