@@ -17,6 +17,9 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 /// Namespaces: not there yet.
 const NAMESPACES: u64 = 0x7e02_0080;
 
+/// `CLONE_CLEAR_SIGHAND` (clone3): handlers are back to their defaults in the child.
+const CLEAR_SIGHAND: u64 = 1 << 32;
+
 /// What a child is to be.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Args {
@@ -59,6 +62,9 @@ pub fn set_child_main(start: Start) {
 fn check(a: &Args) -> Result {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     if has(CLONE_THREAD) && !has(CLONE_SIGHAND) || has(CLONE_SIGHAND) && !has(CLONE_VM) {
+        return Err(Errno::EINVAL);
+    }
+    if has(CLONE_SIGHAND) && a.flags & CLEAR_SIGHAND != 0 {
         return Err(Errno::EINVAL);
     }
     if a.flags & NAMESPACES != 0 {
@@ -157,7 +163,13 @@ fn make(cur: &CurrentTask, a: &Args) -> Result<Arc<Task>> {
 
 fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
     let g = &cur.group;
-    let actions = if a.flags & u64::from(CLONE_SIGHAND) != 0 { g.actions() } else { Arc::new(g.actions().fork_copy()) };
+    let actions = if a.flags & u64::from(CLONE_SIGHAND) != 0 {
+        g.actions()
+    } else if a.flags & CLEAR_SIGHAND != 0 {
+        Arc::new(g.actions().for_exec())
+    } else {
+        Arc::new(g.actions().fork_copy())
+    };
     let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, a.exit_signal);
     *group.exec_info.lock() = g.exec_info.lock().clone();
     Arc::new(group)

@@ -103,21 +103,20 @@ impl ThreadGroup {
             exit::begin_group_exit(self, linux::SIGKILL as i32);
             return Ok(());
         }
-        let tasks = self.tasks();
-        if self.ignores(sig) && tasks.iter().all(|t| t.blocked.load(SeqCst) & bit(sig) == 0) {
+        let state = self.state.lock();
+        let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
+        if state.tasks.iter().all(|t| takes(&t)) && self.ignores(sig) {
             return Ok(());
         }
         self.pending.lock().add(info)?;
         self.signal_wait.wake(Events::IN);
-        let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
-        if let Some(task) = tasks.iter().filter(takes).find(|t| t.tid() == self.pid).or(tasks.iter().find(takes)) {
+        // The leader is the usual one to take it; it comes first while it lives.
+        if let Some(task) = state.tasks.iter().find(takes) {
             task.kick();
         }
         // Threads that wait for the signal explicitly look for themselves.
-        for t in tasks.iter().filter(|t| !takes(t)) {
-            if let Some(slot) = t.slot() {
-                slot.waker.wake();
-            }
+        for slot in state.tasks.iter().filter(|t| !takes(t)).filter_map(|t| t.slot()) {
+            slot.waker.wake();
         }
         Ok(())
     }
