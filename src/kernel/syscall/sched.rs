@@ -196,7 +196,7 @@ const MASK_MAX: usize = 1024;
 /// `EINVAL` for a buffer that is too small, `ESRCH`, `EFAULT`.
 pub fn sys_sched_getaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPtr<u8>) -> SysResult<usize> {
     let len = len as usize;
-    if len % 8 != 0 {
+    if !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
     let tid = host_tid(cur, pid)?;

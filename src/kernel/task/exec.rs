@@ -140,7 +140,6 @@ impl zygote::Job for Install {
         drop((own, plan, group));
         match outcome {
             Ok(started) => {
-                drop(cur);
                 regs.rip = started.entry;
                 regs.rsp = started.sp;
                 regs.eflags = 0x202;

@@ -39,7 +39,7 @@ fn bucket(key: &Key) -> usize {
 }
 
 fn key_of(cur: &CurrentTask, addr: u64, private: bool) -> Result<Key> {
-    if addr % 4 != 0 {
+    if !addr.is_multiple_of(4) {
         return Err(Errno::EINVAL);
     }
     if !range_ok(addr, 4) {

@@ -228,3 +228,44 @@ impl ThreadGroup {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn group(pid: u32, pgid: u32, sid: u32) -> Arc<ThreadGroup> {
+        let actions = Arc::new(Actions::default());
+        Arc::new(ThreadGroup::new(pid, pgid, sid, Limits::default(), actions, 17))
+    }
+
+    #[test]
+    fn exec_keeps_only_what_is_ignored() {
+        let a = Actions::default();
+        a.set(2, SigAction { handler: SIG_IGN, flags: 4, restorer: 5, mask: 6 });
+        a.set(15, SigAction { handler: 0x1000, flags: 4, restorer: 5, mask: 6 });
+        let after = a.for_exec();
+        assert_eq!((after.get(2).handler, after.get(2).flags), (SIG_IGN, 0));
+        assert_eq!((after.get(15).handler, after.get(15).mask), (SIG_DFL, 0));
+    }
+
+    #[test]
+    fn a_process_group_is_orphaned_without_a_parent_in_another_group_of_its_session() {
+        let (shell, job, child) = (group(5001, 5001, 5001), group(5002, 5002, 5001), group(5003, 5002, 5001));
+        job.state.lock().parent = Arc::downgrade(&shell);
+        child.state.lock().parent = Arc::downgrade(&job);
+        for g in [&shell, &job, &child] {
+            tree::lock().groups.insert(g.pid, g.clone());
+        }
+        assert!(!ThreadGroup::pgrp_orphaned(5002, None));
+        assert!(ThreadGroup::pgrp_orphaned(5002, Some(5002)), "the child's parent is in the group");
+        assert!(ThreadGroup::pgrp_orphaned(5001, None));
+        shell.external.store(true, SeqCst);
+        assert!(!ThreadGroup::pgrp_orphaned(5001, None), "somebody outside looks after it");
+        job.state.lock().run = Run::Zombie;
+        child.state.lock().run = Run::Zombie;
+        assert!(tree::lock().members(5002).is_empty());
+        for g in [shell, job, child] {
+            tree::lock().groups.remove(&g.pid);
+        }
+    }
+}

@@ -86,3 +86,20 @@ impl Limits {
         copy
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hard_limits_only_fall_without_privilege() {
+        let l = Limits::new(&[(1, 2)]);
+        assert_eq!(l.get(CPU), (1, 2));
+        assert_eq!(l.set(CPU, 3, 2, true), Err(Errno::EINVAL));
+        assert_eq!(l.set(CPU, 2, 3, false), Err(Errno::EPERM));
+        l.set(CPU, 1, 1, false).unwrap();
+        l.set(CPU, 5, 9, true).unwrap();
+        assert_eq!(l.fork_copy().get(CPU), (5, 9));
+        assert_eq!(l.set(NOFILE, 1, 1 << 40, true), Err(Errno::EPERM));
+    }
+}

@@ -38,7 +38,8 @@ pub fn set_stopped(f: fn(u32, i32)) {
     let _ = STOPPED.set(alloc::boxed::Box::new(f));
 }
 
-/// What the exit work found.
+/// What the exit work found. One lives on the stack for a moment, so its size does not matter.
+#[allow(clippy::large_enum_variant)]
 pub enum ExitWork {
     /// Nothing is left: the guest may be entered.
     Done,

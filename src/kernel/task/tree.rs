@@ -76,3 +76,17 @@ impl Tree {
         self.groups.get(&1).cloned()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_start_at_1_and_wrap_past_the_system_ones() {
+        let mut t = Tree { tasks: HashMap::new(), groups: HashMap::new(), last: 0 };
+        assert_eq!(t.new_pid(), Ok(1));
+        t.last = PID_MAX - 2;
+        assert_eq!(t.new_pid(), Ok(PID_MAX - 1));
+        assert_eq!(t.new_pid(), Ok(300));
+    }
+}
