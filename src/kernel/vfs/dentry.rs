@@ -1,13 +1,21 @@
 //! Dentries: names in the tree, known and known to be absent.
+//!
+//! The children of a directory are looked up here first. In a cached file system (memory) they *are*
+//! the directory: what is not here lies on the host's tree below, or nowhere. In file systems whose
+//! names change on their own only what is mounted on, or still in use, is kept.
+//!
+//! Locks: a directory's children before a child's children before a link; the two directories of a
+//! rename with the upper one first, else by address.
 
 use super::file::OpCtx;
 use super::inode::{Directory, FileType, Inode, NewNode};
+use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE};
 use crate::abi::{Errno, Result};
-use crate::sync::{Level, Mutex, RwLock};
+use crate::sync::{Level, Mutex, RwLock, WriteGuard};
 use alloc::boxed::Box;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::*};
 use hashbrown::HashMap;
 
 struct Link {
@@ -16,14 +24,30 @@ struct Link {
     unlinked: bool,
 }
 
+/// What is known of a name.
+pub(super) enum Child {
+    /// It is there.
+    Live(Arc<Dentry>),
+    /// It was there, and whoever uses it keeps it alive (uncached file systems).
+    Fleeting(Weak<Dentry>),
+    /// The layer below does not have it.
+    Absent,
+    /// It was removed, whatever the layer below has.
+    Whiteout,
+}
+
+pub(super) type Children = HashMap<Box<[u8]>, Child>;
+
 /// A name in the tree and the inode that it leads to.
 pub struct Dentry {
     /// What the name leads to.
     pub inode: Arc<dyn Inode>,
     link: Mutex<Link>,
-    children: RwLock<HashMap<Box<[u8]>, Option<Arc<Dentry>>>>,
+    pub(super) children: RwLock<Children>,
     /// Mounts whose mount point this is.
     pub mounts: AtomicU32,
+    /// Found since the cache was last trimmed.
+    pub(super) used: AtomicBool,
 }
 
 /// Serialises renames, so that two directories cannot become each other's descendants.
@@ -41,6 +65,7 @@ impl Dentry {
             link: Mutex::new(Level::Dentry, Link { parent, name: name.into(), unlinked: false }),
             children: RwLock::new(Level::Dentry, HashMap::new()),
             mounts: AtomicU32::new(0),
+            used: AtomicBool::new(true),
         })
     }
 
@@ -77,31 +102,91 @@ impl Dentry {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, what the file system says.
     pub fn child(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let cacheable = self.inode.cacheable();
-        if cacheable && let Some(known) = self.children.read().get(name) {
-            return known.clone().ok_or(Errno::ENOENT);
+        let cached = self.inode.cacheable();
+        match self.children.read().get(name) {
+            Some(Child::Live(known)) => {
+                if !known.used.load(Relaxed) {
+                    known.used.store(true, Relaxed);
+                }
+                return Ok(known.clone());
+            }
+            Some(Child::Absent | Child::Whiteout) => return Err(Errno::ENOENT),
+            _ => {}
+        }
+        if !cached {
+            return self.fleeting_child(ctx, name);
+        }
+        if !self.inode.layered() {
+            return Err(if self.is_dir() { Errno::ENOENT } else { Errno::ENOTDIR });
         }
         let found = self.dir()?.lookup(ctx, name);
+        let mut children = self.children.write();
+        let child = self.import(&mut children, name, found);
+        drop(children);
+        super::trim::after_import(self);
+        child
+    }
+
+    /// Enters what the layer below has under `name`, unless somebody else was faster.
+    fn import(
+        self: &Arc<Self>,
+        children: &mut Children,
+        name: &[u8],
+        found: Result<Arc<dyn Inode>>,
+    ) -> Result<Arc<Dentry>> {
+        match children.get(name) {
+            Some(Child::Live(known)) => return Ok(known.clone()),
+            Some(Child::Absent | Child::Whiteout) => return Err(Errno::ENOENT),
+            _ => {}
+        }
+        children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         match found {
-            Ok(inode) if cacheable => {
-                let mut children = self.children.write();
-                // Somebody else may have been faster; there is only one dentry per name.
-                if let Some(known) = children.get(name) {
-                    return known.clone().ok_or(Errno::ENOENT);
-                }
+            Ok(inode) => {
                 let dentry = Dentry::named(inode, Some(self.clone()), name);
-                children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                children.insert(name.into(), Some(dentry.clone()));
+                children.insert(name.into(), Child::Live(dentry.clone()));
                 Ok(dentry)
             }
-            Ok(inode) => Ok(Dentry::named(inode, Some(self.clone()), name)),
-            Err(Errno::ENOENT) if cacheable => {
-                let mut children = self.children.write();
-                children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                children.entry(name.into()).or_insert(None);
+            Err(Errno::ENOENT) => {
+                children.insert(name.into(), Child::Absent);
                 Err(Errno::ENOENT)
             }
             Err(e) => Err(e),
+        }
+    }
+
+    /// A name of an uncached file system: looked up anew, but whoever uses the same file still has the
+    /// same dentry, so that working directories, roots and mount points keep their identity.
+    fn fleeting_child(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<Dentry>> {
+        let inode = self.dir()?.lookup(ctx, name)?;
+        if !inode.has_identity() {
+            return Ok(Dentry::named(inode, Some(self.clone()), name));
+        }
+        let mut children = self.children.write();
+        if let Some(Child::Fleeting(known)) = children.get(name)
+            && let Some(known) = known.upgrade()
+            && known.inode.identity() == inode.identity()
+        {
+            return Ok(known);
+        }
+        let dentry = Dentry::named(inode, Some(self.clone()), name);
+        if dentry.is_dir() {
+            if children.len() == children.capacity() {
+                children.retain(|_, c| !matches!(c, Child::Fleeting(d) if d.strong_count() == 0));
+            }
+            children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            children.insert(name.into(), Child::Fleeting(Arc::downgrade(&dentry)));
+        }
+        Ok(dentry)
+    }
+
+    /// Keeps this dentry and those above it from being forgotten: something is mounted here.
+    pub(super) fn pin(self: &Arc<Self>) {
+        let mut at = self.clone();
+        while let Some(parent) = at.parent() {
+            if !parent.inode.cacheable() {
+                parent.children.write().insert(at.name().into(), Child::Live(at.clone()));
+            }
+            at = parent;
         }
     }
 
@@ -110,22 +195,13 @@ impl Dentry {
     /// # Errors
     /// `EEXIST`, what the file system says.
     pub fn create(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<Dentry>> {
-        if self.unlinked() {
-            return Err(Errno::ENOENT);
-        }
         let dir = self.dir()?;
-        if !self.inode.cacheable() {
-            let inode = dir.create(ctx, name, node, mode)?;
-            return Ok(Dentry::named(inode, Some(self.clone()), name));
-        }
-        let mut children = self.children.write();
-        if let Some(Some(_)) = children.get(name) {
-            return Err(Errno::EEXIST);
-        }
-        children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let mut children = self.free_name(ctx, name)?;
         let inode = dir.create(ctx, name, node, mode)?;
         let dentry = Dentry::named(inode, Some(self.clone()), name);
-        children.insert(name.into(), Some(dentry.clone()));
+        if self.inode.cacheable() {
+            children.insert(name.into(), Child::Live(dentry.clone()));
+        }
         Ok(dentry)
     }
 
@@ -135,17 +211,43 @@ impl Dentry {
     /// `EEXIST`, `EXDEV`, what the file system says.
     pub fn link(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8], inode: &Arc<dyn Inode>) -> Result {
         let dir = self.dir()?;
-        if !self.inode.cacheable() {
-            return dir.link(ctx, name, inode);
+        let mut children = self.free_name(ctx, name)?;
+        dir.link(ctx, name, inode)?;
+        if self.inode.cacheable() {
+            children.insert(name.into(), Child::Live(Dentry::named(inode.clone(), Some(self.clone()), name)));
+        }
+        Ok(())
+    }
+
+    /// The directory's children, locked, with room for one more, and `name` not among them.
+    fn free_name(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8]) -> Result<WriteGuard<'_, Children>> {
+        // What the layer below has must be known first; that look-up takes no lock along.
+        if self.inode.cacheable() {
+            match self.child(ctx, name) {
+                Ok(_) => return Err(Errno::EEXIST),
+                Err(Errno::ENOENT) => {}
+                Err(e) => return Err(e),
+            }
         }
         let mut children = self.children.write();
-        if let Some(Some(_)) = children.get(name) {
+        if let Some(Child::Live(_)) = children.get(name) {
             return Err(Errno::EEXIST);
         }
+        // Under the children's lock: rmdir says so under it, too.
+        if self.unlinked() {
+            return Err(Errno::ENOENT);
+        }
         children.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        dir.link(ctx, name, inode)?;
-        children.insert(name.into(), Some(Dentry::named(inode.clone(), Some(self.clone()), name)));
-        Ok(())
+        Ok(children)
+    }
+
+    /// What stands for a name that was taken away.
+    fn gone(&self, children: &mut Children, name: &[u8]) {
+        if self.inode.cacheable() && self.inode.layered() {
+            children.insert(name.into(), Child::Whiteout);
+        } else {
+            children.remove(name);
+        }
     }
 
     /// Removes the name of `victim`, a child of this directory.
@@ -153,61 +255,79 @@ impl Dentry {
     /// # Errors
     /// `EBUSY` for a mount point, what the file system says.
     pub fn unlink(self: &Arc<Self>, ctx: &OpCtx<'_>, victim: &Arc<Dentry>, is_dir: bool) -> Result {
-        if victim.mounts.load(Ordering::SeqCst) > 0 {
+        let dir = self.dir()?;
+        let mut children = self.children.write();
+        if victim.mounts.load(SeqCst) > 0 {
             return Err(Errno::EBUSY);
         }
         let name = victim.name();
-        let dir = self.dir()?;
-        if !self.inode.cacheable() {
-            dir.unlink(ctx, &name, &victim.inode, is_dir)?;
+        if self.inode.cacheable() {
+            match children.get(name.as_slice()) {
+                Some(Child::Live(d)) if Arc::ptr_eq(d, victim) => {}
+                _ => return Err(Errno::ENOENT),
+            }
+        }
+        if !is_dir {
+            dir.unlink(ctx, &name, &victim.inode, false)?;
+            self.gone(&mut children, &name);
             victim.link.lock().unlinked = true;
             return Ok(());
         }
-        let mut children = self.children.write();
-        match children.get(name.as_slice()) {
-            Some(Some(d)) if Arc::ptr_eq(d, victim) => {}
-            _ => return Err(Errno::ENOENT),
-        }
-        if is_dir && !victim.is_empty_dir(ctx)? {
-            return Err(Errno::ENOTEMPTY);
-        }
-        dir.unlink(ctx, &name, &victim.inode, is_dir)?;
-        children.insert(name.into(), None);
-        drop(children);
+        let inner = victim.children.write();
+        victim.check_empty(ctx, &inner)?;
+        dir.unlink(ctx, &name, &victim.inode, true)?;
+        self.gone(&mut children, &name);
         victim.link.lock().unlinked = true;
         Ok(())
     }
 
-    /// Whether a cached directory has no entries: neither known here nor on a layer below.
-    fn is_empty_dir(&self, ctx: &OpCtx<'_>) -> Result<bool> {
+    /// `ENOTEMPTY` if a cached directory has entries: known here, or on the layer below. Uncached file
+    /// systems look for themselves.
+    fn check_empty(&self, ctx: &OpCtx<'_>, children: &Children) -> Result {
         if !self.inode.cacheable() {
-            return Ok(true);
+            return Ok(());
         }
         let mut empty = true;
-        self.entries(ctx, &mut |_, _, _| {
+        self.entries_of(ctx, children, &mut |_, _, _| {
             empty = false;
             false
         })?;
-        Ok(empty)
+        if empty { Ok(()) } else { Err(Errno::ENOTEMPTY) }
     }
 
-    /// Every entry of a cached directory: known names, then names of the file system that are not
-    /// known here (not imported, not whited out), until `emit(name, ino, type)` says `false`.
+    /// Every entry of a directory: known names, then names of the file system that are not known here
+    /// (not imported, not whited out), until `emit(name, ino, type)` says `false`.
     ///
     /// # Errors
     /// What the file system says.
     pub fn entries(&self, ctx: &OpCtx<'_>, emit: &mut dyn FnMut(&[u8], u64, FileType) -> bool) -> Result {
-        let children = self.children.read();
-        for (name, child) in children.iter() {
-            if let Some(child) = child {
+        if !self.inode.cacheable() {
+            return self.dir()?.read_dir(ctx, 0, &mut |name, ino, kind, _| emit(name, ino, kind));
+        }
+        self.entries_of(ctx, &self.children.read(), emit)
+    }
+
+    fn entries_of(
+        &self,
+        ctx: &OpCtx<'_>,
+        children: &Children,
+        emit: &mut dyn FnMut(&[u8], u64, FileType) -> bool,
+    ) -> Result {
+        for (name, child) in children {
+            if let Child::Live(child) = child {
                 let ino = child.inode.identity().map_or(1, |(_, ino)| ino);
                 if !emit(name, ino, child.inode.file_type()) {
                     return Ok(());
                 }
             }
         }
-        self.dir()?.read_dir(ctx, 0, &mut |name, ino, kind, _| {
-            if children.contains_key(name) { true } else { emit(name, ino, kind) }
+        if !self.inode.layered() {
+            return Ok(());
+        }
+        self.dir()?.read_dir(ctx, 0, &mut |name, ino, kind, _| match children.get(name) {
+            // An absent name that the layer below has after all was made there since.
+            Some(Child::Live(_) | Child::Whiteout | Child::Absent) => true,
+            _ => emit(name, ino, kind),
         })
     }
 
@@ -224,40 +344,60 @@ impl Dentry {
         target: Option<&Arc<Dentry>>,
         flags: u32,
     ) -> Result {
-        use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE};
         let _serial = RENAME.lock();
         let exchange = flags & RENAME_EXCHANGE != 0;
-        check_rename(ctx, old, new_dir, target, exchange)?;
+        check_rename(old, new_dir, target, exchange)?;
         if target.is_some() && flags & RENAME_NOREPLACE != 0 {
             return Err(Errno::EEXIST);
         }
-        if old.mounts.load(Ordering::SeqCst) > 0 || target.is_some_and(|t| t.mounts.load(Ordering::SeqCst) > 0) {
+        let mut dirs = Pair::lock(self, new_dir);
+        if old.mounts.load(SeqCst) > 0 || target.is_some_and(|t| t.mounts.load(SeqCst) > 0) {
             return Err(Errno::EBUSY);
         }
         let old_name = old.name();
-        let dir = self.dir()?;
+        dirs.check_unchanged(self, old, new_dir, new_name, target)?;
+        let inner = match target {
+            Some(t) if t.is_dir() && !exchange => {
+                let inner = t.children.write();
+                t.check_empty(ctx, &inner)?;
+                Some(inner)
+            }
+            _ => None,
+        };
         let target_inode = target.map(|t| &t.inode);
-        dir.rename(ctx, &old_name, &old.inode, &new_dir.inode, new_name, target_inode, flags)?;
-        if !self.inode.cacheable() {
-            return Ok(());
-        }
-        if exchange && let Some(t) = target {
-            self.children.write().insert(old_name.clone().into(), Some(t.clone()));
-            new_dir.children.write().insert(new_name.into(), Some(old.clone()));
-            let mut link = t.link.lock();
-            link.parent = Some(self.clone());
-            link.name = old_name.into();
-        } else {
-            self.children.write().insert(old_name.into(), None);
-            new_dir.children.write().insert(new_name.into(), Some(old.clone()));
-            if let Some(t) = target {
-                t.link.lock().unlinked = true;
+        self.dir()?.rename(ctx, &old_name, &old.inode, &new_dir.inode, new_name, target_inode, flags)?;
+        let cached = self.inode.cacheable();
+        match target {
+            Some(t) if exchange => {
+                if cached {
+                    dirs.from().insert(old_name.as_slice().into(), Child::Live(t.clone()));
+                }
+                t.moved(self, &old_name);
+            }
+            _ => {
+                self.gone(dirs.from(), &old_name);
+                if let Some(t) = target {
+                    t.link.lock().unlinked = true;
+                }
             }
         }
-        let mut link = old.link.lock();
-        link.parent = Some(new_dir.clone());
-        link.name = new_name.into();
+        if cached {
+            dirs.to().insert(new_name.into(), Child::Live(old.clone()));
+        } else {
+            dirs.to().remove(new_name);
+        }
+        drop(inner);
+        drop(dirs);
+        old.moved(new_dir, new_name);
         Ok(())
+    }
+
+    fn moved(&self, parent: &Arc<Dentry>, name: &[u8]) {
+        let mut link = self.link.lock();
+        let above = link.parent.replace(parent.clone());
+        link.name = name.into();
+        drop(link);
+        drop(above);
     }
 
     /// Whether `self` is `other` or lies below it.
@@ -273,26 +413,72 @@ impl Dentry {
     }
 }
 
-fn check_rename(
-    ctx: &OpCtx<'_>,
-    old: &Arc<Dentry>,
-    new_dir: &Arc<Dentry>,
-    target: Option<&Arc<Dentry>>,
-    exchange: bool,
-) -> Result {
+/// The children of a rename's two directories, which may be one.
+struct Pair<'a> {
+    from: WriteGuard<'a, Children>,
+    to: Option<WriteGuard<'a, Children>>,
+}
+
+impl<'a> Pair<'a> {
+    fn lock(from: &'a Arc<Dentry>, to: &'a Arc<Dentry>) -> Pair<'a> {
+        if Arc::ptr_eq(from, to) {
+            return Pair { from: from.children.write(), to: None };
+        }
+        let to_first = from.is_below(to) || !to.is_below(from) && Arc::as_ptr(to) < Arc::as_ptr(from);
+        if to_first {
+            let to = to.children.write();
+            return Pair { from: from.children.write(), to: Some(to) };
+        }
+        let from = from.children.write();
+        Pair { from, to: Some(to.children.write()) }
+    }
+
+    fn from(&mut self) -> &mut Children {
+        &mut self.from
+    }
+
+    fn to(&mut self) -> &mut Children {
+        self.to.as_mut().unwrap_or(&mut self.from)
+    }
+
+    /// Both names still lead to what the caller found, and there is room for what will be entered.
+    fn check_unchanged(
+        &mut self,
+        from: &Dentry,
+        old: &Arc<Dentry>,
+        to: &Dentry,
+        new_name: &[u8],
+        target: Option<&Arc<Dentry>>,
+    ) -> Result {
+        if !from.inode.cacheable() {
+            return Ok(());
+        }
+        let is = |child: Option<&Child>, want: &Arc<Dentry>| matches!(child, Some(Child::Live(d)) if Arc::ptr_eq(d, want));
+        if !is(self.from.get(old.name().as_slice()), old) || to.unlinked() {
+            return Err(Errno::ENOENT);
+        }
+        let there = self.to().get(new_name);
+        match target {
+            Some(t) if !is(there, t) => return Err(Errno::ENOENT),
+            None if matches!(there, Some(Child::Live(_))) => return Err(Errno::EEXIST),
+            _ => {}
+        }
+        self.from.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.to().try_reserve(1).map_err(|_| Errno::ENOMEM)
+    }
+}
+
+fn check_rename(old: &Arc<Dentry>, new_dir: &Arc<Dentry>, target: Option<&Arc<Dentry>>, exchange: bool) -> Result {
     if old.is_dir() && new_dir.is_below(old) {
         return Err(Errno::EINVAL);
     }
     let Some(t) = target else {
         return if exchange { Err(Errno::ENOENT) } else { Ok(()) };
     };
-    if exchange {
-        return Ok(());
-    }
     match (old.is_dir(), t.is_dir()) {
+        _ if exchange => Ok(()),
         (true, false) => Err(Errno::ENOTDIR),
         (false, true) => Err(Errno::EISDIR),
-        (true, true) if !t.is_empty_dir(ctx)? => Err(Errno::ENOTEMPTY),
         _ => Ok(()),
     }
 }

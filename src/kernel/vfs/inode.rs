@@ -179,6 +179,23 @@ pub trait Inode: Send + Sync + Any {
         true
     }
 
+    /// For a directory: whether names that no dentry knows may be found by `lookup`. `false` where the
+    /// dentries are all there is (tmpfs).
+    fn layered(&self) -> bool {
+        true
+    }
+
+    /// Whether `lookup` would give the same again: nothing is lost when it is forgotten.
+    fn forgettable(&self) -> bool {
+        false
+    }
+
+    /// For uncached file systems: whether equal [`Inode::identity`] means the same file as long as
+    /// one of the two is in use.
+    fn has_identity(&self) -> bool {
+        false
+    }
+
     /// Called when the last dentry-to-inode reference of a FIFO or socket needs the in-kernel
     /// object behind the node: the pipe of a FIFO, the socket of a bound path.
     fn attached(&self) -> Option<&Attached> {

@@ -19,6 +19,7 @@ pub mod mount;
 pub mod names;
 pub mod open;
 pub mod resolve;
+mod trim;
 
 pub use anon::anon_file;
 pub use context::FsContext;

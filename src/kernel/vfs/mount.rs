@@ -118,6 +118,7 @@ fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source
     if root.is_dir() != at.dentry.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    at.dentry.pin();
     let mount = Mount::of(root, Some(at.clone()), flags, fstype, source);
     let mut tree = TREE.write();
     let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
