@@ -5,3 +5,6 @@ pub mod eventfd;
 pub mod hostfd;
 pub mod memfs;
 pub mod pipe;
+
+#[cfg(test)]
+mod tests;

@@ -351,4 +351,4 @@ impl PagedBuf {
 
 #[cfg(test)]
 #[path = "memfile_tests.rs"]
-mod tests;
+pub(crate) mod tests;

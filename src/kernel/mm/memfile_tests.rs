@@ -5,10 +5,9 @@ use crate::abi::linux::*;
 use std::sync::{Mutex as TestMutex, MutexGuard, Once};
 use std::thread;
 
-/// Maps the memory file's room once; holds back other tests that count bytes.
-fn set_up() -> MutexGuard<'static, ()> {
+/// Maps the memory file's room once and opens `/proc`, for any test that needs file data.
+pub(crate) fn map_window() {
     static ONCE: Once = Once::new();
-    static ONE: TestMutex<()> = TestMutex::new(());
     ONCE.call_once(|| {
         let base = 0x6900_0000_0000u64;
         // SAFETY: a new descriptor, and a mapping where nothing was.
@@ -22,9 +21,17 @@ fn set_up() -> MutexGuard<'static, ()> {
             let args = [base + MEMFILE, MEMFILE_MAX, prot, flags, fd as u64, MEMFILE];
             assert_eq!(crate::arch::syscall(__NR_mmap, args) as u64, base + MEMFILE);
             crate::arch::slot::set_window(base);
-            host::window::set(fd as i32, -1);
+            let path = c"/proc".as_ptr() as u64;
+            let proc_fd = crate::arch::syscall(__NR_open, [path, u64::from(O_PATH), 0, 0, 0, 0]);
+            host::window::set(fd as i32, proc_fd as i32);
         }
     });
+}
+
+/// As [`map_window`]; holds back other tests that count bytes.
+fn set_up() -> MutexGuard<'static, ()> {
+    static ONE: TestMutex<()> = TestMutex::new(());
+    map_window();
     ONE.lock().unwrap_or_else(|e| e.into_inner())
 }
 

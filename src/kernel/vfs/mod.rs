@@ -30,3 +30,6 @@ pub use inode::{Directory, FileType, Inode, NewNode, SetAttr, Stat, StatFs};
 pub use mount::{Mount, Path};
 pub use open::open;
 pub use resolve::{Found, Lookup};
+
+#[cfg(test)]
+pub(crate) use trim::trim as trim_for_tests;

@@ -31,7 +31,7 @@ pub(super) fn after_import(dir: &Arc<Dentry>) {
 }
 
 /// Forgets what was not used since the last time; returns how many names are left.
-pub(super) fn trim(root: &Arc<Dentry>) -> u32 {
+pub(crate) fn trim(root: &Arc<Dentry>) -> u32 {
     // Parents before children; worked off from the end, so that a directory is looked at after
     // everything in it, and without a reference from here.
     let mut dirs: Vec<Arc<Dentry>> = Vec::new();
@@ -74,6 +74,7 @@ fn can_go(child: &Child) -> bool {
         Child::Live(d) => {
             !d.used.swap(false, Relaxed)
                 && Arc::strong_count(d) == 1
+                && Arc::strong_count(&d.inode) == 1
                 && d.mounts.load(SeqCst) == 0
                 && d.inode.forgettable()
                 && d.children.read().is_empty()

@@ -67,6 +67,8 @@ pub struct MemInode {
     kind: FileType,
     meta: Mutex<Meta>,
     body: Body,
+    /// It differs from what an import would make of the host's file.
+    changed: AtomicBool,
     /// Some guest has mapped the extents: they stay until the node goes.
     mapped: AtomicBool,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -147,6 +149,7 @@ impl MemFs {
                 },
             ),
             body,
+            changed: AtomicBool::new(true),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         })
@@ -184,6 +187,7 @@ impl MemFs {
                 },
             ),
             body,
+            changed: AtomicBool::new(false),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         }))
@@ -205,6 +209,7 @@ impl MemInode {
     /// Makes the data memory's, with at most `keep` bytes of what the host has.
     fn copy_up(&self, data: &mut Data, keep: u64) -> Result {
         let Data::Host(path) = data else { return Ok(()) };
+        self.changed.store(true, Relaxed);
         let size = self.meta.lock().size.min(keep);
         let mut buf = PagedBuf::new();
         if size > 0 {
@@ -232,12 +237,14 @@ impl MemInode {
     }
 
     fn touch(&self, delta_links: i32) {
+        self.changed.store(true, Relaxed);
         let mut meta = self.meta.lock();
         meta.nlink = meta.nlink.saturating_add_signed(delta_links);
         meta.ctime = time::now_coarse();
     }
 
     fn touch_dir(&self, delta_links: i32) {
+        self.changed.store(true, Relaxed);
         let now = time::now_coarse();
         let mut meta = self.meta.lock();
         meta.nlink = meta.nlink.saturating_add_signed(delta_links);
@@ -288,6 +295,7 @@ impl Inode for MemInode {
     }
 
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        self.changed.store(true, Relaxed);
         if let Some(size) = attr.size {
             self.resize(size)?;
         }
@@ -345,6 +353,15 @@ impl Inode for MemInode {
             namelen: 255,
             flags: 0,
         })
+    }
+
+    fn layered(&self) -> bool {
+        matches!(self.body, Body::Dir(Some(_)))
+    }
+
+    fn forgettable(&self) -> bool {
+        let attached = matches!(&self.body, Body::Special(a) if a.lock().is_some());
+        !attached && !self.changed.load(Relaxed) && self.xattrs.lock().is_empty()
     }
 
     fn attached(&self) -> Option<&Attached> {
