@@ -453,7 +453,8 @@ impl<'a> Pair<'a> {
         if !from.inode.cacheable() {
             return Ok(());
         }
-        let is = |child: Option<&Child>, want: &Arc<Dentry>| matches!(child, Some(Child::Live(d)) if Arc::ptr_eq(d, want));
+        let is =
+            |child: Option<&Child>, want: &Arc<Dentry>| matches!(child, Some(Child::Live(d)) if Arc::ptr_eq(d, want));
         if !is(self.from.get(old.name().as_slice()), old) || to.unlinked() {
             return Err(Errno::ENOENT);
         }
