@@ -62,12 +62,18 @@ pub struct SlotHeader {
     pub stack_top: AtomicU64,
     /// Guest's rsp while a call from a rewritten site is in the kernel.
     pub user_sp: AtomicU64,
+    /// Where such a call returns to.
+    pub user_ip: AtomicU64,
+    /// Its result, or its number where it has to be made again, for `fast_work`.
+    pub user_ax: AtomicU64,
+    /// What is left to do for it on a whole frame (see `entry::fast`).
+    pub fast_work: AtomicU64,
+    /// Calls from rewritten sites.
+    pub fast_calls: AtomicU64,
     /// Index of this slot.
     pub index: AtomicU32,
     /// Generation: counts reuse.
     pub generation: AtomicU32,
-    /// 1 once the allocator's magazines behind the header are in use.
-    pub magazines: AtomicU64,
     /// Number of the futex wait that the thread is in, 0 once it was woken.
     pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.

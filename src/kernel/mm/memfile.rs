@@ -111,6 +111,16 @@ impl Extent {
         }
     }
 
+    /// As [`Extent::alloc`], for something that touches only little of its room: not charged.
+    ///
+    /// # Errors
+    /// `ENOMEM` without room.
+    pub fn sparse(len: u64) -> Result<Extent> {
+        let mut extent = Extent::place(len)?;
+        extent.touched = extent.len();
+        Ok(extent)
+    }
+
     /// Address room for `len` bytes, not charged.
     fn place(len: u64) -> Result<Extent> {
         let pages = len.div_ceil(PAGE).max(1).checked_next_power_of_two().ok_or(Errno::ENOMEM)?;

@@ -3,6 +3,7 @@
 pub mod io;
 mod mappable;
 pub mod memfile;
+pub mod rewrite;
 pub mod space;
 pub mod user;
 pub mod vma;

@@ -5,6 +5,7 @@
 //! by a thread that lives in it.
 
 use super::memfile::Extent;
+use super::rewrite::{self, Heat, Patches};
 use super::vma::{Backing, Vma, VmaTree};
 use super::{HostRun, Mappable};
 use crate::abi::layout::{END, GUARD, TASK_SIZE};
@@ -22,7 +23,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 const PAGE: u64 = 4096;
 /// Lowest address that a guest may map (`vm.mmap_min_addr`).
-const MIN_ADDR: u64 = 0x10000;
+pub(super) const MIN_ADDR: u64 = 0x10000;
 /// Most mappings of one address space (`vm.max_map_count`).
 const MAX_MAPS: usize = 65000;
 /// End of what MAP_32BIT may use.
@@ -55,11 +56,14 @@ struct Inner {
     hint: u64,
     brk_start: u64,
     brk: u64,
+    patches: Patches,
 }
 
 /// See the module.
 pub struct AddressSpace {
     inner: RwLock<Inner>,
+    /// Traps by call site.
+    heat: Heat,
     /// Identity for private futexes; never reused.
     pub id: u64,
     /// `RLIMIT_AS` and `RLIMIT_DATA`, bytes.
@@ -80,6 +84,11 @@ fn page_up(n: u64) -> Result<u64> {
     n.checked_add(PAGE - 1).map(|n| n & !(PAGE - 1)).ok_or(Errno::ENOMEM)
 }
 
+/// Whether a range reaches into the kernel's part of the address space.
+pub(super) fn outside_guest(start: u64, end: u64) -> bool {
+    in_window(start, end) || end > TASK_SIZE
+}
+
 fn in_window(start: u64, end: u64) -> bool {
     let base = window();
     start < base + END + GUARD && end > base
@@ -91,12 +100,13 @@ impl AddressSpace {
         // 28 bits of pages below the stack area, as mmap_base() in Linux.
         let random = (random::next_u64() & 0xfff_ffff) * PAGE;
         let top = 0x7fff_0000_0000 - random;
-        AddressSpace::with(Inner { vmas: VmaTree::default(), top, hint: top, brk_start: 0, brk: 0 })
+        AddressSpace::with(Inner { vmas: VmaTree::default(), top, hint: top, brk_start: 0, brk: 0, patches: Patches::default() })
     }
 
     fn with(inner: Inner) -> AddressSpace {
         AddressSpace {
             inner: RwLock::new(Level::Mm, inner),
+            heat: Heat::default(),
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
@@ -112,6 +122,7 @@ impl AddressSpace {
             hint: i.hint,
             brk_start: i.brk_start,
             brk: i.brk,
+            patches: i.patches.fork_copy(),
         });
         for (to, from) in copy.limits.iter().zip(&self.limits).chain(copy.strings.iter().zip(&self.strings)) {
             to.store(from.load(Relaxed), Relaxed);
@@ -213,6 +224,9 @@ impl AddressSpace {
         }
         let copies_up =
             prot & PROT_WRITE != 0 && inner.vmas.overlapping(addr, end).any(|v| v.shared && v.prot & PROT_WRITE == 0);
+        if prot & PROT_WRITE != 0 {
+            inner.patches.before_change(addr, end, false);
+        }
         inner.vmas.protect(addr, end, prot);
         if copies_up {
             return inner.remap_shared(addr, end);
@@ -335,7 +349,39 @@ impl AddressSpace {
 
     /// Every mapping, in order.
     pub fn snapshot(&self) -> Vec<Vma> {
-        self.inner.read().vmas.iter().cloned().collect()
+        self.inner.read().vmas.iter().filter(|v| v.label != rewrite::LABEL).cloned().collect()
+    }
+
+    /// A call at `site` trapped: hot sites are rewritten. `alone`: no other thread lives here.
+    #[inline]
+    pub fn call_trapped(&self, site: u64, alone: bool) {
+        if rewrite::enabled() && self.heat.trapped(site) {
+            let inner = &mut *self.inner.write();
+            inner.patches.rewrite(&mut inner.vmas, &self.heat, site, alone);
+        }
+    }
+
+    /// The call site whose stub holds `pc`.
+    pub fn site_of_stub(&self, pc: u64) -> Option<u64> {
+        if !rewrite::enabled() { None } else { self.inner.read().patches.site_of_stub(pc) }
+    }
+
+    /// Whether a breakpoint at `pc` is, or was, one of a rewriting under way: the instruction there is
+    /// to be tried again. Waits for the rewriting's end.
+    pub fn is_rewriting_breakpoint(&self, pc: u64) -> bool {
+        let inner = self.inner.read();
+        let mut byte = [0u8];
+        inner.patches.has(pc) || super::UserSlice::<u8>::new(pc, 1).read_into(&mut byte).is_ok() && byte != [0xcc]
+    }
+
+    /// The guest wants gs for itself: no site is rewritten any more.
+    pub fn give_up_rewriting(&self) {
+        self.inner.write().patches.give_up();
+    }
+
+    /// Whether gs is the guest's.
+    pub fn guest_has_gs(&self) -> bool {
+        self.inner.read().patches.off()
     }
 
     /// Bytes mapped, and private writable bytes.
@@ -403,6 +449,7 @@ impl Inner {
     }
 
     fn unmap(&mut self, start: u64, end: u64, host: bool) -> Result {
+        self.patches.before_change(start, end, true);
         let gone = self.vmas.remove(start, end);
         if gone.is_empty() {
             return Ok(());
@@ -446,6 +493,7 @@ impl Inner {
 
     /// Moves `old..old+old_len` to free addresses at `new`, where it has `new_len` bytes.
     fn relocate(&mut self, vma: &Vma, old: u64, old_len: u64, new_len: u64, new: u64, flags: u32) -> Result<u64> {
+        self.patches.before_change(old, old + old_len, false);
         let host = MREMAP_MAYMOVE | MREMAP_FIXED | flags & MREMAP_DONTUNMAP;
         let moved = old_len.min(new_len);
         let backing = match &vma.backing {

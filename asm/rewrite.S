@@ -1,0 +1,129 @@
+/* The way into the kernel from a rewritten call site, and back, without the host.
+ *
+ * A stub has loaded the address behind the site into rcx and jumped here; gs is the slot, everything
+ * else is the guest's. Nothing of the guest's stack is touched. The vector state stays in the
+ * registers: the kernel is compiled for legacy SSE, so xmm0-15 are all that it can change.
+ *
+ * A host signal may come at every instruction. Until `place` says KERNEL and after the last look at
+ * `kick` the trap handler knows these ranges (trap/rewrite.rs):
+ *   drupe_fast_entry .. drupe_fast_saved     a fault means that gs is not ours
+ *   drupe_fast_checked .. drupe_fast_end     already the guest's state but for rip, rcx and rsp
+ */
+#include "offsets.h"
+        .intel_syntax noprefix
+        .text
+
+        .set    FRAME, CTX_SIZE + 256
+        .set    BAD_FLAGS, 0x44500              /* AC, NT, DF, TF */
+
+        .globl drupe_fast_entry, drupe_fast_saved, drupe_fast_checked, drupe_fast_end
+        .globl drupe_work_ip
+        .type drupe_fast_entry, @function
+drupe_fast_entry:
+        mov     gs:[SLOT_USER_SP], rsp
+drupe_fast_saved:
+        mov     gs:[SLOT_USER_IP], rcx
+        mov     rsp, gs:[SLOT_STACK_TOP]
+        lea     rsp, [rsp - FRAME]
+        mov     [rsp + CTX_RAX], rax
+        pushfq
+        pop     r11
+        test    r11d, BAD_FLAGS
+        jnz     .Lclean_flags
+.Lflags_clean:
+        mov     dword ptr gs:[SLOT_PLACE], PLACE_KERNEL
+        mov     [rsp + CTX_R8], r8
+        mov     [rsp + CTX_R9], r9
+        mov     [rsp + CTX_R10], r10
+        mov     [rsp + CTX_R11], r11
+        mov     [rsp + CTX_EFLAGS], r11
+        mov     [rsp + CTX_R12], r12
+        mov     [rsp + CTX_R13], r13
+        mov     [rsp + CTX_R14], r14
+        mov     [rsp + CTX_R15], r15
+        mov     [rsp + CTX_RDI], rdi
+        mov     [rsp + CTX_RSI], rsi
+        mov     [rsp + CTX_RBP], rbp
+        mov     [rsp + CTX_RBX], rbx
+        mov     [rsp + CTX_RDX], rdx
+        mov     [rsp + CTX_RCX], rcx
+        mov     [rsp + CTX_RIP], rcx
+        mov     rcx, gs:[SLOT_USER_SP]
+        mov     [rsp + CTX_RSP], rcx
+        movabs  rcx, 0x002b000000000033         /* cs, gs, fs, ss */
+        mov     [rsp + CTX_CS], rcx
+        xor     ecx, ecx
+        mov     [rsp + CTX_FPSTATE], rcx
+        movaps  [rsp + CTX_SIZE], xmm0
+        movaps  [rsp + CTX_SIZE + 16], xmm1
+        movaps  [rsp + CTX_SIZE + 32], xmm2
+        movaps  [rsp + CTX_SIZE + 48], xmm3
+        movaps  [rsp + CTX_SIZE + 64], xmm4
+        movaps  [rsp + CTX_SIZE + 80], xmm5
+        movaps  [rsp + CTX_SIZE + 96], xmm6
+        movaps  [rsp + CTX_SIZE + 112], xmm7
+        movaps  [rsp + CTX_SIZE + 128], xmm8
+        movaps  [rsp + CTX_SIZE + 144], xmm9
+        movaps  [rsp + CTX_SIZE + 160], xmm10
+        movaps  [rsp + CTX_SIZE + 176], xmm11
+        movaps  [rsp + CTX_SIZE + 192], xmm12
+        movaps  [rsp + CTX_SIZE + 208], xmm13
+        movaps  [rsp + CTX_SIZE + 224], xmm14
+        movaps  [rsp + CTX_SIZE + 240], xmm15
+        mov     rdi, rsp
+        call    drupe_fast_call
+        /* rax: 0 to return to the guest, else there is work that wants a whole frame */
+        mov     rcx, rax
+        movaps  xmm0, [rsp + CTX_SIZE]
+        movaps  xmm1, [rsp + CTX_SIZE + 16]
+        movaps  xmm2, [rsp + CTX_SIZE + 32]
+        movaps  xmm3, [rsp + CTX_SIZE + 48]
+        movaps  xmm4, [rsp + CTX_SIZE + 64]
+        movaps  xmm5, [rsp + CTX_SIZE + 80]
+        movaps  xmm6, [rsp + CTX_SIZE + 96]
+        movaps  xmm7, [rsp + CTX_SIZE + 112]
+        movaps  xmm8, [rsp + CTX_SIZE + 128]
+        movaps  xmm9, [rsp + CTX_SIZE + 144]
+        movaps  xmm10, [rsp + CTX_SIZE + 160]
+        movaps  xmm11, [rsp + CTX_SIZE + 176]
+        movaps  xmm12, [rsp + CTX_SIZE + 192]
+        movaps  xmm13, [rsp + CTX_SIZE + 208]
+        movaps  xmm14, [rsp + CTX_SIZE + 224]
+        movaps  xmm15, [rsp + CTX_SIZE + 240]
+        mov     r8, [rsp + CTX_R8]
+        mov     r9, [rsp + CTX_R9]
+        mov     r10, [rsp + CTX_R10]
+        mov     r11, [rsp + CTX_R11]
+        mov     rdi, [rsp + CTX_RDI]
+        mov     rsi, [rsp + CTX_RSI]
+        mov     rdx, [rsp + CTX_RDX]
+        mov     rax, [rsp + CTX_RAX]
+        push    r11
+        popfq                                   /* no instruction below changes flags */
+        jrcxz   .Lno_work
+        jmp     .Lwork
+.Lno_work:
+        xchg    dword ptr gs:[SLOT_PLACE], ecx  /* rcx is 0: GUEST; orders the store before the load */
+        mov     ecx, gs:[SLOT_KICK]
+drupe_fast_checked:
+        jrcxz   .Lgo
+        mov     gs:[SLOT_USER_AX], rax
+.Lwork:
+        mov     dword ptr gs:[SLOT_PLACE], PLACE_KERNEL
+        mov     rsp, gs:[SLOT_USER_SP]
+        /* From here the filter makes the host write a whole frame; the handler knows the address. */
+        syscall
+drupe_work_ip:
+        ud2
+.Lgo:
+        mov     rsp, gs:[SLOT_USER_SP]
+        mov     rcx, gs:[SLOT_USER_IP]
+        jmp     rcx
+drupe_fast_end:
+.Lclean_flags:
+        push    0x202
+        popfq
+        jmp     .Lflags_clean
+        .size drupe_fast_entry, . - drupe_fast_entry
+
+        .section .note.GNU-stack, "", @progbits

@@ -1,0 +1,356 @@
+//! Rewritten call sites of an address space: where they are, their stubs, and how they come and go.
+//!
+//! A site `0f 05 b0 b1 b2` becomes `e9 XX b0 b1 b2`: the three bytes behind the call stay as they
+//! are and are the upper part of a jump's displacement; XX is free (instruction punning). So no
+//! instruction boundary moves: jumps to the follower, threads that resume there, and restarts that
+//! set the pc back by two stay right. The stub, which must lie where that jump lands, loads the
+//! address behind the site into rcx, as the hardware does, and jumps to the kernel's entry.
+//!
+//! Stubs live in the memory file, written through the window and mapped read-only and shared: fork
+//! copies no page of them, and parent and child draw from one record of what is used. Their mapping
+//! is an ordinary vma under [`LABEL`], so that nothing else is ever placed there; before anything
+//! takes it away, the sites that jump there are put back. Text is written through `/proc/self/mem`
+//! of this very process: it copies the page as a debugger's write does and leaves protection alone.
+
+use super::memfile::{Extent, PAGE};
+use super::vma::{Backing, Vma, VmaTree};
+use super::{HostRun, Mappable, UserSlice};
+use crate::abi::layout::TASK_SIZE;
+use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, O_CLOEXEC, O_RDWR, PROT_EXEC, PROT_READ, PROT_WRITE};
+use crate::abi::{Errno, Result};
+use crate::host::{HostFd, files, mem, window as host_window};
+use crate::sync::{Level, Mutex};
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Label of the stubs' mappings, which `/proc/self/maps` hides.
+pub const LABEL: &str = "[stubs]";
+
+/// `lea rcx, [rip + d]`; `jmp [rip + 0]`; the kernel's entry.
+const STUB: u64 = 21;
+/// Traps at a site before it is rewritten: a short process must not pay for what it does not use.
+const HOT: u64 = 8;
+/// Stub mappings of an address space, each of which costs fork time.
+const MAX_REGIONS: usize = 12;
+/// How far a new stub mapping reaches to each side of the stub that it is made for, at most.
+const REACH: u64 = 2 << 20;
+/// Sites that one address space counts traps of, at most (a lossy table).
+const COUNTERS: usize = 128;
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+const INT3: u8 = 0xcc;
+const JMP: u8 = 0xe9;
+
+/// Address of the kernel's entry for stubs; 0 while rewriting is off.
+static ENTRY: AtomicU64 = AtomicU64::new(0);
+
+/// Sites rewritten, sites put back, and sites that could not be rewritten, since boot.
+pub static REWRITTEN: AtomicU64 = AtomicU64::new(0);
+/// See [`REWRITTEN`].
+pub static PUT_BACK: AtomicU64 = AtomicU64::new(0);
+/// See [`REWRITTEN`].
+pub static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// Turns rewriting on: stubs jump to `entry`.
+pub fn enable(entry: u64) {
+    ENTRY.store(entry, Relaxed);
+}
+
+/// Whether sites may be rewritten.
+pub fn enabled() -> bool {
+    ENTRY.load(Relaxed) != 0
+}
+
+/// Counts traps by site. Entries are `site << 8 | count`; a collision forgets the older site.
+pub struct Heat([AtomicU64; COUNTERS]);
+
+impl Default for Heat {
+    fn default() -> Self {
+        Heat([const { AtomicU64::new(0) }; COUNTERS])
+    }
+}
+
+impl Heat {
+    fn cell(&self, site: u64) -> &AtomicU64 {
+        &self.0[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize % COUNTERS]
+    }
+
+    /// Counts one trap; whether it is time to rewrite the site.
+    pub fn trapped(&self, site: u64) -> bool {
+        let cell = self.cell(site);
+        let seen = cell.load(Relaxed);
+        if seen >> 8 != site {
+            cell.store(site << 8 | 1, Relaxed);
+            return false;
+        }
+        let count = seen & 0xff;
+        if count < 0xff {
+            // Refused sites stay at 0xff.
+            cell.store(site << 8 | (count + 1).min(0xfe), Relaxed);
+        }
+        count + 1 == HOT
+    }
+
+    /// Remembers that the site cannot be rewritten.
+    fn refuse(&self, site: u64) {
+        REFUSED.fetch_add(1, Relaxed);
+        self.cell(site).store(site << 8 | 0xff, Relaxed);
+    }
+}
+
+/// The memory of one stub mapping; shared by all processes that descend from its maker.
+struct StubMemory {
+    extent: Extent,
+    /// Stubs by offset, with their sites.
+    used: Mutex<BTreeMap<u64, u64>>,
+}
+
+impl Mappable for StubMemory {
+    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
+        let run = HostRun { file_offset: offset, len, fd: host_window::fd(), fd_offset: self.extent.offset() + offset };
+        let mut runs = Vec::new();
+        runs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        runs.push(run);
+        Ok(runs)
+    }
+
+    fn describe(&self) -> (u64, u64, Vec<u8>) {
+        (0, 0, Vec::new())
+    }
+}
+
+#[derive(Clone)]
+struct Region {
+    start: u64,
+    end: u64,
+    memory: Arc<StubMemory>,
+}
+
+/// What an address space knows of its rewritten sites; part of what its lock protects.
+#[derive(Default)]
+pub struct Patches {
+    /// Stub address by site.
+    sites: BTreeMap<u64, u64>,
+    regions: Vec<Region>,
+    /// No site is ever rewritten again: the process uses gs itself, or its text cannot be written.
+    off: bool,
+    memory: Option<HostFd>,
+    registered: bool,
+}
+
+impl Patches {
+    /// For fork: the copy's text is rewritten as ours is. Its memory descriptor is another.
+    pub fn fork_copy(&self) -> Patches {
+        Patches {
+            sites: self.sites.clone(),
+            regions: self.regions.clone(),
+            off: self.off,
+            memory: None,
+            // The host's registration is of the old address space.
+            registered: false,
+        }
+    }
+
+    /// Whether the process has gs for itself.
+    pub fn off(&self) -> bool {
+        self.off
+    }
+
+    /// Whether this site jumps to a stub.
+    pub fn has(&self, site: u64) -> bool {
+        self.sites.contains_key(&site)
+    }
+
+    /// The site whose stub holds `pc`.
+    pub fn site_of_stub(&self, pc: u64) -> Option<u64> {
+        let region = self.regions.iter().find(|r| (r.start..r.end).contains(&pc))?;
+        let used = region.memory.used.lock();
+        let (&offset, &site) = used.range(..=pc - region.start).next_back()?;
+        (pc - region.start < offset + STUB).then_some(site)
+    }
+
+    /// Rewrites `site`. `alone`: no other thread runs in this address space.
+    pub fn rewrite(&mut self, vmas: &mut VmaTree, heat: &Heat, site: u64, alone: bool) {
+        if self.off || self.has(site) {
+            return;
+        }
+        if self.try_rewrite(vmas, site, alone).is_none() {
+            heat.refuse(site);
+        }
+    }
+
+    fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) -> Option<()> {
+        let vma = vmas.find(site)?.clone();
+        let plain = vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC) == PROT_READ | PROT_EXEC;
+        if !plain || vma.shared || vma.label == LABEL || site + 5 > vma.end || !self.may_write(alone) {
+            return None;
+        }
+        let mut code = [0u8; 5];
+        UserSlice::<u8>::new(site, 5).read_into(&mut code).ok()?;
+        if code[..2] != SYSCALL {
+            return None;
+        }
+        let jump = i64::from(i32::from_le_bytes([0, code[2], code[3], code[4]]));
+        let first = (site + 5).checked_add_signed(jump)?;
+        let region = self.region_for(vmas, &vma, site, first)?;
+        let stub = region.add(first, site)?;
+        let patched = [JMP, (stub - first) as u8];
+        if self.write(site, patched, alone).is_err() {
+            self.off = true;
+            return None;
+        }
+        self.sites.insert(site, stub);
+        REWRITTEN.fetch_add(1, Relaxed);
+        Some(())
+    }
+
+    /// A stub mapping that covers every place where the site's jump can land.
+    fn region_for(&mut self, vmas: &mut VmaTree, vma: &Vma, site: u64, first: u64) -> Option<Region> {
+        let last = first.checked_add(255 + STUB)?;
+        if let Some(r) = self.regions.iter().find(|r| r.start <= first && last <= r.end) {
+            return Some(r.clone());
+        }
+        if self.regions.len() >= MAX_REGIONS {
+            return None;
+        }
+        // Room for the whole text's stubs, as far as it is free: few mappings make for cheap forks.
+        let low = first.checked_sub((site - vma.start).min(REACH))? & !(PAGE - 1);
+        let high = (last + (vma.end - site).min(REACH)).next_multiple_of(PAGE);
+        let (need_low, need_high) = (first & !(PAGE - 1), last.next_multiple_of(PAGE));
+        if high > TASK_SIZE || !vmas.is_free(need_low, need_high) || super::space::outside_guest(need_low, need_high) {
+            return None;
+        }
+        let mut start = low.max(super::space::MIN_ADDR);
+        let mut end = high;
+        for other in vmas.overlapping(low, high) {
+            if other.end <= need_low {
+                start = start.max(other.end);
+            } else {
+                end = end.min(other.start);
+            }
+        }
+        if super::space::outside_guest(start, end) {
+            (start, end) = (need_low, need_high);
+        }
+        let extent = Extent::sparse(end - start).ok()?;
+        let prot = PROT_READ | PROT_EXEC;
+        let flags = MAP_SHARED | MAP_FIXED_NOREPLACE;
+        mem::mmap(start, end - start, prot, flags, host_window::fd(), extent.offset()).ok()?;
+        let memory = Arc::new(StubMemory { extent, used: Mutex::new(Level::Leaf, BTreeMap::new()) });
+        let backing = Backing::File { map: memory.clone(), offset: 0, name: Arc::from(&b""[..]) };
+        vmas.insert(Vma { start, end, prot, shared: true, backing, label: LABEL, may_write: false });
+        let region = Region { start, end, memory };
+        self.regions.push(region.clone());
+        Some(region)
+    }
+
+    fn may_write(&mut self, alone: bool) -> bool {
+        if self.memory.is_none() {
+            match files::openat(host_window::proc_fd(), b"self/mem", O_RDWR | O_CLOEXEC, 0) {
+                Ok(fd) => self.memory = Some(fd),
+                Err(_) => {
+                    self.off = true;
+                    return false;
+                }
+            }
+        }
+        if !alone && !self.registered {
+            self.registered = mem::register_code_barrier().is_ok();
+        }
+        alone || self.registered
+    }
+
+    fn poke(&self, at: u64, bytes: &[u8]) -> Result {
+        let fd = self.memory.as_ref().ok_or(Errno::EBADF)?;
+        let n = files::pwrite(fd.raw(), bytes.as_ptr() as u64, bytes.len(), at)?;
+        if n == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Replaces the two bytes at `site`. Other threads may be about to run them: they meet an int3
+    /// first, and whoever does waits for us and tries again (see `trap`).
+    fn write(&self, site: u64, bytes: [u8; 2], alone: bool) -> Result {
+        if alone {
+            return self.poke(site, &bytes);
+        }
+        self.poke(site, &[INT3])?;
+        mem::code_barrier()?;
+        self.poke(site + 1, &bytes[1..])?;
+        mem::code_barrier()?;
+        self.poke(site, &bytes[..1])
+    }
+
+    fn put_back(&mut self, sites: &[u64]) {
+        for &site in sites {
+            if self.sites.remove(&site).is_some() && self.may_write(false) && self.write(site, SYSCALL, false).is_ok() {
+                PUT_BACK.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// `start..end` is about to be unmapped or replaced (`gone`), or to change in a way that a
+    /// rewritten text must not see.
+    pub fn before_change(&mut self, start: u64, end: u64, gone: bool) {
+        if self.sites.is_empty() && self.regions.is_empty() {
+            return;
+        }
+        // A site's five bytes, or its stub, are touched.
+        let texts: Vec<u64> = self.sites.range(start.saturating_sub(4)..end).map(|(&s, _)| s).collect();
+        if gone {
+            for site in texts {
+                self.sites.remove(&site);
+            }
+        } else {
+            self.put_back(&texts);
+        }
+        let hit = |r: &Region| r.start < end && r.end > start;
+        if gone && self.regions.iter().any(hit) {
+            let lost: Vec<u64> = self.sites.iter().filter(|&(_, &stub)| (start..end).contains(&stub) || {
+                (start..end).contains(&(stub + STUB - 1))
+            }).map(|(&s, _)| s).collect();
+            self.put_back(&lost);
+            // Nothing new goes into what is left of them.
+            self.regions.retain(|r| !hit(r));
+        }
+    }
+
+    /// Puts every site back, for good.
+    pub fn give_up(&mut self) {
+        let all: Vec<u64> = self.sites.keys().copied().collect();
+        self.put_back(&all);
+        self.off = true;
+    }
+}
+
+impl Region {
+    /// Writes the stub of `site` at one of the 256 places from `first` on; the same one again for a
+    /// site that has been here before.
+    fn add(&self, first: u64, site: u64) -> Option<u64> {
+        let base = first - self.start;
+        let mut used = self.memory.used.lock();
+        if let Some((&offset, _)) = used.range(base..base + 256).find(|&(_, &s)| s == site) {
+            return Some(self.start + offset);
+        }
+        let mut offset = base;
+        for (&taken, _) in used.range(base.saturating_sub(STUB - 1)..base + 255 + STUB) {
+            if offset + STUB <= taken {
+                break;
+            }
+            offset = offset.max(taken + STUB);
+        }
+        if offset > base + 255 || offset + STUB > self.end - self.start {
+            return None;
+        }
+        let stub = self.start + offset;
+        let mut code = [0u8; STUB as usize];
+        let distance = i32::try_from((site + 2).wrapping_sub(stub + 7) as i64).ok()?;
+        code[..3].copy_from_slice(&[0x48, 0x8d, 0x0d]);
+        code[3..7].copy_from_slice(&distance.to_le_bytes());
+        code[7..13].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]);
+        code[13..].copy_from_slice(&ENTRY.load(Relaxed).to_le_bytes());
+        // SAFETY: within the extent, and no thread runs here before the site is written.
+        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), self.memory.extent.ptr().add(offset as usize), code.len()) };
+        used.insert(offset, site);
+        Some(stub)
+    }
+}
