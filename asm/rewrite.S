@@ -17,7 +17,7 @@
         .set    BAD_FLAGS, 0x44500              /* AC, NT, DF, TF */
 
         .globl drupe_fast_entry, drupe_fast_saved, drupe_fast_checked, drupe_fast_end
-        .globl drupe_work_ip
+        .globl drupe_work_ip, drupe_fast_last
         .type drupe_fast_entry, @function
 drupe_fast_entry:
         mov     gs:[SLOT_USER_SP], rsp
@@ -123,6 +123,7 @@ drupe_fast_end:
 .Lclean_flags:
         push    0x202
         popfq
+drupe_fast_last:
         jmp     .Lflags_clean
         .size drupe_fast_entry, . - drupe_fast_entry
 

@@ -1,6 +1,8 @@
 //! The run loop: from a trapped call or a fault to the kernel's objects, and back to the guest with
 //! the exit work done: signals, stops, death, restarts.
 
+pub mod fast;
+
 use crate::abi::sigctx::{SigContext, SigInfo, UContext};
 use crate::abi::slot::{CANARY, SlotHeader, place};
 use crate::abi::{Errno, Restart, SysError, linux};
@@ -105,6 +107,9 @@ extern "C" fn child_main(arg: u64) -> ! {
     let regs = unsafe { &mut (*uc).mcontext };
     let cur = CurrentTask::here(regs);
     process::settle(cur.is_new_process());
+    if !cur.mm().guest_has_gs() {
+        fast::claim_gs();
+    }
     cur.child_started();
     drop(cur);
     leave(uc, None)
@@ -117,6 +122,7 @@ pub const CHILD_MAIN: process::Start = child_main;
 /// start below the place of this first frame, so nothing live is overwritten.
 pub fn start(regs: &SigContext) -> ! {
     enter_kernel();
+    fast::claim_gs();
     let uc = frame::place_first(regs);
     leave(uc, None)
 }

@@ -29,7 +29,7 @@ pub(crate) fn map_window() {
 }
 
 /// As [`map_window`]; holds back other tests that count bytes.
-fn set_up() -> MutexGuard<'static, ()> {
+pub(crate) fn set_up() -> MutexGuard<'static, ()> {
     static ONE: TestMutex<()> = TestMutex::new(());
     map_window();
     ONE.lock().unwrap_or_else(|e| e.into_inner())

@@ -354,3 +354,7 @@ impl Region {
         Some(stub)
     }
 }
+
+#[cfg(test)]
+#[path = "rewrite_tests.rs"]
+mod tests;

@@ -16,7 +16,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::host::{mem, random, window as host_window};
-use crate::sync::{Level, RwLock};
+use crate::sync::{Level, Mutex, MutexGuard, RwLock};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -64,6 +64,8 @@ pub struct AddressSpace {
     inner: RwLock<Inner>,
     /// Traps by call site.
     heat: Heat,
+    /// Held while a site is rewritten, and by fork until the host has copied the memory.
+    quiet: Mutex<()>,
     /// Identity for private futexes; never reused.
     pub id: u64,
     /// `RLIMIT_AS` and `RLIMIT_DATA`, bytes.
@@ -107,6 +109,7 @@ impl AddressSpace {
         AddressSpace {
             inner: RwLock::new(Level::Mm, inner),
             heat: Heat::default(),
+            quiet: Mutex::new(Level::Rewrite, ()),
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
@@ -356,9 +359,15 @@ impl AddressSpace {
     #[inline]
     pub fn call_trapped(&self, site: u64, alone: bool) {
         if rewrite::enabled() && self.heat.trapped(site) {
+            let _quiet = self.quiet();
             let inner = &mut *self.inner.write();
             inner.patches.rewrite(&mut inner.vmas, &self.heat, site, alone);
         }
+    }
+
+    /// No site is rewritten while the guard lives.
+    pub fn quiet(&self) -> MutexGuard<'_, ()> {
+        self.quiet.lock()
     }
 
     /// The call site whose stub holds `pc`.

@@ -15,6 +15,8 @@ pub enum Level {
     Control,
     /// Serialises an exec or a group exit of one thread group.
     ThreadGroupExec,
+    /// Serialises rewriting of call sites with fork.
+    Rewrite,
     /// pid tables, the tree of processes, sessions and process groups.
     Tasks,
     /// One thread group's signal state and children's states.

@@ -264,7 +264,7 @@ pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
 ///
 /// # Errors
 /// `EPERM` for an address outside, `EINVAL`, `EFAULT`.
-pub fn sys_arch_prctl(_cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()> {
+pub fn sys_arch_prctl(cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()> {
     use crate::abi::layout::TASK_SIZE;
     use host::process::{ARCH_GET_FS, ARCH_GET_GS, ARCH_SET_FS, ARCH_SET_GS};
     match code as u32 {
@@ -272,11 +272,17 @@ pub fn sys_arch_prctl(_cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()>
             if addr >= TASK_SIZE {
                 return Err(Errno::EPERM.into());
             }
+            if code as u32 == ARCH_SET_GS {
+                // Rewritten call sites find their slot by gs.
+                cur.mm().give_up_rewriting();
+            }
             host::process::arch_prctl(code as u32, addr)?;
         }
         ARCH_GET_FS | ARCH_GET_GS => {
             let mut base = 0u64;
-            host::process::arch_prctl(code as u32, &raw mut base as u64)?;
+            if code as u32 == ARCH_GET_FS || cur.mm().guest_has_gs() {
+                host::process::arch_prctl(code as u32, &raw mut base as u64)?;
+            }
             UserPtr::<u64>::new(addr).write(base)?;
         }
         _ => return Err(Errno::EINVAL.into()),

@@ -86,6 +86,9 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
         return Err(Errno::ENOMEM.into());
     }
     let has = |f: u32| a.flags & u64::from(f) != 0;
+    // What the child knows of its text must be what its copy of the text says.
+    let own_mm = cur.mm().clone();
+    let quiet = (!has(CLONE_VM)).then(|| own_mm.quiet());
     let slot = slots::alloc()?;
     let child = match make(cur, a) {
         Ok(child) => child,
@@ -105,6 +108,7 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
         slots::free_unused(slot);
         return Err(e.into());
     }
+    drop(quiet);
     if let Some(v) = vfork {
         wait_for_vfork(cur, &v);
     }

@@ -3,6 +3,7 @@
 //! Every handler runs on its thread's slot stack and never returns: it leaves by the exit work and
 //! [`crate::entry`] to the guest, or by `drupe_resume_kernel` to the kernel code that it interrupted.
 
+pub mod rewrite;
 mod setup;
 
 pub use setup::install;
@@ -79,14 +80,24 @@ pub unsafe extern "C" fn drupe_on_signal(sig: u32, info: *mut SigInfo, uc: *mut 
     // SAFETY: the host wrote both; nobody else knows of them.
     let (regs, info) = unsafe { (&mut (*uc).mcontext, &*info) };
     let kernel = in_kernel(regs);
+    if kernel && sig != linux::SIGSYS && rewrite::in_image(uc, sig) {
+        resume(uc);
+    }
     match sig {
-        linux::SIGSYS if !kernel => entry::system_call(uc, info),
+        linux::SIGSYS if !kernel => {
+            entry::fast::trapped(regs);
+            entry::system_call(uc, info)
+        }
+        linux::SIGSYS if rewrite::is_work(regs) => entry::fast::work(uc),
         linux::SIGSYS => {
             kernel_vdso_call(regs);
             resume(uc)
         }
         linux::SIGSEGV | linux::SIGBUS | linux::SIGFPE | linux::SIGILL | linux::SIGTRAP if info.code > 0 => {
             if !kernel {
+                if sig == linux::SIGTRAP {
+                    rewrite::trap_in_guest(uc);
+                }
                 entry::fault(uc, sig, info);
             }
             if matches!(sig, linux::SIGSEGV | linux::SIGBUS)
@@ -97,7 +108,10 @@ pub unsafe extern "C" fn drupe_on_signal(sig: u32, info: *mut SigInfo, uc: *mut 
             }
             kernel_fault(sig, info, regs)
         }
-        _ if !kernel => entry::kicked(uc),
+        _ if !kernel => {
+            rewrite::leave_stub(regs);
+            entry::kicked(uc)
+        }
         _ => {
             kicked_in_kernel(regs);
             resume(uc)

@@ -1,0 +1,119 @@
+//! Rewriting of real code, run natively: stubs lead to a test's own entry.
+
+use super::*;
+use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE};
+use crate::mm::memfile::tests::set_up;
+
+// Answers a call as the kernel's entry would: rcx is where to go on.
+core::arch::global_asm!(
+    ".globl drupe_test_entry",
+    "drupe_test_entry:",
+    "lea eax, [eax + 0x10000]",
+    "jmp rcx",
+);
+unsafe extern "C" {
+    fn drupe_test_entry();
+}
+
+/// `mov eax, edi; syscall; cmp rax, -4095; ret`, as libc has it.
+const CODE: [u8; 11] = [0x89, 0xf8, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xc3];
+const GETPID: i32 = 39;
+
+/// A text mapping at `base` with the code at each of `places`.
+fn text(vmas: &mut VmaTree, base: u64, len: u64, places: &[u64]) {
+    let anon = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    mem::mmap(base, len, PROT_READ | PROT_WRITE, anon, -1, 0).expect("free addresses");
+    for &p in places {
+        // SAFETY: within the mapping.
+        unsafe { core::ptr::copy_nonoverlapping(CODE.as_ptr(), (base + p) as *mut u8, CODE.len()) };
+    }
+    mem::mprotect(base, len, PROT_READ | PROT_EXEC).expect("protect");
+    let prot = PROT_READ | PROT_EXEC;
+    vmas.insert(Vma { start: base, end: base + len, prot, shared: false, backing: Backing::Anon, label: "", may_write: true });
+}
+
+fn run(at: u64) -> i32 {
+    // SAFETY: the test's own code.
+    unsafe { core::mem::transmute::<u64, extern "C" fn(i32) -> i32>(at)(GETPID) }
+}
+
+fn bytes(at: u64) -> [u8; 5] {
+    // SAFETY: mapped text.
+    unsafe { *(at as *const [u8; 5]) }
+}
+
+#[test]
+fn sites_lead_to_the_entry_and_back() {
+    let _one = set_up();
+    enable(drupe_test_entry as *const () as u64);
+    let base = 0x5000_0000_0000u64;
+    let places: Vec<u64> = (0..200).map(|i| 0xff0 + i * 24).collect();
+    let (mut vmas, mut patches, heat) = (VmaTree::default(), Patches::default(), Heat::default());
+    text(&mut vmas, base, 0x4000, &places);
+    let pid = std::process::id() as i32;
+    let rewritten = REWRITTEN.load(Relaxed);
+    for &p in &places {
+        assert_eq!(run(base + p), pid);
+        patches.rewrite(&mut vmas, &heat, base + p + 2, true);
+    }
+    let done = REWRITTEN.load(Relaxed) - rewritten;
+    assert_eq!(done, 200);
+    assert_eq!(patches.regions.len(), 1);
+    for &p in &places {
+        assert_eq!(run(base + p), GETPID + 0x10000);
+        assert_eq!(&bytes(base + p + 2)[2..], &CODE[4..7]);
+        let stub = patches.sites[&(base + p + 2)];
+        assert_eq!(patches.site_of_stub(stub + 7), Some(base + p + 2));
+    }
+
+    // A copy knows the same stubs, and puts nothing where the other did.
+    let mut child = patches.fork_copy();
+    let mut child_vmas = vmas.clone();
+    assert!(child.has(base + places[3] + 2));
+    child.put_back(&[base + places[3] + 2]);
+    assert_eq!(run(base + places[3]), pid);
+    child.rewrite(&mut child_vmas, &heat, base + places[3] + 2, true);
+    assert_eq!(child.sites[&(base + places[3] + 2)], patches.sites[&(base + places[3] + 2)]);
+
+    // Writable text is as it was.
+    patches.before_change(base + 0x1000, base + 0x2000, false);
+    for &p in &places {
+        let call = base + p + 2;
+        let inside = call + 4 >= base + 0x1000 && call < base + 0x2000;
+        assert_eq!(run(base + p), if inside { pid } else { GETPID + 0x10000 });
+    }
+    // The loss of the stubs leaves no jump to them behind.
+    let region = patches.regions[0].clone();
+    patches.before_change(region.start, region.end, true);
+    assert!(patches.sites.is_empty() && patches.regions.is_empty());
+    assert!(places.iter().all(|&p| run(base + p) == pid));
+    patches.give_up();
+    patches.rewrite(&mut vmas, &heat, base + places[0] + 2, true);
+    assert!(!patches.has(base + places[0] + 2));
+}
+
+#[test]
+fn what_cannot_be_rewritten_stays() {
+    let _one = set_up();
+    enable(drupe_test_entry as *const () as u64);
+    let base = 0x5100_0000_0000u64;
+    let (mut vmas, mut patches, heat) = (VmaTree::default(), Patches::default(), Heat::default());
+    text(&mut vmas, base, 0x1000, &[0x100]);
+    // Not a call; at the very end of the mapping; where the stub's place is taken.
+    patches.rewrite(&mut vmas, &heat, base + 0x103, true);
+    let target = (base + 0x102 + 5 + 0x013d_4800) & !0xfff;
+    let taken = Vma { start: target, end: target + 0x2000, ..vmas.find(base).expect("text").clone() };
+    vmas.insert(taken);
+    patches.rewrite(&mut vmas, &heat, base + 0x102, true);
+    assert!(patches.sites.is_empty());
+    assert_eq!(run(base + 0x100), std::process::id() as i32);
+}
+
+#[test]
+fn eight_traps_make_a_site_hot_once() {
+    let heat = Heat::default();
+    let hot = (0..1000).filter(|_| heat.trapped(0x7000_1234)).count();
+    assert_eq!(hot, 1);
+    heat.refuse(0x7000_1234);
+    assert!((0..1000).all(|_| !heat.trapped(0x7000_1234)));
+}
