@@ -305,9 +305,12 @@ impl Patches {
         }
         let hit = |r: &Region| r.start < end && r.end > start;
         if gone && self.regions.iter().any(hit) {
-            let lost: Vec<u64> = self.sites.iter().filter(|&(_, &stub)| (start..end).contains(&stub) || {
-                (start..end).contains(&(stub + STUB - 1))
-            }).map(|(&s, _)| s).collect();
+            let lost: Vec<u64> = self
+                .sites
+                .iter()
+                .filter(|&(_, &stub)| (start..end).contains(&stub) || { (start..end).contains(&(stub + STUB - 1)) })
+                .map(|(&s, _)| s)
+                .collect();
             self.put_back(&lost);
             // Nothing new goes into what is left of them.
             self.regions.retain(|r| !hit(r));
@@ -349,7 +352,9 @@ impl Region {
         code[7..13].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]);
         code[13..].copy_from_slice(&ENTRY.load(Relaxed).to_le_bytes());
         // SAFETY: within the extent, and no thread runs here before the site is written.
-        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), self.memory.extent.ptr().add(offset as usize), code.len()) };
+        unsafe {
+            core::ptr::copy_nonoverlapping(code.as_ptr(), self.memory.extent.ptr().add(offset as usize), code.len())
+        };
         used.insert(offset, site);
         Some(stub)
     }

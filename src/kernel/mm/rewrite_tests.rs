@@ -5,12 +5,7 @@ use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE};
 use crate::mm::memfile::tests::set_up;
 
 // Answers a call as the kernel's entry would: rcx is where to go on.
-core::arch::global_asm!(
-    ".globl drupe_test_entry",
-    "drupe_test_entry:",
-    "lea eax, [eax + 0x10000]",
-    "jmp rcx",
-);
+core::arch::global_asm!(".globl drupe_test_entry", "drupe_test_entry:", "lea eax, [eax + 0x10000]", "jmp rcx",);
 unsafe extern "C" {
     fn drupe_test_entry();
 }
@@ -29,7 +24,15 @@ fn text(vmas: &mut VmaTree, base: u64, len: u64, places: &[u64]) {
     }
     mem::mprotect(base, len, PROT_READ | PROT_EXEC).expect("protect");
     let prot = PROT_READ | PROT_EXEC;
-    vmas.insert(Vma { start: base, end: base + len, prot, shared: false, backing: Backing::Anon, label: "", may_write: true });
+    vmas.insert(Vma {
+        start: base,
+        end: base + len,
+        prot,
+        shared: false,
+        backing: Backing::Anon,
+        label: "",
+        may_write: true,
+    });
 }
 
 fn run(at: u64) -> i32 {

@@ -102,7 +102,14 @@ impl AddressSpace {
         // 28 bits of pages below the stack area, as mmap_base() in Linux.
         let random = (random::next_u64() & 0xfff_ffff) * PAGE;
         let top = 0x7fff_0000_0000 - random;
-        AddressSpace::with(Inner { vmas: VmaTree::default(), top, hint: top, brk_start: 0, brk: 0, patches: Patches::default() })
+        AddressSpace::with(Inner {
+            vmas: VmaTree::default(),
+            top,
+            hint: top,
+            brk_start: 0,
+            brk: 0,
+            patches: Patches::default(),
+        })
     }
 
     fn with(inner: Inner) -> AddressSpace {

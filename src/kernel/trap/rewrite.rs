@@ -2,9 +2,9 @@
 //! `asm/rewrite.S`.
 
 use super::in_range;
+use crate::abi::linux;
 use crate::abi::sigctx::{SigContext, UContext};
 use crate::abi::slot::place;
-use crate::abi::linux;
 use crate::arch;
 use crate::entry::{self, fast};
 use crate::mm::rewrite;
