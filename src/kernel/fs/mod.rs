@@ -3,6 +3,7 @@
 pub mod dev;
 pub mod eventfd;
 pub mod hostfd;
+pub mod hostfs;
 pub mod memfs;
 pub mod pipe;
 

@@ -1,6 +1,6 @@
 //! The tree of names over memory and over a host directory, without a guest.
 
-use super::memfs;
+use super::{hostfs, memfs};
 use crate::abi::linux::*;
 use crate::abi::{Errno, SysError};
 use crate::cred::Cred;
@@ -308,6 +308,44 @@ fn trimming_forgets_only_what_the_host_has() {
     assert_eq!(v.read("/d/e/10").as_deref(), Ok("host"));
     assert_eq!(v.list("/d/e").len(), 49);
     assert_eq!(held.path.display(&v.fs.root()), b"/d/e/9");
+}
+
+#[test]
+fn binds_write_through() {
+    let dir = TempDir::new();
+    fs::create_dir(dir.0.join("d")).expect("made");
+    fs::write(dir.0.join("d/f"), "host").expect("written");
+    let before = HostFd::live();
+    {
+        let v = View::new(hostfs::host_tree(dir.fd(), false).expect("a directory"), 0);
+        assert_eq!(v.read("/d/f").as_deref(), Ok("host"));
+        assert_eq!(v.write("/d/f", 0, 0, "HO"), Ok(2));
+        assert_eq!(v.write("/d/f", O_APPEND, 0, "!"), Ok(1));
+        assert_eq!(fs::read(dir.0.join("d/f")).expect("there"), b"HOst!");
+        assert_eq!(v.write("/new", O_CREAT | O_EXCL, 0, "n"), Ok(1));
+        assert_eq!(v.open("/new", O_CREAT | O_EXCL).err(), Some(Errno::EEXIST));
+        v.mkdir("/made").expect("made");
+        v.symlink("/d/f", "/made/l").expect("made");
+        assert_eq!(v.read("/made/l").as_deref(), Ok("HOst!"));
+        let cwd = v.path("/d").expect("there");
+        v.fs.set_cwd(cwd.clone());
+        v.rename("/d", "/e", 0).expect("moved");
+        assert_eq!(cwd.name(&v.fs.root()).0, b"/e");
+        assert_eq!(v.read("f").as_deref(), Ok("HOst!"));
+        assert!(Arc::ptr_eq(&v.path("/e").expect("there").dentry, &cwd.dentry));
+        let open_file = v.open("/new", O_RDWR).expect("there");
+        v.remove("/new", false).expect("goes");
+        assert_eq!(open_file.inode.stat().expect("open").nlink, 0);
+        assert_eq!(v.remove("/made", true), Err(Errno::ENOTEMPTY));
+        names::link(&v.fs, &v.ctx(), &v.path("/e/f").expect("there"), v.at("/g")).expect("linked");
+        attr::chmod(&v.ctx(), &v.path("/g").expect("there"), 0o640).expect("ours");
+        attr::truncate(&v.ctx(), &v.path("/g").expect("there"), 2).expect("ours");
+        assert_eq!(v.list("/"), ["e", "g", "made"]);
+        fs::write(dir.0.join("outside"), "o").expect("written");
+        assert_eq!(v.read("/outside").as_deref(), Ok("o"));
+    }
+    assert_eq!(fs::read(dir.0.join("e/f")).expect("there"), b"HO");
+    assert!(HostFd::live() <= before + 64, "descriptors are closed with their last use");
 }
 
 #[test]

@@ -103,6 +103,24 @@ pub fn pwrite(fd: i32, addr: u64, len: usize, pos: u64) -> Result<usize> {
     call(linux::__NR_pwrite64, [fd as u64, addr, len as u64, pos, 0, 0]).map(|n| n as usize)
 }
 
+/// Writes at the end of the file, wherever it is, atomically (`pwritev2` with `RWF_APPEND`).
+///
+/// # Errors
+/// The host's.
+pub fn append(fd: i32, addr: u64, len: usize) -> Result<usize> {
+    let vec = [addr, len as u64];
+    let flags = u64::from(linux::RWF_APPEND);
+    call(linux::__NR_pwritev2, [fd as u64, vec.as_ptr() as u64, 1, 0, 0, flags]).map(|n| n as usize)
+}
+
+/// `fallocate`.
+///
+/// # Errors
+/// The host's.
+pub fn fallocate(fd: i32, mode: u32, offset: u64, len: u64) -> Result {
+    call(linux::__NR_fallocate, [fd as u64, u64::from(mode), offset, len, 0, 0]).map(drop)
+}
+
 fn blocking(nr: u32, a: [u64; 6]) -> SysResult<usize> {
     // SAFETY: as for `call`.
     match Errno::check(unsafe { arch::syscall_blocking(nr, a) }) {
@@ -198,6 +216,16 @@ pub fn symlinkat(target: &[u8], dir: i32, path: &[u8]) -> Result {
     with_path(target, |t| with_path(path, |p| call(linux::__NR_symlinkat, [t, dir as u64, p, 0, 0, 0]))).map(drop)
 }
 
+/// `linkat` that follows: for a name in `/proc/self/fd`.
+///
+/// # Errors
+/// The host's.
+pub fn linkat_follow(from_dir: i32, from: &[u8], dir: i32, path: &[u8]) -> Result {
+    let flags = u64::from(linux::AT_SYMLINK_FOLLOW);
+    with_path(from, |f| with_path(path, |p| call(linux::__NR_linkat, [from_dir as u64, f, dir as u64, p, flags, 0])))
+        .map(drop)
+}
+
 /// `linkat` without following.
 ///
 /// # Errors
@@ -243,7 +271,7 @@ pub fn fchownat(dir: i32, path: &[u8], uid: u32, gid: u32) -> Result {
     with_path(path, |p| call(linux::__NR_fchownat, [dir as u64, p, u64::from(uid), u64::from(gid), flags, 0])).map(drop)
 }
 
-/// `utimensat` without following; `None` leaves a time alone.
+/// `utimensat` without following (an empty name is the descriptor itself); `None` leaves a time alone.
 ///
 /// # Errors
 /// The host's.
@@ -254,7 +282,7 @@ pub fn utimensat(dir: i32, path: &[u8], times: [Option<i64>; 2]) -> Result {
         }
         None => linux::__kernel_timespec { tv_sec: 0, tv_nsec: 0x3fff_fffe },
     });
-    let flags = u64::from(linux::AT_SYMLINK_NOFOLLOW);
+    let flags = u64::from(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH);
     with_path(path, |p| call(linux::__NR_utimensat, [dir as u64, p, ts.as_ptr() as u64, flags, 0, 0])).map(drop)
 }
 

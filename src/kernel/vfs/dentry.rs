@@ -381,11 +381,8 @@ impl Dentry {
                 }
             }
         }
-        if cached {
-            dirs.to().insert(new_name.into(), Child::Live(old.clone()));
-        } else {
-            dirs.to().remove(new_name);
-        }
+        let child = if cached { Child::Live(old.clone()) } else { Child::Fleeting(Arc::downgrade(old)) };
+        dirs.to().insert(new_name.into(), child);
         drop(inner);
         drop(dirs);
         old.moved(new_dir, new_name);

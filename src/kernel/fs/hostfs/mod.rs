@@ -1,0 +1,206 @@
+//! The host's own files, writable: `--bind` and `--rw`.
+//!
+//! Every inode in use holds an O_PATH descriptor, and every call goes from such a descriptor with a
+//! single name: no path of several steps is ever given to the host, so a guest that swaps a directory
+//! for a symbolic link cannot lead us out of the tree. Nothing is cached, because the host changes
+//! these files, too; descriptors go with the last use.
+
+mod file;
+
+use super::memfs;
+use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_WRONLY};
+use crate::abi::{Errno, Result};
+use crate::host::{HostFd, files, window};
+use crate::vfs::inode::Emit;
+use crate::vfs::open::DirFile;
+use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, SetAttr, Stat, StatFs};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+/// A mounted host tree.
+struct HostFs {
+    /// Whether owners can be set: the host half runs with CAP_CHOWN.
+    privileged: bool,
+}
+
+/// A file of the host that is in use.
+pub struct HostInode {
+    fs: Arc<HostFs>,
+    fd: HostFd,
+    kind: FileType,
+    dev: u64,
+    ino: u64,
+    rdev: u64,
+}
+
+/// The root of the host tree (or the file) behind `root`, an O_PATH descriptor.
+///
+/// # Errors
+/// The host's, when it cannot be looked at.
+pub fn host_tree(root: HostFd, privileged: bool) -> Result<Arc<dyn Inode>> {
+    let fs = Arc::new(HostFs { privileged });
+    Ok(HostInode::new(fs, root)?)
+}
+
+fn inode_of(inode: &Arc<dyn Inode>) -> Result<&HostInode> {
+    inode.as_any().downcast_ref::<HostInode>().ok_or(Errno::EXDEV)
+}
+
+/// The name that stands for descriptor `fd` below the host's `/proc`.
+fn proc_name(fd: &HostFd) -> alloc::string::String {
+    alloc::format!("self/fd/{}", fd.raw())
+}
+
+impl HostInode {
+    fn new(fs: Arc<HostFs>, fd: HostFd) -> Result<Arc<HostInode>> {
+        let s = memfs::host_stat(fd.raw())?;
+        Ok(Arc::new(HostInode { fs, fd, kind: FileType::from_mode(s.mode), dev: s.dev, ino: s.ino, rdev: s.rdev }))
+    }
+
+    fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
+        let fd = files::openat(self.fd.raw(), name, O_PATH | O_NOFOLLOW, 0)?;
+        HostInode::new(self.fs.clone(), fd)
+    }
+
+    fn chmod(&self, mode: u32) -> Result {
+        files::fchmodat(window::proc_fd(), proc_name(&self.fd).as_bytes(), mode & 0o7777)
+    }
+
+    /// Gives a new file the mode that was asked for, whatever the host's umask made of it, and its owner.
+    fn settle(&self, ctx: &OpCtx<'_>, mode: u32) -> Result {
+        if self.kind == FileType::Symlink {
+            return Ok(());
+        }
+        let s = self.stat()?;
+        if self.fs.privileged && (s.uid, s.gid) != (ctx.cred.fsuid, ctx.cred.fsgid) {
+            files::fchownat(self.fd.raw(), b"", ctx.cred.fsuid, ctx.cred.fsgid)?;
+        }
+        if s.mode & 0o777 != mode & 0o777 { self.chmod(mode) } else { Ok(()) }
+    }
+}
+
+impl Inode for HostInode {
+    fn stat(&self) -> Result<Stat> {
+        memfs::host_stat(self.fd.raw())
+    }
+
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn identity(&self) -> Result<(u64, u64)> {
+        Ok((self.dev, self.ino))
+    }
+
+    fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        if let Some(size) = attr.size {
+            let fd = memfs::reopen(self.fd.raw(), O_WRONLY)?;
+            files::ftruncate(fd.raw(), size)?;
+        }
+        if attr.uid.is_some() || attr.gid.is_some() {
+            files::fchownat(self.fd.raw(), b"", attr.uid.unwrap_or(u32::MAX), attr.gid.unwrap_or(u32::MAX))?;
+        }
+        if let Some(mode) = attr.mode {
+            self.chmod(mode)?;
+        }
+        if attr.atime.is_some() || attr.mtime.is_some() {
+            files::utimensat(self.fd.raw(), b"", [attr.atime, attr.mtime])?;
+        }
+        Ok(())
+    }
+
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        match self.kind {
+            FileType::Dir => Ok(DirFile::new()),
+            FileType::Regular => file::open(&self.fd, flags),
+            FileType::Char => super::dev::open_device(ctx, self.rdev),
+            // A FIFO's or socket's other side would be outside.
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn read_link(&self, _ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+        if self.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        files::readlinkat(self.fd.raw(), b"")
+    }
+
+    fn as_dir(&self) -> Option<&dyn Directory> {
+        (self.kind == FileType::Dir).then_some(self)
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        memfs::host_statfs(self.fd.raw())
+    }
+
+    fn cacheable(&self) -> bool {
+        false
+    }
+
+    fn has_identity(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Directory for HostInode {
+    fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        Ok(self.child(name)?)
+    }
+
+    fn create(&self, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
+        let dir = self.fd.raw();
+        match node {
+            NewNode::Regular => {
+                let flags = linux::O_CREAT | linux::O_EXCL | O_WRONLY | O_NOFOLLOW;
+                drop(files::openat(dir, name, flags, mode & 0o7777)?);
+            }
+            NewNode::Dir => files::mkdirat(dir, name, mode & 0o7777)?,
+            NewNode::Symlink(target) => files::symlinkat(target, dir, name)?,
+            NewNode::Node(kind @ (FileType::Fifo | FileType::Socket), _) => {
+                files::mknodat(dir, name, kind as u32 | mode & 0o7777, 0)?;
+            }
+            NewNode::Node(..) => return Err(Errno::EPERM),
+        }
+        let inode = self.child(name)?;
+        inode.settle(ctx, mode)?;
+        Ok(inode)
+    }
+
+    fn link(&self, _ctx: &OpCtx<'_>, name: &[u8], inode: &Arc<dyn Inode>) -> Result {
+        let from = inode_of(inode)?;
+        files::linkat_follow(window::proc_fd(), proc_name(&from.fd).as_bytes(), self.fd.raw(), name)
+    }
+
+    fn unlink(&self, _ctx: &OpCtx<'_>, name: &[u8], _inode: &Arc<dyn Inode>, dir: bool) -> Result {
+        files::unlinkat(self.fd.raw(), name, dir)
+    }
+
+    fn rename(
+        &self,
+        _ctx: &OpCtx<'_>,
+        name: &[u8],
+        _inode: &Arc<dyn Inode>,
+        new_dir: &Arc<dyn Inode>,
+        new_name: &[u8],
+        _target: Option<&Arc<dyn Inode>>,
+        flags: u32,
+    ) -> Result {
+        let to = inode_of(new_dir)?;
+        if !Arc::ptr_eq(&to.fs, &self.fs) {
+            return Err(Errno::EXDEV);
+        }
+        files::renameat(self.fd.raw(), name, to.fd.raw(), new_name, flags)
+    }
+
+    fn read_dir(&self, _ctx: &OpCtx<'_>, _pos: u64, emit: &mut Emit<'_>) -> Result {
+        let fd = memfs::reopen(self.fd.raw(), O_RDONLY | O_DIRECTORY)?;
+        memfs::for_each_entry(&fd, &mut |name, ino, kind| emit(name, ino, kind, 0))
+    }
+}
