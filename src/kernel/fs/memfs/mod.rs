@@ -21,8 +21,8 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-pub use lower::{for_each_entry, makedev, reopen, stat_of};
 use lower::{Lower, LowerPath};
+pub use lower::{for_each_entry, makedev, reopen, stat_of};
 
 /// An instance: one mount of tmpfs, or one overlay.
 pub struct MemFs {
