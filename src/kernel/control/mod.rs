@@ -1,1 +1,158 @@
-//! (room control)
+//! The kernel's side of the control channel: serves the host half's requests, and queues the events
+//! that the supervisor carries out. Runs on the supervisor's slot.
+
+mod events;
+mod inspect;
+mod spawn;
+
+pub use events::{next_event, push_event};
+
+use crate::abi::control::{Config, Request, Response};
+use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
+use crate::abi::{Errno, Result, SysError};
+use crate::cred::Cred;
+use crate::mm::IoSrc;
+use crate::signal::info;
+use crate::task::{lookup_group, session, signals, tree};
+use crate::vfs::open::How;
+use crate::vfs::{self, FsContext, OpCtx, Path};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use once_cell::race::OnceBox;
+
+/// What requests need of the boot: the root and who the first process is.
+struct Ground {
+    root: Path,
+    cred: Arc<Cred>,
+}
+
+static GROUND: OnceBox<Ground> = OnceBox::new();
+
+/// Registers the root of the tree and the sandbox's user, and the hooks through which lower rooms raise
+/// events (at boot).
+pub fn init(root: Path, config: &Config) {
+    let cred = Arc::new(Cred::new(config.uid, config.gid, config.groups.clone()));
+    let _ = GROUND.set(Box::new(Ground { root, cred }));
+    events::register();
+}
+
+fn ground() -> Result<&'static Ground> {
+    GROUND.get().ok_or(Errno::EAGAIN)
+}
+
+/// Serves one encoded request; returns the length of the encoded answer, or `-errno` when there is no
+/// room for one.
+pub fn serve(request: &[u8], answer: &mut [u8]) -> i64 {
+    let response = match postcard::from_bytes(request) {
+        Ok(request) => answer_to(request),
+        Err(_) => failed(Errno::EINVAL, String::from("the request cannot be decoded")),
+    };
+    match postcard::to_slice(&response, answer) {
+        Ok(used) => used.len() as i64,
+        Err(_) => -i64::from(Errno::EOVERFLOW.raw()),
+    }
+}
+
+fn failed(errno: Errno, message: String) -> Response {
+    Response::Err { errno: errno.raw(), message }
+}
+
+fn done(outcome: Result, what: impl FnOnce() -> String) -> Response {
+    match outcome {
+        Ok(()) => Response::Ok,
+        Err(e) => failed(e, alloc::format!("{}: {e}", what())),
+    }
+}
+
+fn answer_to(request: Request) -> Response {
+    match request {
+        Request::Spawn(spawn) => spawn::spawn(spawn),
+        Request::Kill { pid, signal } => done(kill(pid, signal), || alloc::format!("signal {signal} to {pid}")),
+        Request::KillForeground { signal } => {
+            done(kill_foreground(signal), || alloc::format!("signal {signal} to the foreground"))
+        }
+        Request::Pause => {
+            signals::pause();
+            Response::Ok
+        }
+        Request::Unpause => done(signals::unpause(), || String::from("the sandbox is not paused")),
+        Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
+            Ok(data) => Response::Data(data),
+            Err(e) => failed(e, alloc::format!("cannot read '{}': {e}", String::from_utf8_lossy(&path))),
+        },
+        Request::WriteFile { path, offset, data, mode } => done(write_file(&path, offset, &data, mode), || {
+            alloc::format!("cannot write '{}'", String::from_utf8_lossy(&path))
+        }),
+        Request::Ps => Response::Ps(inspect::processes()),
+        Request::Dump => Response::Text(inspect::dump()),
+        Request::Stats => Response::Stats(inspect::stats()),
+    }
+}
+
+/// As `kill(2)` from outside.
+fn kill(pid: i32, signal: i32) -> Result {
+    let sig = u32::try_from(signal).ok().filter(|&s| s <= crate::signal::NSIG).ok_or(Errno::EINVAL)?;
+    let targets = match pid {
+        1.. => alloc::vec![lookup_group(pid as u32).ok_or(Errno::ESRCH)?],
+        0 => tree::lock().groups.values().cloned().collect(),
+        _ => tree::lock().members(pid.unsigned_abs()),
+    };
+    let live: Vec<_> = targets.into_iter().filter(|g| !g.is_zombie()).collect();
+    if live.is_empty() {
+        return Err(Errno::ESRCH);
+    }
+    if sig != 0 {
+        let record = info::from_user(sig, info::SI_USER, 0, 0);
+        for group in live {
+            group.send(&record)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whom a person at the terminal means; without a terminal the first process.
+fn kill_foreground(signal: i32) -> Result {
+    match session::first_foreground() {
+        Some(pgid) if kill(-(pgid as i32), signal).is_ok() => Ok(()),
+        _ => kill(1, signal),
+    }
+}
+
+/// The kernel itself looks at files as root.
+fn with_root<T>(f: impl FnOnce(&FsContext, &OpCtx<'_>) -> core::result::Result<T, SysError>) -> Result<T> {
+    let ground = ground()?;
+    let fs = FsContext::new(ground.root.clone(), ground.root.clone(), 0);
+    let cred = Cred::new(0, 0, Vec::new());
+    let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 };
+    f(&fs, &ctx).map_err(SysError::errno)
+}
+
+fn read_file(path: &[u8], offset: u64, len: u32) -> Result<Vec<u8>> {
+    with_root(|fs, ctx| {
+        let file = vfs::open(fs, ctx, None, path, How { flags: 0, mode: 0, resolve: 0 })?;
+        let mut buf = Vec::new();
+        buf.try_reserve_exact(len as usize).map_err(|_| Errno::ENOMEM)?;
+        buf.resize(len as usize, 0);
+        let n = file.read_at(ctx, &mut buf, offset)?;
+        buf.truncate(n);
+        Ok(buf)
+    })
+}
+
+fn write_file(path: &[u8], offset: u64, data: &[u8], mode: u32) -> Result {
+    with_root(|fs, ctx| {
+        let flags = O_WRONLY | O_CREAT | if offset == 0 { O_TRUNC } else { 0 };
+        let file = vfs::open(fs, ctx, None, path, How { flags, mode, resolve: 0 })?;
+        IoSrc::with_kernel(data, |src| {
+            while src.left() > 0 {
+                let at = offset + src.done() as u64;
+                if file.ops.write(ctx, &file, src, at)? == 0 {
+                    return Err(Errno::EIO.into());
+                }
+            }
+            Ok(())
+        })
+    })
+}

@@ -1,0 +1,88 @@
+//! Looking at the sandbox from outside: processes, counters, a dump for people.
+
+use crate::abi::control::{PsEntry, Stats};
+use crate::abi::slot::place;
+use crate::host::{HostFd, log as ring};
+use crate::mm::memfile;
+use crate::syscall::TABLE;
+use crate::task::group::Run;
+use crate::task::{Task, ThreadGroup, slots, tree};
+use crate::{arena, entry};
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+fn groups() -> Vec<Arc<ThreadGroup>> {
+    let mut all: Vec<_> = tree::lock().groups.values().cloned().collect();
+    all.sort_unstable_by_key(|g| g.pid);
+    all
+}
+
+/// `R`, `S`, `T` or `Z`, as `/proc/<pid>/stat` says it.
+fn letter(group: &ThreadGroup) -> char {
+    match group.state.lock().run {
+        Run::Zombie => return 'Z',
+        Run::Stopped(_) => return 'T',
+        Run::Running => {}
+    }
+    let runs = group.tasks().iter().any(|t| !sleeps(t));
+    if runs { 'R' } else { 'S' }
+}
+
+fn sleeps(task: &Task) -> bool {
+    task.slot().is_none_or(|s| s.waker.sleeping.load(SeqCst) != 0 || s.place.load(SeqCst) == place::HOST_CALL)
+}
+
+/// Every process.
+pub fn processes() -> Vec<PsEntry> {
+    let name = |g: &ThreadGroup| {
+        g.any_task().map_or_else(String::new, |t| String::from_utf8_lossy(&t.comm.lock()).into_owned())
+    };
+    groups().iter().map(|g| PsEntry { pid: g.pid, ppid: g.ppid(), state: letter(g), name: name(g) }).collect()
+}
+
+/// Counters.
+pub fn stats() -> Stats {
+    Stats {
+        host_fds: HostFd::live(),
+        heap: arena::in_use(),
+        memfile: memfile::in_use(),
+        slots: slots::in_use(),
+        traps: entry::TRAPS.load(Relaxed),
+        fast_calls: 0,
+    }
+}
+
+/// Every task, what it does, and the end of the kernel log.
+pub fn dump() -> String {
+    let mut out = String::new();
+    for g in groups() {
+        let _ = writeln!(out, "process {} (parent {}, group {}, session {}) {}", g.pid, g.ppid(), g.pgid(), g.sid(), letter(&g));
+        for t in g.tasks() {
+            describe(&mut out, &t);
+        }
+    }
+    out.push_str(&String::from_utf8_lossy(&ring::tail()));
+    out
+}
+
+fn describe(out: &mut String, t: &Task) {
+    let call = TABLE.get(t.last_call.load(Relaxed) as usize).map_or("?", |e| e.name);
+    let name = String::from_utf8_lossy(&t.comm.lock()).into_owned();
+    let _ = write!(out, "  thread {} '{name}' last call {call}, blocked {:#x}", t.tid(), t.blocked.load(SeqCst));
+    match t.slot() {
+        Some(s) => {
+            let at = match s.place.load(SeqCst) {
+                place::GUEST => "in the guest",
+                place::HOST_CALL => "in a host call",
+                _ if s.waker.sleeping.load(SeqCst) != 0 => "asleep",
+                _ => "in the kernel",
+            };
+            let (locks, tid) = (s.locks_held.load(SeqCst), s.host_tid.load(SeqCst));
+            let _ = writeln!(out, ", {at}, slot {}, host thread {tid}, {locks} locks", s.index.load(SeqCst));
+        }
+        None => out.push_str(", no host thread\n"),
+    }
+}
