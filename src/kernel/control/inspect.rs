@@ -59,7 +59,15 @@ pub fn stats() -> Stats {
 pub fn dump() -> String {
     let mut out = String::new();
     for g in groups() {
-        let _ = writeln!(out, "process {} (parent {}, group {}, session {}) {}", g.pid, g.ppid(), g.pgid(), g.sid(), letter(&g));
+        let _ = writeln!(
+            out,
+            "process {} (parent {}, group {}, session {}) {}",
+            g.pid,
+            g.ppid(),
+            g.pgid(),
+            g.sid(),
+            letter(&g)
+        );
         for t in g.tasks() {
             describe(&mut out, &t);
         }
