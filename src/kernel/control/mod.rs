@@ -13,7 +13,7 @@ use crate::abi::{Errno, Result, SysError};
 use crate::cred::Cred;
 use crate::mm::IoSrc;
 use crate::signal::info;
-use crate::task::{lookup_group, session, signals, tree};
+use crate::task::{lookup_group, session, signals, tree, uts};
 use crate::vfs::open::How;
 use crate::vfs::{self, FsContext, OpCtx, Path};
 use alloc::boxed::Box;
@@ -35,6 +35,7 @@ static GROUND: OnceBox<Ground> = OnceBox::new();
 pub fn init(root: Path, config: &Config) {
     let cred = Arc::new(Cred::new(config.uid, config.gid, config.groups.clone()));
     let _ = GROUND.set(Box::new(Ground { root, cred }));
+    uts::set_hostname(config.hostname.as_bytes());
     events::register();
 }
 

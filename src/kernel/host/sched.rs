@@ -52,3 +52,13 @@ pub fn membarrier(cmd: u32, flags: u32, cpu: u32) -> Result<u64> {
 pub fn set_name(name: &[u8; 16]) {
     let _ = call(linux::__NR_prctl, [u64::from(linux_raw_sys::prctl::PR_SET_NAME), name.as_ptr() as u64, 0, 0, 0, 0]);
 }
+
+/// `sysinfo`, as the fourteen words of the structure.
+///
+/// # Errors
+/// The host's.
+pub fn sysinfo() -> Result<[u64; 14]> {
+    let mut out = [0u64; 14];
+    call(linux::__NR_sysinfo, [out.as_mut_ptr() as u64, 0, 0, 0, 0, 0])?;
+    Ok(out)
+}

@@ -10,12 +10,14 @@ pub mod fcntl;
 pub mod files;
 pub mod ids;
 pub mod limits;
+pub mod misc;
 pub mod open;
 pub mod prctl;
 pub mod read_write;
 pub mod sched;
 pub mod stat;
 pub mod table;
+pub mod time;
 
 pub use args::Fd;
 pub use table::{Support, TABLE, dispatch};

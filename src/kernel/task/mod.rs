@@ -16,6 +16,7 @@ pub mod session;
 pub mod signals;
 pub mod slots;
 pub mod tree;
+pub mod uts;
 pub mod wait;
 pub mod zygote;
 

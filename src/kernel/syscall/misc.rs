@@ -1,0 +1,89 @@
+//! The machine: `uname(2)`, `sysinfo(2)`, `getrandom(2)`.
+
+use crate::abi::{Errno, SysResult};
+use crate::cred::cap;
+use crate::host;
+use crate::mm::UserPtr;
+use crate::task::{CurrentTask, tree, uts};
+
+/// `struct new_utsname`: six strings.
+type UtsName = [[u8; 65]; 6];
+
+/// `uname(2)`.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn sys_uname(_cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
+    let mut name: UtsName = [[0; 65]; 6];
+    let (host, domain) = (uts::hostname(), uts::domainname());
+    let texts = [b"Linux", &host[..], uts::RELEASE.as_bytes(), uts::VERSION.as_bytes(), b"x86_64", &domain];
+    for (field, text) in name.iter_mut().zip(texts) {
+        for (to, from) in field.iter_mut().take(64).zip(text) {
+            *to = *from;
+        }
+    }
+    Ok(out.write(name)?)
+}
+
+fn new_name(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<alloc::vec::Vec<u8>> {
+    if !cur.cred().capable(cap::SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    let len = usize::try_from(len).ok().filter(|&l| l <= uts::NAME_MAX).ok_or(Errno::EINVAL)?;
+    Ok(name.slice(len).read_vec()?)
+}
+
+/// `sethostname(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `EFAULT`.
+pub fn sys_sethostname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<()> {
+    uts::set_hostname(&new_name(cur, name, len)?);
+    Ok(())
+}
+
+/// `setdomainname(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `EFAULT`.
+pub fn sys_setdomainname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<()> {
+    uts::set_domainname(&new_name(cur, name, len)?);
+    Ok(())
+}
+
+/// `sysinfo(2)`: the host's memory and load, our processes.
+///
+/// # Errors
+/// `EFAULT`.
+pub fn sys_sysinfo(_cur: &CurrentTask, out: UserPtr<[u64; 14]>) -> SysResult<()> {
+    let mut info = host::sched::sysinfo()?;
+    info[0] = (crate::time::clock(crate::abi::linux::CLOCK_BOOTTIME as i32).unwrap_or(0) / crate::time::SECOND) as u64;
+    info[10] = tree::lock().tasks.len().min(usize::from(u16::MAX)) as u64;
+    Ok(out.write(info)?)
+}
+
+/// `GRND_RANDOM`, `GRND_INSECURE`; `GRND_NONBLOCK` makes no difference.
+const GRND: [u32; 2] = [2, 4];
+
+/// `getrandom(2)`.
+///
+/// # Errors
+/// `EINVAL` for unknown flags, `EFAULT`.
+pub fn sys_getrandom(_cur: &CurrentTask, buf: UserPtr<u8>, len: usize, flags: u32) -> SysResult<usize> {
+    if flags & !7 != 0 || flags & (GRND[0] | GRND[1]) == GRND[0] | GRND[1] {
+        return Err(Errno::EINVAL.into());
+    }
+    let len = len.min(i32::MAX as usize & !0xfff);
+    let mut done = 0;
+    let mut piece = [0u8; 256];
+    while done < len {
+        let n = (len - done).min(piece.len());
+        host::random::fill(&mut piece[..n]);
+        match buf.add(done).slice(n).write_from(&piece[..n]) {
+            Ok(()) => done += n,
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(done)
+}
