@@ -398,3 +398,42 @@ fn racing_creates_and_removes() {
     v.remove("/d", true).expect("empty");
     let _ = IoDst::with_kernel(&mut [], |d| d.left());
 }
+
+#[test]
+fn mounts() {
+    crate::mm::memfile::tests::map_window();
+    let dir = TempDir::new();
+    fs::create_dir_all(dir.0.join("a/mnt")).expect("made");
+    // A mount point in an uncached tree must be found again.
+    let root = mount::mount_root(hostfs::host_tree(dir.fd(), false).expect("there"), 0, "hostfs", "/");
+    let v = View { fs: FsContext::new(root.clone(), root, 0o022), cred: Cred::new(0, 0, vec![]) };
+    let tmpfs = || memfs::tmpfs(0o755, 0, 0);
+    mount::mount_fs(&v.path("/a/mnt").expect("there"), tmpfs(), 0, "tmpfs", "tmpfs").expect("mounted");
+    v.write("/a/mnt/f", O_CREAT, 0, "memory").expect("written");
+    assert_eq!(v.read("/a/mnt/f").as_deref(), Ok("memory"));
+    assert_eq!(v.read("/a/mnt/../mnt/f").as_deref(), Ok("memory"));
+    assert!(!dir.0.join("a/mnt/f").exists());
+    assert_eq!(v.remove("/a/mnt", true), Err(Errno::EBUSY));
+    assert_eq!(v.rename("/a/mnt/f", "/f", 0), Err(Errno::EXDEV));
+    v.mkdir("/a/mnt/inner").expect("made");
+    mount::mount_fs(&v.path("/a/mnt/inner").expect("there"), tmpfs(), 0, "tmpfs", "tmpfs").expect("mounted");
+    v.write("/a/mnt/inner/g", O_CREAT, 0, "inner").expect("written");
+    v.mkdir("/b").expect("made");
+    mount::bind_all(&v.path("/a/mnt").expect("there"), &v.path("/b").expect("there"), 0).expect("bound");
+    assert_eq!(v.read("/b/f").as_deref(), Ok("memory"));
+    assert_eq!(v.read("/b/inner/g").as_deref(), Ok("inner"));
+    assert_eq!(v.path("/b/inner").expect("there").name(&v.fs.root()).0, b"/b/inner");
+    assert_eq!(mount::unmount(v.path("/b").expect("there"), false), Err(Errno::EBUSY));
+    assert_eq!(mount::unmount(v.path("/a").expect("there"), false), Err(Errno::EINVAL));
+    mount::unmount(v.path("/b").expect("there"), true).expect("lazily");
+    assert_eq!(v.read("/b/f").err(), Some(Errno::ENOENT));
+    let held = v.open("/a/mnt/inner/g", O_RDONLY).expect("there");
+    assert_eq!(mount::unmount(v.path("/a/mnt/inner").expect("there"), false), Err(Errno::EBUSY));
+    drop(held);
+    mount::unmount(v.path("/a/mnt/inner").expect("there"), false).expect("idle");
+    let of_mount = Arc::downgrade(&v.path("/a/mnt/f").expect("there").dentry);
+    mount::unmount(v.path("/a/mnt").expect("there"), false).expect("idle");
+    assert!(of_mount.upgrade().is_none(), "the tree is freed with its last mount");
+    assert_eq!(v.list("/a/mnt"), Vec::<String>::new());
+    v.remove("/a/mnt", true).expect("no mount point any more");
+}

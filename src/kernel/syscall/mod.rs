@@ -11,6 +11,7 @@ pub mod files;
 pub mod ids;
 pub mod limits;
 pub mod misc;
+pub mod mount;
 pub mod open;
 pub mod prctl;
 pub mod read_write;
@@ -18,6 +19,7 @@ pub mod sched;
 pub mod stat;
 pub mod table;
 pub mod time;
+pub mod xattr;
 
 pub use args::Fd;
 pub use table::{Support, TABLE, dispatch};

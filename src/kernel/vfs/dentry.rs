@@ -397,6 +397,21 @@ impl Dentry {
         drop(above);
     }
 
+    /// Takes a tree apart that nobody can reach any more: children hold their parents and the reverse.
+    pub(super) fn dissolve(self: &Arc<Self>) {
+        let mut todo = alloc::vec![self.clone()];
+        while let Some(d) = todo.pop() {
+            let children = core::mem::take(&mut *d.children.write());
+            for child in children.into_values() {
+                if let Child::Live(c) = child {
+                    let parent = c.link.lock().parent.take();
+                    drop(parent);
+                    todo.push(c);
+                }
+            }
+        }
+    }
+
     /// Whether `self` is `other` or lies below it.
     pub fn is_below(self: &Arc<Self>, other: &Arc<Dentry>) -> bool {
         let mut at = Some(self.clone());
@@ -447,6 +462,8 @@ impl<'a> Pair<'a> {
         new_name: &[u8],
         target: Option<&Arc<Dentry>>,
     ) -> Result {
+        self.from.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.to().try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         if !from.inode.cacheable() {
             return Ok(());
         }
@@ -457,12 +474,10 @@ impl<'a> Pair<'a> {
         }
         let there = self.to().get(new_name);
         match target {
-            Some(t) if !is(there, t) => return Err(Errno::ENOENT),
-            None if matches!(there, Some(Child::Live(_))) => return Err(Errno::EEXIST),
-            _ => {}
+            Some(t) if !is(there, t) => Err(Errno::ENOENT),
+            None if matches!(there, Some(Child::Live(_))) => Err(Errno::EEXIST),
+            _ => Ok(()),
         }
-        self.from.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        self.to().try_reserve(1).map_err(|_| Errno::ENOMEM)
     }
 }
 

@@ -20,6 +20,7 @@ pub mod names;
 pub mod open;
 pub mod resolve;
 mod trim;
+pub mod xattr;
 
 pub use anon::anon_file;
 pub use context::FsContext;

@@ -128,25 +128,77 @@ fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source
     Ok(())
 }
 
-/// Takes away the mount whose root `path` is.
+/// As [`bind`] with everything that is mounted below `from` (`MS_REC`).
 ///
 /// # Errors
-/// `EINVAL` if it is none, `EBUSY` if others are mounted below it.
-pub fn unmount(path: &Path) -> Result {
-    let mut tree = TREE.write();
-    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
-    if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+/// As [`mount_fs`].
+pub fn bind_all(from: &Path, at: &Path, flags: u32) -> Result {
+    let inner: Vec<Arc<Mount>> = all()
+        .into_iter()
+        .filter(|m| m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &from.mount) && p.dentry.is_below(&from.dentry)))
+        .collect();
+    bind(from, at, flags)?;
+    let root = at.clone().descend();
+    for m in inner {
+        // The mount point is the same dentry, seen through the new mount.
+        if let Some(place) = &m.at {
+            let there = Path { mount: root.mount.clone(), dentry: place.dentry.clone() };
+            bind_all(&m.root_path(), &there, m.flags.load(Ordering::Relaxed))?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes away the mount whose root `path` is. With `lazy` everything below it goes with it, used or not.
+///
+/// # Errors
+/// `EINVAL` if it is none, `EBUSY` if it is used or others are mounted below it.
+pub fn unmount(path: Path, lazy: bool) -> Result {
+    let mut guard = TREE.write();
+    let tree = guard.as_mut().ok_or(Errno::EINVAL)?;
+    let mount = path.mount;
+    if !Arc::ptr_eq(&path.dentry, &mount.root) {
         return Err(Errno::EINVAL);
     }
-    let Some(at) = &path.mount.at else { return Err(Errno::EBUSY) };
-    let below = |m: &Arc<Mount>| m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &path.mount));
-    if tree.all.iter().any(below) {
+    drop(path.dentry);
+    if mount.at.is_none() {
         return Err(Errno::EBUSY);
     }
-    tree.by_place.remove(&key(at));
-    tree.all.retain(|m| !Arc::ptr_eq(m, &path.mount));
-    at.dentry.mounts.fetch_sub(1, Ordering::SeqCst);
+    let mut gone = alloc::vec![mount];
+    while let Some(m) = tree.all.iter().find(|m| is_on(m, &gone) && !holds(&gone, m)) {
+        if !lazy {
+            return Err(Errno::EBUSY);
+        }
+        gone.push(m.clone());
+    }
+    // The tree's two references, and the one here.
+    if !lazy && Arc::strong_count(&gone[0]) > 3 {
+        return Err(Errno::EBUSY);
+    }
+    for m in &gone {
+        if let Some(at) = &m.at {
+            tree.by_place.remove(&key(at));
+            at.dentry.mounts.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    tree.all.retain(|m| !holds(&gone, m));
+    let left: Vec<Arc<Dentry>> = tree.all.iter().map(|m| m.root.clone()).collect();
+    drop(guard);
+    for m in gone {
+        let whole = m.root.parent().is_none() && m.root.inode.cacheable();
+        if whole && Arc::strong_count(&m) == 1 && !left.iter().any(|r| r.is_below(&m.root)) {
+            m.root.dissolve();
+        }
+    }
     Ok(())
+}
+
+fn holds(list: &[Arc<Mount>], m: &Arc<Mount>) -> bool {
+    list.iter().any(|l| Arc::ptr_eq(l, m))
+}
+
+fn is_on(m: &Mount, list: &[Arc<Mount>]) -> bool {
+    m.at.as_ref().is_some_and(|p| holds(list, &p.mount))
 }
 
 /// Every mount, in the order of mounting.

@@ -1,0 +1,114 @@
+//! Extended attributes (`xattr(7)`), for file systems that keep them in memory.
+
+use super::access::{self, READ, WRITE};
+use super::file::OpCtx;
+use super::inode::{FileType, Inode, SetAttr};
+use super::mount::Path;
+use crate::abi::linux::{XATTR_CREATE, XATTR_REPLACE, XATTR_SIZE_MAX};
+use crate::abi::{Errno, Result};
+use crate::cred::cap;
+use crate::sync::Mutex;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
+
+/// Most bytes of all names and values of a file.
+const TOTAL_MAX: usize = 256 << 10;
+
+type Store = Mutex<BTreeMap<Vec<u8>, Vec<u8>>>;
+
+fn store(inode: &dyn Inode) -> Result<&Store> {
+    inode.xattrs().ok_or(Errno::EOPNOTSUPP)
+}
+
+/// Whether `ctx` may reach attributes of this name; for reading, `ENODATA` hides what it may not see.
+fn check(ctx: &OpCtx<'_>, inode: &dyn Inode, name: &[u8], write: bool) -> Result {
+    let kind = inode.file_type();
+    if name.starts_with(b"user.") {
+        if !matches!(kind, FileType::Regular | FileType::Dir) {
+            return Err(if write { Errno::EPERM } else { Errno::ENODATA });
+        }
+        if write && kind == FileType::Dir && inode.permissions()?.0 & 0o1000 != 0 {
+            access::check_owner(ctx.cred, inode)?;
+        }
+        return access::check(ctx.cred, inode, if write { WRITE } else { READ });
+    }
+    if name.starts_with(b"trusted.") {
+        return match (ctx.cred.capable(cap::SYS_ADMIN), write) {
+            (true, _) => Ok(()),
+            (false, true) => Err(Errno::EPERM),
+            (false, false) => Err(Errno::ENODATA),
+        };
+    }
+    if name.starts_with(b"security.") {
+        return if write && !ctx.cred.capable(cap::SYS_ADMIN) { Err(Errno::EPERM) } else { Ok(()) };
+    }
+    Err(Errno::EOPNOTSUPP)
+}
+
+/// The value of an attribute.
+///
+/// # Errors
+/// `ENODATA`, `EOPNOTSUPP`, `EACCES`.
+pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
+    let inode = &**path.inode();
+    check(ctx, inode, name, false)?;
+    store(inode)?.lock().get(name).cloned().ok_or(Errno::ENODATA)
+}
+
+/// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`.
+///
+/// # Errors
+/// `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, `EACCES`, `EROFS`, `ENOSPC`.
+pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u32) -> Result {
+    path.check_writable()?;
+    let inode = &**path.inode();
+    check(ctx, inode, &name, true)?;
+    if value.len() > XATTR_SIZE_MAX as usize {
+        return Err(Errno::E2BIG);
+    }
+    {
+        let mut all = store(inode)?.lock();
+        match all.contains_key(&name) {
+            true if flags & XATTR_CREATE != 0 => return Err(Errno::EEXIST),
+            false if flags & XATTR_REPLACE != 0 => return Err(Errno::ENODATA),
+            _ => {}
+        }
+        let total: usize = all.iter().map(|(n, v)| n.len() + v.len()).sum();
+        if total + name.len() + value.len() > TOTAL_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        all.insert(name, value);
+    }
+    // Nothing but the change time moves.
+    inode.set_attr(ctx, &SetAttr::default())
+}
+
+/// Removes an attribute.
+///
+/// # Errors
+/// As [`set`].
+pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
+    path.check_writable()?;
+    let inode = &**path.inode();
+    check(ctx, inode, name, true)?;
+    store(inode)?.lock().remove(name).ok_or(Errno::ENODATA)?;
+    inode.set_attr(ctx, &SetAttr::default())
+}
+
+/// The names, each with a NUL behind it.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn list(ctx: &OpCtx<'_>, path: &Path) -> Result<Vec<u8>> {
+    let Some(store) = path.inode().xattrs() else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for name in store.lock().keys() {
+        if name.starts_with(b"trusted.") && !ctx.cred.capable(cap::SYS_ADMIN) {
+            continue;
+        }
+        out.try_reserve(name.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        out.extend_from_slice(name);
+        out.push(0);
+    }
+    Ok(out)
+}
