@@ -135,7 +135,9 @@ fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source
 pub fn bind_all(from: &Path, at: &Path, flags: u32) -> Result {
     let inner: Vec<Arc<Mount>> = all()
         .into_iter()
-        .filter(|m| m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &from.mount) && p.dentry.is_below(&from.dentry)))
+        .filter(|m| {
+            m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &from.mount) && p.dentry.is_below(&from.dentry))
+        })
         .collect();
     bind(from, at, flags)?;
     let root = at.clone().descend();
