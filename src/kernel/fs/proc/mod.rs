@@ -1,0 +1,388 @@
+//! `/proc`: processes and the system as files (`proc(5)`).
+//!
+//! Nothing is stored: an inode says which process and which entry it stands for, text is made when a
+//! file is read from its start, and no dentry is kept.
+
+mod files;
+mod process;
+mod system;
+#[cfg(test)]
+mod tests;
+
+use crate::abi::{Errno, Result};
+use crate::task::{Task, ThreadGroup, lookup, lookup_group, tree};
+use crate::vfs::inode::Emit;
+use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use files::Text;
+
+pub use system::{RELEASE, VERSION, hostname, set_hostname};
+
+/// Device number of the one instance.
+const DEV: u64 = 0x15;
+
+/// What an inode stands for. Tasks are named by thread-group id and thread id.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Node {
+    Root,
+    /// `self`.
+    OwnProcess,
+    /// `thread-self`.
+    OwnThread,
+    /// `mounts`, `net`: a link into `self`.
+    IntoSelf(&'static str),
+    Process(u32),
+    Tasks(u32),
+    Thread(u32, u32),
+    Entry(u32, u32, &'static process::Entry),
+    Fds(u32, u32),
+    Fd(u32, u32, i32),
+    FdInfos(u32, u32),
+    FdInfo(u32, u32, i32),
+    System(&'static system::Entry),
+    /// A directory below `sys`, by its path with a slash at the end; empty for `sys` itself.
+    Sys(&'static str),
+    Setting(&'static system::Setting),
+}
+
+/// An inode of `/proc`.
+#[derive(Clone, Copy)]
+struct ProcInode(Node);
+
+/// A new view of the processes, to be mounted.
+pub fn root() -> Arc<dyn Inode> {
+    Arc::new(ProcInode(Node::Root))
+}
+
+fn task_of(pid: u32, tid: u32) -> Result<Arc<Task>> {
+    let task = if tid != 0 { lookup(tid) } else { lookup_group(pid).and_then(|g| g.any_task()) };
+    task.filter(|t| t.group.pid == pid).ok_or(Errno::ESRCH)
+}
+
+fn group_of(pid: u32) -> Result<Arc<ThreadGroup>> {
+    lookup_group(pid).ok_or(Errno::ESRCH)
+}
+
+fn open_file(pid: u32, tid: u32, fd: i32) -> Result<Arc<OpenFile>> {
+    let own = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?;
+    own.files.get_any(fd).map_err(|_| Errno::ENOENT)
+}
+
+impl Node {
+    fn kind(self) -> FileType {
+        match self {
+            Node::Root
+            | Node::Process(_)
+            | Node::Tasks(_)
+            | Node::Thread(..)
+            | Node::Fds(..)
+            | Node::FdInfos(..)
+            | Node::Sys(_) => FileType::Dir,
+            Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) => FileType::Symlink,
+            Node::Entry(_, _, e) if e.is_link() => FileType::Symlink,
+            Node::Entry(..) | Node::System(_) | Node::Setting(_) | Node::FdInfo(..) => FileType::Regular,
+        }
+    }
+
+    /// Stable for as long as the process lives.
+    fn ino(self) -> u64 {
+        let (class, a, b) = match self {
+            Node::Root => (1, 0, 0),
+            Node::OwnProcess => (2, 0, 0),
+            Node::OwnThread => (3, 0, 0),
+            Node::IntoSelf(name) => (4, name.as_ptr() as u64, 0),
+            Node::Process(pid) => (5, u64::from(pid), 0),
+            Node::Tasks(pid) => (6, u64::from(pid), 0),
+            Node::Thread(_, tid) => (7, u64::from(tid), 0),
+            Node::Entry(pid, tid, e) => (8, u64::from(pid) << 24 | u64::from(tid), core::ptr::from_ref(e) as u64),
+            Node::Fds(pid, tid) => (9, u64::from(pid), u64::from(tid)),
+            Node::Fd(pid, tid, fd) => (10, u64::from(pid) << 24 | u64::from(tid), fd as u64),
+            Node::FdInfos(pid, tid) => (11, u64::from(pid), u64::from(tid)),
+            Node::FdInfo(pid, tid, fd) => (12, u64::from(pid) << 24 | u64::from(tid), fd as u64),
+            Node::System(e) => (13, core::ptr::from_ref(e) as u64, 0),
+            Node::Sys(path) => (14, path.as_ptr() as u64, path.len() as u64),
+            Node::Setting(s) => (15, core::ptr::from_ref(s) as u64, 0),
+        };
+        if class == 1 {
+            return 1;
+        }
+        let mixed = (a ^ b.rotate_left(32) ^ class << 56).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed >> 24 | class << 40
+    }
+
+    fn mode(self) -> u32 {
+        let bits = match self {
+            Node::Fds(..) | Node::FdInfos(..) => 0o500,
+            Node::Entry(_, _, e) => e.mode,
+            Node::Setting(s) => s.mode(),
+            Node::Fd(pid, tid, fd) => open_file(pid, tid, fd).map_or(0o700, |f| {
+                0o100 | if f.readable() { 0o400 } else { 0 } | if f.writable() { 0o200 } else { 0 }
+            }),
+            _ if self.kind() == FileType::Dir => 0o555,
+            _ if self.kind() == FileType::Symlink => 0o777,
+            _ => 0o444,
+        };
+        self.kind() as u32 | bits
+    }
+
+    fn process(self) -> Option<(u32, u32)> {
+        match self {
+            Node::Process(pid) | Node::Tasks(pid) => Some((pid, 0)),
+            Node::Thread(pid, tid)
+            | Node::Entry(pid, tid, _)
+            | Node::Fds(pid, tid)
+            | Node::Fd(pid, tid, _)
+            | Node::FdInfos(pid, tid)
+            | Node::FdInfo(pid, tid, _) => Some((pid, tid)),
+            _ => None,
+        }
+    }
+
+    /// Owner: the effective ids of the process.
+    fn owner(self) -> (u32, u32) {
+        let own = self.process().and_then(|(pid, tid)| task_of(pid, tid).ok()).and_then(|t| t.shared());
+        own.map_or((0, 0), |o| (o.cred.euid, o.cred.egid))
+    }
+
+    /// The child called `name`.
+    fn child(self, name: &[u8]) -> Result<Node> {
+        let text = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
+        // Numbers have one spelling.
+        let number = || text.parse::<u32>().ok().filter(|n| n.to_string() == text).ok_or(Errno::ENOENT);
+        match self {
+            Node::Root => {
+                if let Ok(pid) = number() {
+                    // A thread's number leads to its process, though it is not listed.
+                    let group = lookup_group(pid).or_else(|| lookup(pid).map(|t| t.group.clone()));
+                    return group.map(|g| Node::Process(g.pid)).ok_or(Errno::ENOENT);
+                }
+                self.fixed().into_iter().find(|(n, _)| *n == text).map(|(_, node)| node).ok_or(Errno::ENOENT)
+            }
+            Node::Tasks(pid) => {
+                let tid = number()?;
+                let task = lookup(tid).filter(|t| t.group.pid == pid).ok_or(Errno::ENOENT)?;
+                Ok(Node::Thread(pid, task.tid()))
+            }
+            Node::Fds(pid, tid) | Node::FdInfos(pid, tid) => {
+                let fd = i32::try_from(number()?).map_err(|_| Errno::ENOENT)?;
+                open_file(pid, tid, fd)?;
+                Ok(if matches!(self, Node::Fds(..)) { Node::Fd(pid, tid, fd) } else { Node::FdInfo(pid, tid, fd) })
+            }
+            _ => self.fixed().into_iter().find(|(n, _)| *n == text).map(|(_, node)| node).ok_or(Errno::ENOENT),
+        }
+    }
+
+    /// The children that are always there.
+    fn fixed(self) -> Vec<(&'static str, Node)> {
+        let mut all = Vec::new();
+        match self {
+            Node::Root => {
+                all.extend([("self", Node::OwnProcess), ("thread-self", Node::OwnThread), ("sys", Node::Sys(""))]);
+                all.push(("mounts", Node::IntoSelf("self/mounts")));
+                all.extend(system::ENTRIES.iter().map(|e| (e.name, Node::System(e))));
+            }
+            Node::Process(pid) => {
+                all.extend([("task", Node::Tasks(pid)), ("fd", Node::Fds(pid, 0)), ("fdinfo", Node::FdInfos(pid, 0))]);
+                all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, 0, e))));
+            }
+            Node::Thread(pid, tid) => {
+                all.extend([("fd", Node::Fds(pid, tid)), ("fdinfo", Node::FdInfos(pid, tid))]);
+                all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, tid, e))));
+            }
+            Node::Sys(path) => system::children(path, |name, sub| {
+                let node = match sub {
+                    system::Sub::Dir(path) => Node::Sys(path),
+                    system::Sub::Setting(s) => Node::Setting(s),
+                };
+                all.push((name, node));
+            }),
+            _ => {}
+        }
+        all
+    }
+
+    /// All children, with their names.
+    fn children(self) -> Result<Vec<(Vec<u8>, Node)>> {
+        let named = |n: u32, node: Node| (n.to_string().into_bytes(), node);
+        let mut all: Vec<_> = self.fixed().into_iter().map(|(n, node)| (n.as_bytes().to_vec(), node)).collect();
+        match self {
+            Node::Root => {
+                let mut pids: Vec<u32> = tree::lock().groups.keys().copied().collect();
+                pids.sort_unstable();
+                all.extend(pids.into_iter().map(|pid| named(pid, Node::Process(pid))));
+            }
+            Node::Tasks(pid) => {
+                let tasks = group_of(pid)?.tasks();
+                all.extend(tasks.iter().map(|t| named(t.tid(), Node::Thread(pid, t.tid()))));
+            }
+            Node::Fds(pid, tid) | Node::FdInfos(pid, tid) => {
+                let own = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?;
+                let node = |fd| if matches!(self, Node::Fds(..)) { Node::Fd(pid, tid, fd) } else { Node::FdInfo(pid, tid, fd) };
+                all.extend(own.files.numbers().into_iter().map(|fd| named(fd as u32, node(fd))));
+            }
+            _ => {}
+        }
+        Ok(all)
+    }
+
+    /// The text of a regular file.
+    fn text(self, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+        match self {
+            Node::Entry(pid, tid, e) => (e.text)(&*task_of(pid, tid)?, ctx),
+            Node::FdInfo(pid, tid, fd) => {
+                let file = open_file(pid, tid, fd)?;
+                let pos = file.offset.try_lock().map_or(0, |o| *o);
+                Ok(format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\n", file.flags(), file.path.mount.id).into_bytes())
+            }
+            Node::System(e) => Ok((e.text)()),
+            Node::Setting(s) => Ok((s.text)()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Takes what a guest wrote.
+    fn write(self, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
+        match self {
+            Node::Entry(pid, tid, e) => process::write(&*task_of(pid, tid)?, e, bytes),
+            Node::Setting(s) => s.write(ctx, bytes),
+            _ => Err(Errno::EIO),
+        }
+    }
+}
+
+impl Inode for ProcInode {
+    fn stat(&self) -> Result<Stat> {
+        let (uid, gid) = self.0.owner();
+        let now = crate::time::now_coarse();
+        let nlink = if self.0.kind() == FileType::Dir { 2 } else { 1 };
+        Ok(Stat {
+            dev: DEV,
+            ino: self.0.ino(),
+            mode: self.0.mode(),
+            nlink,
+            uid,
+            gid,
+            size: if matches!(self.0, Node::Fd(..)) { 64 } else { 0 },
+            blksize: 1024,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Stat::default()
+        })
+    }
+
+    fn file_type(&self) -> FileType {
+        self.0.kind()
+    }
+
+    fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        // O_TRUNC on a file that takes writes changes nothing.
+        let only_size = SetAttr { size: attr.size, ..SetAttr::default() };
+        if attr.size.is_some() && only_size.mode == attr.mode && attr.uid.is_none() { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        if let Some((pid, tid)) = self.0.process() {
+            task_of(pid, tid).or_else(|e| if tid == 0 && group_of(pid).is_ok() { Err(Errno::ENOENT) } else { Err(e) })?;
+        }
+        if self.0.kind() == FileType::Dir {
+            return Ok(crate::vfs::open::DirFile::new());
+        }
+        if flags & 3 != 0 && self.0.mode() & 0o222 == 0 {
+            return Err(Errno::EACCES);
+        }
+        let _ = ctx;
+        Ok(Text::new(self.0))
+    }
+
+    fn read_link(&self, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+        match self.0 {
+            Node::OwnProcess => Ok(ctx.tgid.to_string().into_bytes()),
+            Node::OwnThread => Ok(format!("{}/task/{}", ctx.tgid, ctx.tid).into_bytes()),
+            Node::IntoSelf(to) => Ok(to.as_bytes().to_vec()),
+            Node::Fd(pid, tid, fd) => {
+                let root = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?.fs.root();
+                Ok(open_file(pid, tid, fd)?.path.display(&root))
+            }
+            Node::Entry(pid, tid, e) => {
+                let task = task_of(pid, tid)?;
+                let root = task.shared().ok_or(Errno::ENOENT)?.fs.root();
+                Ok(process::link(&task, e)?.display(&root))
+            }
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn magic_link(&self, _ctx: &OpCtx<'_>) -> Option<Result<Path>> {
+        match self.0 {
+            Node::Fd(pid, tid, fd) => Some(open_file(pid, tid, fd).map(|f| f.path.clone())),
+            Node::Entry(pid, tid, e) if e.is_link() => Some(task_of(pid, tid).and_then(|t| process::link(&t, e))),
+            _ => None,
+        }
+    }
+
+    fn as_dir(&self) -> Option<&dyn Directory> {
+        (self.0.kind() == FileType::Dir).then_some(self)
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs { magic: 0x9fa0, bsize: 4096, namelen: 255, ..StatFs::default() })
+    }
+
+    fn cacheable(&self) -> bool {
+        false
+    }
+
+    fn forgettable(&self) -> bool {
+        true
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+impl Directory for ProcInode {
+    fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.0.child(name).map(|node| Arc::new(ProcInode(node)) as Arc<dyn Inode>)
+    }
+
+    fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOENT)
+    }
+
+    fn link(&self, _ctx: &OpCtx<'_>, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result {
+        Err(Errno::EPERM)
+    }
+
+    fn unlink(&self, _ctx: &OpCtx<'_>, _name: &[u8], _inode: &Arc<dyn Inode>, _dir: bool) -> Result {
+        Err(Errno::EPERM)
+    }
+
+    fn rename(
+        &self,
+        _ctx: &OpCtx<'_>,
+        _name: &[u8],
+        _inode: &Arc<dyn Inode>,
+        _new_dir: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        _target: Option<&Arc<dyn Inode>>,
+        _flags: u32,
+    ) -> Result {
+        Err(Errno::EPERM)
+    }
+
+    fn read_dir(&self, _ctx: &OpCtx<'_>, pos: u64, emit: &mut Emit<'_>) -> Result {
+        for (i, (name, node)) in self.0.children()?.into_iter().enumerate().skip(pos as usize) {
+            if !emit(&name, node.ino(), node.kind(), i as u64 + 1) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}

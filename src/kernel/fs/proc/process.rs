@@ -1,0 +1,379 @@
+//! What `/proc/<pid>` says of a process or thread.
+
+use crate::abi::slot::place;
+use crate::abi::{Errno, Result};
+use crate::mm::vma::prot_letters;
+use crate::mm::{Backing, UserSlice, Vma};
+use crate::task::Task;
+use crate::task::group::Run;
+use crate::vfs::{OpCtx, Path, mount};
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// A file or link of a process's directory.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: &'static str,
+    pub mode: u32,
+    pub text: fn(&Task, &OpCtx<'_>) -> Result<Vec<u8>>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Entry {}
+
+impl Entry {
+    /// `exe`, `cwd`, `root`.
+    pub fn is_link(&self) -> bool {
+        self.mode == LINK
+    }
+}
+
+const LINK: u32 = 0o777;
+
+fn no_text(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Err(Errno::EINVAL)
+}
+
+macro_rules! entries {
+    ($($name:literal $mode:literal $f:path;)*) => {
+        /// All but the directories.
+        pub static ENTRIES: &[Entry] = &[$(Entry { name: $name, mode: $mode, text: $f }),*];
+    };
+}
+entries! {
+    "exe" 0o777 no_text;
+    "cwd" 0o777 no_text;
+    "root" 0o777 no_text;
+    "cmdline" 0o444 cmdline;
+    "comm" 0o644 comm;
+    "environ" 0o400 environ;
+    "maps" 0o444 maps;
+    "smaps" 0o444 maps;
+    "stat" 0o444 stat;
+    "statm" 0o444 statm;
+    "status" 0o444 status;
+    "mounts" 0o444 mounts;
+    "mountinfo" 0o444 mountinfo;
+    "limits" 0o444 limits;
+    "cgroup" 0o444 cgroup;
+    "oom_score" 0o444 zero;
+    "oom_score_adj" 0o644 oom_score_adj;
+    "loginuid" 0o644 loginuid;
+    "sessionid" 0o444 loginuid;
+    "personality" 0o400 personality;
+    "wchan" 0o444 wchan;
+}
+
+/// Where a link leads.
+pub fn link(task: &Task, entry: &Entry) -> Result<Path> {
+    let own = task.shared().ok_or(Errno::ENOENT)?;
+    match entry.name {
+        "exe" => task.group.exec_info.lock().exe.clone().ok_or(Errno::ENOENT),
+        "cwd" => Ok(own.fs.cwd()),
+        "root" => Ok(own.fs.root()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// Takes what was written to an entry.
+pub fn write(task: &Task, entry: &Entry, bytes: &[u8]) -> Result {
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
+    match entry.name {
+        "comm" => {
+            let line = bytes.split(|&b| b == b'\n').next().unwrap_or(&[]);
+            *task.comm.lock() = line[..line.len().min(15)].to_vec();
+            Ok(())
+        }
+        "oom_score_adj" => {
+            let value = text.parse::<i32>().ok().filter(|v| (-1000..=1000).contains(v)).ok_or(Errno::EINVAL)?;
+            task.group.oom_score_adj.store(value, Relaxed);
+            Ok(())
+        }
+        _ => Err(Errno::EPERM),
+    }
+}
+
+/// A range of the running process's own memory; other processes' is out of reach.
+fn own_memory(task: &Task, ctx: &OpCtx<'_>, which: usize) -> Option<Vec<u8>> {
+    let own = task.shared()?;
+    let (start, end) = (own.mm.strings[which].load(Relaxed), own.mm.strings[which + 1].load(Relaxed));
+    if ctx.tgid != task.group.pid || end <= start {
+        return None;
+    }
+    UserSlice::<u8>::new(start, (end - start).min(1 << 20) as usize).read_vec().ok()
+}
+
+fn cmdline(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(own_memory(task, ctx, 0).unwrap_or_else(|| task.group.exec_info.lock().cmdline.clone()))
+}
+
+fn environ(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(own_memory(task, ctx, 2).unwrap_or_default())
+}
+
+fn comm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let mut name = task.comm.lock().clone();
+    name.push(b'\n');
+    Ok(name)
+}
+
+fn zero(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(b"0\n".to_vec())
+}
+
+fn wchan(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(b"0".to_vec())
+}
+
+fn cgroup(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(b"0::/\n".to_vec())
+}
+
+fn loginuid(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(b"4294967295".to_vec())
+}
+
+fn personality(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(format!("{:08x}\n", task.attr.personality.load(Relaxed)).into_bytes())
+}
+
+fn oom_score_adj(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(format!("{}\n", task.group.oom_score_adj.load(Relaxed)).into_bytes())
+}
+
+/// The state's letter and word.
+fn state(task: &Task) -> (char, &'static str) {
+    match task.group.state.lock().run {
+        Run::Zombie => return ('Z', "zombie"),
+        Run::Stopped(_) => return ('T', "stopped"),
+        Run::Running => {}
+    }
+    let sleeps = task.slot().is_some_and(|s| {
+        s.waker.sleeping.load(SeqCst) != 0 || s.place.load(SeqCst) == place::HOST_CALL
+    });
+    if sleeps { ('S', "sleeping") } else { ('R', "running") }
+}
+
+fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let Some(own) = task.shared() else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for v in own.mm.snapshot() {
+        let line = map_line(&v);
+        out.try_reserve(line.len()).map_err(|_| Errno::ENOMEM)?;
+        out.extend_from_slice(&line);
+    }
+    Ok(out)
+}
+
+fn map_line(v: &Vma) -> Vec<u8> {
+    let (mut offset_of, mut dev, mut ino, mut name) = (0, 0, 0, v.label.as_bytes().to_vec());
+    if let Backing::File { map, offset, name: file } = &v.backing {
+        (dev, ino, _) = map.describe();
+        offset_of = *offset;
+        if name.is_empty() {
+            name = file.to_vec();
+        }
+    }
+    let letters = prot_letters(v);
+    let letters = core::str::from_utf8(&letters).unwrap_or("----");
+    let (major, minor) = (dev >> 8 & 0xfff, dev & 0xff | dev >> 12 & 0xfff00);
+    let head = format!("{:08x}-{:08x} {letters} {offset_of:08x} {major:02x}:{minor:02x} {ino}", v.start, v.end);
+    let mut line = if name.is_empty() { head + " " } else { format!("{head:<72} ") }.into_bytes();
+    line.extend_from_slice(&name);
+    line.push(b'\n');
+    line
+}
+
+/// Bytes mapped, and of those private and writable.
+fn sizes(task: &Task) -> (u64, u64) {
+    task.shared().map_or((0, 0), |own| own.mm.sizes())
+}
+
+fn statm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let (total, data) = sizes(task);
+    let (size, data) = (total / 4096, data / 4096);
+    Ok(format!("{size} {} {} 1 0 {data} 0\n", data.min(size), data / 2).into_bytes())
+}
+
+fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let g = &task.group;
+    let (total, data) = sizes(task);
+    let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
+    let times = [0, 1, 2, 3].map(|i| g.times[i].load(Relaxed) / 10_000_000);
+    let nice = task.attr.nice.load(Relaxed);
+    let threads = g.state.lock().tasks.len();
+    let strings = task.shared().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
+    let mut out = format!(
+        "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
+        task.tid(),
+        state(task).0,
+        g.ppid(),
+        g.pgid(),
+        g.sid(),
+        times[0],
+        times[1],
+        times[2],
+        times[3],
+        20 + nice,
+        g.started / 10_000_000,
+        data / 4096,
+    );
+    // From startcode on: addresses are not told, signals are in `status`, the rest is zero.
+    let _ = write!(out, " 0 0 0 0 0 0 {} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0", task.blocked.load(Relaxed) & 0x7fff_ffff);
+    let _ = writeln!(out, " {} {} {} {} 0", strings[0], strings[1], strings[2], strings[3]);
+    Ok(out.into_bytes())
+}
+
+fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let g = &task.group;
+    let own = task.shared();
+    let (total, data) = sizes(task);
+    let (letter, word) = state(task);
+    let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
+    let umask = own.as_ref().map_or(0, |o| o.fs.umask());
+    let mut out = format!(
+        "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0\n",
+        g.pid,
+        task.tid(),
+        g.ppid()
+    );
+    if let Some(own) = &own {
+        let c = &own.cred;
+        let _ = writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid);
+        let _ = writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid);
+        let _ = writeln!(out, "FDSize:\t{}", own.files.numbers().len().next_power_of_two().max(64));
+        let _ = write!(out, "Groups:\t");
+        for gid in &c.groups {
+            let _ = write!(out, "{gid} ");
+        }
+        let (size, data) = (total >> 10, data >> 10);
+        let _ = write!(
+            out,
+            "\nNStgid:\t{0}\nNSpid:\t{1}\nNSpgid:\t{2}\nNSsid:\t{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
+             VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{data:8} kB\nVmRSS:\t{data:8} kB\nVmData:\t{data:8} kB\n\
+             VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
+            g.pid,
+            task.tid(),
+            g.pgid(),
+            g.sid()
+        );
+    }
+    let actions = g.actions();
+    let (mut ignored, mut caught) = (0u64, 0u64);
+    for sig in 1..=64 {
+        match actions.get(sig).handler {
+            0 => {}
+            1 => ignored |= 1 << (sig - 1),
+            _ => caught |= 1 << (sig - 1),
+        }
+    }
+    let threads = g.state.lock().tasks.len();
+    let (own_pending, shared_pending) = (task.pending.lock().set(), g.pending.lock().set());
+    let _ = write!(
+        out,
+        "Threads:\t{threads}\nSigQ:\t0/{}\nSigPnd:\t{own_pending:016x}\nShdPnd:\t{shared_pending:016x}\nSigBlk:\t{:016x}\n\
+         SigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n",
+        g.limits.get(crate::task::limits::SIGPENDING).0,
+        task.blocked.load(Relaxed)
+    );
+    if let Some(own) = &own {
+        let c = &own.cred;
+        let _ = write!(
+            out,
+            "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\n",
+            c.cap_inheritable,
+            c.cap_permitted,
+            c.cap_effective,
+            c.cap_bounding,
+            c.cap_ambient,
+            u8::from(c.no_new_privs)
+        );
+    }
+    let cpus = super::system::cpus();
+    let _ = write!(
+        out,
+        "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
+        (1u64 << cpus.min(63)) - 1,
+        cpus - 1
+    );
+    Ok(out.into_bytes())
+}
+
+/// Every mount that the process can reach: mount, path, source.
+fn visible(task: &Task) -> Result<Vec<(alloc::sync::Arc<mount::Mount>, String)>> {
+    let root = task.shared().ok_or(Errno::EINVAL)?.fs.root();
+    let mut all = Vec::new();
+    for m in mount::all() {
+        let (name, reachable) = m.root_path().name(&root);
+        if reachable {
+            all.push((m, String::from_utf8_lossy(&name).replace(' ', "\\040")));
+        }
+    }
+    Ok(all)
+}
+
+fn options(m: &mount::Mount) -> &'static str {
+    if m.has(mount::RDONLY) { "ro,relatime" } else { "rw,relatime" }
+}
+
+fn mounts(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for (m, path) in visible(task)? {
+        let _ = writeln!(out, "{} {path} {} {} 0 0", m.source, m.fstype, options(&m));
+    }
+    Ok(out.into_bytes())
+}
+
+fn mountinfo(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for (m, path) in visible(task)? {
+        let dev = m.root.inode.identity().map_or(0, |i| i.0);
+        let parent = m.at.as_ref().map_or(m.id, |p| p.mount.id);
+        let o = options(&m);
+        let _ = writeln!(
+            out,
+            "{} {parent} {}:{} / {path} {o} - {} {} {o}",
+            m.id,
+            dev >> 8 & 0xfff,
+            dev & 0xff,
+            m.fstype,
+            m.source
+        );
+    }
+    Ok(out.into_bytes())
+}
+
+fn limits(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    const NAMES: [(&str, &str); 16] = [
+        ("Max cpu time", "seconds"),
+        ("Max file size", "bytes"),
+        ("Max data size", "bytes"),
+        ("Max stack size", "bytes"),
+        ("Max core file size", "bytes"),
+        ("Max resident set", "bytes"),
+        ("Max processes", "processes"),
+        ("Max open files", "files"),
+        ("Max locked memory", "bytes"),
+        ("Max address space", "bytes"),
+        ("Max file locks", "locks"),
+        ("Max pending signals", "signals"),
+        ("Max msgqueue size", "bytes"),
+        ("Max nice priority", ""),
+        ("Max realtime priority", ""),
+        ("Max realtime timeout", "us"),
+    ];
+    let show = |n: u64| if n == u64::MAX { String::from("unlimited") } else { format!("{n}") };
+    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
+    for (i, (name, unit)) in NAMES.iter().enumerate() {
+        let (soft, hard) = task.group.limits.get(i);
+        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(soft), show(hard));
+    }
+    Ok(out.into_bytes())
+}
