@@ -6,6 +6,7 @@ pub mod hostfd;
 pub mod hostfs;
 pub mod memfs;
 pub mod pipe;
+pub mod proc;
 
 #[cfg(test)]
 mod tests;

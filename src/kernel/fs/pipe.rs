@@ -258,8 +258,8 @@ pub fn pipe(ctx: &OpCtx<'_>, flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
     let read = PipeEnd::new(&pipe, true, false);
     let write = PipeEnd::new(&pipe, false, true);
     (
-        anon::anon_file_with_ino("pipe", read, flags | linux::O_RDONLY, ctx, ino),
-        anon::anon_file_with_ino("pipe", write, flags | linux::O_WRONLY, ctx, ino),
+        anon::anon_file_with_ino("pipe", read, flags | linux::O_RDONLY, ctx, ino, Some(reopen(&pipe))),
+        anon::anon_file_with_ino("pipe", write, flags | linux::O_WRONLY, ctx, ino, Some(reopen(&pipe))),
     )
 }
 
@@ -274,6 +274,16 @@ pub fn open_fifo(inode: Arc<dyn Inode>, flags: u32) -> Result<Box<dyn FileOps>> 
         let any = slot.get_or_insert_with(|| Pipe::new()).clone();
         any.downcast().map_err(|_| Errno::ENXIO)?
     };
+    open_end(&pipe, flags)
+}
+
+/// How `/proc/self/fd` opens a pipe once more: as a FIFO.
+fn reopen(pipe: &Arc<Pipe>) -> anon::Reopen {
+    let pipe = pipe.clone();
+    Box::new(move |_, flags| open_end(&pipe, flags))
+}
+
+fn open_end(pipe: &Arc<Pipe>, flags: u32) -> Result<Box<dyn FileOps>> {
     let (reads, writes) = match flags & 3 {
         0 => (true, false),
         1 => (false, true),
@@ -284,7 +294,7 @@ pub fn open_fifo(inode: Arc<dyn Inode>, flags: u32) -> Result<Box<dyn FileOps>> 
         return Err(Errno::ENXIO);
     }
     let seen = [pipe.opened[0].load(SeqCst), pipe.opened[1].load(SeqCst)];
-    let end = PipeEnd::new(&pipe, reads, writes);
+    let end = PipeEnd::new(pipe, reads, writes);
     pipe.queue.wake(Events::IN | Events::OUT);
     if reads && writes || nonblock {
         return Ok(end);

@@ -106,6 +106,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
         let mut e = group.exec_info.lock();
         e.exe = Some(plan.exe.clone());
         e.execfn = plan.execfn.clone();
+        e.cmdline = plan.cmdline();
     }
     group.did_exec.store(true, SeqCst);
     cur.new_process.store(true, SeqCst);
@@ -185,6 +186,7 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
             let mut e = group.exec_info.lock();
             e.exe = Some(plan.exe.clone());
             e.execfn = plan.execfn.clone();
+            e.cmdline = plan.cmdline();
         }
         let task = Task::new(pid, group.clone(), own, plan.comm.clone());
         group.state.lock().tasks.push(task.clone());

@@ -86,6 +86,8 @@ pub struct ExecInfo {
     pub exe: Option<Path>,
     /// The auxiliary vector's `AT_EXECFN`.
     pub execfn: Vec<u8>,
+    /// The arguments, each with a zero byte behind it.
+    pub cmdline: Vec<u8>,
 }
 
 /// A process.

@@ -69,6 +69,13 @@ pub struct ExecPlan {
     pub owner: (u32, u32, u32),
 }
 
+impl ExecPlan {
+    /// The arguments as `/proc/<pid>/cmdline` shows them.
+    pub fn cmdline(&self) -> Vec<u8> {
+        self.argv.iter().flat_map(|a| a.iter().copied().chain([0])).collect()
+    }
+}
+
 /// Opens a program with the checks of `do_open_execat`.
 ///
 /// # Errors

@@ -12,8 +12,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1000);
 
+/// Opens an anonymous object once more with the given flags (through `/proc/self/fd`).
+pub type Reopen = Box<dyn Fn(&OpCtx<'_>, u32) -> Result<Box<dyn FileOps>> + Send + Sync>;
+
 /// The inode of an anonymous file.
 struct AnonInode {
+    reopen: Option<Reopen>,
     ino: u64,
     mode: u32,
     uid: u32,
@@ -39,8 +43,8 @@ impl Inode for AnonInode {
     fn set_attr(&self, _ctx: &OpCtx<'_>, _attr: &SetAttr) -> Result {
         Ok(())
     }
-    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, _flags: u32) -> Result<Box<dyn FileOps>> {
-        Err(Errno::ENXIO)
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        self.reopen.as_ref().map_or(Err(Errno::ENXIO), |reopen| reopen(ctx, flags))
     }
     fn statfs(&self) -> Result<StatFs> {
         Ok(StatFs { magic: 0x0904_1934, bsize: 4096, namelen: 255, ..StatFs::default() })
@@ -54,23 +58,25 @@ impl Inode for AnonInode {
 /// with the inode number in brackets, others as `anon_inode:[name]`.
 pub fn anon_file(name: &'static str, ops: Box<dyn FileOps>, flags: u32, ctx: &OpCtx<'_>) -> Arc<OpenFile> {
     let ino = NEXT_INO.fetch_add(1, Relaxed);
-    anon_file_with_ino(name, ops, flags, ctx, ino)
+    anon_file_with_ino(name, ops, flags, ctx, ino, None)
 }
 
-/// As [`anon_file`] with a given inode number: the two ends of a pipe share one.
+/// As [`anon_file`] with a given inode number (the two ends of a pipe share one) and a way to open it
+/// once more.
 pub fn anon_file_with_ino(
     name: &'static str,
     ops: Box<dyn FileOps>,
     flags: u32,
     ctx: &OpCtx<'_>,
     ino: u64,
+    reopen: Option<Reopen>,
 ) -> Arc<OpenFile> {
     let (mode, source) = match name {
         "pipe" => (0o010600, format!("pipe:[{ino}]")),
         "socket" => (0o140777, format!("socket:[{ino}]")),
         _ => (0o600, format!("anon_inode:[{name}]")),
     };
-    let inode: Arc<dyn Inode> = Arc::new(AnonInode { ino, mode, uid: ctx.cred.fsuid, gid: ctx.cred.fsgid });
+    let inode: Arc<dyn Inode> = Arc::new(AnonInode { reopen, ino, mode, uid: ctx.cred.fsuid, gid: ctx.cred.fsgid });
     let path = mount::detached_named(inode.clone(), "anon", &source);
     OpenFile::new(ops, inode, path, flags)
 }

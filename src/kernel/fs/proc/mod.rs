@@ -21,8 +21,6 @@ use alloc::vec::Vec;
 use core::any::Any;
 use files::Text;
 
-pub use system::{RELEASE, VERSION, hostname, set_hostname};
-
 /// Device number of the one instance.
 const DEV: u64 = 0x15;
 
@@ -286,17 +284,13 @@ impl Inode for ProcInode {
         if attr.size.is_some() && only_size.mode == attr.mode && attr.uid.is_none() { Ok(()) } else { Err(Errno::EPERM) }
     }
 
-    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
-        if let Some((pid, tid)) = self.0.process() {
-            task_of(pid, tid).or_else(|e| if tid == 0 && group_of(pid).is_ok() { Err(Errno::ENOENT) } else { Err(e) })?;
-        }
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
         if self.0.kind() == FileType::Dir {
             return Ok(crate::vfs::open::DirFile::new());
         }
         if flags & 3 != 0 && self.0.mode() & 0o222 == 0 {
             return Err(Errno::EACCES);
         }
-        let _ = ctx;
         Ok(Text::new(self.0))
     }
 

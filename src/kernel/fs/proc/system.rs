@@ -1,0 +1,232 @@
+//! What `/proc` says of the system, and the settings below `/proc/sys`.
+
+use crate::abi::{Errno, Result};
+use crate::cred::cap;
+use crate::host::{files, random, sched, window};
+use crate::task::{tree, uts};
+use crate::vfs::OpCtx;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A file of the top directory.
+#[derive(Debug)]
+pub struct Entry {
+    pub name: &'static str,
+    pub text: fn() -> Vec<u8>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Entry {}
+
+macro_rules! entries {
+    ($($name:literal $f:expr;)*) => {
+        /// The files of the top directory.
+        pub static ENTRIES: &[Entry] = &[$(Entry { name: $name, text: $f }),*];
+    };
+}
+entries! {
+    "cmdline" || b"drupe\n".to_vec();
+    "cpuinfo" || host_file(b"cpuinfo");
+    "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec();
+    "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\toverlay\n".to_vec();
+    "loadavg" loadavg;
+    "meminfo" || host_file(b"meminfo");
+    "stat" stat;
+    "swaps" || b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec();
+    "uptime" uptime;
+    "version" version;
+}
+
+/// A file of the host's `/proc`, empty where it cannot be read.
+fn host_file(name: &[u8]) -> Vec<u8> {
+    const MOST: usize = 1 << 20;
+    let mut text = Vec::new();
+    let Ok(fd) = files::openat(window::proc_fd(), name, crate::abi::linux::O_RDONLY, 0) else { return text };
+    let mut block = [0u8; 2048];
+    while text.len() < MOST {
+        match files::pread(fd.raw(), block.as_mut_ptr() as u64, block.len(), text.len() as u64) {
+            Ok(n) if n > 0 && text.try_reserve(n).is_ok() => text.extend_from_slice(&block[..n]),
+            _ => break,
+        }
+    }
+    text
+}
+
+/// CPUs that the sandbox may use.
+pub fn cpus() -> u32 {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    if COUNT.load(Relaxed) == 0 {
+        let mut mask = [0u8; 128];
+        let n = sched::getaffinity(0, &mut mask).unwrap_or(0).min(mask.len());
+        let count: u32 = mask[..n].iter().map(|b| b.count_ones()).sum();
+        COUNT.store(u64::from(count.max(1)), Relaxed);
+    }
+    COUNT.load(Relaxed) as u32
+}
+
+fn uptime() -> Vec<u8> {
+    // 7: CLOCK_BOOTTIME.
+    let ns = crate::time::clock(7).unwrap_or(0);
+    let (sec, centi) = (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    format!("{sec}.{centi:02} {sec}.{centi:02}\n").into_bytes()
+}
+
+fn version() -> Vec<u8> {
+    format!("Linux version {} (drupe) {}\n", uts::RELEASE, uts::VERSION).into_bytes()
+}
+
+fn loadavg() -> Vec<u8> {
+    let (threads, last) = {
+        let tree = tree::lock();
+        (tree.tasks.len(), tree.groups.keys().max().copied().unwrap_or(0))
+    };
+    let load = String::from_utf8(host_file(b"loadavg")).unwrap_or_default();
+    let mut fields = load.split(' ');
+    let mut next = || fields.next().unwrap_or("0.00");
+    format!("{} {} {} 1/{threads} {last}\n", next(), next(), next()).into_bytes()
+}
+
+fn stat() -> Vec<u8> {
+    let cpus = cpus();
+    let mut out = String::from("cpu  0 0 0 0 0 0 0 0 0 0\n");
+    for i in 0..cpus {
+        let _ = writeln!(out, "cpu{i} 0 0 0 0 0 0 0 0 0 0");
+    }
+    let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0)) / 1_000_000_000;
+    let processes = tree::lock().groups.len();
+    let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {processes}\nprocs_running 1\nprocs_blocked 0\n");
+    out.into_bytes()
+}
+
+/// A file below `/proc/sys`.
+pub struct Setting {
+    pub path: &'static str,
+    pub text: fn() -> Vec<u8>,
+    set: Option<fn(&[u8])>,
+}
+
+impl PartialEq for Setting {
+    fn eq(&self, other: &Setting) -> bool {
+        self.path == other.path
+    }
+}
+impl Eq for Setting {}
+
+impl core::fmt::Debug for Setting {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.path)
+    }
+}
+
+macro_rules! settings {
+    ($($path:literal $f:expr $(, $set:expr)?;)*) => {
+        static SETTINGS: &[Setting] = &[$(Setting { path: $path, text: $f, set: settings!(@ $($set)?) }),*];
+    };
+    (@) => { None };
+    (@ $set:expr) => { Some($set) };
+}
+settings! {
+    "fs/file-max" || b"9223372036854775807\n".to_vec();
+    "fs/nr_open" || b"1048576\n".to_vec();
+    "fs/pipe-max-size" || b"1048576\n".to_vec();
+    "fs/pipe-user-pages-soft" || b"16384\n".to_vec();
+    "fs/inotify/max_queued_events" || b"16384\n".to_vec();
+    "fs/inotify/max_user_instances" || b"128\n".to_vec();
+    "fs/inotify/max_user_watches" || b"65536\n".to_vec();
+    "fs/epoll/max_user_watches" || b"1048576\n".to_vec();
+    "kernel/cap_last_cap" || b"40\n".to_vec();
+    "kernel/core_pattern" || b"core\n".to_vec();
+    "kernel/domainname" || line(&uts::domainname());
+    "kernel/hostname" || line(&uts::hostname()), |name| uts::set_hostname(name);
+    "kernel/ngroups_max" || b"65536\n".to_vec();
+    "kernel/osrelease" || line(uts::RELEASE.as_bytes());
+    "kernel/ostype" || b"Linux\n".to_vec();
+    "kernel/overflowgid" || b"65534\n".to_vec();
+    "kernel/overflowuid" || b"65534\n".to_vec();
+    "kernel/pid_max" || b"32768\n".to_vec();
+    "kernel/random/boot_id" boot_id;
+    "kernel/random/entropy_avail" || b"256\n".to_vec();
+    "kernel/random/uuid" || uuid(random_bits());
+    "kernel/randomize_va_space" || b"2\n".to_vec();
+    "kernel/shmmax" || b"18446744073692774399\n".to_vec();
+    "kernel/threads-max" || b"32768\n".to_vec();
+    "kernel/version" || line(uts::VERSION.as_bytes());
+    "net/core/somaxconn" || b"4096\n".to_vec();
+    "vm/max_map_count" || b"65530\n".to_vec();
+    "vm/mmap_min_addr" || b"65536\n".to_vec();
+    "vm/overcommit_memory" || b"0\n".to_vec();
+    "vm/swappiness" || b"60\n".to_vec();
+}
+
+impl Setting {
+    /// Permission bits.
+    pub fn mode(&self) -> u32 {
+        if self.set.is_some() { 0o644 } else { 0o444 }
+    }
+
+    /// Changes it.
+    pub fn write(&self, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
+        let set = self.set.ok_or(Errno::EPERM)?;
+        if !ctx.cred.capable(cap::SYS_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        set(bytes.split(|&b| b == b'\n').next().unwrap_or(&[]));
+        Ok(())
+    }
+}
+
+/// A child of a directory below `/proc/sys`.
+pub enum Sub {
+    Dir(&'static str),
+    Setting(&'static Setting),
+}
+
+/// The children of the directory `path` (empty, or with a slash at the end), each once.
+pub fn children(path: &'static str, mut emit: impl FnMut(&'static str, Sub)) {
+    let mut last = "";
+    for s in SETTINGS {
+        let Some(rest) = s.path.strip_prefix(path) else { continue };
+        match rest.find('/') {
+            None => emit(rest, Sub::Setting(s)),
+            Some(at) => {
+                // The table is grouped by directory.
+                if &rest[..at] != last {
+                    last = &rest[..at];
+                    emit(last, Sub::Dir(&s.path[..path.len() + at + 1]));
+                }
+            }
+        }
+    }
+}
+
+fn line(text: &[u8]) -> Vec<u8> {
+    let mut out = text.to_vec();
+    out.push(b'\n');
+    out
+}
+
+fn random_bits() -> u128 {
+    u128::from(random::next_u64()) << 64 | u128::from(random::next_u64())
+}
+
+fn boot_id() -> Vec<u8> {
+    static ID: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+    for half in &ID {
+        let _ = half.compare_exchange(0, random::next_u64() | 1, Relaxed, Relaxed);
+    }
+    uuid(u128::from(ID[0].load(Relaxed)) << 64 | u128::from(ID[1].load(Relaxed)))
+}
+
+/// A random (version 4) UUID.
+fn uuid(bits: u128) -> Vec<u8> {
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | 0x4 << 76 | 0x2 << 62;
+    let hex = format!("{bits:032x}");
+    format!("{}-{}-{}-{}-{}\n", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]).into_bytes()
+}
