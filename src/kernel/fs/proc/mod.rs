@@ -118,9 +118,8 @@ impl Node {
             Node::Fds(..) | Node::FdInfos(..) => 0o500,
             Node::Entry(_, _, e) => e.mode,
             Node::Setting(s) => s.mode(),
-            Node::Fd(pid, tid, fd) => open_file(pid, tid, fd).map_or(0o700, |f| {
-                0o100 | if f.readable() { 0o400 } else { 0 } | if f.writable() { 0o200 } else { 0 }
-            }),
+            Node::Fd(pid, tid, fd) => open_file(pid, tid, fd)
+                .map_or(0o700, |f| 0o100 | if f.readable() { 0o400 } else { 0 } | if f.writable() { 0o200 } else { 0 }),
             _ if self.kind() == FileType::Dir => 0o555,
             _ if self.kind() == FileType::Symlink => 0o777,
             _ => 0o444,
@@ -220,7 +219,9 @@ impl Node {
             }
             Node::Fds(pid, tid) | Node::FdInfos(pid, tid) => {
                 let own = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?;
-                let node = |fd| if matches!(self, Node::Fds(..)) { Node::Fd(pid, tid, fd) } else { Node::FdInfo(pid, tid, fd) };
+                let node = |fd| {
+                    if matches!(self, Node::Fds(..)) { Node::Fd(pid, tid, fd) } else { Node::FdInfo(pid, tid, fd) }
+                };
                 all.extend(own.files.numbers().into_iter().map(|fd| named(fd as u32, node(fd))));
             }
             _ => {}
@@ -281,7 +282,11 @@ impl Inode for ProcInode {
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
         // O_TRUNC on a file that takes writes changes nothing.
         let only_size = SetAttr { size: attr.size, ..SetAttr::default() };
-        if attr.size.is_some() && only_size.mode == attr.mode && attr.uid.is_none() { Ok(()) } else { Err(Errno::EPERM) }
+        if attr.size.is_some() && only_size.mode == attr.mode && attr.uid.is_none() {
+            Ok(())
+        } else {
+            Err(Errno::EPERM)
+        }
     }
 
     fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {

@@ -45,7 +45,9 @@ fn inode_numbers_differ() {
             assert!(seen.insert(node.ino()), "{node:?}");
         }
     }
-    for (_, node) in Node::Process(1).fixed().into_iter().chain(Node::Process(2).fixed()).chain(Node::Thread(1, 3).fixed()) {
+    for (_, node) in
+        Node::Process(1).fixed().into_iter().chain(Node::Process(2).fixed()).chain(Node::Thread(1, 3).fixed())
+    {
         assert!(seen.insert(node.ino()), "{node:?}");
     }
 }
