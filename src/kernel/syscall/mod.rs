@@ -19,6 +19,7 @@ pub mod sched;
 pub mod stat;
 pub mod table;
 pub mod time;
+pub mod timers;
 pub mod xattr;
 
 pub use args::Fd;

@@ -98,6 +98,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
     let old = cur.replace_own(Some(Own { mm, files: files.clone(), fs, cred }));
     drop(old);
     files.close_on_exec(&cur.op_ctx());
+    group.timers.clear_posix();
     group.set_actions(Arc::new(group.actions().for_exec()));
     *cur.altstack.lock() = SigStack::default();
     cur.robust_list.store(0, SeqCst);

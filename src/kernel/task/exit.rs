@@ -139,6 +139,7 @@ pub(super) fn account(group: &ThreadGroup) {
 /// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know. Returns
 /// what the outside is told, if it started the process.
 fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
+    group.timers.clear();
     let mut tree = tree::lock();
     let (status, signal, leads) = {
         let mut state = group.state.lock();

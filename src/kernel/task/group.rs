@@ -1,6 +1,7 @@
 //! Thread groups: what Linux calls a process.
 
 use super::limits::Limits;
+use super::timers::Timers;
 use super::{Task, tree};
 use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
 use crate::sync::{Level, Mutex, WaitQueue};
@@ -124,6 +125,8 @@ pub struct ThreadGroup {
     pub times: [AtomicU64; 4],
     /// Started from outside: its end is an event of the control channel.
     pub external: AtomicBool,
+    /// Interval and POSIX timers.
+    pub timers: Timers,
     /// `RLIMIT`-like oom_score_adj, kept for `/proc`.
     pub oom_score_adj: core::sync::atomic::AtomicI32,
 }
@@ -163,6 +166,7 @@ impl ThreadGroup {
             started: crate::time::host_monotonic(),
             times: [const { AtomicU64::new(0) }; 4],
             external: AtomicBool::new(false),
+            timers: Timers::default(),
             oom_score_adj: core::sync::atomic::AtomicI32::new(0),
         }
     }

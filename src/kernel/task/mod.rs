@@ -15,6 +15,7 @@ pub mod loader;
 pub mod session;
 pub mod signals;
 pub mod slots;
+pub mod timers;
 pub mod tree;
 pub mod uts;
 pub mod wait;

@@ -1,4 +1,6 @@
-//! Clocks.
+//! Clocks and timers.
+
+pub mod timer;
 
 use crate::abi::linux;
 use crate::host;
