@@ -47,12 +47,7 @@ pub fn sys_getitimer(cur: &CurrentTask, which: i32, out: UserPtr<Itimerval>) -> 
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
-pub fn sys_setitimer(
-    cur: &CurrentTask,
-    which: i32,
-    new: UserPtr<Itimerval>,
-    old: UserPtr<Itimerval>,
-) -> SysResult<()> {
+pub fn sys_setitimer(cur: &CurrentTask, which: i32, new: UserPtr<Itimerval>, old: UserPtr<Itimerval>) -> SysResult<()> {
     let [interval, value] = new.option().map(|p| p.read()).transpose()?.unwrap_or_default();
     let (interval, value) = (itimer_ns(interval)?, itimer_ns(value)?);
     let was = match which {
@@ -104,12 +99,7 @@ fn decode(cur: &CurrentTask, event: &SigEvent) -> Result<(Tell, Option<u64>)> {
 ///
 /// # Errors
 /// `EINVAL`, `EAGAIN`, `EFAULT`, `EOPNOTSUPP` for CPU clocks.
-pub fn sys_timer_create(
-    cur: &CurrentTask,
-    clock: i32,
-    event: UserPtr<SigEvent>,
-    out: UserPtr<i32>,
-) -> SysResult<()> {
+pub fn sys_timer_create(cur: &CurrentTask, clock: i32, event: UserPtr<SigEvent>, out: UserPtr<i32>) -> SysResult<()> {
     match clock {
         0 | 1 | 7 | 11 => {}
         8 | 9 => return Err(Errno::EPERM.into()),

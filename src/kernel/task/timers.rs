@@ -86,10 +86,7 @@ pub struct Timers {
 impl Default for Timers {
     fn default() -> Self {
         // Held while the heap's lock is taken.
-        Timers {
-            real: Mutex::new(Level::FileData, Setting::default()),
-            posix: Mutex::new(Level::FileData, Vec::new()),
-        }
+        Timers { real: Mutex::new(Level::FileData, Setting::default()), posix: Mutex::new(Level::FileData, Vec::new()) }
     }
 }
 
