@@ -48,6 +48,8 @@ pub struct SlotHeader {
     pub waker: Waker,
     /// Work waits at the exit: signals, stops, death, work items.
     pub kick: AtomicU32,
+    /// Exit work of the thread's own making; looked at by nobody else.
+    pub exit_work: AtomicU32,
     /// One of [`place`].
     pub place: AtomicU32,
     /// Host thread id; the host clears it when the thread ends (CLONE_CHILD_CLEARTID).
@@ -81,6 +83,11 @@ pub struct SlotHeader {
 }
 
 impl SlotHeader {
+    /// Makes this thread look at its exit work before it enters the guest, without ending its sleeps.
+    pub fn kick_on_exit(&self) {
+        self.exit_work.store(1, Ordering::SeqCst);
+    }
+
     /// Whether exit work waits.
     pub fn kicked(&self) -> bool {
         self.kick.load(Ordering::SeqCst) != 0

@@ -135,7 +135,7 @@ fn leave(uc: *mut UContext, mut interrupted: Option<Interrupted>) -> ! {
     }
     // SAFETY: as in `system_call`.
     let regs = unsafe { &mut (*uc).mcontext };
-    if slot.kicked() || interrupted.is_some() {
+    if slot.kicked() || slot.exit_work.swap(0, SeqCst) != 0 || interrupted.is_some() {
         exit_work(slot, regs, &mut interrupted);
     }
     if let Some(Interrupted { restart, nr }) = interrupted {

@@ -4,18 +4,23 @@
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
 pub mod args;
+pub mod at;
 pub mod attr;
 pub mod dir;
 pub mod fcntl;
 pub mod files;
+pub mod futex;
 pub mod ids;
 pub mod limits;
+pub mod mem;
 pub mod misc;
 pub mod mount;
 pub mod open;
 pub mod prctl;
+pub mod process;
 pub mod read_write;
 pub mod sched;
+pub mod signal;
 pub mod stat;
 pub mod table;
 pub mod time;

@@ -269,17 +269,15 @@ impl CurrentTask {
         }
     }
 
-    /// Blocks `mask` for the length of a wait; the old set comes back once a handler's frame has
-    /// recorded it, or on the way out.
-    pub fn swap_mask_until_return(&self, mask: u64) {
-        let old = self.blocked.load(SeqCst);
+    /// Records the mask that comes back after a call which blocks other signals only while it waits:
+    /// a handler's frame takes it, or the exit work restores it.
+    pub fn save_mask(&self, old: u64) {
         *self.saved_mask.lock() = Some(old);
-        self.set_blocked(mask);
         // The exit work restores it even if no signal comes.
-        arch::slot().kick.store(1, SeqCst);
+        arch::slot().kick_on_exit();
     }
 
-    /// Undoes [`CurrentTask::swap_mask_until_return`] when the wait ended without a signal.
+    /// Restores the mask at once, when the wait ended without a signal.
     pub fn restore_mask(&self) {
         if let Some(old) = self.saved_mask.lock().take() {
             self.set_blocked(old);

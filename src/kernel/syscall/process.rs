@@ -1,0 +1,279 @@
+//! Processes: `clone(2)`, `execve(2)`, `exit(2)`, `wait4(2)`, process groups and sessions.
+
+use super::{Fd, at};
+use crate::abi::linux::{
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, P_ALL,
+    P_PGID, P_PID, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, clone_args, rusage,
+};
+use crate::abi::sigctx::SigInfo;
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{UserPtr, UserStr};
+use crate::task::clone::{self, Args};
+use crate::task::loader::Program;
+use crate::task::wait::{self, Outcome, Who};
+use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, lookup_group, session};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::SeqCst;
+
+/// `clone(2)`.
+pub fn sys_clone(cur: &CurrentTask, flags: u64, stack: u64, ptid: u64, ctid: u64, tls: u64) -> SysResult<u32> {
+    let a = Args {
+        flags: flags & !0xff,
+        exit_signal: flags as u32 & 0xff,
+        stack,
+        parent_tid: ptid,
+        child_tid: ctid,
+        tls,
+    };
+    if flags & u64::from(CLONE_PIDFD) != 0 {
+        if flags & u64::from(CLONE_PARENT_SETTID) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        return Err(Errno::EINVAL.into());
+    }
+    clone::clone(cur, &a)
+}
+
+/// `fork(2)`.
+pub fn sys_fork(cur: &CurrentTask) -> SysResult<u32> {
+    clone::clone(cur, &Args { exit_signal: SIGCHLD, ..Args::default() })
+}
+
+/// `vfork(2)`.
+pub fn sys_vfork(cur: &CurrentTask) -> SysResult<u32> {
+    let flags = u64::from(CLONE_VM | CLONE_VFORK);
+    clone::clone(cur, &Args { flags, exit_signal: SIGCHLD, ..Args::default() })
+}
+
+/// `clone3(2)`.
+pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> SysResult<u32> {
+    if size < 64 {
+        return Err(Errno::EINVAL.into());
+    }
+    if size > 4096 {
+        return Err(Errno::E2BIG.into());
+    }
+    let raw = args.cast::<u8>().slice(size).read_vec()?;
+    let word = |i: usize| raw.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    if raw.len() > 88 && raw[88..].iter().any(|&b| b != 0) {
+        return Err(Errno::E2BIG.into());
+    }
+    let (flags, child_tid, parent_tid) = (word(0), word(2), word(3));
+    let (exit_signal, stack, stack_size, tls) = (word(4), word(5), word(6), word(7));
+    // set_tid, a target cgroup, and the signal bits of the old call are not for us.
+    if word(8) != 0 || word(9) != 0 || flags & 0xff != 0 || exit_signal > 64 {
+        return Err(Errno::EINVAL.into());
+    }
+    if (stack == 0) != (stack_size == 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).ok_or(Errno::EINVAL)? };
+    let a = Args { flags, exit_signal: exit_signal as u32, stack, parent_tid, child_tid, tls };
+    if flags & u64::from(CLONE_PIDFD) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    clone::clone(cur, &a)
+}
+
+/// Longest single argument (`MAX_ARG_STRLEN`).
+const ARG_MAX_STR: usize = 131_072;
+
+/// A NULL-terminated array of strings; `room` is what the limit leaves.
+fn strings(list: UserPtr<u64>, room: &mut usize) -> Result<Vec<Vec<u8>>> {
+    let mut out = Vec::new();
+    if list.is_null() {
+        return Ok(out);
+    }
+    loop {
+        let at = list.add(out.len()).read()?;
+        if at == 0 {
+            return Ok(out);
+        }
+        let s = UserStr(at).read(ARG_MAX_STR, Errno::E2BIG)?;
+        *room = room.checked_sub(s.len() + 1 + 8).ok_or(Errno::E2BIG)?;
+        out.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        out.push(s);
+    }
+}
+
+fn do_exec(
+    cur: &CurrentTask,
+    program: Program<'_>,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+) -> SysResult<()> {
+    // A quarter of the stack limit, at most 6 MiB, at least 128 KiB (`fs/exec.c`).
+    let stack = cur.group.limits.get(limits::STACK).0;
+    let mut room = (stack / 4).clamp(131_072, 6 << 20) as usize;
+    let argv = strings(argv, &mut room)?;
+    let envp = strings(envp, &mut room)?;
+    exec::exec(cur, program, argv, envp)
+}
+
+/// `execve(2)`.
+pub fn sys_execve(cur: &CurrentTask, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) -> SysResult<()> {
+    let path = path.read_path()?;
+    do_exec(cur, Program::Path { base: None, path: &path, follow: true }, argv, envp)
+}
+
+/// `execveat(2)`.
+pub fn sys_execveat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    argv: UserPtr<u64>,
+    envp: UserPtr<u64>,
+    flags: u32,
+) -> SysResult<()> {
+    at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)?;
+    let path = path.read_path()?;
+    if path.is_empty() && flags & AT_EMPTY_PATH != 0 && dir.0 != AT_FDCWD {
+        let file = cur.files().get(dir.0)?;
+        let name = alloc::format!("/dev/fd/{}", dir.0).into_bytes();
+        return do_exec(cur, Program::File(file, name), argv, envp);
+    }
+    let base = at::base(cur, dir, &path)?;
+    let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
+    do_exec(cur, Program::Path { base, path: &path, follow }, argv, envp)
+}
+
+/// `exit(2)`.
+pub fn sys_exit(cur: &CurrentTask, status: i32) -> SysResult<()> {
+    exit::exit_thread(cur, (status & 0xff) << 8)
+}
+
+/// `exit_group(2)`.
+pub fn sys_exit_group(cur: &CurrentTask, status: i32) -> SysResult<()> {
+    exit::exit_group(cur, (status & 0xff) << 8)
+}
+
+fn usage(times: (u64, u64)) -> rusage {
+    let mut r: rusage = crate::mm::user::zeroed();
+    r.ru_utime.tv_sec = (times.0 / 1_000_000_000) as _;
+    r.ru_utime.tv_usec = (times.0 / 1000 % 1_000_000) as _;
+    r.ru_stime.tv_sec = (times.1 / 1_000_000_000) as _;
+    r.ru_stime.tv_usec = (times.1 / 1000 % 1_000_000) as _;
+    r
+}
+
+/// `wait4(2)`.
+pub fn sys_wait4(
+    cur: &CurrentTask,
+    pid: i32,
+    status: UserPtr<i32>,
+    options: u32,
+    ru: UserPtr<rusage>,
+) -> SysResult<u32> {
+    let known = WNOHANG | WSTOPPED | WCONTINUED | 0xe000_0000;
+    at::only(options, known)?;
+    let who = match pid {
+        -1 => Who::Any,
+        0 => Who::Group(cur.group.pgid()),
+        i32::MIN => return Err(Errno::ESRCH.into()),
+        p if p < 0 => Who::Group(p.unsigned_abs()),
+        p => Who::Pid(p as u32),
+    };
+    let Some(out) = wait::wait(cur, who, options | WEXITED)? else { return Ok(0) };
+    if let Some(p) = status.option() {
+        p.write(out.status)?;
+    }
+    if let Some(p) = ru.option() {
+        p.write(usage(out.times))?;
+    }
+    Ok(out.pid)
+}
+
+/// `waitid(2)`.
+pub fn sys_waitid(
+    cur: &CurrentTask,
+    kind: u32,
+    id: i32,
+    info: UserPtr<SigInfo>,
+    options: u32,
+    ru: UserPtr<rusage>,
+) -> SysResult<()> {
+    at::only(options, WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | 0xe000_0000)?;
+    if options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let who = match kind {
+        P_ALL => Who::Any,
+        P_PID if id > 0 => Who::Pid(id as u32),
+        P_PGID if id >= 0 => Who::Group(if id == 0 { cur.group.pgid() } else { id as u32 }),
+        // P_PIDFD
+        3 => return Err(Errno::EBADF.into()),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let out = wait::wait(cur, who, options)?;
+    if let Some(p) = info.option() {
+        let record = out.map_or_else(crate::mm::user::zeroed, |o: Outcome| {
+            crate::signal::info::child(o.code, o.pid, o.uid, o.value, 0, 0)
+        });
+        p.write(record)?;
+    }
+    if let (Some(p), Some(o)) = (ru.option(), out) {
+        p.write(usage(o.times))?;
+    }
+    Ok(())
+}
+
+/// `getpid(2)`.
+pub fn sys_getpid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.group.pid)
+}
+
+/// `getppid(2)`.
+pub fn sys_getppid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.group.ppid())
+}
+
+/// `gettid(2)`.
+pub fn sys_gettid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.tid())
+}
+
+/// `set_tid_address(2)`.
+pub fn sys_set_tid_address(cur: &CurrentTask, addr: u64) -> SysResult<u32> {
+    cur.clear_child_tid.store(addr, SeqCst);
+    Ok(cur.tid())
+}
+
+fn group_of(cur: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
+    match pid {
+        0 => Ok(cur.group.clone()),
+        p if p > 0 => lookup_group(p as u32).ok_or(Errno::ESRCH),
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+/// `getpgid(2)`.
+pub fn sys_getpgid(cur: &CurrentTask, pid: i32) -> SysResult<u32> {
+    Ok(group_of(cur, pid)?.pgid())
+}
+
+/// `getpgrp(2)`.
+pub fn sys_getpgrp(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(cur.group.pgid())
+}
+
+/// `getsid(2)`.
+pub fn sys_getsid(cur: &CurrentTask, pid: i32) -> SysResult<u32> {
+    Ok(group_of(cur, pid)?.sid())
+}
+
+/// `setpgid(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EACCES`, `EPERM`.
+pub fn sys_setpgid(cur: &CurrentTask, pid: i32, pgid: i32) -> SysResult<()> {
+    Ok(session::set_pgid(cur, pid, pgid)?)
+}
+
+/// `setsid(2)`.
+///
+/// # Errors
+/// `EPERM` for the leader of a process group.
+pub fn sys_setsid(cur: &CurrentTask) -> SysResult<u32> {
+    Ok(session::set_sid(cur)?)
+}

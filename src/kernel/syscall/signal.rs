@@ -1,0 +1,322 @@
+//! Signals: `rt_sigaction(2)`, `rt_sigprocmask(2)`, `kill(2)`, `sigaltstack(2)` …
+
+use crate::abi::linux::{
+    __kernel_timespec, MINSIGSTKSZ, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSEGV, SS_AUTODISARM, SS_DISABLE,
+    SS_ONSTACK,
+};
+use crate::abi::sigctx::{SigInfo, SigStack};
+use crate::abi::{Errno, Restart, Result, SysError, SysResult};
+use crate::mm::UserPtr;
+use crate::signal::{NSIG, SIG_DFL, SIG_IGN, SigAction, UNBLOCKABLE, bit, default_action, frame, info};
+use crate::sync::{Events, WaitEnd, WaitQueue, wait};
+use crate::task::{CurrentTask, lookup, lookup_group, signals, tree};
+use crate::time;
+use core::sync::atomic::Ordering::SeqCst;
+
+fn check_size(size: usize) -> Result {
+    if size == 8 { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// `rt_sigaction(2)`.
+pub fn sys_rt_sigaction(
+    cur: &CurrentTask,
+    sig: u32,
+    new: UserPtr<SigAction>,
+    old: UserPtr<SigAction>,
+    size: usize,
+) -> SysResult<()> {
+    check_size(size)?;
+    let new = new.option().map(|p| p.read()).transpose()?;
+    if !(1..=NSIG).contains(&sig) || new.is_some() && UNBLOCKABLE & bit(sig) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let actions = cur.group.actions();
+    let was = match new {
+        Some(mut a) => {
+            a.mask &= !UNBLOCKABLE;
+            let was = actions.set(sig, a);
+            let ignored = a.handler == SIG_IGN
+                || a.handler == SIG_DFL && default_action(sig) == crate::signal::Default::Ignore;
+            if ignored {
+                // What is pending and now ignored is gone (POSIX).
+                cur.group.pending.lock().discard(bit(sig));
+                for t in cur.group.tasks() {
+                    t.pending.lock().discard(bit(sig));
+                }
+            }
+            was
+        }
+        None => actions.get(sig),
+    };
+    if let Some(p) = old.option() {
+        p.write(was)?;
+    }
+    Ok(())
+}
+
+/// `rt_sigprocmask(2)`.
+pub fn sys_rt_sigprocmask(
+    cur: &CurrentTask,
+    how: u32,
+    set: UserPtr<u64>,
+    old: UserPtr<u64>,
+    size: usize,
+) -> SysResult<()> {
+    check_size(size)?;
+    let was = cur.blocked.load(SeqCst);
+    if let Some(p) = set.option() {
+        let set = p.read()?;
+        let new = match how {
+            SIG_BLOCK => was | set,
+            SIG_UNBLOCK => was & !set,
+            SIG_SETMASK => set,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        cur.set_blocked(new);
+    }
+    if let Some(p) = old.option() {
+        p.write(was)?;
+    }
+    Ok(())
+}
+
+/// `rt_sigpending(2)`.
+pub fn sys_rt_sigpending(cur: &CurrentTask, out: UserPtr<u64>, size: usize) -> SysResult<()> {
+    if size > 8 {
+        return Err(Errno::EINVAL.into());
+    }
+    let set = (cur.pending.lock().set() | cur.group.pending.lock().set()) & cur.blocked.load(SeqCst);
+    Ok(out.cast::<u8>().slice(size).write_from(&set.to_le_bytes()[..size])?)
+}
+
+/// Sleeps until a kick.
+fn sleep_until_signal() -> SysError {
+    let queue = WaitQueue::new();
+    let _ = queue.wait_until(Events::all(), None, || None::<()>);
+    SysError::Restart(Restart::NoHand)
+}
+
+/// `rt_sigsuspend(2)`.
+pub fn sys_rt_sigsuspend(cur: &CurrentTask, mask: UserPtr<u64>, size: usize) -> SysResult<()> {
+    check_size(size)?;
+    let mask = mask.read()?;
+    let old = cur.blocked.load(SeqCst);
+    cur.set_blocked(mask);
+    cur.save_mask(old);
+    Err(sleep_until_signal())
+}
+
+/// `pause(2)`.
+pub fn sys_pause(_cur: &CurrentTask) -> SysResult<()> {
+    Err(sleep_until_signal())
+}
+
+/// `rt_sigtimedwait(2)`.
+pub fn sys_rt_sigtimedwait(
+    cur: &CurrentTask,
+    set: UserPtr<u64>,
+    out: UserPtr<SigInfo>,
+    timeout: UserPtr<__kernel_timespec>,
+    size: usize,
+) -> SysResult<u32> {
+    check_size(size)?;
+    let set = set.read()? & !UNBLOCKABLE;
+    let deadline = match timeout.option() {
+        None => None,
+        Some(p) => {
+            let t = p.read()?;
+            if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
+                return Err(Errno::EINVAL.into());
+            }
+            let ns = t.tv_sec.saturating_mul(time::SECOND).saturating_add(t.tv_nsec);
+            Some(time::deadline_in(ns as u64))
+        }
+    };
+    let slot = crate::arch::slot();
+    let info = loop {
+        let ticket = slot.waker.ticket();
+        if let Some(info) = cur.take_signal(set) {
+            break info;
+        }
+        match wait::sleep(slot, ticket, deadline) {
+            Ok(()) => {}
+            Err(WaitEnd::TimedOut) => match cur.take_signal(set) {
+                Some(info) => break info,
+                None => return Err(Errno::EAGAIN.into()),
+            },
+            Err(WaitEnd::Interrupted) => match cur.take_signal(set) {
+                Some(info) => break info,
+                None => return Err(Errno::EINTR.into()),
+            },
+        }
+    };
+    if let Some(p) = out.option() {
+        p.write(info)?;
+    }
+    Ok(info.signo as u32)
+}
+
+/// `rt_sigreturn(2)`.
+pub fn sys_rt_sigreturn(cur: &CurrentTask) -> SysResult<u64> {
+    match frame::restore(cur.frame()) {
+        Ok(r) => {
+            cur.set_blocked(r.mask);
+            let on = frame::on_altstack(&cur.altstack.lock(), cur.frame().rsp);
+            if !on {
+                // As restore_altstack(): a bad one is ignored.
+                let _ = set_altstack(cur, r.stack);
+            }
+            Ok(cur.frame().rax)
+        }
+        Err(_) => {
+            cur.force_signal(&info::plain(SIGSEGV, info::SI_KERNEL));
+            Ok(cur.frame().rax)
+        }
+    }
+}
+
+fn set_altstack(cur: &CurrentTask, new: SigStack) -> Result {
+    let flags = new.flags as u32;
+    if !matches!(flags & !SS_AUTODISARM, 0 | SS_DISABLE | SS_ONSTACK) {
+        return Err(Errno::EINVAL);
+    }
+    let stack = if flags & SS_DISABLE != 0 {
+        SigStack { sp: 0, flags: SS_DISABLE as i32, pad: 0, size: 0 }
+    } else {
+        if new.size < u64::from(MINSIGSTKSZ) {
+            return Err(Errno::ENOMEM);
+        }
+        SigStack { flags: (flags & SS_AUTODISARM) as i32, ..new }
+    };
+    *cur.altstack.lock() = stack;
+    Ok(())
+}
+
+/// `sigaltstack(2)`.
+pub fn sys_sigaltstack(cur: &CurrentTask, new: UserPtr<SigStack>, old: UserPtr<SigStack>) -> SysResult<()> {
+    let was = *cur.altstack.lock();
+    let on = frame::on_altstack(&was, cur.frame().rsp) && was.flags as u32 & SS_AUTODISARM == 0;
+    let new = new.option().map(|p| p.read()).transpose()?;
+    if let Some(new) = new {
+        if on {
+            return Err(Errno::EPERM.into());
+        }
+        set_altstack(cur, new)?;
+    }
+    if let Some(p) = old.option() {
+        let state = if was.size == 0 {
+            SS_DISABLE as i32
+        } else if on {
+            SS_ONSTACK as i32
+        } else {
+            0
+        };
+        p.write(SigStack { flags: was.flags & i32::MIN | state, ..was })?;
+    }
+    Ok(())
+}
+
+fn valid(sig: i32) -> Result<u32> {
+    u32::try_from(sig).ok().filter(|&s| s <= NSIG).ok_or(Errno::EINVAL)
+}
+
+/// Sends to one process; signal 0 only checks.
+fn kill_one(cur: &CurrentTask, pid: u32, record: &SigInfo) -> Result {
+    let sig = record.signo as u32;
+    let group = lookup_group(pid).or_else(|| lookup(pid).map(|t| t.group.clone())).ok_or(Errno::ESRCH)?;
+    signals::may_signal(cur.cred(), cur.group.sid(), &group, sig)?;
+    if sig == 0 || group.is_zombie() {
+        return Ok(());
+    }
+    group.send(record)
+}
+
+/// `kill(2)`.
+pub fn sys_kill(cur: &CurrentTask, pid: i32, sig: i32) -> SysResult<()> {
+    let sig = valid(sig)?;
+    let record = info::from_user(sig, info::SI_USER, cur.group.pid, cur.cred().uid);
+    if pid > 0 {
+        return Ok(kill_one(cur, pid as u32, &record)?);
+    }
+    let targets = {
+        let tree = tree::lock();
+        match pid {
+            -1 => tree.groups.values().filter(|g| g.pid != 1 && g.pid != cur.group.pid).cloned().collect(),
+            0 => tree.members(cur.group.pgid()),
+            i32::MIN => return Err(Errno::ESRCH.into()),
+            p => tree.members(p.unsigned_abs()),
+        }
+    };
+    let mut outcome = Err(Errno::ESRCH);
+    for g in targets {
+        match kill_one(cur, g.pid, &record) {
+            Ok(()) => outcome = Ok(()),
+            Err(e) if outcome.is_err() => outcome = Err(e),
+            Err(_) => {}
+        }
+    }
+    Ok(outcome?)
+}
+
+fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo) -> SysResult<()> {
+    if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
+        return Err(Errno::EINVAL.into());
+    }
+    let task = lookup(tid as u32).ok_or(Errno::ESRCH)?;
+    if tgid.is_some_and(|g| g as u32 != task.group.pid) {
+        return Err(Errno::ESRCH.into());
+    }
+    let sig = record.signo as u32;
+    signals::may_signal(cur.cred(), cur.group.sid(), &task.group, sig)?;
+    if sig != 0 {
+        task.send(record)?;
+    }
+    Ok(())
+}
+
+/// `tgkill(2)`.
+pub fn sys_tgkill(cur: &CurrentTask, tgid: i32, tid: i32, sig: i32) -> SysResult<()> {
+    let record = info::from_user(valid(sig)?, info::SI_TKILL, cur.group.pid, cur.cred().uid);
+    kill_thread(cur, Some(tgid), tid, &record)
+}
+
+/// `tkill(2)`.
+pub fn sys_tkill(cur: &CurrentTask, tid: i32, sig: i32) -> SysResult<()> {
+    let record = info::from_user(valid(sig)?, info::SI_TKILL, cur.group.pid, cur.cred().uid);
+    kill_thread(cur, None, tid, &record)
+}
+
+fn queued(cur: &CurrentTask, to: i32, sig: i32, ptr: UserPtr<SigInfo>) -> Result<SigInfo> {
+    let mut record = ptr.read()?;
+    record.signo = valid(sig)? as i32;
+    // Only a process itself may claim to be the kernel.
+    if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.group.pid {
+        return Err(Errno::EPERM);
+    }
+    Ok(record)
+}
+
+/// `rt_sigqueueinfo(2)`.
+pub fn sys_rt_sigqueueinfo(cur: &CurrentTask, pid: i32, sig: i32, ptr: UserPtr<SigInfo>) -> SysResult<()> {
+    let record = queued(cur, pid, sig, ptr)?;
+    if pid <= 0 {
+        return Err(Errno::ESRCH.into());
+    }
+    Ok(kill_one(cur, pid as u32, &record)?)
+}
+
+/// `rt_tgsigqueueinfo(2)`.
+pub fn sys_rt_tgsigqueueinfo(cur: &CurrentTask, tgid: i32, tid: i32, sig: i32, ptr: UserPtr<SigInfo>) -> SysResult<()> {
+    let record = queued(cur, tgid, sig, ptr)?;
+    kill_thread(cur, Some(tgid), tid, &record)
+}
+
+/// Refuses masks of another size than a signal set's, for `ppoll` and the like.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`.
+pub fn optional_mask(mask: UserPtr<u64>, size: usize) -> Result<Option<u64>> {
+    let Some(p) = mask.option() else { return Ok(None) };
+    check_size(size)?;
+    p.read().map(Some)
+}
