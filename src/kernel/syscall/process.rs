@@ -18,14 +18,8 @@ use core::sync::atomic::Ordering::SeqCst;
 
 /// `clone(2)`.
 pub fn sys_clone(cur: &CurrentTask, flags: u64, stack: u64, ptid: u64, ctid: u64, tls: u64) -> SysResult<u32> {
-    let a = Args {
-        flags: flags & !0xff,
-        exit_signal: flags as u32 & 0xff,
-        stack,
-        parent_tid: ptid,
-        child_tid: ctid,
-        tls,
-    };
+    let a =
+        Args { flags: flags & !0xff, exit_signal: flags as u32 & 0xff, stack, parent_tid: ptid, child_tid: ctid, tls };
     if flags & u64::from(CLONE_PIDFD) != 0 {
         if flags & u64::from(CLONE_PARENT_SETTID) != 0 {
             return Err(Errno::EINVAL.into());
@@ -97,12 +91,7 @@ fn strings(list: UserPtr<u64>, room: &mut usize) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-fn do_exec(
-    cur: &CurrentTask,
-    program: Program<'_>,
-    argv: UserPtr<u64>,
-    envp: UserPtr<u64>,
-) -> SysResult<()> {
+fn do_exec(cur: &CurrentTask, program: Program<'_>, argv: UserPtr<u64>, envp: UserPtr<u64>) -> SysResult<()> {
     // A quarter of the stack limit, at most 6 MiB, at least 128 KiB (`fs/exec.c`).
     let stack = cur.group.limits.get(limits::STACK).0;
     let mut room = (stack / 4).clamp(131_072, 6 << 20) as usize;

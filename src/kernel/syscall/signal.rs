@@ -1,8 +1,7 @@
 //! Signals: `rt_sigaction(2)`, `rt_sigprocmask(2)`, `kill(2)`, `sigaltstack(2)` …
 
 use crate::abi::linux::{
-    __kernel_timespec, MINSIGSTKSZ, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSEGV, SS_AUTODISARM, SS_DISABLE,
-    SS_ONSTACK,
+    __kernel_timespec, MINSIGSTKSZ, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSEGV, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
 };
 use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
@@ -35,8 +34,8 @@ pub fn sys_rt_sigaction(
         Some(mut a) => {
             a.mask &= !UNBLOCKABLE;
             let was = actions.set(sig, a);
-            let ignored = a.handler == SIG_IGN
-                || a.handler == SIG_DFL && default_action(sig) == crate::signal::Default::Ignore;
+            let ignored =
+                a.handler == SIG_IGN || a.handler == SIG_DFL && default_action(sig) == crate::signal::Default::Ignore;
             if ignored {
                 // What is pending and now ignored is gone (POSIX).
                 cur.group.pending.lock().discard(bit(sig));
