@@ -1,1 +1,180 @@
-//! (room boot)
+//! Assembles a kernel: heap, log, clocks, mounts, zygotes. And the image's entries, which the
+//! supervisor calls on its own slot (number 0).
+
+mod mounts;
+
+use crate::abi::control::{BootParams, Config};
+use crate::abi::slot::{CANARY, SlotHeader, place};
+use crate::abi::{Errno, Result};
+use crate::arch::{self, frame};
+use crate::fs::hostfd;
+use crate::host::process::{self, CloneKind};
+use crate::host::{log as ring, panic, random, time as host_time, window};
+use crate::mm::memfile;
+use crate::task::{clone, exit, loader, slots, zygote};
+use crate::trap::{self, Setup};
+use crate::{arena, control as channel, entry, time};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use once_cell::race::OnceBox;
+
+static SETUP: OnceBox<Setup> = OnceBox::new();
+/// Host pid of the mother of all guest processes.
+static MOTHER: AtomicI32 = AtomicI32::new(0);
+
+/// What must be known before the supervisor can run on its slot. Runs on its ordinary stack.
+///
+/// # Errors
+/// `EINVAL` for a base that cannot be the window's.
+pub fn early(params: &BootParams) -> Result {
+    if params.base % crate::abi::layout::BASE_ALIGN != 0 {
+        return Err(Errno::EINVAL);
+    }
+    arch::slot::set_window(params.base);
+    Ok(())
+}
+
+/// Where the supervisor's kernel code runs.
+pub fn supervisor_stack() -> u64 {
+    frame::stack_top(arch::slot_at(0))
+}
+
+/// Boots the kernel in the supervisor: 0 or `-errno`.
+///
+/// # Safety
+/// `params` is the record that the host half filled in.
+pub unsafe extern "C" fn boot(params: *const BootParams) -> i64 {
+    // SAFETY: by the caller's promise.
+    match unsafe { assemble(&*params) } {
+        Ok(()) => 0,
+        Err(e) => -i64::from(e.raw()),
+    }
+}
+
+/// The supervisor's slot, before any lock is taken on it.
+fn own_slot() {
+    let slot: &SlotHeader = arch::slot();
+    slot.canary.store(CANARY, SeqCst);
+    slot.place.store(place::KERNEL, SeqCst);
+    slot.stack_top.store(frame::stack_top(slot), SeqCst);
+}
+
+/// # Safety
+/// As for [`boot`].
+unsafe fn assemble(params: &BootParams) -> Result {
+    own_slot();
+    arena::init(0);
+    window::set(params.window_fd, params.proc_fd);
+    panic::set_doorbell(params.doorbell_fd);
+    let pid = process::own_pid();
+    process::set_supervisor(pid);
+    let slot = slots::alloc()?;
+    slot.host_tid.store(pid as u32, SeqCst);
+    slot.host_tgid.store(pid as u32, SeqCst);
+    // SAFETY: the host half says where its encoded settings lie.
+    let config = unsafe { core::slice::from_raw_parts(params.config, params.config_len) };
+    let config: Config = postcard::from_bytes(config).map_err(|_| Errno::EINVAL)?;
+    random::seed(&config.seed);
+    host_time::set_vdso(params.vdso[0]);
+    ring::init(config.log_level, config.log_fd);
+    memfile::set_limit(config.memory);
+    loader::set_vdso(params.vdso_len);
+    // AT_HWCAP is what CPUID says of the features.
+    let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
+    loader::set_hardware(hwcap, 0, params.min_sigstack);
+    if config.rewrite {
+        trap::rewrite::enable();
+    }
+    zygote::set_enter(entry::start);
+    clone::set_child_main(entry::CHILD_MAIN);
+    let root = mounts::assemble(&config)?;
+    channel::init(root, &config);
+    // SAFETY: the host half passes the address of a `sock_fprog`.
+    let filter = unsafe { keep_filter(params.filter) };
+    let _ = SETUP.set(Box::new(Setup { moves: params.moves, filter, rseq: params.rseq }));
+    log::info!("kernel at {:#x}", params.base);
+    Ok(())
+}
+
+/// Copies the filter into the heap, where the mother finds it when nothing else is left.
+///
+/// # Safety
+/// `at` is the address of a `sock_fprog`.
+unsafe fn keep_filter(at: u64) -> (u64, u16) {
+    #[repr(C)]
+    struct Program {
+        len: u16,
+        filter: *const u64,
+    }
+    // SAFETY: by the caller's promise; an instruction is eight bytes.
+    let copy: Vec<u64> = unsafe {
+        let program = &*(at as *const Program);
+        (0..usize::from(program.len)).map(|i| program.filter.add(i).read_unaligned()).collect()
+    };
+    let kept = copy.leak();
+    (kept.as_ptr() as u64, kept.len() as u16)
+}
+
+/// Starts the mother: 0 or `-errno`.
+pub extern "C" fn spawn_mother() -> i64 {
+    let start = || {
+        let slot = slots::alloc()?;
+        process::clone(CloneKind::Mother, slot, frame::zygote_stack(slot), mother_main, 0, None)
+    };
+    match start() {
+        Ok(pid) => {
+            MOTHER.store(pid, SeqCst);
+            0
+        }
+        Err(e) => -i64::from(e.raw()),
+    }
+}
+
+extern "C" fn mother_main(_: u64) -> ! {
+    process::settle(true);
+    match SETUP.get() {
+        Some(setup) => trap::install(setup),
+        None => panic::panic(format_args!("the mother was started before the kernel had booted")),
+    }
+    zygote::mother_loop()
+}
+
+/// Serves one request; see [`channel::serve`].
+///
+/// # Safety
+/// Both buffers are the supervisor's, of these sizes.
+pub unsafe extern "C" fn control(req: *const u8, req_len: usize, resp: *mut u8, resp_cap: usize) -> i64 {
+    // SAFETY: by the caller's promise.
+    let (req, resp) =
+        unsafe { (core::slice::from_raw_parts(req, req_len), core::slice::from_raw_parts_mut(resp, resp_cap)) };
+    channel::serve(req, resp)
+}
+
+/// A host process has ended.
+pub extern "C" fn reaped(host_pid: i32, status: i32) {
+    if host_pid == MOTHER.load(SeqCst) {
+        panic::set_message(format_args!("the mother of all guest processes died (host wait status {status:#x})"));
+        return;
+    }
+    exit::reaped(host_pid as u32, status);
+}
+
+/// Runs the timers that are due; the next deadline.
+pub extern "C" fn timer() -> u64 {
+    time::timer::run()
+}
+
+/// An armed host descriptor became ready.
+pub extern "C" fn host_ready(fd: i32, events: u32) {
+    hostfd::ready(fd, events);
+}
+
+/// Takes an event.
+///
+/// # Safety
+/// The buffer is the supervisor's, of this size.
+pub unsafe extern "C" fn next_event(buf: *mut u8, cap: usize) -> i64 {
+    // SAFETY: by the caller's promise.
+    channel::next_event(unsafe { core::slice::from_raw_parts_mut(buf, cap) })
+}

@@ -40,13 +40,18 @@ impl Write for Text {
     }
 }
 
-/// Ends the sandbox with this message. The first caller wins.
-pub fn panic(message: fmt::Arguments<'_>) -> ! {
+/// Records why the sandbox must end, and rings the supervisor. The first message stands.
+pub fn set_message(message: fmt::Arguments<'_>) {
     if STATE.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
         let _ = Text.write_fmt(message);
         STATE.store(2, SeqCst);
         ring();
     }
+}
+
+/// Ends the sandbox with this message, and the running host process. The first caller wins.
+pub fn panic(message: fmt::Arguments<'_>) -> ! {
+    set_message(message);
     super::process::exit_process(STATUS)
 }
 

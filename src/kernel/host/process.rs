@@ -16,6 +16,12 @@ pub fn set_supervisor(pid: i32) {
     SUPERVISOR.store(pid, SeqCst);
 }
 
+/// Host pid of the running process.
+pub fn own_pid() -> i32 {
+    // SAFETY: plain numbers.
+    (unsafe { arch::syscall(linux::__NR_getpid, [0; 6]) }) as i32
+}
+
 /// What a new host thread runs first, on its own stack.
 pub type Start = extern "C" fn(arg: u64) -> !;
 

@@ -6,7 +6,7 @@
 pub mod rewrite;
 mod setup;
 
-pub use setup::install;
+pub use setup::{Setup, install};
 
 use crate::abi::linux;
 use crate::abi::sigctx::{SigContext, SigInfo, UContext};

@@ -1,0 +1,95 @@
+//! The first mounts: the root, `/proc`, `/dev`, and what the settings ask for.
+
+use crate::abi::control::{Config, MountSpec};
+use crate::abi::{Errno, Result};
+use crate::cred::Cred;
+use crate::fs::{dev, hostfs, memfs, proc};
+use crate::host::HostFd;
+use crate::vfs::inode::NewNode;
+use crate::vfs::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::vfs::names::{self, At};
+use crate::vfs::{FileType, FsContext, Inode, Lookup, OpCtx, Path};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+/// Mounts everything; returns the root of the tree.
+///
+/// # Errors
+/// Those of looking at the host's tree; a mount point that cannot be made.
+pub fn assemble(config: &Config) -> Result<Path> {
+    let fd = HostFd::new(config.root_fd);
+    let (inode, kind) = if config.root_writable {
+        (hostfs::host_tree(fd, config.privileged)?, "hostfs")
+    } else {
+        (memfs::overlay(fd)?, "overlay")
+    };
+    let root = mount::mount_root(inode, 0, kind, &config.root_path);
+    let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
+    let quiet = NOSUID | NODEV | NOEXEC;
+    site.optional(b"/proc", proc::root(), quiet, "proc");
+    site.optional(b"/dev", memfs::tmpfs(0o755, 0, 0), NOSUID, "tmpfs");
+    if let Ok(place) = site.place(b"/dev") {
+        dev::populate(&place.dentry)?;
+    }
+    for spec in &config.mounts {
+        match spec {
+            MountSpec::Bind { fd, source, dst, read_only } => {
+                let inode = hostfs::host_tree(HostFd::new(*fd), config.privileged)?;
+                let flags = if *read_only { RDONLY } else { 0 };
+                site.mount(dst.as_bytes(), inode, flags, "hostfs", source)?;
+            }
+            MountSpec::Tmpfs { dst } => {
+                site.mount(dst.as_bytes(), memfs::tmpfs(0o1777, 0, 0), NOSUID | NODEV, "tmpfs", "tmpfs")?;
+            }
+        }
+    }
+    Ok(root)
+}
+
+/// Where mounts are made, and as whom.
+struct Site {
+    fs: FsContext,
+    cred: Cred,
+}
+
+impl Site {
+    fn ctx(&self) -> OpCtx<'_> {
+        OpCtx { cred: &self.cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 }
+    }
+
+    fn place(&self, path: &[u8]) -> Result<Path> {
+        Lookup::new(&self.fs, &self.ctx(), None).path(path, true)
+    }
+
+    /// A mount that the tree can do without, where the host's tree has no place for it and cannot
+    /// be written to.
+    fn optional(&self, at: &[u8], root: Arc<dyn Inode>, flags: u32, kind: &'static str) {
+        if let Err(e) = self.mount(at, root, flags, kind, kind) {
+            log::warn!("no {kind} at {}: {e}", alloc::string::String::from_utf8_lossy(at));
+        }
+    }
+
+    fn mount(&self, at: &[u8], root: Arc<dyn Inode>, flags: u32, kind: &'static str, source: &str) -> Result {
+        let is_dir = root.file_type() == FileType::Dir;
+        let place = match self.place(at) {
+            Err(Errno::ENOENT) => self.make(at, is_dir)?,
+            other => other?,
+        };
+        mount::mount_fs(&place, root, flags, kind, source)
+    }
+
+    /// Makes a mount point, with the directories on the way.
+    fn make(&self, at: &[u8], is_dir: bool) -> Result<Path> {
+        let ctx = self.ctx();
+        let mut end = 0;
+        while let Some(next) = at[end + 1..].iter().position(|&b| b == b'/') {
+            end += 1 + next;
+            match names::make(&self.fs, &ctx, At { base: None, path: &at[..end] }, NewNode::Dir, 0o755) {
+                Ok(_) | Err(Errno::EEXIST) => {}
+                Err(e) => return Err(e),
+            }
+        }
+        let node = if is_dir { NewNode::Dir } else { NewNode::Regular };
+        names::make(&self.fs, &ctx, At { base: None, path: at }, node, if is_dir { 0o755 } else { 0o644 })
+    }
+}
