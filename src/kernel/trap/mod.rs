@@ -18,6 +18,7 @@ use core::sync::atomic::Ordering::SeqCst;
 
 #[cfg(feature = "image")]
 mod symbols {
+    use super::UContext;
     unsafe extern "C" {
         pub static drupe_fixups: [i32; 2];
         pub static drupe_fixups_end: [i32; 2];
