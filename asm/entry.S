@@ -12,6 +12,7 @@ drupe_trap:
         push    0x202
         popfq
         cld
+        sub     rsp, 8                  /* the host enters as a call does: aligned before it */
         call    drupe_on_signal
         ud2
         .size drupe_trap, . - drupe_trap

@@ -16,6 +16,11 @@ pub fn set_supervisor(pid: i32) {
     SUPERVISOR.store(pid, SeqCst);
 }
 
+/// Whether this is the supervisor.
+pub fn is_supervisor() -> bool {
+    own_pid() == SUPERVISOR.load(SeqCst)
+}
+
 /// Host pid of the running process.
 pub fn own_pid() -> i32 {
     // SAFETY: plain numbers.
