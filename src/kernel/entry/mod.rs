@@ -80,6 +80,19 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
     let cur = CurrentTask::here(regs);
     let mut info = *info;
     info.signo = sig as i32;
+    log::debug!(
+        "signal {sig} code {} at {:#x}: pc {:#x} rsp {:#x} rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x}",
+        info.code,
+        info.fields[0],
+        regs.rip,
+        regs.rsp,
+        regs.rax,
+        regs.rbx,
+        regs.rcx,
+        regs.rdx,
+        regs.rsi,
+        regs.rdi
+    );
     cur.force_signal(&info);
     drop(cur);
     leave(uc, None)

@@ -114,7 +114,8 @@ fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Place
             })?;
         }
         if s.memsz > s.filesz && s.filesz > 0 && s.prot & PROT_WRITE != 0 {
-            let n = (file_pages.min(from + lead + s.memsz) - file_end) as usize;
+            // To the end of the page, as Linux does: the dynamic linker's first heap lies there.
+            let n = (file_pages - file_end) as usize;
             // SAFETY: a fresh mapping of this address space, apart from the window (mmap checked).
             if unsafe { usercopy::zero(file_end as *mut u8, n) } != 0 {
                 return Err(Errno::EFAULT);
