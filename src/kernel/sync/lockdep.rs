@@ -17,6 +17,8 @@ pub enum Level {
     ThreadGroupExec,
     /// Serialises rewriting of call sites with fork.
     Rewrite,
+    /// An open file's offset: held while a file of `/proc` looks at any of what follows.
+    FileOffset,
     /// pid tables, the tree of processes, sessions and process groups.
     Tasks,
     /// One thread group's signal state and children's states.
@@ -29,8 +31,6 @@ pub enum Level {
     Mounts,
     /// Serialises renames of directories.
     Rename,
-    /// An open file's offset.
-    FileOffset,
     /// Dentry cache (parent before child; two directories of a rename by address).
     Dentry,
     /// A descriptor table.

@@ -135,7 +135,8 @@ fn make(cur: &CurrentTask, a: &Args) -> Result<Arc<Task>> {
     task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
     task.attr.inherit(&cur.attr);
     if !share_mm || has(CLONE_VFORK) {
-        *task.altstack.lock() = *cur.altstack.lock();
+        let stack = *cur.altstack.lock();
+        *task.altstack.lock() = stack;
     }
     if !share_mm {
         task.robust_list.store(0, SeqCst);
@@ -175,7 +176,8 @@ fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
         Arc::new(g.actions().fork_copy())
     };
     let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, a.exit_signal);
-    *group.exec_info.lock() = g.exec_info.lock().clone();
+    let info = g.exec_info.lock().clone();
+    *group.exec_info.lock() = info;
     Arc::new(group)
 }
 
