@@ -274,29 +274,29 @@ pub fn open_fifo(inode: Arc<dyn Inode>, flags: u32) -> Result<Box<dyn FileOps>> 
         let any = slot.get_or_insert_with(|| Pipe::new()).clone();
         any.downcast().map_err(|_| Errno::ENXIO)?
     };
-    open_end(&pipe, flags)
+    open_end(&pipe, flags, true)
 }
 
-/// How `/proc/self/fd` opens a pipe once more: as a FIFO.
+/// How `/proc/self/fd` opens a pipe once more: without waiting for the other side.
 fn reopen(pipe: &Arc<Pipe>) -> anon::Reopen {
     let pipe = pipe.clone();
-    Box::new(move |_, flags| open_end(&pipe, flags))
+    Box::new(move |_, flags| open_end(&pipe, flags, false))
 }
 
-fn open_end(pipe: &Arc<Pipe>, flags: u32) -> Result<Box<dyn FileOps>> {
+fn open_end(pipe: &Arc<Pipe>, flags: u32, fifo: bool) -> Result<Box<dyn FileOps>> {
     let (reads, writes) = match flags & 3 {
         0 => (true, false),
         1 => (false, true),
         _ => (true, true),
     };
     let nonblock = flags & linux::O_NONBLOCK != 0;
-    if writes && !reads && nonblock && pipe.readers.load(SeqCst) == 0 {
+    if fifo && writes && !reads && nonblock && pipe.readers.load(SeqCst) == 0 {
         return Err(Errno::ENXIO);
     }
     let seen = [pipe.opened[0].load(SeqCst), pipe.opened[1].load(SeqCst)];
     let end = PipeEnd::new(pipe, reads, writes);
     pipe.queue.wake(Events::IN | Events::OUT);
-    if reads && writes || nonblock {
+    if reads && writes || nonblock || !fifo {
         return Ok(end);
     }
     let (there, other) = if reads { (&pipe.writers, 1) } else { (&pipe.readers, 0) };
