@@ -261,7 +261,8 @@ impl WaitQueue {
                 break Ok(v);
             }
             if let Err(e) = sleep(slot, ticket, deadline) {
-                break Err(e);
+                // What came together with the signal or at the deadline counts.
+                break ready().ok_or(e);
             }
         };
         self.remove(id);
