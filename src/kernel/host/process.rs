@@ -93,7 +93,8 @@ pub fn clone(
     let ret = unsafe { arch::syscall(linux::__NR_clone, [u64::from(flags), sp as u64, tid, tid, tls.unwrap_or(0), 0]) };
     let child = Errno::check(ret)? as i32;
     if kind != CloneKind::Thread {
-        slot.host_tgid.store(child as u32, SeqCst);
+        // The child says so itself (`settle`); by now it may even be gone and the slot another's.
+        let _ = slot.host_tgid.compare_exchange(0, child as u32, SeqCst, SeqCst);
     }
     Ok(child)
 }

@@ -42,6 +42,8 @@ pub fn alloc() -> Result<&'static SlotHeader> {
     let slot = arch::slot_at(index);
     slot.index.store(index, SeqCst);
     slot.task.store(0, SeqCst);
+    // The reap of the slot's last host process may still be to come; it must not meet the next one.
+    slot.host_tgid.store(0, SeqCst);
     Ok(slot)
 }
 
