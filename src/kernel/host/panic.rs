@@ -44,6 +44,8 @@ impl Write for Text {
 pub fn set_message(message: fmt::Arguments<'_>) {
     if STATE.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
         let _ = Text.write_fmt(message);
+        let slot = arch::try_slot().map_or(u32::MAX, |s| s.index.load(SeqCst));
+        let _ = write!(Text, "\nslot {slot}, backtrace (image offsets): {:x?}", backtrace());
         STATE.store(2, SeqCst);
         ring();
     }
@@ -60,6 +62,26 @@ pub fn panic(message: fmt::Arguments<'_>) -> ! {
         }
     }
     super::process::exit_process(STATUS)
+}
+
+/// Return addresses of the callers, as offsets in the image; the image keeps frame pointers.
+#[inline(never)]
+fn backtrace() -> [u64; 16] {
+    let mut trace = [0; 16];
+    let image = arch::slot::window() + crate::abi::layout::IMAGE;
+    let mut rbp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) };
+    for entry in &mut trace {
+        if !rbp.is_multiple_of(8) || !arch::frame::on_slot_stack(rbp) {
+            break;
+        }
+        // SAFETY: within the mapped slots.
+        let (next, ret) = unsafe { (*(rbp as *const u64), *((rbp + 8) as *const u64)) };
+        *entry = ret.wrapping_sub(image);
+        rbp = next;
+    }
+    trace
 }
 
 /// The message, once there was a panic.
