@@ -145,7 +145,7 @@ pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> 
 }
 
 fn lock(cur: &CurrentTask, addr: u64, len: u64, lock: bool) -> SysResult<()> {
-    let (start, end) = range(addr & !(PAGE - 1), len + addr % PAGE)?;
+    let (start, end) = range(addr & !(PAGE - 1), len.checked_add(addr % PAGE).ok_or(Errno::EINVAL)?)?;
     if !cur.mm().is_mapped(start, end) {
         return Err(Errno::ENOMEM.into());
     }

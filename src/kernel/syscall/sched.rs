@@ -313,7 +313,7 @@ pub fn sys_setpriority(cur: &CurrentTask, which: i32, who: i32, nice: i32) -> Sy
 /// `EINVAL`, `ESRCH`.
 pub fn sys_ioprio_get(cur: &CurrentTask, which: i32, who: i32) -> SysResult<u32> {
     // IOPRIO_WHO_* are PRIO_* plus one.
-    let tasks = chosen(cur, which - 1, who)?;
+    let tasks = chosen(cur, which.wrapping_sub(1), who)?;
     Ok(tasks.first().map_or(0, |t| t.attr.ioprio.load(Relaxed)))
 }
 
@@ -329,7 +329,7 @@ pub fn sys_ioprio_set(cur: &CurrentTask, which: i32, who: i32, ioprio: i32) -> S
     if class == 1 && !cur.cred().capable(cap::SYS_ADMIN) && !cur.cred().capable(cap::SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
-    for t in chosen(cur, which - 1, who)? {
+    for t in chosen(cur, which.wrapping_sub(1), who)? {
         may_change(cur, &t)?;
         t.attr.ioprio.store(ioprio as u32, Relaxed);
     }
