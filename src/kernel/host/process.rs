@@ -91,11 +91,8 @@ pub fn clone(
     let tid = slot.host_tid.as_ptr() as u64;
     // SAFETY: the child runs on its own stack in the window; the tid words are live for ever.
     let ret = unsafe { arch::syscall(linux::__NR_clone, [u64::from(flags), sp as u64, tid, tid, tls.unwrap_or(0), 0]) };
+    // The child says itself which process it is (`settle`): by now it may be gone and the slot another's.
     let child = Errno::check(ret)? as i32;
-    if kind != CloneKind::Thread {
-        // The child says so itself (`settle`); by now it may even be gone and the slot another's.
-        let _ = slot.host_tgid.compare_exchange(0, child as u32, SeqCst, SeqCst);
-    }
     Ok(child)
 }
 
