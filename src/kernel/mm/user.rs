@@ -35,6 +35,22 @@ plain!(
     crate::abi::linux::flock
 );
 plain!(crate::abi::linux::clone_args, crate::abi::linux::winsize, crate::abi::linux::termios);
+/// `struct msghdr`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct MsgHeader {
+    pub name: u64,
+    pub name_len: u32,
+    pub pad: u32,
+    pub vecs: u64,
+    pub vec_count: u64,
+    pub control: u64,
+    pub control_len: u64,
+    pub flags: u32,
+    pub pad2: u32,
+}
+plain!(MsgHeader);
 // SAFETY: arrays of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 

@@ -1,1 +1,3 @@
-//! (room net)
+//! Sockets. Only the local family exists; nothing here reaches the host's network.
+
+pub mod unix;

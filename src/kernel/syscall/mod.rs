@@ -23,6 +23,8 @@ pub mod process;
 pub mod read_write;
 pub mod sched;
 pub mod signal;
+pub mod socket;
+pub mod socket_msg;
 pub mod stat;
 pub mod table;
 pub mod time;
