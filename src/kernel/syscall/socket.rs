@@ -350,9 +350,9 @@ pub fn sys_recvfrom(
     let vecs = [IoVec { base: buf.addr(), len: len.min(0x7fff_f000) as u64 }];
     let got = receive(&file, &socket, &mut IoDst::user(&vecs), flags)?;
     match &got.from {
-        Some(from) => give_name(from, addr, addr_len)?,
-        None if !addr.is_null() => addr_len.write(0)?,
-        None => {}
+        Some(from) if !from.is_empty() => give_name(from, addr, addr_len)?,
+        _ if !addr.is_null() => addr_len.write(0)?,
+        _ => {}
     }
     Ok(if flags & TRUNC != 0 { got.whole } else { got.len })
 }
@@ -379,7 +379,7 @@ pub fn sys_recvmsg(cur: &CurrentTask, fd: Fd, header: UserPtr<msg::Header>, flag
     if got.whole > got.len {
         out_flags |= TRUNC;
     }
-    let from = got.from.as_ref().map(|n| address(n)).unwrap_or_default();
+    let from = got.from.as_ref().filter(|n| !n.is_empty()).map(|n| address(n)).unwrap_or_default();
     if h.name != 0 {
         let n = from.len().min(h.name_len as usize);
         UserPtr::<u8>::new(h.name).slice(n).write_from(&from[..n])?;
