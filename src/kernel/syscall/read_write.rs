@@ -182,7 +182,11 @@ pub fn sys_pwrite64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos
 }
 
 /// Runs `f` with the pieces that a user vector names; short vectors stay on the stack.
-pub(super) fn with_vecs<R>(vecs: UserPtr<IoVec>, count: usize, f: impl FnOnce(&[IoVec]) -> SysResult<R>) -> SysResult<R> {
+pub(super) fn with_vecs<R>(
+    vecs: UserPtr<IoVec>,
+    count: usize,
+    f: impl FnOnce(&[IoVec]) -> SysResult<R>,
+) -> SysResult<R> {
     if count > MAX_VECS {
         return Err(Errno::EINVAL.into());
     }

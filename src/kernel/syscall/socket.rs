@@ -267,7 +267,9 @@ fn send(
         let dont = flags & DONTWAIT != 0 || file.nonblock();
         let sent = match to.cloned().or_else(|| socket.peer()) {
             // Room for a datagram is announced where it is received.
-            Some(at) if socket.kind == Kind::Datagram && !dont => wait::block_on(at.queue(), Events::OUT, None, attempt),
+            Some(at) if socket.kind == Kind::Datagram && !dont => {
+                wait::block_on(at.queue(), Events::OUT, None, attempt)
+            }
             _ if dont => attempt(),
             _ => waiting(file, socket, Events::OUT, false, attempt),
         };
@@ -372,9 +374,8 @@ pub fn sys_sendmsg(cur: &CurrentTask, fd: Fd, header: UserPtr<msg::Header>, flag
 pub fn sys_recvmsg(cur: &CurrentTask, fd: Fd, header: UserPtr<msg::Header>, flags: u32) -> SysResult<usize> {
     let (file, socket) = opened(cur, fd)?;
     let mut h = header.read()?;
-    let got = with_vecs(UserPtr::new(h.vecs), h.vec_count as usize, |v| {
-        receive(&file, &socket, &mut IoDst::user(v), flags)
-    })?;
+    let got =
+        with_vecs(UserPtr::new(h.vecs), h.vec_count as usize, |v| receive(&file, &socket, &mut IoDst::user(v), flags))?;
     let mut out_flags = 0;
     if got.whole > got.len {
         out_flags |= TRUNC;

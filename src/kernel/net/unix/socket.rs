@@ -417,8 +417,7 @@ fn stream(inbox: &mut Inbox, dst: &mut IoDst<'_>, peek: bool) -> Result<Received
 fn packet(inbox: &mut Inbox, dst: &mut IoDst<'_>, peek: bool) -> Result<Received> {
     let Some(p) = inbox.packets.front() else { return Err(Errno::EAGAIN) };
     let n = if p.data.is_empty() || dst.left() == 0 { 0 } else { dst.put(&p.data)? };
-    let mut out =
-        Received { len: n, whole: p.data.len(), files: Vec::new(), cred: p.cred, from: Some(p.from.clone()) };
+    let mut out = Received { len: n, whole: p.data.len(), files: Vec::new(), cred: p.cred, from: Some(p.from.clone()) };
     if peek {
         out.files.extend(p.files.iter().cloned());
     } else if let Some(p) = inbox.packets.pop_front() {
