@@ -28,7 +28,7 @@ static MOTHER: AtomicI32 = AtomicI32::new(0);
 /// # Errors
 /// `EINVAL` for a base that cannot be the window's.
 pub fn early(params: &BootParams) -> Result {
-    if params.base % crate::abi::layout::BASE_ALIGN != 0 {
+    if !params.base.is_multiple_of(crate::abi::layout::BASE_ALIGN) {
         return Err(Errno::EINVAL);
     }
     arch::slot::set_window(params.base);

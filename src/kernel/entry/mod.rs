@@ -1,6 +1,10 @@
 //! The run loop: from a trapped call or a fault to the kernel's objects, and back to the guest with
 //! the exit work done: signals, stops, death, restarts.
 
+// A frame is passed as a raw pointer: it lies on this thread's stack, outlives every borrow, and who is
+// given it never returns.
+#![allow(clippy::not_unsafe_ptr_arg_deref)]
+
 pub mod fast;
 
 use crate::abi::sigctx::{SigContext, SigInfo, UContext};
@@ -63,7 +67,6 @@ fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let cur = CurrentTask::here(regs);
     let outcome = syscall::dispatch(&cur, nr, &args);
-    drop(cur);
     match outcome {
         Ok(value) => regs.rax = value,
         Err(SysError::Errno(e)) => regs.rax = -i64::from(e.raw()) as u64,
@@ -94,7 +97,6 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
         regs.rdi
     );
     cur.force_signal(&info);
-    drop(cur);
     leave(uc, None)
 }
 
@@ -124,7 +126,6 @@ extern "C" fn child_main(arg: u64) -> ! {
         fast::claim_gs();
     }
     cur.child_started();
-    drop(cur);
     leave(uc, None)
 }
 
@@ -167,7 +168,6 @@ fn exit_work(slot: &'static SlotHeader, regs: &mut SigContext, interrupted: &mut
         match cur.exit_work() {
             ExitWork::Done => break,
             ExitWork::Deliver { info, delivery, action } => {
-                drop(cur);
                 if let Some(i) = interrupted.take() {
                     settle_for_handler(regs, i, delivery.flags);
                 }

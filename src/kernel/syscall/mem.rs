@@ -18,7 +18,7 @@ const PAGE: u64 = 4096;
 
 /// `mmap(2)`.
 pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, fd: Fd, offset: u64) -> SysResult<u64> {
-    if offset % PAGE != 0 {
+    if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
     let kind = flags & MAP_TYPE;
@@ -83,7 +83,7 @@ pub fn sys_mremap(cur: &CurrentTask, old: u64, old_len: u64, new_len: u64, flags
 
 /// A page-aligned range.
 fn range(addr: u64, len: u64) -> Result<(u64, u64)> {
-    if addr % PAGE != 0 {
+    if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
     let len = len.checked_add(PAGE - 1).ok_or(Errno::EINVAL)? & !(PAGE - 1);
@@ -117,7 +117,7 @@ pub fn sys_msync(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResul
     if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC {
         return Err(Errno::EINVAL.into());
     }
-    let (start, end) = range(addr, len).map_err(|e| if addr % PAGE != 0 { e } else { Errno::ENOMEM })?;
+    let (start, end) = range(addr, len).map_err(|e| if !addr.is_multiple_of(PAGE) { e } else { Errno::ENOMEM })?;
     if !cur.mm().is_mapped(start, end) {
         return Err(Errno::ENOMEM.into());
     }
@@ -129,7 +129,7 @@ pub fn sys_msync(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResul
 
 /// `mincore(2)`.
 pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> SysResult<()> {
-    let (start, end) = range(addr, len).map_err(|e| if addr % PAGE != 0 { e } else { Errno::ENOMEM })?;
+    let (start, end) = range(addr, len).map_err(|e| if !addr.is_multiple_of(PAGE) { e } else { Errno::ENOMEM })?;
     if !cur.mm().is_mapped(start, end) {
         return Err(Errno::ENOMEM.into());
     }

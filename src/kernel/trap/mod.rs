@@ -180,7 +180,7 @@ fn kernel_fault(sig: u32, info: &SigInfo, regs: &SigContext) -> ! {
     let mut trace = [0u64; 12];
     let mut rbp = regs.rbp;
     for entry in &mut trace {
-        if rbp % 8 != 0 || !frame::on_slot_stack(rbp) {
+        if !rbp.is_multiple_of(8) || !frame::on_slot_stack(rbp) {
             break;
         }
         // SAFETY: within the mapped slots.

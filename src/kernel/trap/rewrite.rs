@@ -104,12 +104,10 @@ pub(super) fn trap_in_guest(uc: *mut UContext) {
     let cur = CurrentTask::here(regs);
     if let Some(site) = cur.mm().site_of_stub(pc) {
         // A single step into the stub: the call, and the next step behind it.
-        drop(cur);
         regs.rip = site + 2;
         fast::call(uc)
     }
     let ours = cur.mm().is_rewriting_breakpoint(pc.wrapping_sub(1));
-    drop(cur);
     if ours && regs.eflags & TF == 0 {
         regs.rip = pc - 1;
         entry::kicked(uc)

@@ -144,7 +144,7 @@ settings! {
     "kernel/cap_last_cap" || b"40\n".to_vec();
     "kernel/core_pattern" || b"core\n".to_vec();
     "kernel/domainname" || line(&uts::domainname());
-    "kernel/hostname" || line(&uts::hostname()), |name| uts::set_hostname(name);
+    "kernel/hostname" || line(&uts::hostname()), uts::set_hostname;
     "kernel/ngroups_max" || b"65536\n".to_vec();
     "kernel/osrelease" || line(uts::RELEASE.as_bytes());
     "kernel/ostype" || b"Linux\n".to_vec();
