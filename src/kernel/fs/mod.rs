@@ -4,9 +4,13 @@ pub mod dev;
 pub mod eventfd;
 pub mod hostfd;
 pub mod hostfs;
+pub mod memfd;
 pub mod memfs;
+pub mod pidfd;
 pub mod pipe;
 pub mod proc;
+pub mod signalfd;
+pub mod timerfd;
 
 #[cfg(test)]
 mod tests;

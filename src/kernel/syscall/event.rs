@@ -1,11 +1,18 @@
-//! Pipes and event descriptors.
+//! Pipes, and descriptors of events, timers, signals, processes and anonymous memory.
 
 use super::{Fd, at, files};
-use crate::abi::linux::{O_CLOEXEC, O_DIRECT, O_NONBLOCK};
-use crate::abi::{Errno, SysResult};
-use crate::fs::{eventfd, pipe};
-use crate::mm::UserPtr;
-use crate::task::CurrentTask;
+use crate::abi::linux::{
+    CLONE_THREAD, O_CLOEXEC, O_DIRECT, O_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET, __kernel_timespec,
+};
+use crate::abi::sigctx::SigInfo;
+use crate::abi::{Errno, Result, SysResult};
+use crate::fs::{eventfd, memfd, pidfd, pipe, signalfd, timerfd};
+use crate::mm::{UserPtr, UserStr};
+use crate::signal::{NSIG, info};
+use crate::task::clone::{self, Args};
+use crate::task::{CurrentTask, ThreadGroup, lookup, lookup_group, signals};
+use crate::time;
+use alloc::sync::Arc;
 
 /// `pipe2(2)`.
 pub fn sys_pipe2(cur: &CurrentTask, fds: UserPtr<[i32; 2]>, flags: u32) -> SysResult<()> {
@@ -44,4 +51,184 @@ pub fn sys_eventfd2(cur: &CurrentTask, initial: u32, flags: u32) -> SysResult<Fd
 /// `eventfd(2)`.
 pub fn sys_eventfd(cur: &CurrentTask, initial: u32) -> SysResult<Fd> {
     sys_eventfd2(cur, initial, 0)
+}
+
+/// `timerfd_create(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EMFILE`.
+pub fn sys_timerfd_create(cur: &CurrentTask, clock: i32, flags: u32) -> SysResult<Fd> {
+    files::install(cur, timerfd::timerfd(&cur.op_ctx(), clock, flags)?, flags)
+}
+
+/// `struct itimerspec`: interval and value, seconds and ns each.
+type Itimerspec = [i64; 4];
+
+fn itimerspec((left, interval): (u64, u64)) -> Itimerspec {
+    let (i, v) = (super::time::from_ns(interval as i64), super::time::from_ns(left as i64));
+    [i.tv_sec, i.tv_nsec, v.tv_sec, v.tv_nsec]
+}
+
+fn ns(sec: i64, nsec: i64) -> Result<i64> {
+    super::time::to_ns(__kernel_timespec { tv_sec: sec, tv_nsec: nsec })
+}
+
+/// `timerfd_settime(2)`.
+///
+/// # Errors
+/// `EBADF`, `EINVAL`, `EFAULT`.
+pub fn sys_timerfd_settime(
+    cur: &CurrentTask,
+    fd: Fd,
+    flags: u32,
+    new: UserPtr<Itimerspec>,
+    old: UserPtr<Itimerspec>,
+) -> SysResult<()> {
+    at::only(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)?;
+    let [i_sec, i_nsec, v_sec, v_nsec] = new.read()?;
+    let (interval, value) = (ns(i_sec, i_nsec)? as u64, ns(v_sec, v_nsec)?);
+    let timer = timerfd::of_file(&*cur.files().get(fd.0)?)?;
+    let deadline = match value {
+        0 => 0,
+        at if flags & TFD_TIMER_ABSTIME != 0 => time::deadline_at(timer.clock, at).ok_or(Errno::EINVAL)?,
+        ns => time::deadline_in(ns as u64),
+    };
+    let was = timer.set(deadline, interval);
+    if let Some(old) = old.option() {
+        old.write(itimerspec(was))?;
+    }
+    Ok(())
+}
+
+/// `timerfd_gettime(2)`.
+///
+/// # Errors
+/// `EBADF`, `EINVAL`, `EFAULT`.
+pub fn sys_timerfd_gettime(cur: &CurrentTask, fd: Fd, out: UserPtr<Itimerspec>) -> SysResult<()> {
+    let timer = timerfd::of_file(&*cur.files().get(fd.0)?)?;
+    Ok(out.write(itimerspec(timer.left()))?)
+}
+
+/// `signalfd4(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EBADF`, `EFAULT`, `EMFILE`.
+pub fn sys_signalfd4(cur: &CurrentTask, fd: Fd, mask: UserPtr<u64>, size: usize, flags: u32) -> SysResult<Fd> {
+    at::only(flags, O_CLOEXEC | O_NONBLOCK)?;
+    if size != 8 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mask = mask.read()?;
+    if fd.0 != -1 {
+        signalfd::set_mask(&*cur.files().get(fd.0)?, mask)?;
+        return Ok(fd);
+    }
+    files::install(cur, signalfd::signalfd(&cur.op_ctx(), mask, flags)?, flags)
+}
+
+/// `signalfd(2)`.
+///
+/// # Errors
+/// As [`sys_signalfd4`].
+pub fn sys_signalfd(cur: &CurrentTask, fd: Fd, mask: UserPtr<u64>, size: usize) -> SysResult<Fd> {
+    sys_signalfd4(cur, fd, mask, size, 0)
+}
+
+/// `memfd_create(2)` flags: MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, MFD_EXEC.
+const MFD: [u32; 4] = [1, 2, 8, 0x10];
+
+/// `memfd_create(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EMFILE`, `ENOMEM`.
+pub fn sys_memfd_create(cur: &CurrentTask, name: UserStr, flags: u32) -> SysResult<Fd> {
+    at::only(flags, MFD.iter().fold(0, |a, f| a | f))?;
+    let name = name.read(250, Errno::EINVAL)?;
+    let sealable = flags & (MFD[1] | MFD[2]) != 0;
+    let file = memfd::memfd(&cur.op_ctx(), &name, sealable)?;
+    files::install(cur, file, if flags & MFD[0] != 0 { O_CLOEXEC } else { 0 })
+}
+
+/// `pidfd_open(2)`.
+///
+/// # Errors
+/// `EINVAL`, `ESRCH`, `EMFILE`.
+pub fn sys_pidfd_open(cur: &CurrentTask, pid: i32, flags: u32) -> SysResult<Fd> {
+    at::only(flags, O_NONBLOCK)?;
+    if pid <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let group = match lookup_group(pid as u32) {
+        Some(group) => group,
+        // A thread that is not the leader.
+        None if lookup(pid as u32).is_some() => return Err(Errno::EINVAL.into()),
+        None => return Err(Errno::ESRCH.into()),
+    };
+    files::install(cur, pidfd::pidfd(&cur.op_ctx(), &group, flags), O_CLOEXEC)
+}
+
+/// `pidfd_send_signal(2)`.
+///
+/// # Errors
+/// `EBADF`, `EINVAL`, `EPERM`, `ESRCH`, `EFAULT`.
+pub fn sys_pidfd_send_signal(
+    cur: &CurrentTask,
+    fd: Fd,
+    sig: i32,
+    record: UserPtr<SigInfo>,
+    flags: u32,
+) -> SysResult<()> {
+    at::only(flags, 0)?;
+    let group = pidfd::of_file(&*cur.files().get(fd.0)?)?;
+    let sig = u32::try_from(sig).ok().filter(|&s| s <= NSIG).ok_or(Errno::EINVAL)?;
+    let record = match record.option() {
+        None => info::from_user(sig, info::SI_USER, cur.group.pid, cur.cred().uid),
+        Some(p) => {
+            let r = p.read()?;
+            if r.signo as u32 != sig {
+                return Err(Errno::EINVAL.into());
+            }
+            if (r.code >= 0 || r.code == info::SI_TKILL) && group.pid != cur.group.pid {
+                return Err(Errno::EPERM.into());
+            }
+            r
+        }
+    };
+    signals::may_signal(cur.cred(), cur.group.sid(), &group, sig)?;
+    if group.is_zombie() {
+        return Err(Errno::ESRCH.into());
+    }
+    if sig != 0 {
+        group.send(&record)?;
+    }
+    Ok(())
+}
+
+/// `clone` with CLONE_PIDFD: the descriptor's number goes to `out`.
+///
+/// # Errors
+/// Those of `clone`, `EINVAL` for a thread, `EMFILE`, `EFAULT`.
+pub fn clone_with_pidfd(cur: &CurrentTask, a: &Args, out: u64) -> SysResult<u32> {
+    if a.flags & u64::from(CLONE_THREAD) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut installed = None;
+    let outcome = clone::clone_with(cur, a, |child| {
+        let file = pidfd::pidfd(&cur.op_ctx(), &child.group, 0);
+        let fd = files::install(cur, file, O_CLOEXEC).map_err(|e| e.errno())?;
+        installed = Some(fd);
+        UserPtr::<i32>::new(out).write(fd.0)
+    });
+    if let (Err(_), Some(fd)) = (&outcome, installed) {
+        let _ = cur.files().close(&cur.op_ctx(), fd.0);
+    }
+    outcome
+}
+
+/// The process behind a pidfd.
+///
+/// # Errors
+/// `EBADF`.
+pub fn group_of_pidfd(cur: &CurrentTask, fd: Fd) -> Result<Arc<ThreadGroup>> {
+    pidfd::of_file(&*cur.files().get(fd.0)?)
 }

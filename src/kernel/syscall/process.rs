@@ -24,7 +24,7 @@ pub fn sys_clone(cur: &CurrentTask, flags: u64, stack: u64, ptid: u64, ctid: u64
         if flags & u64::from(CLONE_PARENT_SETTID) != 0 {
             return Err(Errno::EINVAL.into());
         }
-        return Err(Errno::EINVAL.into());
+        return super::event::clone_with_pidfd(cur, &a, ptid);
     }
     clone::clone(cur, &a)
 }
@@ -53,7 +53,7 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     if raw.len() > 88 && raw[88..].iter().any(|&b| b != 0) {
         return Err(Errno::E2BIG.into());
     }
-    let (flags, child_tid, parent_tid) = (word(0), word(2), word(3));
+    let (flags, pidfd, child_tid, parent_tid) = (word(0), word(1), word(2), word(3));
     let (exit_signal, stack, stack_size, tls) = (word(4), word(5), word(6), word(7));
     // set_tid, a target cgroup, and the signal bits of the old call are not for us.
     if word(8) != 0 || word(9) != 0 || flags & 0xff != 0 || exit_signal > 64 {
@@ -65,7 +65,7 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).ok_or(Errno::EINVAL)? };
     let a = Args { flags, exit_signal: exit_signal as u32, stack, parent_tid, child_tid, tls };
     if flags & u64::from(CLONE_PIDFD) != 0 {
-        return Err(Errno::EINVAL.into());
+        return super::event::clone_with_pidfd(cur, &a, pidfd);
     }
     clone::clone(cur, &a)
 }
@@ -191,7 +191,7 @@ pub fn sys_waitid(
         P_PID if id > 0 => Who::Pid(id as u32),
         P_PGID if id >= 0 => Who::Group(if id == 0 { cur.group.pgid() } else { id as u32 }),
         // P_PIDFD
-        3 => return Err(Errno::EBADF.into()),
+        3 => Who::Pid(super::event::group_of_pidfd(cur, Fd(id))?.pid),
         _ => return Err(Errno::EINVAL.into()),
     };
     let out = wait::wait(cur, who, options)?;

@@ -371,14 +371,14 @@ table! {
     279 move_pages => None;
     280 utimensat => super::attr::sys_utimensat, Full;
     281 epoll_pwait => None;
-    282 signalfd => None;
-    283 timerfd_create => None;
+    282 signalfd => super::event::sys_signalfd, Full;
+    283 timerfd_create => super::event::sys_timerfd_create, Full;
     284 eventfd => super::event::sys_eventfd, Full;
     285 fallocate => super::attr::sys_fallocate, Full;
-    286 timerfd_settime => None;
-    287 timerfd_gettime => None;
+    286 timerfd_settime => super::event::sys_timerfd_settime, Full;
+    287 timerfd_gettime => super::event::sys_timerfd_gettime, Full;
     288 accept4 => super::socket::sys_accept4, Partial, "the local family only";
-    289 signalfd4 => None;
+    289 signalfd4 => super::event::sys_signalfd4, Full;
     290 eventfd2 => super::event::sys_eventfd2, Full;
     291 epoll_create1 => None;
     292 dup3 => super::fcntl::sys_dup3, Full;
@@ -408,7 +408,7 @@ table! {
     316 renameat2 => super::dir::sys_renameat2, Partial, "RENAME_WHITEOUT";
     317 seccomp => None;
     318 getrandom => super::misc::sys_getrandom, Full;
-    319 memfd_create => None;
+    319 memfd_create => super::event::sys_memfd_create, Partial, "seals stop writes only; no huge pages";
     320 kexec_file_load => None;
     321 bpf => None;
     322 execveat => super::process::sys_execveat, Full;
@@ -425,7 +425,7 @@ table! {
     333 io_pgetevents => None;
     334 rseq => None;
     335 uretprobe => None;
-    424 pidfd_send_signal => None;
+    424 pidfd_send_signal => super::event::sys_pidfd_send_signal, Full;
     425 io_uring_setup => None;
     426 io_uring_enter => None;
     427 io_uring_register => None;
@@ -435,7 +435,7 @@ table! {
     431 fsconfig => None;
     432 fsmount => None;
     433 fspick => None;
-    434 pidfd_open => None;
+    434 pidfd_open => super::event::sys_pidfd_open, Full;
     435 clone3 => super::process::sys_clone3, Full;
     436 close_range => super::open::sys_close_range, Partial, "close_range(UNSHARE) of a shared table";
     437 openat2 => super::open::sys_openat2, Full;

@@ -81,6 +81,14 @@ fn check(a: &Args) -> Result {
 /// # Errors
 /// `EINVAL`, `EAGAIN`, `ENOMEM`.
 pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
+    clone_with(cur, a, |_| Ok(()))
+}
+
+/// As [`clone`]; `before` sees the child before it runs, and may refuse.
+///
+/// # Errors
+/// As [`clone`], and those of `before`.
+pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -> Result) -> SysResult<u32> {
     check(a)?;
     if crate::arena::under_pressure() {
         return Err(Errno::ENOMEM.into());
@@ -103,7 +111,7 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
     if has(CLONE_PARENT_SETTID) {
         let _ = UserPtr::<u32>::new(a.parent_tid).write(tid);
     }
-    if let Err(e) = launch(cur, a, slot, &child) {
+    if let Err(e) = before(&child).and_then(|()| launch(cur, a, slot, &child)) {
         forget(&child);
         slots::free_unused(slot);
         return Err(e.into());
