@@ -2,7 +2,7 @@
 
 use super::{Fd, at, files};
 use crate::abi::linux::{
-    CLONE_THREAD, O_CLOEXEC, O_DIRECT, O_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET, __kernel_timespec,
+    __kernel_timespec, CLONE_THREAD, O_CLOEXEC, O_DIRECT, O_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
