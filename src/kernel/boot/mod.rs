@@ -11,6 +11,7 @@ use crate::fs::hostfd;
 use crate::host::process::{self, CloneKind};
 use crate::host::{log as ring, panic, random, time as host_time, window};
 use crate::mm::memfile;
+use crate::syscall::strace;
 use crate::task::{clone, exit, loader, slots, zygote};
 use crate::trap::{self, Setup};
 use crate::{arena, control as channel, entry, time};
@@ -90,6 +91,9 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     let root = mounts::assemble(&config)?;
     channel::init(root, &config);
+    if let Some(calls) = &config.strace {
+        strace::init(calls, config.strace_fd);
+    }
     // SAFETY: the host half passes the address of a `sock_fprog`.
     let filter = unsafe { keep_filter(params.filter) };
     let _ = SETUP.set(Box::new(Setup { moves: params.moves, filter, rseq: params.rseq }));

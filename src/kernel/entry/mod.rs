@@ -168,6 +168,9 @@ fn exit_work(slot: &'static SlotHeader, regs: &mut SigContext, interrupted: &mut
         match cur.exit_work() {
             ExitWork::Done => break,
             ExitWork::Deliver { info, delivery, action } => {
+                if syscall::strace::on() {
+                    syscall::strace::signal(&cur, &info);
+                }
                 if let Some(i) = interrupted.take() {
                     settle_for_handler(regs, i, delivery.flags);
                 }

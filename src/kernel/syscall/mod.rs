@@ -26,6 +26,7 @@ pub mod signal;
 pub mod socket;
 pub mod socket_msg;
 pub mod stat;
+pub mod strace;
 pub mod table;
 pub mod time;
 pub mod timers;

@@ -5,6 +5,7 @@
 //! or `NUMBER name => None;`.
 
 use super::args::{Handler, Kind, RawHandler, kinds};
+use super::strace;
 use crate::abi::{Errno, SysResult};
 use crate::task::CurrentTask;
 
@@ -82,6 +83,15 @@ macro_rules! table {
 /// `ENOSYS` for what is not there; else the handler's.
 #[inline]
 pub fn dispatch(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+    if strace::on() {
+        return strace::traced(cur, nr, args);
+    }
+    run(cur, nr, args)
+}
+
+/// As [`dispatch`], untraced.
+#[inline]
+pub(super) fn run(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
     match TABLE.get(nr as usize).and_then(|e| e.handler) {
         Some(handler) => handler(cur, args),
         None => Err(Errno::ENOSYS.into()),
