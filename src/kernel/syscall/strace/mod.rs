@@ -48,7 +48,11 @@ pub fn init<S: AsRef<str>>(calls: &[S], fd: i32) {
             continue;
         };
         let bit = 1 << (nr % 64);
-        if wanted { WANTED[nr / 64].fetch_or(bit, Relaxed) } else { WANTED[nr / 64].fetch_and(!bit, Relaxed) };
+        if wanted {
+            WANTED[nr / 64].fetch_or(bit, Relaxed)
+        } else {
+            WANTED[nr / 64].fetch_and(!bit, Relaxed)
+        };
     }
     ON.store(true, Relaxed);
 }
@@ -90,10 +94,7 @@ fn before(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> String {
 }
 
 fn unreturning(nr: u64) -> bool {
-    matches!(
-        nr as u32,
-        linux::__NR_exit | linux::__NR_exit_group | linux::__NR_execve | linux::__NR_execveat
-    )
+    matches!(nr as u32, linux::__NR_exit | linux::__NR_exit_group | linux::__NR_execve | linux::__NR_execveat)
 }
 
 /// A signal is about to be delivered.
