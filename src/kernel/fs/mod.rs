@@ -4,7 +4,6 @@ pub mod dev;
 pub mod eventfd;
 pub mod hostfd;
 pub mod hostfs;
-pub mod memfd;
 pub mod memfs;
 pub mod pidfd;
 pub mod pipe;

@@ -6,7 +6,7 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
-use crate::fs::{eventfd, memfd, pidfd, pipe, signalfd, timerfd};
+use crate::fs::{eventfd, memfs, pidfd, pipe, signalfd, timerfd};
 use crate::mm::{UserPtr, UserStr};
 use crate::signal::{NSIG, info};
 use crate::task::clone::{self, Args};
@@ -145,7 +145,7 @@ pub fn sys_memfd_create(cur: &CurrentTask, name: UserStr, flags: u32) -> SysResu
     at::only(flags, MFD.iter().fold(0, |a, f| a | f))?;
     let name = name.read(250, Errno::EINVAL)?;
     let sealable = flags & (MFD[1] | MFD[2]) != 0;
-    let file = memfd::memfd(&cur.op_ctx(), &name, sealable)?;
+    let file = memfs::memfd(&cur.op_ctx(), &name, sealable)?;
     files::install(cur, file, if flags & MFD[0] != 0 { O_CLOEXEC } else { 0 })
 }
 

@@ -418,7 +418,7 @@ table! {
     316 renameat2 => super::dir::sys_renameat2, Partial, "RENAME_WHITEOUT";
     317 seccomp => None;
     318 getrandom => super::misc::sys_getrandom, Full;
-    319 memfd_create => super::event::sys_memfd_create, Partial, "seals stop writes only; no huge pages";
+    319 memfd_create => super::event::sys_memfd_create, Partial, "huge pages";
     320 kexec_file_load => None;
     321 bpf => None;
     322 execveat => super::process::sys_execveat, Full;

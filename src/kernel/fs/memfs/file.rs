@@ -108,6 +108,11 @@ impl FileOps for MemFile {
             return Err(Errno::EFBIG.into());
         }
         src.limit(len.min(limit - pos) as usize);
+        if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE)
+            || pos + src.left() as u64 > size && self.inode.sealed(linux::F_SEAL_GROW)
+        {
+            return Err(Errno::EPERM.into());
+        }
         let end = pos + src.left() as u64;
         buf.reserve_range(pos, end)?;
         let mut at = pos;
@@ -184,6 +189,12 @@ impl FileOps for MemFile {
         let mut data = self.inode.file()?.write();
         self.inode.copy_up(&mut data, u64::MAX)?;
         let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
+        let size = self.inode.meta.lock().size;
+        if mode & !linux::FALLOC_FL_KEEP_SIZE != 0 && self.inode.sealed(linux::F_SEAL_WRITE)
+            || !keep && end > size && self.inode.sealed(linux::F_SEAL_GROW)
+        {
+            return Err(Errno::EPERM);
+        }
         match mode & !linux::FALLOC_FL_KEEP_SIZE {
             0 => {
                 if end > ctx.fsize_limit {
@@ -207,6 +218,20 @@ impl FileOps for MemFile {
         Ok(())
     }
 
+    fn fcntl(&self, _ctx: &OpCtx<'_>, file: &OpenFile, command: u32, arg: u64) -> SysResult<u64> {
+        let seals = &self.inode.seals;
+        match command {
+            linux::F_GET_SEALS => Ok(u64::from(seals.load(Relaxed))),
+            linux::F_ADD_SEALS if arg & !0x3f != 0 => Err(Errno::EINVAL.into()),
+            linux::F_ADD_SEALS if !file.writable() || self.inode.sealed(linux::F_SEAL_SEAL) => Err(Errno::EPERM.into()),
+            linux::F_ADD_SEALS => {
+                seals.fetch_or(arg as u32, Relaxed);
+                Ok(0)
+            }
+            _ => Err(Errno::EINVAL.into()),
+        }
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -216,6 +241,9 @@ impl Mappable for Mapping {
     fn runs(&self, offset: u64, len: u64, shared_write: bool) -> Result<Vec<HostRun>> {
         let mut data = self.inode.file()?.write();
         if shared_write {
+            if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) {
+                return Err(Errno::EPERM);
+            }
             self.inode.copy_up(&mut data, u64::MAX)?;
         }
         let mut runs = Vec::new();

@@ -8,19 +8,21 @@
 mod file;
 mod lower;
 
-use crate::abi::{Errno, Result};
+use crate::abi::{Errno, Result, linux};
 use crate::mm::memfile::PagedBuf;
 use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
 use crate::vfs::inode::{Attached, Emit, Nanos};
 use crate::vfs::open::DirFile;
-use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, SetAttr, Stat, StatFs};
+use crate::vfs::{
+    Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, SetAttr, Stat, StatFs, mount,
+};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
 
@@ -40,6 +42,8 @@ struct Meta {
     nlink: u32,
     rdev: u64,
     size: u64,
+    /// 512-byte units that the host's file takes.
+    host_blocks: u64,
     atime: Nanos,
     mtime: Nanos,
     ctime: Nanos,
@@ -67,6 +71,8 @@ pub struct MemInode {
     kind: FileType,
     meta: Mutex<Meta>,
     body: Body,
+    /// `F_SEAL_*`; only files of `memfd_create` can have any but `F_SEAL_SEAL`.
+    seals: AtomicU32,
     /// It differs from what an import would make of the host's file.
     changed: AtomicBool,
     /// Some guest has mapped the extents: they stay until the node goes.
@@ -78,6 +84,23 @@ pub struct MemInode {
 pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
     let fs = MemFs::new(None);
     fs.node(FileType::Dir, mode, uid, gid, 0, Body::Dir(None))
+}
+
+/// A file without a name (`memfd_create(2)`); `sealable`: it may be given seals.
+///
+/// # Errors
+/// Those of opening it.
+pub fn memfd(ctx: &OpCtx<'_>, name: &[u8], sealable: bool) -> Result<Arc<OpenFile>> {
+    let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
+    let inode = MemFs::new(None).node(FileType::Regular, 0o777, ctx.cred.fsuid, ctx.cred.fsgid, 0, body);
+    inode.meta.lock().nlink = 0;
+    if sealable {
+        inode.seals.store(0, Relaxed);
+    }
+    let ops = file::open(inode.clone(), linux::O_RDWR)?;
+    let shown = alloc::format!("/memfd:{} (deleted)", alloc::string::String::from_utf8_lossy(name));
+    let path = mount::detached_named(inode.clone(), "tmpfs", &shown);
+    Ok(OpenFile::new(ops, inode, path, linux::O_RDWR | linux::O_LARGEFILE))
 }
 
 /// The root of an overlay above the host directory (or file) behind `root`, an O_PATH descriptor.
@@ -142,6 +165,7 @@ impl MemFs {
                     nlink,
                     rdev,
                     size,
+                    host_blocks: 0,
                     atime: now,
                     mtime: now,
                     ctime: now,
@@ -149,6 +173,7 @@ impl MemFs {
                 },
             ),
             body,
+            seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(true),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
@@ -180,6 +205,7 @@ impl MemFs {
                     nlink: s.nlink,
                     rdev: s.rdev,
                     size: s.size,
+                    host_blocks: s.blocks,
                     atime: s.atime,
                     mtime: s.mtime,
                     ctime: s.ctime,
@@ -187,6 +213,7 @@ impl MemFs {
                 },
             ),
             body,
+            seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(false),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
@@ -225,6 +252,10 @@ impl MemInode {
         self.copy_up(&mut data, size)?;
         let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
         let mut meta = self.meta.lock();
+        let seal = if size < meta.size { linux::F_SEAL_SHRINK } else { linux::F_SEAL_GROW };
+        if size != meta.size && self.sealed(seal) {
+            return Err(Errno::EPERM);
+        }
         if size < meta.size {
             if self.mapped.load(Relaxed) {
                 buf.zero(size, buf.capacity().saturating_sub(size));
@@ -234,6 +265,10 @@ impl MemInode {
         }
         meta.size = size;
         Ok(())
+    }
+
+    fn sealed(&self, seal: u32) -> bool {
+        self.seals.load(Relaxed) & seal != 0
     }
 
     fn touch(&self, delta_links: i32) {
@@ -255,12 +290,12 @@ impl MemInode {
 
 impl Inode for MemInode {
     fn stat(&self) -> Result<Stat> {
-        let blocks = match &self.body {
+        let memory = match &self.body {
             Body::File(data) => match &*data.read() {
-                Data::Memory(buf) => buf.charged() / 512,
-                Data::Host(_) => self.meta.lock().size.div_ceil(4096) * 8,
+                Data::Memory(buf) => Some(buf.charged() / 512),
+                Data::Host(_) => None,
             },
-            _ => 0,
+            _ => None,
         };
         let m = self.meta.lock();
         Ok(Stat {
@@ -271,9 +306,9 @@ impl Inode for MemInode {
             uid: m.uid,
             gid: m.gid,
             rdev: m.rdev,
-            size: if self.kind == FileType::Dir { 4096 } else { m.size },
+            size: if self.kind == FileType::Dir { if m.size == 0 { 4096 } else { m.size } } else { m.size },
             blksize: 4096,
-            blocks,
+            blocks: memory.unwrap_or(m.host_blocks),
             atime: m.atime,
             mtime: m.mtime,
             ctime: m.ctime,
