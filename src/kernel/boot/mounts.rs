@@ -3,7 +3,7 @@
 use crate::abi::control::{Config, MountSpec};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::fs::{dev, hostfs, memfs, proc};
+use crate::fs::{dev, hostfs, memfs, proc, sys};
 use crate::host::HostFd;
 use crate::vfs::inode::NewNode;
 use crate::vfs::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
@@ -27,6 +27,7 @@ pub fn assemble(config: &Config) -> Result<Path> {
     let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
     let quiet = NOSUID | NODEV | NOEXEC;
     site.optional(b"/proc", proc::root(), quiet, "proc");
+    site.optional(b"/sys", sys::root(), quiet | RDONLY, "sysfs");
     site.optional(b"/dev", memfs::tmpfs(0o755, 0, 0), NOSUID, "tmpfs");
     if let Ok(place) = site.place(b"/dev") {
         dev::populate(&place.dentry)?;

@@ -8,6 +8,7 @@ pub mod memfs;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;
+pub mod sys;
 pub mod signalfd;
 pub mod timerfd;
 
