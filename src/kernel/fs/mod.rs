@@ -8,8 +8,8 @@ pub mod memfs;
 pub mod pidfd;
 pub mod pipe;
 pub mod proc;
-pub mod sys;
 pub mod signalfd;
+pub mod sys;
 pub mod timerfd;
 
 #[cfg(test)]
