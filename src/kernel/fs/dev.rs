@@ -115,6 +115,11 @@ impl FileOps for Device {
         Ok(0)
     }
 
+    /// The offset never moves.
+    fn host_seek(&self, _whence: u32, _offset: i64) -> Option<Result<u64>> {
+        Some(Ok(0))
+    }
+
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         if *self == Device::Zero { Ok(Arc::new(Zeros)) } else { Err(Errno::ENODEV) }
     }

@@ -3,13 +3,13 @@
 //! Reads and writes go through the gate and block there, interruptibly. O_NONBLOCK is never set on
 //! the host's description, because the user's shell shares it: a non-blocking guest polls first.
 
-use crate::abi::{Errno, Result, SysResult, linux};
+use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
 use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserPtr, UserSlice};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
-use crate::vfs::{FileOps, FileType, Inode, OpCtx, OpenFile, Whence, mount};
+use crate::vfs::{FileOps, FileType, HERE, Inode, OpCtx, OpenFile, Whence, mount};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -132,20 +132,28 @@ impl FileOps for HostOps {
         if file.nonblock() && !f.ready_for(Events::IN)? {
             return Err(Errno::EAGAIN.into());
         }
-        let _ = pos;
-        let n = files::read_blocking(f.fd.raw(), addr, len)?;
+        let n = if f.seekable && pos != HERE {
+            files::pread(f.fd.raw(), addr, len, pos)?
+        } else {
+            files::read_blocking(f.fd.raw(), addr, len)?
+        };
         dst.advance(n);
         Ok(n)
     }
 
-    fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
+    fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
         let f = &*self.0;
         let mut done = 0;
         while let Some((addr, len)) = src.piece()? {
             if file.nonblock() && !f.ready_for(Events::OUT)? {
                 return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN.into()) };
             }
-            match files::write_blocking(f.fd.raw(), addr, len) {
+            let put = if f.seekable && pos != HERE {
+                files::pwrite(f.fd.raw(), addr, len, pos.saturating_add(done as u64)).map_err(SysError::from)
+            } else {
+                files::write_blocking(f.fd.raw(), addr, len)
+            };
+            match put {
                 Ok(n) => {
                     src.advance(n);
                     done += n;

@@ -70,8 +70,7 @@ impl timer::Target for TimerFd {
             let Some(was) = s.armed.filter(|a| a.deadline <= now) else { return };
             s.armed = None;
             s.expirations += 1;
-            if s.interval > 0 {
-                let missed = (now - was.deadline) / s.interval;
+            if let Some(missed) = (now - was.deadline).checked_div(s.interval) {
                 s.expirations += missed;
                 if let Some(me) = self.me.upgrade() {
                     s.armed = Some(timer::arm(was.deadline + (missed + 1) * s.interval, me));

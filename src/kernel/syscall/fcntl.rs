@@ -127,8 +127,10 @@ fn range(cur: &CurrentTask, file: &OpenFile, command: u32, l: &linux::flock) -> 
 fn get_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux::flock>) -> SysResult<u64> {
     let mut l = at.read()?;
     let ofd = command == linux::F_OFD_GETLK;
-    if !matches!(l.l_type as u32, linux::F_RDLCK | linux::F_WRLCK) && !(ofd && l.l_type as u32 == linux::F_UNLCK) {
-        return Err(Errno::EINVAL.into());
+    match l.l_type as u32 {
+        linux::F_RDLCK | linux::F_WRLCK => {}
+        linux::F_UNLCK if ofd => {}
+        _ => return Err(Errno::EINVAL.into()),
     }
     let want = range(cur, file, command, &l)?;
     match locks::test(file, &want)? {

@@ -10,7 +10,7 @@ use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
-use crate::vfs::{OpCtx, OpenFile, Whence};
+use crate::vfs::{self, OpCtx, OpenFile, Whence};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
@@ -64,9 +64,14 @@ impl Place {
     }
 }
 
+/// Whether `pread` and `pwrite` work: the file has an offset, here or on the host.
+fn has_positions(file: &OpenFile) -> bool {
+    file.ops.seekable() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some()
+}
+
 /// Reads from an open file into `dst`, at the file's offset or at `place`.
 fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
-    if place.pos.is_some() && !file.ops.seekable() {
+    if place.pos.is_some() && !has_positions(file) {
         return Err(Errno::ESPIPE.into());
     }
     if !file.readable() {
@@ -74,7 +79,8 @@ fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place
     }
     dst.limit(MAX_COUNT);
     if !file.ops.seekable() {
-        return block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, 0));
+        let pos = place.pos.unwrap_or(vfs::HERE);
+        return block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos));
     }
     match place.pos {
         Some(pos) => block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos)),
@@ -95,7 +101,7 @@ fn write_file(
     src: &mut IoSrc<'_>,
     place: Place,
 ) -> SysResult<usize> {
-    if place.pos.is_some() && !file.ops.seekable() {
+    if place.pos.is_some() && !has_positions(file) {
         return Err(Errno::ESPIPE.into());
     }
     if !file.writable() {
@@ -138,7 +144,7 @@ fn write_stream(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Pl
     let whole = file.ops.writes_all() && !file.nonblock() && !place.nowait();
     let mut done = 0;
     let out = block(file, Events::OUT, place.nowait(), || {
-        let n = file.ops.write(ctx, file, src, 0)?;
+        let n = file.ops.write(ctx, file, src, place.pos.unwrap_or(vfs::HERE))?;
         done += n;
         if whole && n > 0 && src.left() > 0 { Err(Errno::EAGAIN.into()) } else { Ok(()) }
     });
@@ -369,7 +375,7 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     if !input.readable() {
         return Err(Errno::EBADF.into());
     }
-    if from.is_some() && !input.ops.seekable() {
+    if from.is_some() && !has_positions(&input) {
         return Err(Errno::ESPIPE.into());
     }
     let out = files::file(cur, out)?;

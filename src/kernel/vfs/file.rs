@@ -25,6 +25,9 @@ pub struct OpCtx<'a> {
     pub umask: u32,
 }
 
+/// The position of reads and writes of files that have none of their own.
+pub const HERE: u64 = u64::MAX;
+
 /// `lseek(2)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[allow(missing_docs)]
@@ -41,7 +44,7 @@ pub enum Whence {
 /// Nothing here blocks, except host-backed files whose host call is made interruptible: an object
 /// says `EAGAIN` and `read`/`write` of the system call layer sleep on [`FileOps::wait_queue`].
 pub trait FileOps: Send + Sync + Any {
-    /// Reads at `pos` (bytes; ignored by streams). 0 is the end.
+    /// Reads at `pos` (bytes; streams get [`HERE`]). 0 is the end.
     ///
     /// # Errors
     /// `EAGAIN` when it would block.
@@ -126,7 +129,8 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::ENODEV)
     }
 
-    /// For files whose offset the host keeps, because descriptions outside share it: `lseek` there.
+    /// `lseek` of files with an offset of their own kind: the host keeps it, because descriptions outside
+    /// share it, or it never moves.
     fn host_seek(&self, _whence: u32, _offset: i64) -> Option<Result<u64>> {
         None
     }

@@ -26,7 +26,7 @@ pub use anon::anon_file;
 pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fdtable::FdTable;
-pub use file::{FileOps, OpCtx, OpenFile, Whence};
+pub use file::{FileOps, HERE, OpCtx, OpenFile, Whence};
 pub use inode::{Directory, FileType, Inode, NewNode, SetAttr, Stat, StatFs};
 pub use mount::{Mount, Path};
 pub use open::open;
