@@ -64,6 +64,14 @@ pub fn init(limit: u64) {
     KERNEL.open(window() + HEAP, HEAP_MAX, limit);
 }
 
+/// The limit unless the sandbox says another, in bytes.
+pub const DEFAULT_LIMIT: u64 = 1 << 30;
+
+/// Changes the limit (0: the default). What is taken already stays.
+pub fn set_limit(bytes: u64) {
+    KERNEL.pages.set_limit(if bytes == 0 { DEFAULT_LIMIT } else { bytes.clamp(32 << 20, HEAP_MAX) });
+}
+
 /// Bytes in use.
 pub fn in_use() -> u64 {
     let stats = stats();

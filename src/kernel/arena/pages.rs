@@ -75,8 +75,7 @@ impl Pages {
         let limit = if limit == 0 { len } else { limit.min(len) };
         let count = (len / PAGE) as u32;
         let table = (u64::from(count) * (size_of::<Page>() as u64 + 1)).div_ceil(PAGE) as u32;
-        self.reserve.store((limit / 16).clamp(PAGE, 32 << 20), Relaxed);
-        self.limit.store(limit, Relaxed);
+        self.set_limit(limit);
         self.base.store(base, Relaxed);
         self.buddy.with(|b| {
             b.base = base;
@@ -90,6 +89,11 @@ impl Pages {
                 page += 1 << order;
             }
         });
+    }
+
+    pub fn set_limit(&self, limit: u64) {
+        self.reserve.store((limit / 16).clamp(PAGE, 32 << 20), Relaxed);
+        self.limit.store(limit, Relaxed);
     }
 
     pub fn taken(&self) -> u64 {

@@ -80,6 +80,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     host_time::set_vdso(params.vdso[0]);
     ring::init(config.log_level, config.log_fd);
     memfile::set_limit(config.memory);
+    arena::set_limit(config.memory);
     loader::set_vdso(params.vdso_len);
     // AT_HWCAP is what CPUID says of the features.
     let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);

@@ -51,7 +51,7 @@ pub fn stats() -> Stats {
         memfile: memfile::in_use(),
         slots: slots::in_use(),
         traps: entry::TRAPS.load(Relaxed),
-        fast_calls: 0,
+        fast_calls: slots::fast_calls(),
     }
 }
 

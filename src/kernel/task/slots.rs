@@ -81,6 +81,12 @@ pub fn reaped(host_pid: u32) -> Vec<&'static SlotHeader> {
     orphans
 }
 
+/// Calls from rewritten sites, by all threads that ever were.
+pub fn fast_calls() -> u64 {
+    let next = SLOTS.lock().next;
+    (0..next).map(|i| arch::slot_at(i).fast_calls.load(SeqCst)).sum()
+}
+
 /// Number of slots in use.
 pub fn in_use() -> u64 {
     let slots = SLOTS.lock();
