@@ -60,7 +60,17 @@ pub enum Level {
 impl Level {
     /// Whether two locks of this level may be held at once (the room says in which order).
     pub const fn nests(self) -> bool {
-        matches!(self, Level::Inode | Level::Signal | Level::Dentry | Level::FileData | Level::Epoll | Level::Futex)
+        // A queue that an epoll instance listens to wakes the instance's own queue; instances form no loops.
+        matches!(
+            self,
+            Level::Inode
+                | Level::Signal
+                | Level::Dentry
+                | Level::FileData
+                | Level::Epoll
+                | Level::Futex
+                | Level::WaitQueue
+        )
     }
 }
 

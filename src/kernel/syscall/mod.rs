@@ -7,6 +7,7 @@ pub mod args;
 pub mod at;
 pub mod attr;
 pub mod dir;
+pub mod epoll;
 pub mod event;
 pub mod fcntl;
 pub mod files;

@@ -312,7 +312,7 @@ table! {
     210 io_cancel => None;
     211 get_thread_area => None;
     212 lookup_dcookie => None;
-    213 epoll_create => None;
+    213 epoll_create => super::epoll::sys_epoll_create, Full;
     214 epoll_ctl_old => None;
     215 epoll_wait_old => None;
     216 remap_file_pages => None;
@@ -331,8 +331,8 @@ table! {
     229 clock_getres => super::time::sys_clock_getres, Full;
     230 clock_nanosleep => super::time::sys_clock_nanosleep, Full;
     231 exit_group => super::process::sys_exit_group, Full;
-    232 epoll_wait => None;
-    233 epoll_ctl => None;
+    232 epoll_wait => super::epoll::sys_epoll_wait, Full;
+    233 epoll_ctl => super::epoll::sys_epoll_ctl, Full;
     234 tgkill => super::signal::sys_tgkill, Full;
     235 utimes => super::attr::sys_utimes, Full;
     236 vserver => None;
@@ -380,7 +380,7 @@ table! {
     278 vmsplice => None;
     279 move_pages => None;
     280 utimensat => super::attr::sys_utimensat, Full;
-    281 epoll_pwait => None;
+    281 epoll_pwait => super::epoll::sys_epoll_pwait, Full;
     282 signalfd => super::event::sys_signalfd, Full;
     283 timerfd_create => super::event::sys_timerfd_create, Full;
     284 eventfd => super::event::sys_eventfd, Full;
@@ -390,7 +390,7 @@ table! {
     288 accept4 => super::socket::sys_accept4, Partial, "the local family only";
     289 signalfd4 => super::event::sys_signalfd4, Full;
     290 eventfd2 => super::event::sys_eventfd2, Full;
-    291 epoll_create1 => None;
+    291 epoll_create1 => super::epoll::sys_epoll_create1, Full;
     292 dup3 => super::fcntl::sys_dup3, Full;
     293 pipe2 => super::event::sys_pipe2, Full;
     294 inotify_init1 => None;
@@ -452,7 +452,7 @@ table! {
     438 pidfd_getfd => None;
     439 faccessat2 => super::stat::sys_faccessat2, Full;
     440 process_madvise => None;
-    441 epoll_pwait2 => None;
+    441 epoll_pwait2 => super::epoll::sys_epoll_pwait2, Full;
     442 mount_setattr => None;
     443 quotactl_fd => None;
     444 landlock_create_ruleset => None;
