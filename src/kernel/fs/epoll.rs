@@ -276,9 +276,9 @@ impl Drop for Ops {
 impl FileOps for Ops {
     fn poll(&self) -> Events {
         let keys: Vec<u64> = self.0.ready.lock().order.iter().copied().collect();
-        let ready = keys.into_iter().any(|key| {
-            self.0.state(key).is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask)))
-        });
+        let ready = keys
+            .into_iter()
+            .any(|key| self.0.state(key).is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask))));
         if ready { Events::IN | Events::RDNORM } else { Events::empty() }
     }
 

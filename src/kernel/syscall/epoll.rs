@@ -2,7 +2,7 @@
 
 use super::poll::with_mask;
 use super::{Fd, at, files};
-use crate::abi::linux::{EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, O_CLOEXEC, __kernel_timespec as Timespec};
+use crate::abi::linux::{__kernel_timespec as Timespec, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, O_CLOEXEC};
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use crate::fs::epoll;
 use crate::mm::UserPtr;
