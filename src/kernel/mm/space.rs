@@ -72,6 +72,8 @@ pub struct AddressSpace {
     pub limits: [AtomicU64; 2],
     /// Argument and environment areas on the stack: start and end of each.
     pub strings: [AtomicU64; 4],
+    /// What the program was told at its start: keys and values (`getauxval(3)`).
+    pub auxv: Mutex<Arc<[u64]>>,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -120,6 +122,7 @@ impl AddressSpace {
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
+            auxv: Mutex::new(Level::Leaf, Arc::new([])),
         }
     }
 
@@ -137,6 +140,7 @@ impl AddressSpace {
         for (to, from) in copy.limits.iter().zip(&self.limits).chain(copy.strings.iter().zip(&self.strings)) {
             to.store(from.load(Relaxed), Relaxed);
         }
+        *copy.auxv.lock() = self.auxv.lock().clone();
         copy
     }
 

@@ -8,6 +8,7 @@ mod process;
 mod system;
 #[cfg(test)]
 mod tests;
+mod usage;
 
 use crate::abi::{Errno, Result};
 use crate::task::{Task, ThreadGroup, lookup, lookup_group, tree};
@@ -44,6 +45,9 @@ enum Node {
     FdInfos(u32, u32),
     FdInfo(u32, u32, i32),
     System(&'static system::Entry),
+    /// `net` of a process.
+    Net(u32, u32),
+    NetFile(&'static system::Entry),
     /// A directory below `sys`, by its path with a slash at the end; empty for `sys` itself.
     Sys(&'static str),
     Setting(&'static system::Setting),
@@ -81,10 +85,13 @@ impl Node {
             | Node::Thread(..)
             | Node::Fds(..)
             | Node::FdInfos(..)
+            | Node::Net(..)
             | Node::Sys(_) => FileType::Dir,
             Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) => FileType::Symlink,
             Node::Entry(_, _, e) if e.is_link() => FileType::Symlink,
-            Node::Entry(..) | Node::System(_) | Node::Setting(_) | Node::FdInfo(..) => FileType::Regular,
+            Node::Entry(..) | Node::System(_) | Node::NetFile(_) | Node::Setting(_) | Node::FdInfo(..) => {
+                FileType::Regular
+            }
         }
     }
 
@@ -106,6 +113,8 @@ impl Node {
             Node::System(e) => (13, core::ptr::from_ref(e) as u64, 0),
             Node::Sys(path) => (14, path.as_ptr() as u64, path.len() as u64),
             Node::Setting(s) => (15, core::ptr::from_ref(s) as u64, 0),
+            Node::Net(pid, tid) => (16, u64::from(pid), u64::from(tid)),
+            Node::NetFile(e) => (17, core::ptr::from_ref(e) as u64, 0),
         };
         if class == 1 {
             return 1;
@@ -136,6 +145,7 @@ impl Node {
             | Node::Fds(pid, tid)
             | Node::Fd(pid, tid, _)
             | Node::FdInfos(pid, tid)
+            | Node::Net(pid, tid)
             | Node::FdInfo(pid, tid, _) => Some((pid, tid)),
             _ => None,
         }
@@ -181,17 +191,23 @@ impl Node {
         match self {
             Node::Root => {
                 all.extend([("self", Node::OwnProcess), ("thread-self", Node::OwnThread), ("sys", Node::Sys(""))]);
-                all.push(("mounts", Node::IntoSelf("self/mounts")));
+                all.extend([("mounts", Node::IntoSelf("self/mounts")), ("net", Node::IntoSelf("self/net"))]);
                 all.extend(system::ENTRIES.iter().map(|e| (e.name, Node::System(e))));
             }
             Node::Process(pid) => {
                 all.extend([("task", Node::Tasks(pid)), ("fd", Node::Fds(pid, 0)), ("fdinfo", Node::FdInfos(pid, 0))]);
+                all.push(("net", Node::Net(pid, 0)));
                 all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, 0, e))));
             }
             Node::Thread(pid, tid) => {
-                all.extend([("fd", Node::Fds(pid, tid)), ("fdinfo", Node::FdInfos(pid, tid))]);
+                all.extend([
+                    ("fd", Node::Fds(pid, tid)),
+                    ("fdinfo", Node::FdInfos(pid, tid)),
+                    ("net", Node::Net(pid, tid)),
+                ]);
                 all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, tid, e))));
             }
+            Node::Net(..) => all.extend(system::NET.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::Sys(path) => system::children(path, |name, sub| {
                 let node = match sub {
                     system::Sub::Dir(path) => Node::Sys(path),
@@ -239,7 +255,7 @@ impl Node {
                 let pos = file.offset.try_lock().map_or(0, |o| *o);
                 Ok(format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\n", file.flags(), file.path.mount.id).into_bytes())
             }
-            Node::System(e) => Ok((e.text)()),
+            Node::System(e) | Node::NetFile(e) => Ok((e.text)()),
             Node::Setting(s) => Ok((s.text)()),
             _ => Err(Errno::EINVAL),
         }

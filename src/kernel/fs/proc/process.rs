@@ -1,5 +1,6 @@
 //! What `/proc/<pid>` says of a process or thread.
 
+use super::usage;
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::mm::vma::prot_letters;
@@ -55,7 +56,9 @@ entries! {
     "comm" 0o644 comm;
     "environ" 0o400 environ;
     "maps" 0o444 maps;
-    "smaps" 0o444 maps;
+    "smaps" 0o444 smaps;
+    "auxv" 0o400 auxv;
+    "io" 0o400 io;
     "stat" 0o444 stat;
     "statm" 0o444 statm;
     "status" 0o444 status;
@@ -171,6 +174,44 @@ fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out)
 }
 
+/// Sizes only: which pages are there, only the process itself could ask the host.
+fn smaps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    const ZEROS: [&str; 8] =
+        ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"];
+    let Some(own) = task.shared() else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for v in own.mm.snapshot() {
+        let mut text = String::new();
+        for (name, kib) in [("Size", v.len() >> 10), ("KernelPageSize", 4), ("MMUPageSize", 4), ("Rss", 0), ("Pss", 0)]
+        {
+            let _ = writeln!(text, "{:<16}{kib:8} kB", format!("{name}:"));
+        }
+        for name in ZEROS {
+            let _ = writeln!(text, "{:<16}{:8} kB", format!("{name}:"), 0);
+        }
+        text.push_str("VmFlags:");
+        for (bit, name) in [(1, " rd"), (2, " wr"), (4, " ex")] {
+            text.push_str(if v.prot & bit != 0 { name } else { "" });
+        }
+        text.push_str(if v.shared { " sh mr mw me\n" } else { " mr mw me\n" });
+        let line = map_line(&v);
+        out.try_reserve(line.len() + text.len()).map_err(|_| Errno::ENOMEM)?;
+        out.extend_from_slice(&line);
+        out.extend_from_slice(text.as_bytes());
+    }
+    Ok(out)
+}
+
+fn auxv(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let words = task.shared().map(|own| own.mm.auxv.lock().clone());
+    Ok(words.iter().flat_map(|w| w.iter()).flat_map(|w| w.to_le_bytes()).collect())
+}
+
+fn io(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
+    Ok(names.map(|n| format!("{n}: 0\n")).concat().into_bytes())
+}
+
 fn map_line(v: &Vma) -> Vec<u8> {
     let (mut offset_of, mut dev, mut ino, mut name) = (0, 0, 0, v.label.as_bytes().to_vec());
     if let Backing::File { map, offset, name: file } = &v.backing {
@@ -198,14 +239,17 @@ fn sizes(task: &Task) -> (u64, u64) {
 fn statm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let (total, data) = sizes(task);
     let (size, data) = (total / 4096, data / 4096);
-    Ok(format!("{size} {} {} 1 0 {data} 0\n", data.min(size), data / 2).into_bytes())
+    let [anon, file] = usage::resident(task).unwrap_or_default().map(|kib| kib / 4);
+    Ok(format!("{size} {} {file} 1 0 {data} 0\n", anon + file).into_bytes())
 }
 
 fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
-    let (total, data) = sizes(task);
+    let (total, _) = sizes(task);
     let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
-    let times = [0, 1, 2, 3].map(|i| g.times[i].load(Relaxed) / 10_000_000);
+    let resident: u64 = usage::resident(task).unwrap_or_default().iter().sum();
+    let [user, system] = usage::cpu_times(task);
+    let times = [user, system, g.times[2].load(Relaxed), g.times[3].load(Relaxed)].map(|ns| ns / 10_000_000);
     let nice = task.attr.nice.load(Relaxed);
     let threads = g.state.lock().tasks.len();
     let strings = task.shared().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
@@ -222,7 +266,7 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         times[3],
         20 + nice,
         g.started / 10_000_000,
-        data / 4096,
+        resident / 4,
     );
     // From startcode on: addresses are not told, signals are in `status`, the rest is zero.
     let _ = write!(out, " 0 0 0 0 0 0 {} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0", task.blocked.load(Relaxed) & 0x7fff_ffff);
@@ -253,10 +297,13 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
             let _ = write!(out, "{gid} ");
         }
         let (size, data) = (total >> 10, data >> 10);
+        let [anon, file] = usage::resident(task).unwrap_or_default();
+        let rss = anon + file;
         let _ = write!(
             out,
             "\nNStgid:\t{0}\nNSpid:\t{1}\nNSpgid:\t{2}\nNSsid:\t{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
-             VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{data:8} kB\nVmRSS:\t{data:8} kB\nVmData:\t{data:8} kB\n\
+             VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
+             RssFile:\t{file:8} kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
              VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
             g.pid,
             task.tid(),
@@ -318,8 +365,12 @@ fn visible(task: &Task) -> Result<Vec<(alloc::sync::Arc<mount::Mount>, String)>>
     Ok(all)
 }
 
-fn options(m: &mount::Mount) -> &'static str {
-    if m.has(mount::RDONLY) { "ro,relatime" } else { "rw,relatime" }
+fn options(m: &mount::Mount) -> String {
+    let mut out = String::from(if m.has(mount::RDONLY) { "ro" } else { "rw" });
+    for (flag, name) in [(mount::NOSUID, ",nosuid"), (mount::NODEV, ",nodev"), (mount::NOEXEC, ",noexec")] {
+        out.push_str(if m.has(flag) { name } else { "" });
+    }
+    out + ",relatime"
 }
 
 fn mounts(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {

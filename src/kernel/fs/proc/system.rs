@@ -26,17 +26,26 @@ impl PartialEq for Entry {
 impl Eq for Entry {}
 
 macro_rules! entries {
-    ($($name:literal $f:expr;)*) => {
-        /// The files of the top directory.
-        pub static ENTRIES: &[Entry] = &[$(Entry { name: $name, text: $f }),*];
+    ($(#[$doc:meta])* $set:ident: $($name:literal $f:expr;)*) => {
+        $(#[$doc])*
+        pub static $set: &[Entry] = &[$(Entry { name: $name, text: $f }),*];
     };
 }
 entries! {
+    /// The files of the top directory.
+    ENTRIES:
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || host_file(b"cpuinfo");
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec();
     "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\toverlay\n".to_vec();
+    "diskstats" Vec::new;
+    "interrupts" Vec::new;
     "loadavg" loadavg;
+    "locks" Vec::new;
+    "misc" Vec::new;
+    "modules" Vec::new;
+    "partitions" || b"major minor  #blocks  name\n\n".to_vec();
+    "vmstat" || host_file(b"vmstat");
     "meminfo" || host_file(b"meminfo");
     "stat" stat;
     "swaps" || b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec();
@@ -44,8 +53,34 @@ entries! {
     "version" version;
 }
 
+/// The heading of a table of sockets.
+const SOCKETS: &[u8] =
+    b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+
+entries! {
+    /// The files of `net`: tables that show none of ours yet, and the loopback interface.
+    NET:
+    "dev" net_dev;
+    "if_inet6" Vec::new;
+    "netlink" || b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".to_vec();
+    "route" || b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n".to_vec();
+    "tcp" || SOCKETS.to_vec();
+    "tcp6" || SOCKETS.to_vec();
+    "udp" || SOCKETS.to_vec();
+    "udp6" || SOCKETS.to_vec();
+    "unix" || b"Num       RefCount Protocol Flags    Type St Inode Path\n".to_vec();
+}
+
+fn net_dev() -> Vec<u8> {
+    let head = "Inter-|   Receive                                                |  Transmit\n \
+        face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
+    let zeros = "       0       0    0    0    0     0          0         0";
+    format!("{head}    lo: {}{}\n", zeros.trim_start(), "        0       0    0    0    0     0       0          0")
+        .into_bytes()
+}
+
 /// A file of the host's `/proc`, empty where it cannot be read.
-fn host_file(name: &[u8]) -> Vec<u8> {
+pub fn host_file(name: &[u8]) -> Vec<u8> {
     const MOST: usize = 1 << 20;
     let mut text = Vec::new();
     let Ok(fd) = files::openat(window::proc_fd(), name, crate::abi::linux::O_RDONLY, 0) else { return text };
@@ -94,10 +129,15 @@ fn loadavg() -> Vec<u8> {
 }
 
 fn stat() -> Vec<u8> {
-    let cpus = cpus();
-    let mut out = String::from("cpu  0 0 0 0 0 0 0 0 0 0\n");
-    for i in 0..cpus {
-        let _ = writeln!(out, "cpu{i} 0 0 0 0 0 0 0 0 0 0");
+    // The processors' time is the host's: it is their load that programs want to know.
+    let host = String::from_utf8(host_file(b"stat")).unwrap_or_default();
+    let line = |name: &str| {
+        host.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(' ')).unwrap_or("0 0 0 0 0 0 0 0 0 0")
+    };
+    let mut out = format!("cpu  {}\n", line("cpu").trim_start());
+    for i in 0..cpus() {
+        let name = format!("cpu{i}");
+        let _ = writeln!(out, "{name} {}", line(&name));
     }
     let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0)) / 1_000_000_000;
     let processes = tree::lock().groups.len();
@@ -133,6 +173,8 @@ macro_rules! settings {
     (@ $set:expr) => { Some($set) };
 }
 settings! {
+    "fs/aio-max-nr" || b"65536\n".to_vec();
+    "fs/file-nr" || format!("{}\t0\t9223372036854775807\n", crate::host::HostFd::live()).into_bytes();
     "fs/file-max" || b"9223372036854775807\n".to_vec();
     "fs/nr_open" || b"1048576\n".to_vec();
     "fs/pipe-max-size" || b"1048576\n".to_vec();
@@ -143,25 +185,39 @@ settings! {
     "fs/epoll/max_user_watches" || b"1048576\n".to_vec();
     "kernel/cap_last_cap" || b"40\n".to_vec();
     "kernel/core_pattern" || b"core\n".to_vec();
+    "kernel/core_uses_pid" || b"0\n".to_vec();
     "kernel/domainname" || line(&uts::domainname());
     "kernel/hostname" || line(&uts::hostname()), uts::set_hostname;
+    "kernel/keys/maxkeys" || b"200\n".to_vec();
+    "kernel/msgmax" || b"8192\n".to_vec();
+    "kernel/msgmnb" || b"16384\n".to_vec();
+    "kernel/msgmni" || b"32000\n".to_vec();
     "kernel/ngroups_max" || b"65536\n".to_vec();
     "kernel/osrelease" || line(uts::RELEASE.as_bytes());
     "kernel/ostype" || b"Linux\n".to_vec();
     "kernel/overflowgid" || b"65534\n".to_vec();
     "kernel/overflowuid" || b"65534\n".to_vec();
+    "kernel/panic" || b"0\n".to_vec();
+    "kernel/perf_event_paranoid" || b"4\n".to_vec();
     "kernel/pid_max" || b"32768\n".to_vec();
     "kernel/random/boot_id" boot_id;
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/uuid" || uuid(random_bits());
     "kernel/randomize_va_space" || b"2\n".to_vec();
+    "kernel/sem" || b"32000\t1024000000\t500\t32000\n".to_vec();
+    "kernel/shmall" || b"18446744073692774399\n".to_vec();
     "kernel/shmmax" || b"18446744073692774399\n".to_vec();
+    "kernel/shmmni" || b"4096\n".to_vec();
+    "kernel/tainted" || b"0\n".to_vec();
     "kernel/threads-max" || b"32768\n".to_vec();
     "kernel/version" || line(uts::VERSION.as_bytes());
     "net/core/somaxconn" || b"4096\n".to_vec();
+    "net/ipv4/ip_local_port_range" || b"32768\t60999\n".to_vec();
     "vm/max_map_count" || b"65530\n".to_vec();
     "vm/mmap_min_addr" || b"65536\n".to_vec();
+    "vm/nr_hugepages" || b"0\n".to_vec();
     "vm/overcommit_memory" || b"0\n".to_vec();
+    "vm/overcommit_ratio" || b"50\n".to_vec();
     "vm/swappiness" || b"60\n".to_vec();
 }
 

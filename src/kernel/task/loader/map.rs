@@ -233,9 +233,9 @@ fn build_stack(
     words.push(0);
     words.extend(env.iter().rev());
     words.push(0);
-    for (key, value) in auxv {
-        words.extend([u64::from(key), value]);
-    }
+    let auxv: Vec<u64> = auxv.into_iter().flat_map(|(key, value)| [u64::from(key), value]).collect();
+    words.extend(&auxv);
+    *mm.auxv.lock() = auxv.into();
     if words.len() % 2 == 1 {
         b.push(&[0; 8])?;
     }
