@@ -14,7 +14,7 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hashbrown::HashMap;
 use linux_raw_sys::ioctl;
 
@@ -32,7 +32,7 @@ pub fn set_arm(arm: fn(i32, u32)) {
 pub fn ready(fd: i32, events: u32) {
     let file = ARMED.lock().as_ref().and_then(|m| m.get(&fd).and_then(Weak::upgrade));
     if let Some(file) = file {
-        file.armed.store(false, SeqCst);
+        file.armed.store(0, SeqCst);
         file.queue.wake(Events::from_bits_truncate(events) | Events::IN | Events::OUT);
     }
 }
@@ -46,7 +46,8 @@ pub struct HostFile {
     device: u64,
     /// The offset is the host's: others share the description.
     seekable: bool,
-    armed: AtomicBool,
+    /// Events that the supervisor watches for; it forgets all of them with the first that comes.
+    armed: AtomicU32,
     queue: WaitQueue,
 }
 
@@ -71,7 +72,7 @@ pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
         tty,
         device: stat.rdev,
         seekable,
-        armed: AtomicBool::new(false),
+        armed: AtomicU32::new(0),
         queue: WaitQueue::new(),
     });
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
@@ -186,10 +187,17 @@ impl FileOps for HostOps {
             return None;
         }
         // Whoever asks for the queue is about to wait: the supervisor watches from now on.
-        if !self.0.armed.swap(true, SeqCst)
+        // For room only while there is none: else it would answer at once, again and again.
+        let fd = self.0.fd.raw();
+        let mut wanted = Events::IN | Events::PRI;
+        if files::poll_now(fd, Events::OUT.bits()) == Ok(0) {
+            wanted |= Events::OUT;
+        }
+        let armed = Events::from_bits_truncate(self.0.armed.fetch_or(wanted.bits(), SeqCst));
+        if !armed.contains(wanted)
             && let Some(arm) = ARM.get()
         {
-            arm(self.0.fd.raw(), (Events::IN | Events::PRI).bits());
+            arm(fd, wanted.bits());
         }
         Some(&self.0.queue)
     }

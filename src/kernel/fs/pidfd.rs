@@ -13,7 +13,7 @@ struct PidFd(Arc<ThreadGroup>);
 
 /// A descriptor for a process.
 pub fn pidfd(ctx: &OpCtx<'_>, group: &Arc<ThreadGroup>, flags: u32) -> Arc<OpenFile> {
-    anon_file("[pidfd]", Box::new(PidFd(group.clone())), linux::O_RDWR | flags & O_NONBLOCK, ctx)
+    anon_file("pidfd", Box::new(PidFd(group.clone())), linux::O_RDWR | flags & O_NONBLOCK, ctx)
 }
 
 /// The process behind an open file.

@@ -29,7 +29,7 @@ const RECORD: usize = 128;
 pub fn signalfd(ctx: &OpCtx<'_>, mask: u64, flags: u32) -> Result<Arc<OpenFile>> {
     let group = task::lookup_group(ctx.tgid).ok_or(Errno::ESRCH)?;
     let ops = SignalFd { mask: AtomicU64::new(mask & !UNBLOCKABLE), group };
-    Ok(anon_file("[signalfd]", Box::new(ops), linux::O_RDWR | flags & O_NONBLOCK, ctx))
+    Ok(anon_file("signalfd", Box::new(ops), linux::O_RDWR | flags & O_NONBLOCK, ctx))
 }
 
 /// Replaces the set.

@@ -51,7 +51,7 @@ pub fn timerfd(ctx: &OpCtx<'_>, clock: i32, flags: u32) -> Result<Arc<OpenFile>>
         queue: WaitQueue::new(),
         me: me.clone(),
     });
-    Ok(anon_file("[timerfd]", Box::new(Ops(timer)), linux::O_RDONLY | flags & TFD_NONBLOCK, ctx))
+    Ok(anon_file("timerfd", Box::new(Ops(timer)), linux::O_RDONLY | flags & TFD_NONBLOCK, ctx))
 }
 
 /// The timer behind an open file.

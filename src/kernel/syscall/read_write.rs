@@ -109,7 +109,7 @@ fn write_file(
     }
     src.limit(MAX_COUNT);
     let out = if !file.ops.seekable() {
-        write_stream(ctx, file, src, place)
+        write_stream(cur, ctx, file, src, place)
     } else if let Some(pos) = place.pos {
         write_at(ctx, file, src, pos, place)
     } else {
@@ -140,7 +140,7 @@ fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, pla
 }
 
 /// A stream takes what it has room for; a blocking write goes on until all is written.
-fn write_stream(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
+fn write_stream(cur: &CurrentTask, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
     let whole = file.ops.writes_all() && !file.nonblock() && !place.nowait();
     let mut done = 0;
     let out = block(file, Events::OUT, place.nowait(), || {
@@ -151,7 +151,10 @@ fn write_stream(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Pl
     match out {
         Ok(()) => Ok(done),
         // SIGPIPE is raised for the part that nobody took, what was taken counts.
-        Err(SysError::Errno(Errno::EPIPE)) => Err(Errno::EPIPE.into()),
+        Err(SysError::Errno(Errno::EPIPE)) if done > 0 => {
+            files::broken_pipe(cur);
+            Ok(done)
+        }
         Err(_) if done > 0 => Ok(done),
         Err(e) => Err(e),
     }
