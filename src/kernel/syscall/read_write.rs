@@ -140,7 +140,13 @@ fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, pla
 }
 
 /// A stream takes what it has room for; a blocking write goes on until all is written.
-fn write_stream(cur: &CurrentTask, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, place: Place) -> SysResult<usize> {
+fn write_stream(
+    cur: &CurrentTask,
+    ctx: &OpCtx<'_>,
+    file: &OpenFile,
+    src: &mut IoSrc<'_>,
+    place: Place,
+) -> SysResult<usize> {
     let whole = file.ops.writes_all() && !file.nonblock() && !place.nowait();
     let mut done = 0;
     let out = block(file, Events::OUT, place.nowait(), || {
