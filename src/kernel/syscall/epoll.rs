@@ -55,12 +55,13 @@ pub fn sys_epoll_ctl(cur: &CurrentTask, epfd: Fd, op: u32, fd: Fd, event: UserPt
         return Err(Errno::EPERM.into());
     }
     let ep = epoll::of_file(&instance)?;
-    Ok(match op {
-        EPOLL_CTL_ADD => ep.add(fd.0, &file, mask, data)?,
-        EPOLL_CTL_MOD => ep.modify(fd.0, &file, mask, data)?,
-        EPOLL_CTL_DEL => ep.delete(fd.0, &file)?,
-        _ => return Err(Errno::EINVAL.into()),
-    })
+    let outcome = match op {
+        EPOLL_CTL_ADD => ep.add(fd.0, &file, mask, data),
+        EPOLL_CTL_MOD => ep.modify(fd.0, &file, mask, data),
+        EPOLL_CTL_DEL => ep.delete(fd.0, &file),
+        _ => Err(Errno::EINVAL),
+    };
+    Ok(outcome?)
 }
 
 /// Waits until `deadline` (host monotonic ns; `None`: for ever, 0: not at all).
