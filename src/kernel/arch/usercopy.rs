@@ -30,6 +30,10 @@ mod imp {
         0
     }
     pub unsafe fn drupe_strnlen_user(src: *const u8, max: usize) -> usize {
+        if (src as usize) < 0x10000 {
+            // Nothing is ever mapped there, so at least this fault can be told.
+            return usize::MAX;
+        }
         // SAFETY: as above.
         (0..max).find(|&i| unsafe { *src.add(i) } == 0).unwrap_or(max)
     }
