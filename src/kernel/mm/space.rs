@@ -140,7 +140,8 @@ impl AddressSpace {
         for (to, from) in copy.limits.iter().zip(&self.limits).chain(copy.strings.iter().zip(&self.strings)) {
             to.store(from.load(Relaxed), Relaxed);
         }
-        *copy.auxv.lock() = self.auxv.lock().clone();
+        let auxv = self.auxv.lock().clone();
+        *copy.auxv.lock() = auxv;
         copy
     }
 
