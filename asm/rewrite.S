@@ -73,7 +73,20 @@ drupe_fast_saved:
         mov     rdi, rsp
         call    drupe_fast_call
         /* rax: 0 to return to the guest, else there is work that wants a whole frame */
-        mov     rcx, rax
+        mov     rsi, rax
+        mov     r11, [rsp + CTX_EFLAGS]
+        test    r11d, BAD_FLAGS
+        jnz     .Lall_flags
+        /* The arithmetic flags, without the cost of a popfq: overflow by an addition, the rest by sahf. */
+        mov     ecx, r11d
+        mov     eax, r11d
+        shr     eax, 11
+        and     eax, 1
+        mov     ah, cl
+        add     al, 0x7f
+        sahf
+.Lflags_set:                                    /* no instruction from here on changes flags */
+        mov     rcx, rsi
         movaps  xmm0, [rsp + CTX_SIZE]
         movaps  xmm1, [rsp + CTX_SIZE + 16]
         movaps  xmm2, [rsp + CTX_SIZE + 32]
@@ -93,13 +106,10 @@ drupe_fast_saved:
         mov     r8, [rsp + CTX_R8]
         mov     r9, [rsp + CTX_R9]
         mov     r10, [rsp + CTX_R10]
-        mov     r11, [rsp + CTX_R11]
         mov     rdi, [rsp + CTX_RDI]
         mov     rsi, [rsp + CTX_RSI]
         mov     rdx, [rsp + CTX_RDX]
         mov     rax, [rsp + CTX_RAX]
-        push    r11
-        popfq                                   /* no instruction below changes flags */
         jrcxz   .Lno_work
         jmp     .Lwork
 .Lno_work:
@@ -120,6 +130,10 @@ drupe_work_ip:
         mov     rcx, gs:[SLOT_USER_IP]
         jmp     rcx
 drupe_fast_end:
+.Lall_flags:
+        push    r11
+        popfq
+        jmp     .Lflags_set
 .Lclean_flags:
         push    0x202
         popfq
