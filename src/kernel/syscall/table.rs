@@ -135,9 +135,9 @@ table! {
     33 dup2 => super::fcntl::sys_dup2, Full;
     34 pause => super::signal::sys_pause, Full;
     35 nanosleep => super::time::sys_nanosleep, Full;
-    36 getitimer => super::timers::sys_getitimer, Partial, "timers of CPU time never run out";
+    36 getitimer => super::timers::sys_getitimer, Full;
     37 alarm => super::timers::sys_alarm, Full;
-    38 setitimer => super::timers::sys_setitimer, Partial, "timers of CPU time never run out";
+    38 setitimer => super::timers::sys_setitimer, Full;
     39 getpid => super::process::sys_getpid, Full;
     40 sendfile => super::read_write::sys_sendfile, Full;
     41 socket => super::socket::sys_socket, Partial, "the local family only";

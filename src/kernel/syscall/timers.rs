@@ -5,6 +5,7 @@ use crate::abi::linux::{__kernel_timespec as Timespec, SIGALRM, TIMER_ABSTIME};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
+use crate::task::cpu_timers::{self, Which};
 use crate::task::timers::{Tell, set_real};
 use crate::task::{CurrentTask, lookup};
 use crate::time::{self, SECOND};
@@ -26,8 +27,8 @@ fn itimerval((left, interval): (u64, u64)) -> Itimerval {
     [split(interval), split(left.next_multiple_of(1000))]
 }
 
-/// The real-time timer; the two that count CPU time are always idle.
 const ITIMER_REAL: i32 = 0;
+const ITIMER_VIRTUAL: i32 = 1;
 const ITIMER_PROF: i32 = 2;
 
 /// `getitimer(2)`.
@@ -37,7 +38,8 @@ const ITIMER_PROF: i32 = 2;
 pub fn sys_getitimer(cur: &CurrentTask, which: i32, out: UserPtr<Itimerval>) -> SysResult<()> {
     let state = match which {
         ITIMER_REAL => cur.group.timers.real(),
-        1..=ITIMER_PROF => (0, 0),
+        ITIMER_VIRTUAL => cpu_timers::left(&cur.group, Which::Virtual),
+        ITIMER_PROF => cpu_timers::left(&cur.group, Which::Prof),
         _ => return Err(Errno::EINVAL.into()),
     };
     Ok(out.write(itimerval(state))?)
@@ -52,7 +54,8 @@ pub fn sys_setitimer(cur: &CurrentTask, which: i32, new: UserPtr<Itimerval>, old
     let (interval, value) = (itimer_ns(interval)?, itimer_ns(value)?);
     let was = match which {
         ITIMER_REAL => set_real(&cur.group, value, interval),
-        1..=ITIMER_PROF => (0, 0),
+        ITIMER_VIRTUAL => cpu_timers::set(&cur.group, Which::Virtual, value, interval),
+        ITIMER_PROF => cpu_timers::set(&cur.group, Which::Prof, value, interval),
         _ => return Err(Errno::EINVAL.into()),
     };
     if let Some(old) = old.option() {

@@ -5,6 +5,7 @@
 
 mod attr;
 pub mod clone;
+pub mod cpu_timers;
 mod current;
 pub mod exec;
 pub mod exit;

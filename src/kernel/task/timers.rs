@@ -2,6 +2,7 @@
 //! (`timer_create(2)`).
 
 use super::ThreadGroup;
+use super::cpu_timers::CpuTimers;
 use crate::abi::linux::SIGALRM;
 use crate::abi::{Errno, Result};
 use crate::signal::{bit, info};
@@ -81,12 +82,18 @@ pub struct PosixTimer {
 pub struct Timers {
     real: Mutex<Setting>,
     posix: Mutex<Vec<Option<Arc<PosixTimer>>>>,
+    /// Those that count CPU time.
+    pub cpu: CpuTimers,
 }
 
 impl Default for Timers {
     fn default() -> Self {
         // Held while the heap's lock is taken.
-        Timers { real: Mutex::new(Level::FileData, Setting::default()), posix: Mutex::new(Level::FileData, Vec::new()) }
+        Timers {
+            real: Mutex::new(Level::FileData, Setting::default()),
+            posix: Mutex::new(Level::FileData, Vec::new()),
+            cpu: CpuTimers::default(),
+        }
     }
 }
 
@@ -235,6 +242,7 @@ impl Timers {
     /// Stops everything: exit.
     pub fn clear(&self) {
         self.real.lock().disarm();
+        self.cpu.clear();
         self.clear_posix();
     }
 }
