@@ -194,12 +194,12 @@ fn item(list: u64, i: usize) -> Option<u64> {
 
 fn strings(list: u64) -> String {
     let mut out = String::from("[");
-    for i in 0..STRINGS {
+    for i in 0..=STRINGS {
         let Some(at) = item(list, i) else { break };
         out.push_str(if i > 0 { ", " } else { "" });
-        out.push_str(&string(at));
+        out.push_str(&if i < STRINGS { string(at) } else { String::from("...") });
     }
-    out + if item(list, STRINGS).is_some() { ", ...]" } else { "]" }
+    out + "]"
 }
 
 fn count(list: u64) -> usize {

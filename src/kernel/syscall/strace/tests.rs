@@ -29,5 +29,8 @@ fn calls_read_as_in_strace() {
         "1, \"01234567890123456789012345678901\"..., 40"
     );
     assert_eq!(shown(linux::__NR_openat, [cwd, 8, 0, 0, 0, 0], None), "AT_FDCWD, 0x8, O_RDONLY, 00");
+    let list = [path.as_ptr() as u64, 0, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8, 8];
+    let args = [path.as_ptr() as u64, list.as_ptr() as u64, 0, 0, 0, 0];
+    assert_eq!(shown(linux::__NR_execve, args, None), "\"/etc/hosts\", [\"/etc/hosts\"], NULL /* 0 vars */");
     assert_eq!(shown(linux::__NR_getpid, [0; 6], Some(1)), "");
 }
