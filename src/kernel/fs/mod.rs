@@ -5,6 +5,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod hostfd;
 pub mod hostfs;
+pub mod inotify;
 pub mod memfs;
 pub mod pidfd;
 pub mod pipe;

@@ -157,7 +157,9 @@ pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
     if !file.writable() || file.inode.file_type() != FileType::Regular {
         return Err(Errno::EINVAL.into());
     }
-    limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size))
+    limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size))?;
+    notify::file(&file.path.dentry, linux::IN_MODIFY);
+    Ok(())
 }
 
 fn limited(cur: &CurrentTask, out: Result) -> SysResult<()> {

@@ -13,6 +13,7 @@ pub mod fcntl;
 pub mod files;
 pub mod futex;
 pub mod ids;
+pub mod inotify;
 pub mod limits;
 pub mod mem;
 pub mod misc;

@@ -10,7 +10,7 @@ use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
-use crate::vfs::{self, OpCtx, OpenFile, Whence};
+use crate::vfs::{self, OpCtx, OpenFile, Whence, notify};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
@@ -71,6 +71,10 @@ fn has_positions(file: &OpenFile) -> bool {
 
 /// Reads from an open file into `dst`, at the file's offset or at `place`.
 fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
+    read_quietly(ctx, file, dst, place).inspect(|&n| notify::transferred(&file.path.dentry, n, false))
+}
+
+fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
     if place.pos.is_some() && !has_positions(file) {
         return Err(Errno::ESPIPE.into());
     }
@@ -120,6 +124,7 @@ fn write_file(
         })
     };
     match out {
+        Ok(n) => notify::transferred(&file.path.dentry, n, true),
         Err(SysError::Errno(Errno::EPIPE)) => files::broken_pipe(cur),
         Err(SysError::Errno(Errno::EFBIG)) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
         _ => {}

@@ -352,9 +352,9 @@ table! {
     250 keyctl => None;
     251 ioprio_set => super::sched::sys_ioprio_set, Partial, "kept, the host decides";
     252 ioprio_get => super::sched::sys_ioprio_get, Partial, "kept, the host decides";
-    253 inotify_init => None;
-    254 inotify_add_watch => None;
-    255 inotify_rm_watch => None;
+    253 inotify_init => super::inotify::sys_inotify_init, Full;
+    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Partial, "changes on the host's side, IN_EXCL_UNLINK, IN_UNMOUNT";
+    255 inotify_rm_watch => super::inotify::sys_inotify_rm_watch, Full;
     256 migrate_pages => None;
     257 openat => super::open::sys_openat, Full;
     258 mkdirat => super::dir::sys_mkdirat, Full;
@@ -393,7 +393,7 @@ table! {
     291 epoll_create1 => super::epoll::sys_epoll_create1, Full;
     292 dup3 => super::fcntl::sys_dup3, Full;
     293 pipe2 => super::event::sys_pipe2, Full;
-    294 inotify_init1 => None;
+    294 inotify_init1 => super::inotify::sys_inotify_init1, Full;
     295 preadv => super::read_write::sys_preadv, Full;
     296 pwritev => super::read_write::sys_pwritev, Full;
     297 rt_tgsigqueueinfo => super::signal::sys_rt_tgsigqueueinfo, Full;

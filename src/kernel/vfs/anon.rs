@@ -74,6 +74,7 @@ pub fn anon_file_with_ino(
     let (mode, source) = match name {
         "pipe" => (0o010600, format!("pipe:[{ino}]")),
         "socket" => (0o140777, format!("socket:[{ino}]")),
+        "inotify" => (0o600, format!("anon_inode:{name}")),
         _ => (0o600, format!("anon_inode:[{name}]")),
     };
     let inode: Arc<dyn Inode> = Arc::new(AnonInode { reopen, ino, mode, uid: ctx.cred.fsuid, gid: ctx.cred.fsgid });

@@ -5,6 +5,8 @@ use super::access::{self, WRITE};
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, Nanos, SetAttr};
 use super::mount::Path;
+use super::notify;
+use crate::abi::linux::{IN_ATTRIB, IN_MODIFY};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::time;
@@ -25,7 +27,9 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
     if !ctx.cred.in_group(gid) && !ctx.cred.capable(cap::FSETID) {
         mode &= !0o2000;
     }
-    inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })
+    inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    notify::file(&path.dentry, IN_ATTRIB);
+    Ok(())
 }
 
 /// Changes owner and group; `None` leaves one alone.
@@ -51,7 +55,9 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
         let kept = mode & 0o7777 & !0o4000 & !if group_runs { 0o2000 } else { 0 };
         attr.mode = Some(kept);
     }
-    inode.set_attr(ctx, &attr)
+    inode.set_attr(ctx, &attr)?;
+    notify::file(&path.dentry, IN_ATTRIB);
+    Ok(())
 }
 
 /// A time to set.
@@ -89,7 +95,9 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
         SetTime::Now => Some(now),
         SetTime::At(ns) => Some(ns),
     };
-    inode.set_attr(ctx, &SetAttr { atime: at(atime), mtime: at(mtime), ..SetAttr::default() })
+    inode.set_attr(ctx, &SetAttr { atime: at(atime), mtime: at(mtime), ..SetAttr::default() })?;
+    notify::file(&path.dentry, IN_ATTRIB);
+    Ok(())
 }
 
 /// Sets the size of the file at `path`.
@@ -105,7 +113,9 @@ pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> Result {
     }
     path.check_writable()?;
     access::check(ctx.cred, inode, WRITE)?;
-    set_size(ctx, inode, size)
+    set_size(ctx, inode, size)?;
+    notify::file(&path.dentry, IN_MODIFY);
+    Ok(())
 }
 
 /// Sets a size once permission is settled (`ftruncate`).

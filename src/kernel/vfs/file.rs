@@ -2,6 +2,8 @@
 
 use super::inode::Inode;
 use super::mount::Path;
+use super::notify;
+use crate::abi::linux::{IN_CLOSE_NOWRITE, IN_CLOSE_WRITE};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::mm::{IoDst, IoSrc};
@@ -169,6 +171,11 @@ static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 impl Drop for OpenFile {
     fn drop(&mut self) {
         super::locks::release_description(self);
+        if self.writable() {
+            notify::file(&self.path.dentry, IN_CLOSE_WRITE);
+        } else if self.readable() {
+            notify::file(&self.path.dentry, IN_CLOSE_NOWRITE);
+        }
     }
 }
 

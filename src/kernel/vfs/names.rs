@@ -5,8 +5,11 @@ use super::context::FsContext;
 use super::file::OpCtx;
 use super::inode::{FileType, NewNode};
 use super::mount::Path;
+use super::notify;
 use super::resolve::{Found, Lookup};
-use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
+use crate::abi::linux::{
+    IN_CREATE, IN_DELETE, IN_MOVED_FROM, IN_MOVED_TO, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT,
+};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use alloc::sync::Arc;
@@ -71,6 +74,7 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
     }
     let mode = if matches!(node, NewNode::Symlink(_)) { 0o777 } else { mode & 0o7777 & !ctx.umask };
     let dentry = found.parent.dentry.create(ctx, &found.last, node, mode)?;
+    notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
     Ok(Path { mount: found.parent.mount, dentry })
 }
 
@@ -98,7 +102,10 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
         return Err(Errno::EPERM);
     }
     may_hard_link(ctx, from)?;
-    found.parent.dentry.link(ctx, &found.last, from.inode())
+    found.parent.dentry.link(ctx, &found.last, from.inode())?;
+    notify::linked(&**from.inode());
+    notify::name(&found.parent.dentry, &found.last, &**from.inode(), IN_CREATE, 0);
+    Ok(())
 }
 
 /// `protected_hardlinks` (`proc(5)`): only of files that the caller owns or could write to.
@@ -139,7 +146,11 @@ pub fn remove(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result 
     }
     found.parent.check_writable()?;
     may_delete(ctx, &found.parent, &victim, Some(dir))?;
-    found.parent.dentry.unlink(ctx, &victim.dentry, dir)
+    found.parent.dentry.unlink(ctx, &victim.dentry, dir)?;
+    notify::linked(&**victim.inode());
+    notify::name(&found.parent.dentry, &found.last, &**victim.inode(), IN_DELETE, 0);
+    notify::unlinked(&**victim.inode());
+    Ok(())
 }
 
 /// Moves a name.
@@ -206,7 +217,26 @@ pub fn rename(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: 
         }
     }
     let target = new.target.as_ref().map(|t| &t.dentry);
-    old.parent.dentry.rename(ctx, &source.dentry, &new.parent.dentry, &new.last, target, flags)
+    old.parent.dentry.rename(ctx, &source.dentry, &new.parent.dentry, &new.last, target, flags)?;
+    if notify::active() {
+        tell_move(&old.parent, &old.last, &new.parent, &new.last, &source);
+        match &new.target {
+            Some(t) if exchange => tell_move(&new.parent, &new.last, &old.parent, &old.last, t),
+            Some(t) => {
+                notify::linked(&**t.inode());
+                notify::unlinked(&**t.inode());
+            }
+            None => {}
+        }
+    }
+    Ok(())
+}
+
+fn tell_move(from: &Path, name: &[u8], to: &Path, new_name: &[u8], moved: &Path) {
+    let (cookie, inode) = (notify::cookie(), &**moved.inode());
+    notify::name(&from.dentry, name, inode, IN_MOVED_FROM, cookie);
+    notify::name(&to.dentry, new_name, inode, IN_MOVED_TO, cookie);
+    notify::moved(inode);
 }
 
 fn may_create(ctx: &OpCtx<'_>, dir: &Path) -> Result {

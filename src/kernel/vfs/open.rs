@@ -5,9 +5,11 @@ use super::context::FsContext;
 use super::file::{FileOps, OpCtx, OpenFile};
 use super::inode::{FileType, NewNode, SetAttr};
 use super::mount::Path;
+use super::notify;
 use super::resolve::Lookup;
 use crate::abi::linux::{
-    O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC, RESOLVE_NO_SYMLINKS,
+    IN_CREATE, IN_MODIFY, IN_OPEN, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC,
+    RESOLVE_NO_SYMLINKS,
 };
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
@@ -64,7 +66,10 @@ pub fn open(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], ho
             access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
             let mode = how.mode & 0o7777 & !ctx.umask;
             match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {
-                Ok(dentry) => (Path { mount: found.parent.mount, dentry }, true),
+                Ok(dentry) => {
+                    notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
+                    (Path { mount: found.parent.mount, dentry }, true)
+                }
                 // Somebody was faster; without O_EXCL that file is as good.
                 Err(Errno::EEXIST) if flags & O_EXCL == 0 => {
                     let dentry = found.parent.dentry.child(ctx, &found.last)?;
@@ -131,7 +136,9 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     })?;
     if flags & O_TRUNC != 0 && kind == FileType::Regular && !created {
         inode.set_attr(ctx, &SetAttr { size: Some(0), ..SetAttr::default() })?;
+        notify::file(&target.dentry, IN_MODIFY);
     }
+    notify::file(&target.dentry, IN_OPEN);
     let kept = flags & !(O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
     Ok(OpenFile::new(ops, inode, target, kept))
 }

@@ -1,0 +1,235 @@
+//! `inotify(7)`.
+
+use crate::abi::linux::{
+    self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE, IN_NONBLOCK, IN_ONESHOT,
+    IN_Q_OVERFLOW,
+};
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{IoDst, UserPtr};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::vfs::notify::{self, Id, Listener};
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file};
+use alloc::boxed::Box;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::{Arc, Weak};
+use core::any::Any;
+
+/// `/proc/sys/fs/inotify/max_queued_events`.
+const QUEUED_MAX: usize = 16384;
+/// `/proc/sys/fs/inotify/max_user_watches`, here for each instance.
+const WATCHES_MAX: usize = 65536;
+/// Size of `struct inotify_event`; names are padded to it.
+const HEAD: usize = 16;
+
+#[derive(PartialEq, Eq)]
+struct Event {
+    wd: i32,
+    mask: u32,
+    cookie: u32,
+    name: Box<[u8]>,
+}
+
+impl Event {
+    /// Length of the name with its NUL and padding.
+    fn name_len(&self) -> usize {
+        if self.name.is_empty() { 0 } else { (self.name.len() + 1).next_multiple_of(HEAD) }
+    }
+
+    fn put(&self, dst: &mut IoDst<'_>) -> Result {
+        let mut head = [0; HEAD];
+        head[..4].copy_from_slice(&self.wd.to_ne_bytes());
+        head[4..8].copy_from_slice(&self.mask.to_ne_bytes());
+        head[8..12].copy_from_slice(&self.cookie.to_ne_bytes());
+        head[12..].copy_from_slice(&(self.name_len() as u32).to_ne_bytes());
+        dst.put(&head)?;
+        dst.put(&self.name)?;
+        dst.put_zeros(self.name_len() - self.name.len())?;
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Watch {
+    id: Id,
+    mask: u32,
+}
+
+#[derive(Default)]
+struct State {
+    events: VecDeque<Event>,
+    watches: BTreeMap<i32, Watch>,
+    last: i32,
+}
+
+impl State {
+    fn push(&mut self, event: Event) {
+        // The same thing twice in a row is told once.
+        if self.events.back() == Some(&event) {
+            return;
+        }
+        let event = match self.events.len() {
+            n if n < QUEUED_MAX => event,
+            QUEUED_MAX => Event { wd: -1, mask: IN_Q_OVERFLOW, cookie: 0, name: Box::default() },
+            _ => return,
+        };
+        if self.events.try_reserve(1).is_ok() {
+            self.events.push_back(event);
+        }
+    }
+}
+
+/// An instance: its watches and what they have seen.
+pub struct Inotify {
+    state: Mutex<State>,
+    queue: WaitQueue,
+    me: Weak<Inotify>,
+}
+
+struct Ops(Arc<Inotify>);
+
+/// Makes one.
+///
+/// # Errors
+/// `EINVAL` for unknown flags.
+pub fn inotify(ctx: &OpCtx<'_>, flags: u32) -> Result<Arc<OpenFile>> {
+    if flags & !(IN_CLOEXEC | IN_NONBLOCK) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let instance = Arc::new_cyclic(|me| Inotify {
+        // Events come while other locks are held: nothing is called under this one.
+        state: Mutex::new(Level::Leaf, State::default()),
+        queue: WaitQueue::new(),
+        me: me.clone(),
+    });
+    Ok(anon_file("inotify", Box::new(Ops(instance)), linux::O_RDONLY | flags & IN_NONBLOCK, ctx))
+}
+
+/// The instance behind an open file.
+///
+/// # Errors
+/// `EINVAL` if it is none.
+pub fn of_file(file: &OpenFile) -> Result<Arc<Inotify>> {
+    file.ops.as_any().downcast_ref::<Ops>().map(|o| o.0.clone()).ok_or(Errno::EINVAL)
+}
+
+impl Inotify {
+    fn listener(&self) -> Weak<dyn Listener> {
+        self.me.clone()
+    }
+
+    /// Watches a file, or changes the watch that there is; its number.
+    ///
+    /// # Errors
+    /// `EEXIST` with IN_MASK_CREATE, `ENOSPC`, `ENOMEM`.
+    pub fn add(&self, inode: &dyn Inode, mask: u32) -> Result<i32> {
+        let id = inode.identity()?;
+        let wanted = mask & (IN_ALL_EVENTS | IN_ONESHOT) | IN_IGNORED;
+        let (wd, mask) = {
+            let mut state = self.state.lock();
+            let known = state.watches.iter_mut().find(|(_, w)| w.id == id);
+            if let Some((&wd, watch)) = known {
+                if mask & IN_MASK_CREATE != 0 {
+                    return Err(Errno::EEXIST);
+                }
+                watch.mask = if mask & IN_MASK_ADD != 0 { watch.mask | wanted } else { wanted };
+                (wd, watch.mask)
+            } else {
+                if state.watches.len() >= WATCHES_MAX {
+                    return Err(Errno::ENOSPC);
+                }
+                let wd = state.last.checked_add(1).ok_or(Errno::ENOSPC)?;
+                state.last = wd;
+                state.watches.insert(wd, Watch { id, mask: wanted });
+                (wd, wanted)
+            }
+        };
+        // The end of a file ends its watch, whether or not anybody wants to hear of it.
+        notify::watch(id, &self.listener(), wd, mask | IN_DELETE_SELF)?;
+        Ok(wd)
+    }
+
+    /// Ends a watch.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none of this number.
+    pub fn remove(&self, wd: i32) -> Result {
+        let watch = {
+            let mut state = self.state.lock();
+            let watch = state.watches.remove(&wd).ok_or(Errno::EINVAL)?;
+            state.push(Event { wd, mask: IN_IGNORED, cookie: 0, name: Box::default() });
+            watch
+        };
+        notify::unwatch(watch.id, &self.listener(), wd);
+        self.queue.wake(Events::IN);
+        Ok(())
+    }
+}
+
+impl Listener for Inotify {
+    fn event(&self, wd: i32, mask: u32, cookie: u32, name: &[u8]) {
+        let over = {
+            let mut state = self.state.lock();
+            let Some(watch) = state.watches.get(&wd).copied() else { return };
+            if watch.mask & mask & IN_ALL_EVENTS != 0 {
+                state.push(Event { wd, mask, cookie, name: name.into() });
+            }
+            mask & IN_DELETE_SELF != 0 || watch.mask & IN_ONESHOT != 0
+        };
+        if over {
+            let _ = self.remove(wd);
+        }
+        self.queue.wake(Events::IN);
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        let listener = self.listener();
+        let watches = core::mem::take(&mut self.state.lock().watches);
+        for (wd, watch) in watches {
+            notify::unwatch(watch.id, &listener, wd);
+        }
+    }
+}
+
+impl FileOps for Ops {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        let before = dst.done();
+        loop {
+            let event = {
+                let mut state = self.0.state.lock();
+                match state.events.front() {
+                    None if dst.done() == before => return Err(Errno::EAGAIN.into()),
+                    Some(e) if HEAD + e.name_len() > dst.left() && dst.done() == before => {
+                        return Err(Errno::EINVAL.into());
+                    }
+                    Some(e) if HEAD + e.name_len() <= dst.left() => state.events.pop_front(),
+                    _ => None,
+                }
+            };
+            let Some(event) = event else { return Ok(dst.done() - before) };
+            event.put(dst)?;
+        }
+    }
+
+    fn poll(&self) -> Events {
+        if self.0.state.lock().events.is_empty() { Events::empty() } else { Events::IN | Events::RDNORM }
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.0.queue)
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+        if request != linux_raw_sys::ioctl::FIONREAD {
+            return Err(Errno::ENOTTY.into());
+        }
+        let bytes: usize = self.0.state.lock().events.iter().map(|e| HEAD + e.name_len()).sum();
+        UserPtr::<i32>::new(arg).write(bytes as i32)?;
+        Ok(0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
