@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
 use crate::vfs::attr::{self, SetTime};
-use crate::vfs::{FileType, Path};
+use crate::vfs::{FileType, Path, notify};
 
 fn chmod_at(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32, flags: u32) -> SysResult<()> {
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {

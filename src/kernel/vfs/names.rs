@@ -148,8 +148,8 @@ pub fn remove(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result 
     may_delete(ctx, &found.parent, &victim, Some(dir))?;
     found.parent.dentry.unlink(ctx, &victim.dentry, dir)?;
     notify::linked(&**victim.inode());
-    notify::name(&found.parent.dentry, &found.last, &**victim.inode(), IN_DELETE, 0);
     notify::unlinked(&**victim.inode());
+    notify::name(&found.parent.dentry, &found.last, &**victim.inode(), IN_DELETE, 0);
     Ok(())
 }
 

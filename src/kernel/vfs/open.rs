@@ -134,11 +134,11 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
         Errno::EINTR => SysError::Restart(Restart::Sys),
         e => e.into(),
     })?;
+    notify::file(&target.dentry, IN_OPEN);
     if flags & O_TRUNC != 0 && kind == FileType::Regular && !created {
         inode.set_attr(ctx, &SetAttr { size: Some(0), ..SetAttr::default() })?;
         notify::file(&target.dentry, IN_MODIFY);
     }
-    notify::file(&target.dentry, IN_OPEN);
     let kept = flags & !(O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
     Ok(OpenFile::new(ops, inode, target, kept))
 }
