@@ -53,6 +53,9 @@ fn build_image(root: &Path, out: &Path) -> PathBuf {
             cargo.env_remove(&key);
         }
     }
+    // Nothing unwinds in the kernel. Not in the profiles of the workspace: tests unwind, and cargo would
+    // build this library twice under one file name.
+    cargo.env("CARGO_PROFILE_RELEASE_PANIC", "abort").env("CARGO_PROFILE_DEV_PANIC", "abort");
     cargo.env("RUSTFLAGS", "-Cforce-frame-pointers=yes");
     let status = cargo.status().expect("cargo can be run");
     assert!(status.success(), "the kernel image did not build");

@@ -44,6 +44,7 @@
 pub mod ffi;
 pub mod sandbox;
 
+pub use sandbox::image::bytes as image_bytes;
 pub use sandbox::{
     Change, Child, Command, Error, LogLevel, Network, PsEntry, Result, Sandbox, SandboxBuilder, Stats, Stdio,
 };

@@ -89,7 +89,8 @@ static void sources(void)
     ctl(EPOLL_CTL_ADD, timer, EPOLLIN);
     timerfd_settime(timer, 0, &in_5ms, NULL);
     printf("timer %d", ready(1000));
-    printf(" %zd %d", read(timer, &count, sizeof count), (int)count);
+    ssize_t got_bytes = read(timer, &count, sizeof count);
+    printf(" %zd %d", got_bytes, (int)count);
     printf(" %d\n", read(timer, &count, sizeof count) < 0 && errno == EAGAIN);
     close(timer);
 

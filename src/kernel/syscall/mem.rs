@@ -22,6 +22,10 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
         return Err(Errno::EINVAL.into());
     }
     let kind = flags & MAP_TYPE;
+    if flags & MAP_ANONYMOUS == 0 {
+        // A bad descriptor comes before bad flags.
+        cur.files().get(fd.0)?;
+    }
     if !matches!(kind, MAP_SHARED | MAP_PRIVATE | MAP_SHARED_VALIDATE) {
         return Err(Errno::EINVAL.into());
     }

@@ -5,6 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::sync::{Level, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Most descriptors that a table ever has (`/proc/sys/fs/nr_open`).
 pub const NR_OPEN: u64 = 1 << 20;
@@ -24,6 +25,13 @@ struct Inner {
 /// A process's descriptors (`CLONE_FILES` shares them).
 pub struct FdTable {
     inner: Mutex<Inner>,
+    /// Identity as the owner of POSIX locks; never reused.
+    owner: u64,
+}
+
+fn new_owner() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Relaxed)
 }
 
 impl Default for FdTable {
@@ -34,8 +42,8 @@ impl Default for FdTable {
 
 impl FdTable {
     /// An empty table.
-    pub const fn new() -> FdTable {
-        FdTable { inner: Mutex::new(Level::Files, Inner { slots: Vec::new(), lowest: 0 }) }
+    pub fn new() -> FdTable {
+        FdTable { inner: Mutex::new(Level::Files, Inner { slots: Vec::new(), lowest: 0 }), owner: new_owner() }
     }
 
     /// A copy, for fork.
@@ -47,7 +55,7 @@ impl FdTable {
         let mut slots = Vec::new();
         slots.try_reserve_exact(inner.slots.len()).map_err(|_| Errno::ENOMEM)?;
         slots.extend(inner.slots.iter().cloned());
-        Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }) })
+        Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }), owner: new_owner() })
     }
 
     /// The open file description behind a number, for input and output.
@@ -137,7 +145,7 @@ impl FdTable {
 
     /// Identity of this table as the owner of POSIX locks.
     pub fn owner(&self) -> u64 {
-        core::ptr::from_ref(self) as u64
+        self.owner
     }
 
     /// The close-on-exec flag.

@@ -1,0 +1,134 @@
+//! The launcher: exit statuses, bad input, options.
+
+mod common;
+
+use common::{DRUPE, guest_dir, run, sandboxed};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn drupe(options: &[&str], program: &[&str]) -> common::Outcome {
+    run(&mut sandboxed(options, program), LIMIT)
+}
+
+#[test]
+fn status_is_the_programs() {
+    for (script, status) in [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -SEGV $$", 139)] {
+        assert_eq!(drupe(&[], &["/bin/sh", "-c", script]).status, status, "{script}");
+    }
+}
+
+fn file(name: &str, bytes: &[u8]) -> String {
+    let path = guest_dir().join(format!("cli-{name}"));
+    fs::write(&path, bytes).expect("writable");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+    path.to_str().expect("ASCII").to_string()
+}
+
+#[test]
+fn what_cannot_run_is_one_line_and_the_right_status() {
+    let elf = fs::read("/bin/true").expect("there is one");
+    let mut elf32 = elf.clone();
+    elf32[4] = 1;
+    let mut outside = elf.clone();
+    outside[32..40].copy_from_slice(&0x7fff_ffff_ffff_u64.to_le_bytes());
+    let cases = [
+        ("/does/not/exist".to_string(), 127),
+        ("does-not-exist".to_string(), 127),
+        ("/etc".to_string(), 126),
+        (file("text", b"just text\n"), 126),
+        (file("no-interpreter", b"#!/does/not/exist\n"), 127),
+        (file("elf32", &elf32), 126),
+        (file("truncated", &elf[..100]), 126),
+        (file("outside", &outside), 126),
+    ];
+    for (program, status) in cases {
+        let out = drupe(&[], &[&program]);
+        assert_eq!(out.status, status, "{program}: {}", out.stderr);
+        assert_eq!(out.stderr.lines().count(), 1, "{program}: {:?}", out.stderr);
+    }
+}
+
+#[test]
+fn our_own_errors_are_125() {
+    for options in [&["--root", "/does/not/exist"][..], &["--net", "host"]] {
+        let out = drupe(options, &["/bin/true"]);
+        assert_eq!(out.status, 125, "{options:?}: {}", out.stderr);
+        assert_eq!(out.stderr.trim_end().lines().count(), 1, "{options:?}: {:?}", out.stderr);
+    }
+}
+
+#[test]
+fn environment_directory_and_names() {
+    let out = drupe(
+        &["--clear-env", "--env", "A=1", "--cwd", "/tmp", "--hostname", "box"],
+        &["/bin/sh", "-c", "echo $A $HOME; pwd; uname -n; echo $$"],
+    );
+    assert_eq!(out.stdout, "1\n/tmp\nbox\n1\n", "{}", out.stderr);
+    let out = drupe(&["--user", "1234:567"], &["/bin/sh", "-c", "id -u; id -g"]);
+    assert_eq!(out.stdout, "1234\n567\n", "{}", out.stderr);
+}
+
+#[test]
+fn the_kernel_is_ours() {
+    let out = drupe(&[], &["/bin/sh", "-c", "uname -sr; cat /proc/version"]);
+    assert!(out.stdout.contains("drupe"), "{}", out.stdout);
+    assert!(out.stdout.lines().nth(1).is_some_and(|l| l.contains("drupe")), "{}", out.stdout);
+}
+
+#[test]
+fn strace_names_calls() {
+    let log = guest_dir().join("strace.log");
+    let out = drupe(&["--strace", "--strace-file", log.to_str().expect("ASCII")], &["/bin/echo", "hi"]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "hi\n"), "{}", out.stderr);
+    let log = fs::read_to_string(log).expect("written");
+    assert!(log.contains("write(1, \"hi\\n\""), "{log}");
+}
+
+#[test]
+fn syscalls_and_doctor_print_tables() {
+    let out = run(Command::new(DRUPE).arg("syscalls"), LIMIT);
+    assert_eq!(out.status, 0);
+    assert!(out.stdout.contains("openat") && out.stdout.contains("full"), "{}", out.stdout);
+    let out = run(Command::new(DRUPE).arg("doctor"), LIMIT);
+    assert_eq!(out.status, 0, "{}", out.stdout);
+    assert!(out.stdout.contains("seccomp"), "{}", out.stdout);
+}
+
+#[test]
+fn the_host_stays_as_it_is() {
+    let dir = guest_dir().join("untouched");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(dir.join("sub")).expect("ours");
+    fs::write(dir.join("a"), "original").expect("ours");
+    fs::write(dir.join("sub/b"), "original too").expect("ours");
+    let d = dir.to_str().expect("ASCII");
+    let script = format!(
+        "cd {d} && echo changed > a && rm sub/b && mkdir new && echo x > new/y && mv a c && chmod 0 c && \
+         ln -s c d && cat c && ls"
+    );
+    let out = drupe(&[], &["/bin/sh", "-c", &script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "changed\nc\nd\nnew\nsub\n"), "{}", out.stderr);
+    assert_eq!(fs::read_to_string(dir.join("a")).expect("still there"), "original");
+    assert_eq!(fs::read_to_string(dir.join("sub/b")).expect("still there"), "original too");
+    let names: Vec<_> = fs::read_dir(&dir).expect("ours").map(|e| e.expect("an entry").file_name()).collect();
+    assert_eq!(names.len(), 2, "{names:?}");
+}
+
+#[test]
+fn binds_reach_the_host_when_asked() {
+    let dir = guest_dir().join("bound");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("ours");
+    let d = dir.to_str().expect("ASCII");
+    let out =
+        drupe(&["--bind", &format!("{d}:/mnt:rw")], &["/bin/sh", "-c", "echo from inside > /mnt/f && cat /mnt/f"]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "from inside\n"), "{}", out.stderr);
+    assert_eq!(fs::read_to_string(dir.join("f")).expect("written"), "from inside\n");
+    let out = drupe(&["--bind", &format!("{d}:/mnt:ro")], &["/bin/sh", "-c", "echo x > /mnt/g"]);
+    assert_ne!(out.status, 0);
+    assert!(!dir.join("g").exists());
+}

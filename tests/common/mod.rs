@@ -1,0 +1,141 @@
+//! What the integration tests share: running a program natively and in a sandbox, with a time limit
+//! of its own, and comparing.
+#![allow(dead_code)]
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// The launcher under test.
+pub const DRUPE: &str = env!("CARGO_BIN_EXE_drupe");
+
+/// What a program left behind.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// Exit status, or 128+N for signal N.
+    pub status: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+fn status_of(status: ExitStatus) -> i32 {
+    use std::os::unix::process::ExitStatusExt;
+    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+}
+
+/// Runs `command` for at most `limit`; a hang is a failure that names the command.
+pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    use std::os::unix::process::CommandExt;
+    let what = format!("{command:?}");
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
+    let read = |mut from: Box<dyn Read + Send>| {
+        thread::spawn(move || {
+            let mut bytes = Vec::new();
+            let _ = from.read_to_end(&mut bytes);
+            String::from_utf8_lossy(&bytes).into_owned()
+        })
+    };
+    let stdout = read(Box::new(child.stdout.take().expect("piped")));
+    let stderr = read(Box::new(child.stderr.take().expect("piped")));
+    let start = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("our own child") {
+            break status;
+        }
+        if start.elapsed() > limit {
+            let _ = nix::sys::signal::killpg(
+                nix::unistd::Pid::from_raw(child.id() as i32),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+            let _ = child.wait();
+            let (out, err) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+            panic!("{what}: still running after {limit:?}\n--- stdout\n{out}\n--- stderr\n{err}");
+        }
+        thread::sleep(Duration::from_millis(2));
+    };
+    Outcome {
+        status: status_of(status),
+        stdout: stdout.join().expect("reader"),
+        stderr: stderr.join().expect("reader"),
+    }
+}
+
+/// `drupe run [options] -- program…`.
+pub fn sandboxed(options: &[&str], program: &[&str]) -> Command {
+    let mut c = Command::new(DRUPE);
+    c.arg("run").args(options).arg("--").args(program);
+    c
+}
+
+/// The program itself.
+pub fn native(program: &[&str]) -> Command {
+    let mut c = Command::new(program[0]);
+    c.args(&program[1..]);
+    c
+}
+
+/// Runs natively and in drupe, with rewriting on and off: output and exit status must agree.
+pub fn agrees(program: &[&str], limit: Duration) {
+    let expected = run(&mut native(program), limit);
+    for rewrite in ["on", "off"] {
+        let got = run(&mut sandboxed(&["--rewrite", rewrite], program), limit);
+        assert_eq!(
+            (got.status, &got.stdout),
+            (expected.status, &expected.stdout),
+            "{program:?} with --rewrite {rewrite} differs from native; stderr of the sandbox:\n{}",
+            got.stderr
+        );
+    }
+}
+
+/// Whether a program is installed. Without it the test is skipped, or fails where everything must be there.
+pub fn has(program: &str) -> bool {
+    let found = std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()));
+    if !found {
+        assert!(std::env::var_os("CI").is_none(), "{program} is not installed");
+        eprintln!("skipped: {program}");
+    }
+    found
+}
+
+/// Where compiled guest programs go.
+pub fn guest_dir() -> PathBuf {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    std::fs::create_dir_all(&dir).expect("the target directory is writable");
+    dir
+}
+
+/// How a guest program is linked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Link {
+    /// Against glibc, dynamically.
+    Dynamic,
+    /// Against glibc, statically.
+    Static,
+    /// Against musl, statically.
+    Musl,
+}
+
+/// Compiles `tests/guest/NAME.c`; `None` if the compiler is not there.
+pub fn compile(name: &str, link: Link) -> Option<PathBuf> {
+    let compiler = if link == Link::Musl { "musl-gcc" } else { "gcc" };
+    if !has(compiler) {
+        return None;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest").join(format!("{name}.c"));
+    let out = guest_dir().join(format!("{name}-{link:?}"));
+    let mut c = Command::new(compiler);
+    c.args(["-O1", "-pthread", "-w", "-o"]).arg(&out).arg(&source);
+    if link != Link::Dynamic {
+        c.arg("-static");
+    }
+    let built = run(&mut c, Duration::from_secs(60));
+    assert_eq!(built.status, 0, "{name}.c does not compile: {}", built.stderr);
+    Some(out)
+}

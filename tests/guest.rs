@@ -1,0 +1,59 @@
+//! Guest programs: each runs natively and in drupe, with rewriting on and off, and must agree.
+
+mod common;
+
+use common::{Link, agrees, compile};
+use std::time::Duration;
+
+fn check(name: &str, links: &[Link]) {
+    for &link in links {
+        if let Some(path) = compile(name, link) {
+            agrees(&[path.to_str().expect("ASCII path")], Duration::from_secs(30));
+        }
+    }
+}
+
+const ALL: &[Link] = &[Link::Dynamic, Link::Static, Link::Musl];
+const GLIBC: &[Link] = &[Link::Dynamic, Link::Static];
+
+macro_rules! guests {
+    ($($name:ident: $links:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            check(stringify!($name), $links);
+        }
+    )* };
+}
+
+guests! {
+    hello: ALL;
+    processes: ALL;
+    pipes: ALL;
+    signals: GLIBC;
+    handlers: GLIBC;
+    epoll: GLIBC;
+    threads: GLIBC;
+    pthreads: ALL;
+    memory: GLIBC;
+    files: GLIBC;
+    names: ALL;
+    errors: GLIBC;
+    locks: GLIBC;
+    polling: GLIBC;
+    vectors: GLIBC;
+    rewriting: &[Link::Dynamic];
+    time: GLIBC;
+}
+
+/// Every system call number with junk, from four threads, until a million calls have returned: only
+/// the sandbox can run it, and it must neither panic nor hang.
+#[test]
+fn junk() {
+    if let Some(path) = compile("junk", Link::Static) {
+        let program = [path.to_str().expect("ASCII path"), "250000"];
+        for rewrite in ["on", "off"] {
+            let out = common::run(&mut common::sandboxed(&["--rewrite", rewrite], &program), Duration::from_secs(240));
+            assert_eq!((out.status, out.stdout.as_str()), (0, "every number reached\n"), "{}", out.stderr);
+        }
+    }
+}
