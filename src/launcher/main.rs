@@ -21,7 +21,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a program in a sandbox of its own
-    Run(run::Args),
+    Run(Box<run::Args>),
     /// List the system calls and how much of each there is
     Syscalls(syscalls::Args),
     /// Say what this host offers, and what to do about what it lacks
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
         }
     };
     let outcome = match cli.verb {
-        Verb::Run(args) => run::run(args),
+        Verb::Run(args) => run::run(*args),
         Verb::Syscalls(args) => syscalls::syscalls(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
     };

@@ -75,6 +75,11 @@ const PLAIN: &[i64] = &[
     libc::SYS_clock_nanosleep,
     libc::SYS_clock_gettime,
     libc::SYS_clock_getres,
+    // What the moved vDSO falls back to.
+    libc::SYS_gettimeofday,
+    libc::SYS_time,
+    // How the host goes on with a sleep after a stop.
+    libc::SYS_restart_syscall,
     libc::SYS_getpid,
     libc::SYS_gettid,
     libc::SYS_getppid,

@@ -1,0 +1,277 @@
+#ifndef DRUPE_H
+#define DRUPE_H
+
+/* Made from src/ffi.rs by cbindgen; the test `header` in tests/ffi.rs says how to renew it. */
+
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+/* A Linux kernel inside the address space of the programs it hosts: the C interface.
+ *
+ * Handles are opaque and belong to the caller until freed. A function that fails returns -1 (or NULL),
+ * and drupe_error_message() says why, per thread. Strings are NUL-terminated; descriptors that are
+ * passed in stay the caller's. Link with -ldrupe. */
+
+
+/*
+ `drupe_spawn_options.stdin_fd` and so on: the caller's own stream.
+ */
+#define DRUPE_STDIO_INHERIT -1
+
+/*
+ The null device.
+ */
+#define DRUPE_STDIO_NULL -2
+
+/*
+ A process in a sandbox.
+ */
+typedef struct drupe_process drupe_process;
+
+/*
+ A sandbox: its settings before `drupe_sandbox_start`, a running kernel after.
+ */
+typedef struct drupe_sandbox drupe_sandbox;
+
+/*
+ How a process is started. All zeros and nulls, with the three descriptors set, is a good start:
+ see `drupe_spawn_defaults`.
+ */
+typedef struct {
+  /*
+   Null-terminated list of `KEY=VALUE` strings, or null for the caller's environment.
+   */
+  const char *const *env;
+  /*
+   Absolute path in the sandbox, or null for the default.
+   */
+  const char *cwd;
+  /*
+   A descriptor of the caller, `DRUPE_STDIO_INHERIT` or `DRUPE_STDIO_NULL`.
+   */
+  int stdin_fd;
+  /*
+   As `stdin_fd`.
+   */
+  int stdout_fd;
+  /*
+   As `stdin_fd`.
+   */
+  int stderr_fd;
+} drupe_spawn_options;
+
+#ifdef __cplusplus
+extern "C" {
+#endif // __cplusplus
+
+/*
+ Why the last call on this thread failed; valid until the next call on this thread.
+ */
+const char *drupe_error_message(void);
+
+/*
+ The error number of the last call on this thread that failed.
+ */
+int drupe_error_number(void);
+
+/*
+ A new sandbox with default settings: it sees the host's tree, and its writes stay in memory.
+ */
+drupe_sandbox *drupe_sandbox_new(void);
+
+/*
+ The host directory that it sees as `/`, and whether writes reach it.
+
+ # Safety
+ `sandbox` is a live handle; `dir` is a string.
+ */
+int drupe_sandbox_set_root(drupe_sandbox *sandbox, const char *dir, bool writable);
+
+/*
+ Makes the host's `source` appear at `target`.
+
+ # Safety
+ `sandbox` is a live handle; `source` and `target` are strings.
+ */
+int drupe_sandbox_bind(drupe_sandbox *sandbox, const char *source, const char *target, bool read_only);
+
+/*
+ Mounts an empty file system that lives in memory at `target`.
+
+ # Safety
+ `sandbox` is a live handle; `target` is a string.
+ */
+int drupe_sandbox_tmpfs(drupe_sandbox *sandbox, const char *target);
+
+/*
+ Its host name.
+
+ # Safety
+ `sandbox` is a live handle; `name` is a string.
+ */
+int drupe_sandbox_set_hostname(drupe_sandbox *sandbox, const char *name);
+
+/*
+ Memory that its files and its kernel may take, in bytes.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_memory(drupe_sandbox *sandbox, uint64_t bytes);
+
+/*
+ Whether it has a loopback network of its own.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_loopback(drupe_sandbox *sandbox, bool on);
+
+/*
+ Whether hot system call sites may be rewritten.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_rewrite(drupe_sandbox *sandbox, bool on);
+
+/*
+ User and group of its processes.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_user(drupe_sandbox *sandbox, uint32_t uid, uint32_t gid);
+
+/*
+ Boots its kernel. A sandbox starts once; one that failed to start can only be freed.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_start(drupe_sandbox *sandbox);
+
+/*
+ Fills in the defaults: the caller's environment and streams.
+
+ # Safety
+ `options` points to writable memory of that type.
+ */
+void drupe_spawn_defaults(drupe_spawn_options *options);
+
+/*
+ Starts a program. `argv` is a null-terminated list, the program first; a name without a slash is
+ looked up along `PATH` in the sandbox. `options` may be null.
+
+ # Safety
+ `sandbox` is a live handle; `argv` and `options` are as said.
+ */
+drupe_process *drupe_sandbox_spawn(const drupe_sandbox *sandbox,
+                                   const char *const *argv,
+                                   const drupe_spawn_options *options);
+
+/*
+ Suspends every process; nests.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_pause(const drupe_sandbox *sandbox);
+
+/*
+ Undoes one pause.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_unpause(const drupe_sandbox *sandbox);
+
+/*
+ Reads a whole file of the sandbox. `*data` is to be freed with `drupe_free`.
+
+ # Safety
+ `sandbox` is a live handle, `path` a string, `data` and `len` point to writable memory.
+ */
+int drupe_sandbox_read_file(const drupe_sandbox *sandbox, const char *path, uint8_t **data, size_t *len);
+
+/*
+ Creates or replaces a file of the sandbox.
+
+ # Safety
+ `sandbox` is a live handle, `path` a string, `data` points to `len` bytes.
+ */
+int drupe_sandbox_write_file(const drupe_sandbox *sandbox, const char *path, const uint8_t *data, size_t len);
+
+/*
+ Waits for the first process that was started. Its status as a shell tells it: the exit code, or
+ 128 and the number of the signal that killed it.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_wait(const drupe_sandbox *sandbox);
+
+/*
+ Ends the sandbox and every process in it, and frees the handle. Null is ignored.
+
+ # Safety
+ `sandbox` is null or a live handle, not used again.
+ */
+void drupe_sandbox_free(drupe_sandbox *sandbox);
+
+/*
+ The process's id in the sandbox.
+
+ # Safety
+ `process` is a live handle.
+ */
+int drupe_process_id(drupe_process *process);
+
+/*
+ Waits for its end; the result is as of `drupe_sandbox_wait`.
+
+ # Safety
+ `process` is a live handle.
+ */
+int drupe_process_wait(drupe_process *process);
+
+/*
+ 1 and its status in `*status` if it has ended, 0 if not.
+
+ # Safety
+ `process` is a live handle, `status` null or writable.
+ */
+int drupe_process_try_wait(drupe_process *process, int *status);
+
+/*
+ Sends it a signal.
+
+ # Safety
+ `process` is a live handle.
+ */
+int drupe_process_kill(drupe_process *process, int signal);
+
+/*
+ Frees the handle; the process goes on. Null is ignored.
+
+ # Safety
+ `process` is null or a live handle, not used again.
+ */
+void drupe_process_free(drupe_process *process);
+
+/*
+ Frees what `drupe_sandbox_read_file` gave.
+
+ # Safety
+ `data` is null or came from there, and is not used again.
+ */
+void drupe_free(uint8_t *data);
+
+#ifdef __cplusplus
+}  // extern "C"
+#endif  // __cplusplus
+
+#endif  /* DRUPE_H */
