@@ -10,9 +10,10 @@
         .intel_syntax noprefix
         .text
 
-        .globl drupe_gate, drupe_gate_syscall, drupe_gate_ip, drupe_gate_interrupted
+        .globl drupe_gate, drupe_gate_first, drupe_gate_syscall, drupe_gate_ip, drupe_gate_interrupted
         .type drupe_gate, @function
 drupe_gate:
+drupe_gate_first:                       /* the same place, as a mark for the trap handler */
         mov     r10, rcx
         mov     eax, dword ptr [rsp + 8]
 drupe_gate_syscall:

@@ -10,9 +10,10 @@
  * to drupe_enter_kicked, or it interrupts guest code. rsp may already be at the frame then, so what
  * lay below is lost: drupe_enter_kicked starts the exit work afresh.
  */
-        .globl drupe_enter_guest, drupe_enter_kicked, drupe_sigreturn_syscall, drupe_sigreturn_ip
+        .globl drupe_enter_guest, drupe_enter_first, drupe_enter_kicked, drupe_sigreturn_syscall, drupe_sigreturn_ip
         .type drupe_enter_guest, @function
 drupe_enter_guest:
+drupe_enter_first:                      /* the same place, as a mark for the trap handler */
         xor     eax, eax
         xchg    dword ptr [rsi + SLOT_PLACE], eax
         cmp     dword ptr [rsi + SLOT_KICK], 0

@@ -22,17 +22,15 @@ mod symbols {
     unsafe extern "C" {
         pub static drupe_fixups: [i32; 2];
         pub static drupe_fixups_end: [i32; 2];
-        pub fn drupe_gate();
+        pub fn drupe_gate_first();
         pub fn drupe_gate_syscall();
         pub fn drupe_gate_interrupted();
-        pub fn drupe_enter_guest();
+        pub fn drupe_enter_first();
         pub fn drupe_enter_kicked();
         pub fn drupe_sigreturn_syscall();
         pub fn drupe_resume_kernel(uc: *mut UContext) -> !;
         pub fn drupe_trap();
         pub fn drupe_restorer();
-        pub static __ehdr_start: u8;
-        pub static etext: u8;
     }
 }
 #[cfg(not(feature = "image"))]
@@ -42,10 +40,10 @@ mod symbols {
     use super::UContext;
     pub static drupe_fixups: [i32; 2] = [0; 2];
     pub static drupe_fixups_end: [i32; 2] = [0; 2];
-    pub fn drupe_gate() {}
+    pub fn drupe_gate_first() {}
     pub fn drupe_gate_syscall() {}
     pub fn drupe_gate_interrupted() {}
-    pub fn drupe_enter_guest() {}
+    pub fn drupe_enter_first() {}
     pub fn drupe_enter_kicked() {}
     pub fn drupe_sigreturn_syscall() {}
     pub unsafe fn drupe_resume_kernel(_uc: *mut UContext) -> ! {
@@ -128,7 +126,7 @@ fn kicked_in_kernel(regs: &mut SigContext) {
         place::HOST_CALL
             if in_range(
                 regs.rip,
-                symbols::drupe_gate as *const () as usize,
+                symbols::drupe_gate_first as *const () as usize,
                 symbols::drupe_gate_syscall as *const () as usize,
             ) && slot.kicked() =>
         {
@@ -137,7 +135,7 @@ fn kicked_in_kernel(regs: &mut SigContext) {
         place::GUEST
             if in_range(
                 regs.rip,
-                symbols::drupe_enter_guest as *const () as usize,
+                symbols::drupe_enter_first as *const () as usize,
                 symbols::drupe_sigreturn_syscall as *const () as usize,
             ) =>
         {
