@@ -19,19 +19,27 @@ mod imp {
 
 #[cfg(not(feature = "image"))]
 mod imp {
+    /// Nothing is ever mapped below, so at least such a fault can be told.
+    const MIN: usize = 0x10000;
+
     pub unsafe fn drupe_copy_user(dst: *mut u8, src: *const u8, len: usize) -> usize {
+        if (dst as usize) < MIN || (src as usize) < MIN {
+            return len;
+        }
         // SAFETY: outside the image callers pass valid memory.
         unsafe { core::ptr::copy(src, dst, len) };
         0
     }
     pub unsafe fn drupe_zero_user(dst: *mut u8, len: usize) -> usize {
+        if (dst as usize) < MIN {
+            return len;
+        }
         // SAFETY: as above.
         unsafe { core::ptr::write_bytes(dst, 0, len) };
         0
     }
     pub unsafe fn drupe_strnlen_user(src: *const u8, max: usize) -> usize {
-        if (src as usize) < 0x10000 {
-            // Nothing is ever mapped there, so at least this fault can be told.
+        if (src as usize) < MIN {
             return usize::MAX;
         }
         // SAFETY: as above.
@@ -39,6 +47,9 @@ mod imp {
     }
     pub unsafe fn drupe_cmpxchg_user(addr: *mut u32, old: *mut u32, new: u32) -> usize {
         use core::sync::atomic::{AtomicU32, Ordering};
+        if (addr as usize) < MIN {
+            return 1;
+        }
         // SAFETY: as above.
         unsafe {
             if let Err(seen) = AtomicU32::from_ptr(addr).compare_exchange(*old, new, Ordering::SeqCst, Ordering::SeqCst)
@@ -49,6 +60,9 @@ mod imp {
         0
     }
     pub unsafe fn drupe_load_user(addr: *const u32, out: *mut u32) -> usize {
+        if (addr as usize) < MIN {
+            return 1;
+        }
         // SAFETY: as above.
         unsafe { *out = *addr };
         0
