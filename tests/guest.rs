@@ -44,16 +44,3 @@ guests! {
     rewriting: &[Link::Dynamic];
     time: GLIBC;
 }
-
-/// Every system call number with junk, from four threads, until a million calls have returned: only
-/// the sandbox can run it, and it must neither panic nor hang.
-#[test]
-fn junk() {
-    if let Some(path) = compile("junk", Link::Static) {
-        let program = [path.to_str().expect("ASCII path"), "250000"];
-        for rewrite in ["on", "off"] {
-            let out = common::run(&mut common::sandboxed(&["--rewrite", rewrite], &program), Duration::from_secs(240));
-            assert_eq!((out.status, out.stdout.as_str()), (0, "every number reached\n"), "{}", out.stderr);
-        }
-    }
-}
