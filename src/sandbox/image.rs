@@ -6,6 +6,7 @@ use drupe_kernel::abi::layout;
 use object::elf;
 use object::read::elf::{Dyn, ElfFile64, ProgramHeader};
 use object::{Endianness, Object, ObjectSymbol, RelocationFlags};
+use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
@@ -28,7 +29,8 @@ fn bad(what: impl std::fmt::Display) -> Error {
 struct Segment {
     vaddr: u64,
     mem_len: u64,
-    bytes: Vec<u8>,
+    /// A copy only where there is something to relocate.
+    bytes: Cow<'static, [u8]>,
     protection: i32,
 }
 
@@ -82,7 +84,7 @@ fn segments(file: &ElfFile64<'_, Endianness>) -> Result<Vec<Segment>> {
         let bit = |flag, prot| if flags.contains(flag) { prot } else { 0 };
         let protection =
             bit(elf::PF_R, libc::PROT_READ) | bit(elf::PF_W, libc::PROT_WRITE) | bit(elf::PF_X, libc::PROT_EXEC);
-        out.push(Segment { vaddr, mem_len, bytes: bytes.to_vec(), protection });
+        out.push(Segment { vaddr, mem_len, bytes: Cow::Borrowed(bytes), protection });
     }
     let overlap = out.windows(2).any(|w| (w[0].vaddr + w[0].mem_len).div_ceil(PAGE) > w[1].vaddr / PAGE);
     if out.is_empty() || overlap {
@@ -105,9 +107,11 @@ fn relocate(file: &ElfFile64<'_, Endianness>, load_at: u64, segments: &mut [Segm
             return Err(bad(format_args!("a relocation at {at:#x} is not relative")));
         };
         let value = load_at.wrapping_add(relocation.addend() as u64);
+        let inside = |s: &&mut Segment| at >= s.vaddr && at - s.vaddr < s.bytes.len() as u64;
         let slot = segments
             .iter_mut()
-            .find_map(|s| s.bytes.get_mut(usize::try_from(at.checked_sub(s.vaddr)?).ok()?..)?.first_chunk_mut::<8>())
+            .find(inside)
+            .and_then(|s| s.bytes.to_mut().get_mut((at - s.vaddr) as usize..)?.first_chunk_mut::<8>())
             .ok_or_else(|| bad(format_args!("a relocation at {at:#x} lies outside")))?;
         *slot = value.to_le_bytes();
     }
