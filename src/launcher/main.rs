@@ -1,6 +1,9 @@
 //! The launcher: a thin client of the library, one verb per file.
 
+mod bench;
 mod doctor;
+mod measure;
+mod measure_ops;
 mod run;
 mod syscalls;
 
@@ -22,6 +25,11 @@ struct Cli {
 enum Verb {
     /// Run a program in a sandbox of its own
     Run(Box<run::Args>),
+    /// Measure what each operation costs, natively and in a sandbox
+    Bench(bench::Args),
+    /// Measure here; `bench` runs this natively and in a sandbox
+    #[command(hide = true)]
+    Measure(measure::Args),
     /// List the system calls and how much of each there is
     Syscalls(syscalls::Args),
     /// Say what this host offers, and what to do about what it lacks
@@ -41,13 +49,19 @@ fn main() -> ExitCode {
     };
     let outcome = match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Bench(args) => bench::bench(&args),
+        Verb::Measure(args) => measure::measure(&args),
         Verb::Syscalls(args) => syscalls::syscalls(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
     };
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            eprintln!("drupe: {e:#}");
+            // The library's errors name their cause themselves.
+            match e.downcast_ref::<drupe::Error>() {
+                Some(e) => eprintln!("drupe: {e}"),
+                None => eprintln!("drupe: {e:#}"),
+            }
             ExitCode::from(FAILED)
         }
     }

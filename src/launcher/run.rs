@@ -78,7 +78,7 @@ enum Net {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Switch {
+pub enum Switch {
     On,
     Off,
 }
@@ -257,7 +257,8 @@ const FORWARDED: [Signal; 9] = [
 impl Signals {
     /// Blocks them, so that they wait in a descriptor. Signals that were ignored stay so (nohup).
     fn take() -> anyhow::Result<Signals> {
-        let set: SigSet = FORWARDED.into_iter().filter(|&s| !ignored(s)).collect();
+        let ignored = ignored();
+        let set: SigSet = FORWARDED.into_iter().filter(|&s| ignored >> (s as i32 - 1) & 1 == 0).collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
         Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
@@ -268,11 +269,11 @@ impl Signals {
     }
 }
 
-fn ignored(signal: Signal) -> bool {
+/// The signals that were ignored when the launcher started, one bit each from signal 1 on.
+fn ignored() -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask =
-        status.lines().find_map(|l| l.strip_prefix("SigIgn:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
-    mask.is_some_and(|m| m >> (signal as i32 - 1) & 1 != 0)
+    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
+    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0)
 }
 
 /// Passes signals on until the program has ended.
