@@ -38,14 +38,16 @@ fn rust() {
 
 #[test]
 fn c() {
+    // `cargo test` leaves the shared library beside the other dependencies; only `cargo build` lifts it up.
+    let library = built().join("deps");
     let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hello-c");
     checked(
         Command::new("cc")
             .args(["-Wall", "-Werror"])
             .arg(format!("-I{}", root().join("include").display()))
             .arg(root().join("examples/hello.c"))
-            .arg(format!("-L{}", built().display()))
-            .arg(format!("-Wl,-rpath,{}", built().display()))
+            .arg(format!("-L{}", library.display()))
+            .arg(format!("-Wl,-rpath,{}", library.display()))
             .args(["-ldrupe", "-o"])
             .arg(&binary),
     );
