@@ -43,4 +43,5 @@ guests! {
     vectors: GLIBC;
     rewriting: &[Link::Dynamic];
     time: GLIBC;
+    vdso: ALL;
 }

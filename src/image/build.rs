@@ -3,8 +3,10 @@
 
 use drupe_kernel::abi::sigctx::{RtSigFrame, SigContext};
 use drupe_kernel::abi::slot::{SlotHeader, place};
+use drupe_kernel::abi::vdso::VdsoData;
 use std::fmt::Write as _;
-use std::{env, fs, mem::offset_of, path::PathBuf};
+use std::path::{Path, PathBuf};
+use std::{env, fs, mem::offset_of};
 
 fn main() {
     let out = PathBuf::from(env::var_os("OUT_DIR").expect("cargo sets OUT_DIR"));
@@ -40,13 +42,19 @@ fn main() {
         ("CTX_CS", offset_of!(SigContext, cs)),
         ("CTX_FPSTATE", offset_of!(SigContext, fpstate)),
         ("CTX_SIZE", size_of::<SigContext>()),
+        ("VDSO_CLOCK_GETTIME", offset_of!(VdsoData, clock_gettime)),
+        ("VDSO_GETCPU", offset_of!(VdsoData, getcpu)),
+        ("VDSO_REALTIME_AHEAD", offset_of!(VdsoData, realtime_ahead)),
+        ("VDSO_MONOTONIC_AHEAD", offset_of!(VdsoData, monotonic_ahead)),
+        ("VDSO_MOVED", offset_of!(VdsoData, moved)),
     ] {
         writeln!(header, "#define {name} {value}").expect("writing to a string");
     }
     fs::write(out.join("offsets.h"), header).expect("OUT_DIR is writable");
+    link_vdso(&asm, &out);
     let mut cc = cc::Build::new();
     cc.include(&out).flag("-fno-stack-protector").flag("-Wa,--noexecstack");
-    for file in ["entry.S", "gate.S", "mem.S", "rewrite.S", "sigreturn.S", "usercopy.S"] {
+    for file in ["entry.S", "gate.S", "mem.S", "rewrite.S", "sigreturn.S", "usercopy.S", "vdso_image.S"] {
         cc.file(asm.join(file));
     }
     println!("cargo:rerun-if-changed={}", asm.display());
@@ -61,4 +69,16 @@ fn main() {
     ] {
         println!("cargo:rustc-cdylib-link-arg={arg}");
     }
+}
+
+/// Links the guest's vDSO, an ELF object of its own, as `vdso.so` in `out`.
+fn link_vdso(asm: &Path, out: &Path) {
+    let objects =
+        cc::Build::new().include(out).flag("-fno-stack-protector").file(asm.join("vdso.S")).compile_intermediates();
+    let mut linker = cc::Build::new().get_compiler().to_command();
+    linker.args(["-shared", "-nostdlib", "-Wl,-soname,linux-vdso.so.1", "-Wl,-Bsymbolic", "-Wl,--hash-style=both"]);
+    linker.args(["-Wl,--eh-frame-hdr", "-Wl,--build-id=none", "-Wl,-z,max-page-size=4096", "-Wl,-z,noexecstack"]);
+    linker.arg("-Wl,-T").arg(asm.join("vdso.lds")).args(objects).arg("-o").arg(out.join("vdso.so"));
+    let status = linker.status().expect("the C compiler can be run");
+    assert!(status.success(), "the vDSO cannot be linked");
 }

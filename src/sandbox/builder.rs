@@ -59,6 +59,7 @@ pub struct SandboxBuilder {
     log_level: LogLevel,
     user: Option<(u32, u32)>,
     seed: Option<[u8; 32]>,
+    clock_ahead: i64,
 }
 
 impl Default for SandboxBuilder {
@@ -76,6 +77,7 @@ impl Default for SandboxBuilder {
             log_level: LogLevel::default(),
             user: None,
             seed: None,
+            clock_ahead: 0,
         }
     }
 }
@@ -159,6 +161,12 @@ impl SandboxBuilder {
     /// Seed of the kernel's own random choices; from the host's entropy by default.
     pub fn seed(mut self, seed: [u8; 32]) -> Self {
         self.seed = Some(seed);
+        self
+    }
+
+    /// What the sandbox's wall clock is ahead of the host's, in nanoseconds (292 years at most either way).
+    pub fn clock_ahead(mut self, ns: i64) -> Self {
+        self.clock_ahead = ns;
         self
     }
 
@@ -262,6 +270,7 @@ impl SandboxBuilder {
             strace_fd,
             log_level: self.log_level as u8,
             log_fd,
+            clock_ahead: self.clock_ahead,
             seed: self.seed.map_or_else(entropy, Ok)?,
             uid,
             gid,

@@ -61,8 +61,6 @@ pub struct BootParams {
     pub config_len: usize,
     /// The launcher's rseq registration to be withdrawn before its page goes: address, length, signature.
     pub rseq: [u64; 3],
-    /// The guest's vDSO ELF has been put at `layout::VDSO + 4096`; its length in bytes.
-    pub vdso_len: u64,
 }
 
 /// A bind mount or tmpfs that the guest sees.
@@ -124,6 +122,8 @@ pub struct Config {
     pub log_fd: i32,
     /// Seed of the kernel's own random choices.
     pub seed: [u8; 32],
+    /// What the wall clock is ahead of the host's, ns.
+    pub clock_ahead: i64,
     /// Effective uid and gid, and supplementary groups, of the first process.
     pub uid: u32,
     /// See `uid`.

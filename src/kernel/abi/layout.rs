@@ -10,12 +10,14 @@ pub const BASE_ALIGN: u64 = 1 << 30;
 pub const IMAGE: u64 = 2 << 20;
 /// Room for the image, in bytes.
 pub const IMAGE_MAX: u64 = 30 << 20;
-/// The guest's vDSO: one read-only page of data (`VdsoData`), then the ELF image. Mapped read-only.
+/// The guest's vDSO: one read-only page of data (`VdsoData`), then the ELF image. Mapped readable and executable.
 pub const VDSO: u64 = 32 << 20;
 /// Room for the guest's vDSO and, from [`HOST_VDSO`], for the host's `[vvar]` and `[vdso]`.
 pub const VDSO_MAX: u64 = 1 << 20;
 /// Where the host's own `[vvar]`…`[vdso]` group is moved to.
 pub const HOST_VDSO: u64 = 34 << 20;
+/// Room for it, in bytes.
+pub const HOST_VDSO_MAX: u64 = 1 << 20;
 /// The kernel heap.
 pub const HEAP: u64 = 64 << 20;
 /// Address room of the heap, in bytes (the limit in force is a run-time setting).

@@ -6,6 +6,7 @@ pub mod frame;
 pub mod gate;
 pub mod slot;
 pub mod usercopy;
+pub mod vdso;
 
 pub use gate::{syscall, syscall_blocking};
 pub use slot::{slot, slot_at, try_slot};

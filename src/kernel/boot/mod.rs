@@ -78,10 +78,11 @@ unsafe fn assemble(params: &BootParams) -> Result {
     let config: Config = postcard::from_bytes(config).map_err(|_| Errno::EINVAL)?;
     random::seed(&config.seed);
     host_time::set_vdso(params.vdso[0]);
+    time::set_wall_clock_ahead(config.clock_ahead);
+    time::vdso::install(params.vdso[0], params.vdso[3])?;
     ring::init(config.log_level, config.log_fd);
     memfile::set_limit(config.memory);
     arena::set_limit(config.memory);
-    loader::set_vdso(params.vdso_len);
     // AT_HWCAP is what CPUID says of the features.
     let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
     loader::set_hardware(hwcap, 0, params.min_sigstack);

@@ -11,6 +11,13 @@ pub fn set_vdso(clock_gettime: u64) {
     CLOCK_GETTIME.store(clock_gettime, Relaxed);
 }
 
+/// Whether `pc` lies in the host's vDSO, which guests run too (by way of their own).
+pub fn in_vdso(pc: u64) -> bool {
+    use crate::abi::layout::{HOST_VDSO, HOST_VDSO_MAX};
+    let start = arch::slot::window() + HOST_VDSO;
+    (start..start + HOST_VDSO_MAX).contains(&pc)
+}
+
 /// The host's clock `id` in ns; `None` if there is no such clock.
 pub fn clock(id: i32) -> Option<i64> {
     let mut ts = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 0 };

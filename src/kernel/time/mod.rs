@@ -1,6 +1,7 @@
 //! Clocks and timers.
 
 pub mod timer;
+pub mod vdso;
 
 use crate::abi::linux;
 use crate::host;
@@ -15,6 +16,11 @@ static OFFSETS: [AtomicI64; 2] = [const { AtomicI64::new(0) }; 2];
 /// The host's monotonic clock, ns: the base of every deadline inside the kernel.
 pub fn host_monotonic() -> u64 {
     host::time::clock(linux::CLOCK_MONOTONIC as i32).unwrap_or(0) as u64
+}
+
+/// Sets what the wall clock is ahead of the host's, ns (at boot: nobody waits for it yet).
+pub fn set_wall_clock_ahead(ns: i64) {
+    OFFSETS[0].store(ns, Relaxed);
 }
 
 fn offset_of(clock: i32) -> i64 {

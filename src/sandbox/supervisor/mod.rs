@@ -273,7 +273,6 @@ fn boot(
         config: config.as_ptr(),
         config_len: config.len(),
         rseq: [0; 3],
-        vdso_len: 0,
     };
     // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
     // and the settings outlive both calls (the mother has a copy of this memory).

@@ -65,9 +65,11 @@ impl Window {
     /// # Errors
     /// The host's.
     pub fn map_data(&self) -> Result {
-        let rw = libc::PROT_READ | libc::PROT_WRITE;
-        for (start, end) in [(layout::VDSO, layout::VDSO + layout::VDSO_MAX), (layout::HEAP, layout::END)] {
-            map(self.base + start, end - start, rw, Some((&self.file, start)))
+        let (rx, rw) = (libc::PROT_READ | libc::PROT_EXEC, libc::PROT_READ | libc::PROT_WRITE);
+        for (start, end, protection) in
+            [(layout::VDSO, layout::VDSO + layout::VDSO_MAX, rx), (layout::HEAP, layout::END, rw)]
+        {
+            map(self.base + start, end - start, protection, Some((&self.file, start)))
                 .map_err(|e| Error::host("map the kernel's memory", e))?;
         }
         Ok(())

@@ -1,12 +1,14 @@
 //! What `/proc/<pid>` says of a process or thread.
 
 use super::usage;
+use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::mm::vma::prot_letters;
 use crate::mm::{Backing, UserSlice, Vma};
-use crate::task::Task;
 use crate::task::group::Run;
+use crate::task::{Own, Task};
+use crate::time::vdso;
 use crate::vfs::{OpCtx, Path, mount};
 use alloc::format;
 use alloc::string::String;
@@ -163,10 +165,26 @@ fn state(task: &Task) -> (char, &'static str) {
     if sleeps { ('S', "sleeping") } else { ('R', "running") }
 }
 
+/// Every mapping in order, the vDSO in the window included.
+fn mappings(own: &Own) -> Vec<Vma> {
+    let mut all = own.mm.snapshot();
+    if let Some((start, end)) = vdso::range() {
+        let data = start - 4096;
+        let at = all.partition_point(|v| v.start < data);
+        for (start, end, prot, label) in
+            [(start, end, PROT_READ | PROT_EXEC, "[vdso]"), (data, start, PROT_READ, "[vvar]")]
+        {
+            let backing = Backing::Anon;
+            all.insert(at, Vma { start, end, prot, shared: false, backing, label, may_write: false });
+        }
+    }
+    all
+}
+
 fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
-    for v in own.mm.snapshot() {
+    for v in mappings(&own) {
         let line = map_line(&v);
         out.try_reserve(line.len()).map_err(|_| Errno::ENOMEM)?;
         out.extend_from_slice(&line);
@@ -180,7 +198,7 @@ fn smaps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"];
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
-    for v in own.mm.snapshot() {
+    for v in mappings(&own) {
         let mut text = String::new();
         for (name, kib) in [("Size", v.len() >> 10), ("KernelPageSize", 4), ("MMUPageSize", 4), ("Rss", 0), ("Pss", 0)]
         {

@@ -5,12 +5,12 @@ use crate::abi::linux::{
     MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_STACK, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 use crate::abi::{Errno, Result};
-use crate::arch::slot::window;
 use crate::arch::usercopy;
 use crate::cred::Cred;
 use crate::host::random;
 use crate::mm::space::Request;
 use crate::mm::{AddressSpace, Backing, UserSlice};
+use crate::time::vdso;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use linux_raw_sys::auxvec as at;
@@ -22,13 +22,7 @@ const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Largest stack that is mapped; more of RLIMIT_STACK is not given.
 const STACK_MAX: u64 = 1 << 30;
 
-static VDSO_LEN: AtomicU64 = AtomicU64::new(0);
 static HARDWARE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
-
-/// Records that a vDSO of this length lies at its place in the window (at boot).
-pub fn set_vdso(len: u64) {
-    VDSO_LEN.store(len, Relaxed);
-}
 
 /// Records AT_HWCAP, AT_HWCAP2 and AT_MINSIGSTKSZ (at boot).
 pub fn set_hardware(hwcap: u64, hwcap2: u64, min_sigstack: u64) {
@@ -200,10 +194,9 @@ fn build_stack(
     b.align(16)?;
 
     let secure = u64::from(cred.uid != cred.euid || cred.gid != cred.egid);
-    let vdso_len = VDSO_LEN.load(Relaxed);
     let mut auxv: Vec<(u32, u64)> = Vec::new();
-    if vdso_len != 0 {
-        auxv.push((at::AT_SYSINFO_EHDR, window() + crate::abi::layout::VDSO + PAGE));
+    if let Some((start, _)) = vdso::range() {
+        auxv.push((at::AT_SYSINFO_EHDR, start));
     }
     auxv.extend([
         (at::AT_HWCAP, HARDWARE[0].load(Relaxed)),

@@ -1,0 +1,19 @@
+//! What the guest's vDSO (`asm/vdso.S`) reads: the page in front of it.
+
+/// At [`crate::abi::layout::VDSO`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VdsoData {
+    /// Address of the host's `clock_gettime`, moved into the window.
+    pub clock_gettime: u64,
+    /// Address of its `getcpu`, 0 for none.
+    pub getcpu: u64,
+    /// What the sandbox's realtime clocks are ahead of the host's, ns.
+    pub realtime_ahead: i64,
+    /// The same of the clocks that are not set.
+    pub monotonic_ahead: i64,
+    /// Whether either is not 0.
+    pub moved: u32,
+    /// Pad.
+    pub pad: u32,
+}

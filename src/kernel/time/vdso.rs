@@ -1,0 +1,51 @@
+//! The guest's vDSO: laid into the window at boot, one page behind what it reads.
+//!
+//! Its functions (`asm/vdso.S`) call the host's, which the host half has moved into the window, and add
+//! what the sandbox's clocks are ahead.
+
+use super::OFFSETS;
+use crate::abi::layout::{VDSO, VDSO_MAX};
+use crate::abi::vdso::VdsoData;
+use crate::abi::{Errno, Result};
+use crate::arch::{self, slot::window};
+use crate::host::{files, window as host_window};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+const PAGE: u64 = 4096;
+
+/// Length of the ELF image, bytes; 0: guests have none.
+static LEN: AtomicU64 = AtomicU64::new(0);
+
+/// Lays it out for a host whose `clock_gettime` and `getcpu` are at these addresses. Without the former
+/// there is no vDSO, and guests make system calls.
+///
+/// # Errors
+/// What writing to the window's file says.
+pub fn install(clock_gettime: u64, getcpu: u64) -> Result {
+    let image = arch::vdso::image();
+    if clock_gettime == 0 || image.is_empty() {
+        return Ok(());
+    }
+    let [realtime_ahead, monotonic_ahead] = [OFFSETS[0].load(Relaxed), OFFSETS[1].load(Relaxed)];
+    let moved = u32::from(realtime_ahead != 0 || monotonic_ahead != 0);
+    let data = VdsoData { clock_gettime, getcpu, realtime_ahead, monotonic_ahead, moved, pad: 0 };
+    // The mapping is read-only: through the file.
+    put(core::ptr::from_ref(&data) as u64, size_of::<VdsoData>(), VDSO)?;
+    put(image.as_ptr() as u64, image.len(), VDSO + PAGE)?;
+    LEN.store(image.len() as u64, Relaxed);
+    Ok(())
+}
+
+fn put(from: u64, len: usize, at: u64) -> Result {
+    if at + len as u64 > VDSO + VDSO_MAX || files::pwrite(host_window::fd(), from, len, at)? != len {
+        return Err(Errno::ENOSPC);
+    }
+    Ok(())
+}
+
+/// Where its ELF image lies: start and end, whole pages. The page in front is its data.
+pub fn range() -> Option<(u64, u64)> {
+    let len = LEN.load(Relaxed);
+    let start = window() + VDSO + PAGE;
+    (len != 0).then(|| (start, start + len.next_multiple_of(PAGE)))
+}
