@@ -8,6 +8,7 @@
  * `kick` the trap handler knows these ranges (trap/rewrite.rs):
  *   drupe_fast_entry .. drupe_fast_saved     a fault means that gs is not ours
  *   drupe_fast_checked .. drupe_fast_end     already the guest's state but for rip, rcx and rsp
+ *   drupe_fast_xrstor                        a fault means that the guest's extended state is no good
  */
 #include "offsets.h"
         .intel_syntax noprefix
@@ -17,7 +18,7 @@
         .set    BAD_FLAGS, 0x44500              /* AC, NT, DF, TF */
 
         .globl drupe_fast_entry, drupe_fast_saved, drupe_fast_checked, drupe_fast_end
-        .globl drupe_work_ip, drupe_fast_last
+        .globl drupe_work_ip, drupe_fast_last, drupe_fast_xrstor, drupe_fast_xrstor_bad
         .type drupe_fast_entry, @function
 drupe_fast_entry:
         mov     gs:[SLOT_USER_SP], rsp
@@ -72,7 +73,9 @@ drupe_fast_saved:
         movaps  [rsp + CTX_SIZE + 240], xmm15
         mov     rdi, rsp
         call    drupe_fast_call
-        /* rax: 0 to return to the guest, else there is work that wants a whole frame */
+        cmp     eax, FAST_WHOLE
+        je      .Lwhole
+        /* rax: 0 to return to the guest, else the work wants a frame that the host writes */
         mov     rsi, rax
         mov     r11, [rsp + CTX_EFLAGS]
         test    r11d, BAD_FLAGS
@@ -130,6 +133,35 @@ drupe_work_ip:
         mov     rcx, gs:[SLOT_USER_IP]
         jmp     rcx
 drupe_fast_end:
+        /* Every register from the frame: a signal's handler starts, or it has returned. The kernel has
+         * seen that rcx is rip and that the flags are harmless. */
+.Lwhole:
+        mov     rcx, [rsp + CTX_FPSTATE]
+        mov     eax, [rcx + FPU_FEATURES]
+        mov     edx, [rcx + FPU_FEATURES + 4]
+drupe_fast_xrstor:
+        xrstor64 [rcx]
+        mov     r12, [rsp + CTX_R12]
+        mov     r13, [rsp + CTX_R13]
+        mov     r14, [rsp + CTX_R14]
+        mov     r15, [rsp + CTX_R15]
+        mov     rbp, [rsp + CTX_RBP]
+        mov     rbx, [rsp + CTX_RBX]
+        mov     r11, [rsp + CTX_EFLAGS]
+        push    r11
+        popfq
+        mov     r8, [rsp + CTX_R8]
+        mov     r9, [rsp + CTX_R9]
+        mov     r10, [rsp + CTX_R10]
+        mov     rdi, [rsp + CTX_RDI]
+        mov     rsi, [rsp + CTX_RSI]
+        mov     rdx, [rsp + CTX_RDX]
+        mov     rax, [rsp + CTX_RAX]
+        mov     ecx, 0
+        jmp     .Lno_work
+drupe_fast_xrstor_bad:
+        mov     qword ptr [rcx + FPU_HEADER], 0
+        jmp     drupe_fast_xrstor
 .Lall_flags:
         push    r11
         popfq

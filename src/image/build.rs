@@ -2,8 +2,9 @@
 //! self-contained shared object.
 
 use drupe_kernel::abi::sigctx::{RtSigFrame, SigContext};
-use drupe_kernel::abi::slot::{SlotHeader, place};
+use drupe_kernel::abi::slot::{SlotHeader, fast, place};
 use drupe_kernel::abi::vdso::VdsoData;
+use drupe_kernel::arch::fpu::{HEADER, SW_RESERVED};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::{env, fs, mem::offset_of};
@@ -19,6 +20,10 @@ fn main() {
         ("SLOT_USER_IP", offset_of!(SlotHeader, user_ip)),
         ("SLOT_USER_AX", offset_of!(SlotHeader, user_ax)),
         ("SLOT_STACK_TOP", offset_of!(SlotHeader, stack_top)),
+        ("FPU_FEATURES", SW_RESERVED + 8),
+        ("FPU_HEADER", HEADER),
+        ("FAST_DEFER", fast::DEFER as usize),
+        ("FAST_WHOLE", fast::WHOLE as usize),
         ("PLACE_KERNEL", place::KERNEL as usize),
         ("FRAME_UC", offset_of!(RtSigFrame, uc)),
         ("CTX_RIP", offset_of!(SigContext, rip)),
@@ -54,7 +59,7 @@ fn main() {
     link_vdso(&asm, &out);
     let mut cc = cc::Build::new();
     cc.include(&out).flag("-fno-stack-protector").flag("-Wa,--noexecstack");
-    for file in ["entry.S", "gate.S", "mem.S", "rewrite.S", "sigreturn.S", "usercopy.S", "vdso_image.S"] {
+    for file in ["entry.S", "fpu.S", "gate.S", "mem.S", "rewrite.S", "sigreturn.S", "usercopy.S", "vdso_image.S"] {
         cc.file(asm.join(file));
     }
     println!("cargo:rerun-if-changed={}", asm.display());

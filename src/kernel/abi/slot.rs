@@ -10,6 +10,10 @@ pub const CANARY: u64 = 0x6472_7570_6573_746b;
 pub const MAGAZINES: usize = 1024;
 /// Offset in the slot of the held-locks record (debug builds' lockdep), in the header's page too.
 pub const HELD_LOCKS: usize = 2560;
+/// Offset in the slot of an extended state that the kernel itself saves or restores.
+pub const FPU_AREA: usize = HEADER_PAGE;
+/// Room for it, in bytes.
+pub const FPU_AREA_MAX: usize = 16 << 10;
 /// Bytes at the lowest address of a slot that the header, the magazines and the held-locks record
 /// share; the kernel stack lies above.
 pub const HEADER_PAGE: usize = 4096;
@@ -22,6 +26,16 @@ pub mod place {
     pub const KERNEL: u32 = 1;
     /// It is in, or about to enter, a host call that can block: a kick needs the host signal.
     pub const HOST_CALL: u32 = 2;
+}
+
+/// How a call from a rewritten site goes on, as the kernel tells `asm/rewrite.S`.
+pub mod fast {
+    /// Back to the guest; the frame holds the result.
+    pub const RETURN: u64 = 0;
+    /// By a trap: what is left to do wants a frame that the host writes.
+    pub const DEFER: u64 = 1;
+    /// Back to the guest with every register from the frame, the extended state included.
+    pub const WHOLE: u64 = 2;
 }
 
 /// What a task sleeps on. The word only ever counts up; a sleeper reads it, looks at its condition,

@@ -1,8 +1,11 @@
 //! The extended state in a signal frame: an xsave area in the layout of
 //! `arch/x86/include/uapi/asm/sigcontext.h`, with its software magic.
 
+use super::slot;
 use crate::abi::sigctx::SigContext;
+use crate::abi::slot::{FPU_AREA, FPU_AREA_MAX};
 use core::ptr;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// `FP_XSTATE_MAGIC1`, at [`SW_RESERVED`].
 pub const MAGIC1: u32 = 0x4650_5853;
@@ -19,6 +22,27 @@ pub const HEADER_LEN: usize = 64;
 /// Power-on MXCSR: all exceptions masked.
 const MXCSR_INIT: u32 = 0x1f80;
 
+/// Bytes of the software-reserved part that say what an area holds.
+const SW_BYTES: usize = 48;
+/// These bytes as the host writes them, once some frame has shown them; the first word is 0 before.
+static SOFTWARE: [AtomicU64; SW_BYTES / 8] = [const { AtomicU64::new(0) }; SW_BYTES / 8];
+
+/// Whether the host's way of saving the extended state is known.
+pub fn is_known() -> bool {
+    SOFTWARE[0].load(Relaxed) != 0
+}
+
+/// Learns it from a frame that the host wrote.
+pub fn learn(frame: &SigContext) {
+    let Some(area) = FpArea::of(frame).filter(|a| a.extended() && a.size() <= FPU_AREA_MAX) else { return };
+    let bytes = area.software_bytes();
+    for (i, to) in SOFTWARE.iter().enumerate().rev() {
+        let mut word = [0; 8];
+        word.copy_from_slice(&bytes[i * 8..i * 8 + 8]);
+        to.store(u64::from_le_bytes(word), Relaxed);
+    }
+}
+
 /// The extended state that a frame refers to. The area lies in kernel memory (on a slot's stack).
 #[derive(Clone, Copy, Debug)]
 pub struct FpArea {
@@ -30,6 +54,47 @@ impl FpArea {
     pub fn of(frame: &SigContext) -> Option<FpArea> {
         (frame.fpstate != 0).then_some(FpArea { base: frame.fpstate as *mut u8 })
     }
+
+    /// The running slot's own area, ready to be filled: for frames that the host did not write. `None`
+    /// before the host's layout [`is_known`].
+    pub fn own() -> Option<FpArea> {
+        if !is_known() {
+            return None;
+        }
+        let base = (ptr::from_ref(slot()) as u64 + FPU_AREA as u64) as *mut u8;
+        // SAFETY: the slot's area, which only this thread uses; both parts lie in it.
+        unsafe {
+            for (i, word) in SOFTWARE.iter().enumerate() {
+                base.add(SW_RESERVED + i * 8).cast::<u64>().write(word.load(Relaxed));
+            }
+            base.add(HEADER).write_bytes(0, HEADER_LEN);
+        }
+        let area = FpArea { base };
+        let end = area.size() - 4;
+        // SAFETY: `learn` saw that the whole area fits.
+        unsafe { base.add(end).cast::<u32>().write_unaligned(MAGIC2) };
+        Some(area)
+    }
+
+    /// Where it lies, for a frame to refer to.
+    pub fn addr(&self) -> u64 {
+        self.base as u64
+    }
+
+    /// Saves what the registers hold, with the lower halves of the vector registers from `xmm`.
+    #[cfg(feature = "image")]
+    pub fn save(&mut self, xmm: &[u128; 16]) {
+        unsafe extern "C" {
+            fn drupe_fpu_save(area: *mut u8, xmm: *const u128, low: u32, high: u32);
+        }
+        let features = self.features();
+        // SAFETY: an aligned area of the host's size, and the vector registers are the caller's to lose.
+        unsafe { drupe_fpu_save(self.base, xmm.as_ptr(), features as u32, (features >> 32) as u32) }
+    }
+
+    /// Outside the image no guest has any state.
+    #[cfg(not(feature = "image"))]
+    pub fn save(&mut self, _xmm: &[u128; 16]) {}
 
     fn sw(&self, at: usize) -> u32 {
         // SAFETY: the host wrote a whole legacy area here.

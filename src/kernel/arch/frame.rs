@@ -3,7 +3,7 @@
 use super::fpu::FpArea;
 use crate::abi::layout::SLOT_SIZE;
 use crate::abi::sigctx::{SigContext, SigStack, UC_FP_XSTATE, UC_SIGCONTEXT_SS, UC_STRICT_RESTORE_SS, UContext};
-use crate::abi::slot::SlotHeader;
+use crate::abi::slot::{FPU_AREA, FPU_AREA_MAX, SlotHeader};
 use core::mem::size_of;
 
 /// User code and stack segments of 64-bit Linux.
@@ -11,7 +11,7 @@ pub const USER_CS: u16 = 0x33;
 /// See [`USER_CS`].
 pub const USER_SS: u16 = 0x2b;
 /// Bytes at a slot's start that are not stack.
-pub const SLOT_HEADER: u64 = 4096;
+pub const SLOT_HEADER: u64 = (FPU_AREA + FPU_AREA_MAX) as u64;
 
 /// Address of a slot's header.
 pub fn slot_base(slot: &SlotHeader) -> u64 {
@@ -87,4 +87,12 @@ pub unsafe fn place(slot: &SlotHeader, regs: &SigContext, copy_fpu: bool) -> *mu
     // SAFETY: free stack of the slot, aligned.
     unsafe { at.write(uc) };
     at
+}
+
+/// A frame from which `rt_sigreturn` puts the running thread where `regs` says, with the extended state
+/// that they refer to.
+pub fn of_running(regs: &SigContext) -> UContext {
+    let flags = UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS | if regs.fpstate != 0 { UC_FP_XSTATE } else { 0 };
+    let mcontext = SigContext { cs: USER_CS, ss: USER_SS, gs: 0, fs: 0, ..*regs };
+    UContext { flags, link: 0, stack: signal_stack(super::slot()), mcontext, sigmask: 0 }
 }

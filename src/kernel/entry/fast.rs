@@ -1,15 +1,18 @@
 //! Calls from rewritten sites: served on the slot's stack without the host.
 //!
-//! `asm/rewrite.S` lays the general registers out as a frame; the vector state stays where it is. So
-//! a call that needs a whole frame (a clone copies it, a signal frame holds it) is not finished
-//! here: the guest's registers are put back and an ordinary trap is made, whose handler finds in
-//! the slot what is left to do ([`work`]).
+//! `asm/rewrite.S` lays the general registers and the lower halves of the vector registers out as a
+//! frame; the rest of the extended state stays where it is. A call that wants a whole frame (a clone
+//! copies it, a signal frame holds it) saves the rest into the slot's own area first. The way back is a
+//! jump where the registers allow it, else the host's `rt_sigreturn` from a frame made here. Only what
+//! touches gs, or comes before the host's layout of the extended state is known, asks for a frame of the
+//! host's by an ordinary trap, whose handler finds in the slot what is left to do ([`work`]).
 
-use super::{Interrupted, leave, serve};
+use super::{Interrupted, exit_work, leave, serve};
 use crate::abi::sigctx::{SigContext, UContext};
+use crate::abi::slot::fast::{DEFER, RETURN, WHOLE};
 use crate::abi::slot::{CANARY, SlotHeader};
 use crate::abi::{Restart, linux};
-use crate::arch;
+use crate::arch::{self, fpu, frame};
 use crate::host::{panic, process};
 use crate::mm::rewrite;
 use crate::task::CurrentTask;
@@ -25,56 +28,130 @@ mod left {
     pub const RESTART: u64 = 2;
 }
 
-/// Calls that read or replace the whole frame, or never return.
-fn needs_frame(nr: u32) -> bool {
-    matches!(
-        nr,
-        linux::__NR_rt_sigreturn
-            | linux::__NR_clone
-            | linux::__NR_clone3
-            | linux::__NR_fork
-            | linux::__NR_vfork
-            | linux::__NR_execve
-            | linux::__NR_execveat
-            | linux::__NR_exit
-            | linux::__NR_exit_group
-            | linux::__NR_arch_prctl
-    )
+/// What `asm/rewrite.S` lays on the stack.
+#[repr(C)]
+pub struct Frame {
+    regs: SigContext,
+    xmm: [u128; 16],
 }
 
-/// Serves a call on a frame without extended state. Returns 0 to go straight back to the guest.
+// The asm counts on it.
+const _: () = assert!(core::mem::offset_of!(Frame, xmm) == size_of::<SigContext>() && size_of::<SigContext>() == 256);
+
+/// Flags with which the kernel must not run: AC, NT, DF, TF.
+const BAD_FLAGS: u64 = 0x4_4500;
+
+/// How much of the guest's state a call touches.
+#[derive(PartialEq, Eq)]
+enum Needs {
+    /// General registers.
+    Registers,
+    /// It copies the extended state.
+    State,
+    /// It replaces the extended state.
+    Area,
+    /// It sets gs.
+    Segments,
+}
+
+fn needs(nr: u32) -> Needs {
+    match nr {
+        linux::__NR_clone | linux::__NR_clone3 | linux::__NR_fork | linux::__NR_vfork => Needs::State,
+        linux::__NR_rt_sigreturn => Needs::Area,
+        linux::__NR_arch_prctl => Needs::Segments,
+        _ => Needs::Registers,
+    }
+}
+
+impl Frame {
+    /// Makes the frame whole: saves the extended state, unless that is done already.
+    pub(super) fn save_state(&mut self) {
+        if self.regs.fpstate == 0
+            && let Some(mut area) = fpu::FpArea::own()
+        {
+            area.save(&self.xmm);
+            self.regs.fpstate = area.addr();
+        }
+    }
+}
+
+impl super::Frame for Frame {
+    fn regs(&mut self) -> &mut SigContext {
+        &mut self.regs
+    }
+    fn whole(&mut self) -> &mut SigContext {
+        self.save_state();
+        &mut self.regs
+    }
+    fn redirected(&mut self) {
+        // No handler looks at either: the way there may be a jump.
+        (self.regs.rcx, self.regs.r11) = (self.regs.rip, self.regs.eflags);
+    }
+}
+
+/// Serves a call on a frame without extended state; says how to go on (`abi::slot::fast`).
 ///
 /// # Safety
 /// Only `asm/rewrite.S` calls it, with the frame that it laid on this slot's stack.
 #[cfg_attr(feature = "image", unsafe(no_mangle))]
-pub unsafe extern "C" fn drupe_fast_call(regs: *mut SigContext) -> u64 {
+pub unsafe extern "C" fn drupe_fast_call(frame: *mut Frame) -> u64 {
     let slot = arch::slot();
     // SAFETY: by the caller's promise.
-    let regs = unsafe { &mut *regs };
-    let nr = regs.rax as u32;
-    if needs_frame(nr) {
-        return defer(slot, left::CALL, u64::from(nr));
+    let frame = unsafe { &mut *frame };
+    let nr = u64::from(frame.regs.rax as u32);
+    match needs(nr as u32) {
+        Needs::Registers => {}
+        Needs::Segments => return defer(slot, left::CALL, nr),
+        _ if !fpu::is_known() => return defer(slot, left::CALL, nr),
+        Needs::State => frame.save_state(),
+        Needs::Area => frame.regs.fpstate = fpu::FpArea::own().map_or(0, |a| a.addr()),
     }
     slot.fast_calls.store(slot.fast_calls.load(Relaxed) + 1, Relaxed);
-    let interrupted = serve(regs, u64::from(nr));
+    let interrupted = serve(&mut frame.regs, nr);
     if slot.canary.load(Relaxed) != CANARY {
         panic::panic(format_args!("kernel stack overflow in slot {}", slot.index.load(SeqCst)));
     }
-    match interrupted {
-        Some(i) => defer(slot, left::RESTART + i.restart as u64, i.nr),
-        None if slot.kicked() => defer(slot, left::EXIT, regs.rax),
-        None => {
-            // A kick that comes later makes the asm defer by itself.
-            slot.fast_work.store(left::EXIT, Relaxed);
-            0
-        }
+    if interrupted.is_none() && frame.regs.fpstate == 0 && !slot.kicked() && slot.exit_work.load(Relaxed) == 0 {
+        // A kick that comes later makes the asm defer by itself.
+        slot.fast_work.store(left::EXIT, Relaxed);
+        return RETURN;
     }
+    if !fpu::is_known() {
+        return match interrupted {
+            Some(i) => defer(slot, left::RESTART + i.restart as u64, i.nr),
+            None => defer(slot, left::EXIT, frame.regs.rax),
+        };
+    }
+    settle(slot, frame, interrupted)
+}
+
+/// Does the exit work of a call, makes it again where it was interrupted and nothing was handled, and
+/// finds the way back.
+fn settle(slot: &'static SlotHeader, frame: &mut Frame, mut interrupted: Option<Interrupted>) -> u64 {
+    loop {
+        if slot.kicked() || slot.exit_work.swap(0, SeqCst) != 0 || interrupted.is_some() {
+            exit_work(slot, frame, &mut interrupted);
+        }
+        let Some(Interrupted { restart, nr }) = interrupted.take() else { break };
+        let nr = if restart == Restart::Block { u64::from(linux::__NR_restart_syscall) } else { nr };
+        interrupted = serve(&mut frame.regs, nr);
+    }
+    slot.fast_work.store(left::EXIT, Relaxed);
+    let regs = &frame.regs;
+    if regs.rip == regs.rcx && regs.eflags & BAD_FLAGS == 0 && regs.r11 == regs.eflags {
+        slot.user_ip.store(regs.rip, Relaxed);
+        slot.user_sp.store(regs.rsp, Relaxed);
+        return if regs.fpstate == 0 { RETURN } else { WHOLE };
+    }
+    frame.save_state();
+    let mut uc = frame::of_running(&frame.regs);
+    super::enter(&mut uc, slot)
 }
 
 fn defer(slot: &SlotHeader, work: u64, ax: u64) -> u64 {
     slot.fast_work.store(work, Relaxed);
     slot.user_ax.store(ax, Relaxed);
-    1
+    DEFER
 }
 
 /// The trap that follows a deferral: the host has written a whole frame.
@@ -125,7 +202,10 @@ pub fn claim_gs() {
 
 /// A call of the guest trapped: hot sites are rewritten.
 pub fn trapped(regs: &mut SigContext) {
-    if rewrite::enabled() && !needs_frame(regs.rax as u32) {
+    if rewrite::enabled() && needs(regs.rax as u32) != Needs::Segments {
+        if !fpu::is_known() {
+            fpu::learn(regs);
+        }
         let site = regs.rip.wrapping_sub(2);
         let cur = CurrentTask::here(regs);
         let mm = cur.mm();

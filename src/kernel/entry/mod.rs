@@ -211,13 +211,38 @@ fn leave(uc: *mut UContext, mut interrupted: Option<Interrupted>) -> ! {
         regs.rip -= 2;
         regs.rax = if restart == Restart::Block { u64::from(linux::__NR_restart_syscall) } else { nr };
     }
+    enter(uc, slot)
+}
+
+/// Enters the guest as a frame on this stack says.
+fn enter(uc: *mut UContext, slot: &'static SlotHeader) -> ! {
     // SAFETY: a frame of this stack, complete.
     unsafe { drupe_enter_guest(uc, slot) }
 }
 
-fn exit_work(slot: &'static SlotHeader, regs: &mut SigContext, interrupted: &mut Option<Interrupted>) {
+/// A frame whose guest has exit work to do.
+trait Frame {
+    /// The general registers.
+    fn regs(&mut self) -> &mut SigContext;
+    /// Makes the extended state part of the frame: a signal frame is to hold it.
+    fn whole(&mut self) -> &mut SigContext;
+    /// The registers lead to a handler now.
+    fn redirected(&mut self) {}
+}
+
+impl Frame for SigContext {
+    fn regs(&mut self) -> &mut SigContext {
+        self
+    }
+    fn whole(&mut self) -> &mut SigContext {
+        self
+    }
+}
+
+fn exit_work(slot: &'static SlotHeader, frame: &mut impl Frame, interrupted: &mut Option<Interrupted>) {
     loop {
         slot.kick.store(0, SeqCst);
+        let regs = frame.regs();
         let cur = CurrentTask::here(regs);
         match cur.exit_work() {
             ExitWork::Done => break,
@@ -225,11 +250,15 @@ fn exit_work(slot: &'static SlotHeader, regs: &mut SigContext, interrupted: &mut
                 if syscall::strace::on() {
                     syscall::strace::signal(&cur, &info);
                 }
+                let regs = frame.whole();
                 if let Some(i) = interrupted.take() {
                     settle_for_handler(regs, i, delivery.flags);
                 }
                 let delivered = crate::signal::frame::deliver(regs, &info, &delivery);
-                let cur = CurrentTask::here(regs);
+                if delivered.is_ok() {
+                    frame.redirected();
+                }
+                let cur = CurrentTask::here(frame.regs());
                 match delivered {
                     Ok(()) => cur.signal_delivered(&info, &action, &delivery),
                     Err(_) => cur.signal_undeliverable(&info),

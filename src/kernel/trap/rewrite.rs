@@ -18,6 +18,8 @@ unsafe extern "C" {
     fn drupe_fast_checked();
     fn drupe_fast_end();
     fn drupe_fast_last();
+    fn drupe_fast_xrstor();
+    fn drupe_fast_xrstor_bad();
     fn drupe_work_ip();
 }
 #[cfg(not(feature = "image"))]
@@ -28,6 +30,8 @@ mod outside {
     pub fn drupe_fast_checked() {}
     pub fn drupe_fast_end() {}
     pub fn drupe_fast_last() {}
+    pub fn drupe_fast_xrstor() {}
+    pub fn drupe_fast_xrstor_bad() {}
     pub fn drupe_work_ip() {}
 }
 #[cfg(not(feature = "image"))]
@@ -68,6 +72,11 @@ pub(super) fn in_image(uc: *mut UContext, sig: u32) -> bool {
             CurrentTask::here(regs).mm().give_up_rewriting();
             regs.rip = regs.rcx;
             fast::call(uc)
+        }
+        linux::SIGSEGV if regs.rip == drupe_fast_xrstor as *const () as u64 => {
+            // As the host does with a state that it cannot restore: the initial one.
+            regs.rip = drupe_fast_xrstor_bad as *const () as u64;
+            true
         }
         _ if slot.place.load(SeqCst) == place::GUEST
             && in_range(regs.rip, drupe_fast_checked as *const () as usize, drupe_fast_end as *const () as usize) =>
