@@ -5,6 +5,7 @@ use anyhow::Context;
 use drupe::Sandbox;
 use serde::Serialize;
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -17,6 +18,9 @@ pub struct Args {
     /// Rewrite hot system call sites; `off` measures the trap path
     #[arg(long, value_enum, default_value_t = super::run::Switch::On)]
     rewrite: super::run::Switch,
+    /// Run PROGRAM and say what became of its system call sites, and how many of its calls trapped
+    #[arg(long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with = "rows")]
+    sites: Vec<OsString>,
     /// Rows to measure, by key; all if none is named
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -72,6 +76,9 @@ type Rows = HashMap<String, Samples>;
 
 /// Measures, prints the table.
 pub fn bench(args: &Args) -> anyhow::Result<u8> {
+    if !args.sites.is_empty() {
+        return super::sites::sites(&args.sites, args.rewrite == super::run::Switch::On, args.json);
+    }
     let wanted: Vec<&str> = BUDGET.iter().map(|b| b.0).filter(|row| chosen(args, row)).collect();
     if let Some(unknown) = args.rows.iter().find(|row| !wanted.contains(&row.as_str())) {
         anyhow::bail!("no such row: {unknown} (`drupe bench --json` names them)");

@@ -5,6 +5,7 @@ mod doctor;
 mod measure;
 mod measure_ops;
 mod run;
+mod sites;
 mod syscalls;
 
 use clap::{Parser, Subcommand};

@@ -60,6 +60,7 @@ pub struct SandboxBuilder {
     user: Option<(u32, u32)>,
     seed: Option<[u8; 32]>,
     clock_ahead: i64,
+    text_cache: Option<PathBuf>,
 }
 
 impl Default for SandboxBuilder {
@@ -78,6 +79,7 @@ impl Default for SandboxBuilder {
             user: None,
             seed: None,
             clock_ahead: 0,
+            text_cache: user_cache(),
         }
     }
 }
@@ -170,6 +172,14 @@ impl SandboxBuilder {
         self
     }
 
+    /// Directory in which copies of code with rewritten call sites are kept for later sandboxes; by default
+    /// `drupe` in the user's own cache directory (`XDG_CACHE_HOME`, `~/.cache`). With `None` they end with
+    /// the sandbox. A directory that others can write to is not used.
+    pub fn text_cache(mut self, dir: Option<PathBuf>) -> Self {
+        self.text_cache = dir;
+        self
+    }
+
     /// Starts the sandbox: boots a kernel. No process runs in it yet.
     ///
     /// # Errors
@@ -181,7 +191,12 @@ impl SandboxBuilder {
         let config = self.config(&mut files)?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
-        let plan = Plan { config, socket: above_stdio(theirs)?, keep: files.iter().map(AsRawFd::as_raw_fd).collect() };
+        let plan = Plan {
+            config,
+            socket: above_stdio(theirs)?,
+            keep: files.iter().map(AsRawFd::as_raw_fd).collect(),
+            text_cache: self.text_cache,
+        };
         let pid = supervisor::fork(plan)?;
         drop(files);
         let mut channel = Channel::new(above_stdio(ours)?);
@@ -266,6 +281,8 @@ impl SandboxBuilder {
             hostname: self.hostname.clone(),
             memory: self.memory,
             rewrite: self.rewrite,
+            text_cache: -1,
+            texts: Vec::new(),
             strace: self.strace.clone(),
             strace_fd,
             log_level: self.log_level as u8,
@@ -315,4 +332,11 @@ fn above_stdio(fd: OwnedFd) -> Result<OwnedFd> {
 /// A copy of the descriptor `fd`, with a number above 2.
 fn copy_of(fd: RawFd) -> Result<OwnedFd> {
     super::stdio::duplicate(fd).map_err(|e| Error::host(format!("use descriptor {fd}"), e))
+}
+
+/// Where a user's caches are (XDG base directory specification).
+fn user_cache() -> Option<PathBuf> {
+    let own = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+    let home = || std::env::var_os("HOME").map(PathBuf::from).filter(|p| p.is_absolute()).map(|h| h.join(".cache"));
+    own.or_else(home).map(|p| p.join("drupe"))
 }

@@ -366,7 +366,8 @@ impl Inner {
             Event::Panic(text) => {
                 state.end.get_or_insert(End::Panic(text));
             }
-            Event::Arm { .. } => {}
+            // Between supervisor and kernel only.
+            Event::Arm { .. } | Event::BuildText { .. } => {}
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the host half and the kernel say to each other, encoded with postcard. Both are built from
 //! this file; the build hash in [`ImageHeader`] keeps two builds apart.
 
+use super::text::{CachedText, TextKey, TextPlan};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -112,6 +113,10 @@ pub struct Config {
     pub memory: u64,
     /// Whether call sites may be rewritten.
     pub rewrite: bool,
+    /// Directory of the copies of code that earlier sandboxes have left, -1 for none.
+    pub text_cache: i32,
+    /// These copies.
+    pub texts: Vec<CachedText>,
     /// Calls to trace: `None` off, empty list all.
     pub strace: Option<Vec<String>>,
     /// Host descriptor that trace lines go to.
@@ -198,6 +203,15 @@ pub enum Request {
         /// Permission bits when it is created.
         mode: u32,
     },
+    /// A copy of code has been made ([`Event::BuildText`]), of the supervisor only.
+    TextBuilt {
+        /// What it is a copy of.
+        key: TextKey,
+        /// Host descriptor of the copy, handed over to the kernel; -1 if there is none.
+        fd: i32,
+        /// What was done to it.
+        plan: TextPlan,
+    },
     /// Processes: pid, parent, state letter, name.
     Ps,
     /// Stack dump of every task into the log; for people.
@@ -231,6 +245,28 @@ pub struct Stats {
     pub traps: u64,
     /// See `traps`.
     pub fast_calls: u64,
+    /// What became of call sites.
+    pub sites: SiteStats,
+}
+
+/// What became of the call sites that trapped.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+pub struct SiteStats {
+    /// Sites that trapped, once per address space.
+    pub seen: u64,
+    /// Rewritten in place.
+    pub in_place: u64,
+    /// Of these, put back.
+    pub put_back: u64,
+    /// Not rewritten in place: writable, shared or no code; no call there any more; the process cannot or
+    /// must not; no room for a stub.
+    pub refused: [u64; 4],
+    /// Sites of files that are remembered.
+    pub remembered: u64,
+    /// Of these, rewritten in copies.
+    pub in_copies: u64,
+    /// Mappings of such copies.
+    pub copies_mapped: u64,
 }
 
 /// Kernel to host half, as the answer to a [`Request`].
@@ -273,6 +309,15 @@ pub enum Event {
         fd: i32,
         /// `POLLIN` and so on.
         events: u32,
+    },
+    /// Make a copy of code in which these call sites are rewritten; answered by [`Request::TextBuilt`].
+    BuildText {
+        /// The code.
+        key: TextKey,
+        /// Host descriptor of its file, which stays the kernel's.
+        fd: i32,
+        /// The sites, offsets in the code, in order.
+        sites: Vec<u32>,
     },
     /// The kernel panicked; the text says why. The sandbox must end.
     Panic(String),

@@ -6,6 +6,7 @@ pub mod errno;
 pub mod layout;
 pub mod sigctx;
 pub mod slot;
+pub mod text;
 pub mod vdso;
 
 pub use errno::{Errno, Restart, Result, SysError, SysResult};

@@ -84,6 +84,8 @@ pub struct SlotHeader {
     pub user_ax: AtomicU64,
     /// What is left to do for it on a whole frame (see `entry::fast`).
     pub fast_work: AtomicU64,
+    /// The kernel's entry for stubs of remembered text, which know it by this place in the slot.
+    pub fast_entry: AtomicU64,
     /// Calls from rewritten sites.
     pub fast_calls: AtomicU64,
     /// Index of this slot.

@@ -1,9 +1,9 @@
 //! Looking at the sandbox from outside: processes, counters, a dump for people.
 
-use crate::abi::control::{PsEntry, Stats};
+use crate::abi::control::{PsEntry, SiteStats, Stats};
 use crate::abi::slot::place;
 use crate::host::{HostFd, log as ring};
-use crate::mm::memfile;
+use crate::mm::{memfile, rewrite, text};
 use crate::syscall::TABLE;
 use crate::task::group::Run;
 use crate::task::{Task, ThreadGroup, slots, tree};
@@ -52,6 +52,20 @@ pub fn stats() -> Stats {
         slots: slots::in_use(),
         traps: entry::TRAPS.load(Relaxed),
         fast_calls: slots::fast_calls(),
+        sites: sites(),
+    }
+}
+
+fn sites() -> SiteStats {
+    let (remembered, in_copies) = text::counts();
+    SiteStats {
+        seen: rewrite::SEEN.load(Relaxed),
+        in_place: rewrite::REWRITTEN.load(Relaxed),
+        put_back: rewrite::PUT_BACK.load(Relaxed),
+        refused: [0, 1, 2, 3].map(|why: usize| rewrite::REFUSED[why].load(Relaxed)),
+        remembered,
+        in_copies,
+        copies_mapped: rewrite::COPIES_MAPPED.load(Relaxed),
     }
 }
 

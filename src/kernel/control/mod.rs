@@ -4,6 +4,7 @@
 mod events;
 mod inspect;
 mod spawn;
+mod texts;
 
 pub use events::{next_event, push_event};
 
@@ -11,7 +12,8 @@ use crate::abi::control::{Config, Request, Response};
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
 use crate::abi::{Errno, Result, SysError};
 use crate::cred::Cred;
-use crate::mm::IoSrc;
+use crate::host::HostFd;
+use crate::mm::{IoSrc, text};
 use crate::signal::info;
 use crate::task::{lookup_group, session, signals, tree, uts};
 use crate::vfs::open::How;
@@ -37,6 +39,7 @@ pub fn init(root: Path, config: &Config) {
     let _ = GROUND.set(Box::new(Ground { root, cred }));
     uts::set_hostname(config.hostname.as_bytes());
     events::register();
+    texts::register();
 }
 
 fn ground() -> Result<&'static Ground> {
@@ -86,6 +89,10 @@ fn answer_to(request: Request) -> Response {
         Request::WriteFile { path, offset, data, mode } => done(write_file(&path, offset, &data, mode), || {
             alloc::format!("cannot write '{}'", String::from_utf8_lossy(&path))
         }),
+        Request::TextBuilt { key, fd, plan } => {
+            text::finish(&key, (fd >= 0).then(|| HostFd::new(fd)), plan);
+            Response::Ok
+        }
         Request::Ps => Response::Ps(inspect::processes()),
         Request::Dump => Response::Text(inspect::dump()),
         Request::Stats => Response::Stats(inspect::stats()),

@@ -5,6 +5,7 @@ mod mappable;
 pub mod memfile;
 pub mod rewrite;
 pub mod space;
+pub mod text;
 pub mod user;
 pub mod vma;
 

@@ -9,14 +9,17 @@
 //! Stubs live in the memory file, written through the window and mapped read-only and shared: fork
 //! copies no page of them, and parent and child draw from one record of what is used. Their mapping
 //! is an ordinary vma under [`LABEL`], so that nothing else is ever placed there; before anything
-//! takes it away, the sites that jump there are put back. Text is written through `/proc/self/mem`
+//! takes it away, the sites that jump there are put back. Code that maps a remembered copy (`text`) has
+//! its sites and stubs already; they are put back in the same way. Text is written through `/proc/self/mem`
 //! of this very process: it copies the page as a debugger's write does and leaves protection alone.
 
 use super::memfile::{Extent, PAGE};
+use super::text::{Text, TextCopy};
 use super::vma::{Backing, Vma, VmaTree};
 use super::{HostRun, Mappable, UserSlice};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, O_CLOEXEC, O_RDWR, PROT_EXEC, PROT_READ, PROT_WRITE};
+use crate::abi::text::{Form, JUMP};
 use crate::abi::{Errno, Result};
 use crate::host::{HostFd, files, mem, window as host_window};
 use crate::sync::{Level, Mutex};
@@ -36,25 +39,41 @@ const HOT: u64 = 8;
 const MAX_REGIONS: usize = 12;
 /// How far a new stub mapping reaches to each side of the stub that it is made for, at most.
 const REACH: u64 = 2 << 20;
-/// Sites that one address space counts traps of, at most (a lossy table).
-const COUNTERS: usize = 128;
+/// The same in a process that has trapped [`LONG_LIVED`] times.
+const SOON: u64 = 3;
+/// See [`SOON`].
+const LONG_LIVED: u64 = 150;
+/// The count of a site that was rewritten, or cannot be.
+const TRIED: u64 = 0xff;
+/// The table of counters: sets, and sites in each.
+const SETS: usize = 64;
+/// See [`SETS`].
+const WAYS: usize = 4;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const INT3: u8 = 0xcc;
 const JMP: u8 = 0xe9;
+const MOV_EAX: u8 = 0xb8;
 
 /// Address of the kernel's entry for stubs; 0 while rewriting is off.
 static ENTRY: AtomicU64 = AtomicU64::new(0);
 
-/// Sites rewritten, sites put back, and sites that could not be rewritten, since boot.
+/// Since boot: sites that trapped (once per address space), sites rewritten in place, and put back.
+pub static SEEN: AtomicU64 = AtomicU64::new(0);
+/// See [`SEEN`].
 pub static REWRITTEN: AtomicU64 = AtomicU64::new(0);
-/// See [`REWRITTEN`].
+/// See [`SEEN`].
 pub static PUT_BACK: AtomicU64 = AtomicU64::new(0);
-/// See [`REWRITTEN`].
-pub static REFUSED: AtomicU64 = AtomicU64::new(0);
+/// Mappings of remembered copies.
+pub static COPIES_MAPPED: AtomicU64 = AtomicU64::new(0);
 
 /// Turns rewriting on: stubs jump to `entry`.
 pub fn enable(entry: u64) {
     ENTRY.store(entry, Relaxed);
+}
+
+/// Where stubs jump to; 0 while rewriting is off.
+pub fn entry() -> u64 {
+    ENTRY.load(Relaxed)
 }
 
 /// Whether sites may be rewritten.
@@ -62,40 +81,73 @@ pub fn enabled() -> bool {
     ENTRY.load(Relaxed) != 0
 }
 
-/// Counts traps by site. Entries are `site << 8 | count`; a collision forgets the older site.
-pub struct Heat([AtomicU64; COUNTERS]);
+/// Why a site was not rewritten in place.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Refusal {
+    /// The code is writable, shared, or not mapped as code.
+    Mapping,
+    /// There is no `syscall` instruction (any more), or the mapping ends behind it.
+    Code,
+    /// This process cannot write its text, or has gs for itself.
+    Process,
+    /// The only places where its jump can land are taken.
+    Room,
+}
+
+/// Refused sites since boot, by [`Refusal`].
+pub static REFUSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
+
+/// What a trap of a site calls for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Trapped {
+    /// It is the site's first.
+    First,
+    /// The site is hot: it is to be rewritten. Said once.
+    Hot,
+    /// Nothing.
+    Again,
+}
+
+/// Counts traps by site. Entries are `site << 8 | count`; a set that is full forgets its coolest.
+pub struct Heat {
+    cells: [[AtomicU64; WAYS]; SETS],
+    total: AtomicU64,
+}
 
 impl Default for Heat {
     fn default() -> Self {
-        Heat([const { AtomicU64::new(0) }; COUNTERS])
+        Heat { cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS], total: AtomicU64::new(0) }
     }
 }
 
 impl Heat {
+    /// The site's counter, or the one that it takes over.
     fn cell(&self, site: u64) -> &AtomicU64 {
-        &self.0[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 57) as usize % COUNTERS]
+        let set = &self.cells[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SETS];
+        let coolest = |c: &&AtomicU64| c.load(Relaxed) & 0xff;
+        let own = set.iter().find(|c| c.load(Relaxed) >> 8 == site);
+        own.or_else(|| set.iter().min_by_key(coolest)).unwrap_or(&set[0])
     }
 
-    /// Counts one trap; whether it is time to rewrite the site.
-    pub fn trapped(&self, site: u64) -> bool {
+    /// Counts one trap; what to do about the site.
+    pub fn trapped(&self, site: u64) -> Trapped {
+        let total = self.total.load(Relaxed) + 1;
+        self.total.store(total, Relaxed);
         let cell = self.cell(site);
         let seen = cell.load(Relaxed);
         if seen >> 8 != site {
+            SEEN.fetch_add(1, Relaxed);
             cell.store(site << 8 | 1, Relaxed);
-            return false;
+            return Trapped::First;
         }
         let count = seen & 0xff;
-        if count < 0xff {
-            // Refused sites stay at 0xff.
-            cell.store(site << 8 | (count + 1).min(0xfe), Relaxed);
+        if count >= TRIED {
+            return Trapped::Again;
         }
-        count + 1 == HOT
-    }
-
-    /// Remembers that the site cannot be rewritten.
-    fn refuse(&self, site: u64) {
-        REFUSED.fetch_add(1, Relaxed);
-        self.cell(site).store(site << 8 | 0xff, Relaxed);
+        let hot = if total > LONG_LIVED { SOON } else { HOT };
+        let now_hot = count + 1 >= hot;
+        cell.store(site << 8 | if now_hot { TRIED } else { count + 1 }, Relaxed);
+        if now_hot { Trapped::Hot } else { Trapped::Again }
     }
 }
 
@@ -127,12 +179,32 @@ struct Region {
     memory: Arc<StubMemory>,
 }
 
+/// A mapping of a remembered copy.
+#[derive(Clone)]
+struct MappedCopy {
+    start: u64,
+    end: u64,
+    copy: Arc<TextCopy>,
+}
+
+/// What [`Patches::site_of_stub`] finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StubHit {
+    /// The call site.
+    pub site: u64,
+    /// Where a thread is set to that shall not have begun the call.
+    pub resume: u64,
+    /// Number of the call, unless it is in eax already.
+    pub nr: Option<u32>,
+}
+
 /// What an address space knows of its rewritten sites; part of what its lock protects.
 #[derive(Default)]
 pub struct Patches {
     /// Stub address by site.
     sites: BTreeMap<u64, u64>,
     regions: Vec<Region>,
+    copies: Vec<MappedCopy>,
     /// No site is ever rewritten again: the process uses gs itself, or its text cannot be written.
     off: bool,
     memory: Option<HostFd>,
@@ -145,6 +217,7 @@ impl Patches {
         Patches {
             sites: self.sites.clone(),
             regions: self.regions.clone(),
+            copies: self.copies.clone(),
             off: self.off,
             memory: None,
             // The host's registration is of the old address space.
@@ -159,50 +232,78 @@ impl Patches {
 
     /// Whether this site jumps to a stub.
     pub fn has(&self, site: u64) -> bool {
-        self.sites.contains_key(&site)
+        self.sites.contains_key(&site) || self.copy_at(site).is_some_and(|c| c.copy.replaces((site - c.start) as u32))
     }
 
-    /// The site whose stub holds `pc`.
-    pub fn site_of_stub(&self, pc: u64) -> Option<u64> {
+    fn copy_at(&self, addr: u64) -> Option<&MappedCopy> {
+        self.copies.iter().find(|c| (c.start..c.end).contains(&addr))
+    }
+
+    /// Maps the newest copy of `text` where its file is to be mapped; whether there is one.
+    pub fn map_copy(&mut self, text: &Text, addr: u64, len: u64, prot: u32, flags: u32) -> bool {
+        let Some(copy) = text.copy() else { return false };
+        if self.copies.try_reserve(1).is_err() || copy.map(addr, len, prot, flags).is_err() {
+            return false;
+        }
+        COPIES_MAPPED.fetch_add(1, Relaxed);
+        self.copies.push(MappedCopy { start: addr, end: addr + len, copy });
+        true
+    }
+
+    /// The site on whose way to the kernel `pc` is.
+    pub fn site_of_stub(&self, pc: u64) -> Option<StubHit> {
+        if let Some(c) = self.copy_at(pc) {
+            let d = c.copy.detour((pc - c.start) as u32)?;
+            return Some(StubHit {
+                site: c.start + u64::from(d.site),
+                resume: c.start + u64::from(d.resume),
+                nr: d.nr,
+            });
+        }
         let region = self.regions.iter().find(|r| (r.start..r.end).contains(&pc))?;
         let used = region.memory.used.lock();
         let (&offset, &site) = used.range(..=pc - region.start).next_back()?;
-        (pc - region.start < offset + STUB).then_some(site)
+        (pc - region.start < offset + STUB).then_some(StubHit { site, resume: site, nr: None })
     }
 
     /// Rewrites `site`. `alone`: no other thread runs in this address space.
-    pub fn rewrite(&mut self, vmas: &mut VmaTree, heat: &Heat, site: u64, alone: bool) {
+    pub fn rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) {
         if self.off || self.has(site) {
             return;
         }
-        if self.try_rewrite(vmas, site, alone).is_none() {
-            heat.refuse(site);
-        }
+        match self.try_rewrite(vmas, site, alone) {
+            Ok(()) => REWRITTEN.fetch_add(1, Relaxed),
+            Err(why) => REFUSED[why as usize].fetch_add(1, Relaxed),
+        };
     }
 
-    fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) -> Option<()> {
-        let vma = vmas.find(site)?.clone();
+    fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) -> core::result::Result<(), Refusal> {
+        let vma = vmas.find(site).ok_or(Refusal::Mapping)?.clone();
         let plain = vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC) == PROT_READ | PROT_EXEC;
-        if !plain || vma.shared || vma.label == LABEL || site + 5 > vma.end || !self.may_write(alone) {
-            return None;
+        if !plain || vma.shared || vma.label == LABEL {
+            return Err(Refusal::Mapping);
+        }
+        if site + 5 > vma.end {
+            return Err(Refusal::Code);
+        }
+        if !self.may_write(alone) {
+            return Err(Refusal::Process);
         }
         let mut code = [0u8; 5];
-        UserSlice::<u8>::new(site, 5).read_into(&mut code).ok()?;
+        UserSlice::<u8>::new(site, 5).read_into(&mut code).map_err(|_| Refusal::Code)?;
         if code[..2] != SYSCALL {
-            return None;
+            return Err(Refusal::Code);
         }
         let jump = i64::from(i32::from_le_bytes([0, code[2], code[3], code[4]]));
-        let first = (site + 5).checked_add_signed(jump)?;
-        let region = self.region_for(vmas, &vma, site, first)?;
-        let stub = region.add(first, site)?;
-        let patched = [JMP, (stub - first) as u8];
-        if self.write(site, patched, alone).is_err() {
+        let first = (site + 5).checked_add_signed(jump).ok_or(Refusal::Room)?;
+        let region = self.region_for(vmas, &vma, site, first).ok_or(Refusal::Room)?;
+        let stub = region.add(first, site).ok_or(Refusal::Room)?;
+        if self.write(site, &[JMP, (stub - first) as u8], alone).is_err() {
             self.off = true;
-            return None;
+            return Err(Refusal::Process);
         }
         self.sites.insert(site, stub);
-        REWRITTEN.fetch_add(1, Relaxed);
-        Some(())
+        Ok(())
     }
 
     /// A stub mapping that covers every place where the site's jump can land.
@@ -239,7 +340,7 @@ impl Patches {
         mem::mmap(start, end - start, prot, flags, host_window::fd(), extent.offset()).ok()?;
         let memory = Arc::new(StubMemory { extent, used: Mutex::new(Level::Leaf, BTreeMap::new()) });
         let backing = Backing::File { map: memory.clone(), offset: 0, name: Arc::from(&b""[..]) };
-        vmas.insert(Vma { start, end, prot, shared: true, backing, label: LABEL, may_write: false });
+        vmas.insert(Vma { start, end, prot, shared: true, backing, label: LABEL, text: None, may_write: false });
         let region = Region { start, end, memory };
         self.regions.push(region.clone());
         Some(region)
@@ -267,11 +368,11 @@ impl Patches {
         if n == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
     }
 
-    /// Replaces the two bytes at `site`. Other threads may be about to run them: they meet an int3
+    /// Replaces the instruction at `site`. Other threads may be about to run them: they meet an int3
     /// first, and whoever does waits for us and tries again (see `trap`).
-    fn write(&self, site: u64, bytes: [u8; 2], alone: bool) -> Result {
+    fn write(&self, site: u64, bytes: &[u8], alone: bool) -> Result {
         if alone {
-            return self.poke(site, &bytes);
+            return self.poke(site, bytes);
         }
         self.poke(site, &[INT3])?;
         mem::code_barrier()?;
@@ -282,7 +383,29 @@ impl Patches {
 
     fn put_back(&mut self, sites: &[u64]) {
         for &site in sites {
-            if self.sites.remove(&site).is_some() && self.may_write(false) && self.write(site, SYSCALL, false).is_ok() {
+            if self.sites.remove(&site).is_some() && self.may_write(false) && self.write(site, &SYSCALL, false).is_ok()
+            {
+                PUT_BACK.fetch_add(1, Relaxed);
+            }
+        }
+    }
+
+    /// Puts every site of a copy back, but for those in `gone`.
+    fn put_back_copy(&mut self, c: &MappedCopy, gone: core::ops::Range<u64>) {
+        if !self.may_write(false) {
+            return;
+        }
+        for p in c.copy.patched() {
+            let site = c.start + u64::from(p.site);
+            let written = match p.form {
+                _ if gone.contains(&site) => continue,
+                Form::Relay { .. } => self.write(site, &SYSCALL, false),
+                Form::Move { nr } => {
+                    let [a, b, c, d] = nr.to_le_bytes();
+                    self.write(site - u64::from(JUMP), &[MOV_EAX, a, b, c, d], false)
+                }
+            };
+            if written.is_ok() {
                 PUT_BACK.fetch_add(1, Relaxed);
             }
         }
@@ -291,6 +414,17 @@ impl Patches {
     /// `start..end` is about to be unmapped or replaced (`gone`), or to change in a way that a
     /// rewritten text must not see.
     pub fn before_change(&mut self, start: u64, end: u64, gone: bool) {
+        if self.copies.iter().any(|c| c.start < end && c.end > start) {
+            for c in core::mem::take(&mut self.copies) {
+                if c.start >= end || c.end <= start {
+                    self.copies.push(c);
+                } else if !gone {
+                    self.put_back_copy(&c, 0..0);
+                } else if c.start < start || c.end > end {
+                    self.put_back_copy(&c, start..end);
+                }
+            }
+        }
         if self.sites.is_empty() && self.regions.is_empty() {
             return;
         }
@@ -321,6 +455,9 @@ impl Patches {
     pub fn give_up(&mut self) {
         let all: Vec<u64> = self.sites.keys().copied().collect();
         self.put_back(&all);
+        for c in core::mem::take(&mut self.copies) {
+            self.put_back_copy(&c, 0..0);
+        }
         self.off = true;
     }
 }

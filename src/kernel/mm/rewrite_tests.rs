@@ -31,6 +31,7 @@ fn text(vmas: &mut VmaTree, base: u64, len: u64, places: &[u64]) {
         shared: false,
         backing: Backing::Anon,
         label: "",
+        text: None,
         may_write: true,
     });
 }
@@ -51,13 +52,13 @@ fn sites_lead_to_the_entry_and_back() {
     enable(drupe_test_entry as *const () as u64);
     let base = 0x5000_0000_0000u64;
     let places: Vec<u64> = (0..200).map(|i| 0xff0 + i * 24).collect();
-    let (mut vmas, mut patches, heat) = (VmaTree::default(), Patches::default(), Heat::default());
+    let (mut vmas, mut patches) = (VmaTree::default(), Patches::default());
     text(&mut vmas, base, 0x4000, &places);
     let pid = std::process::id() as i32;
     let rewritten = REWRITTEN.load(Relaxed);
     for &p in &places {
         assert_eq!(run(base + p), pid);
-        patches.rewrite(&mut vmas, &heat, base + p + 2, true);
+        patches.rewrite(&mut vmas, base + p + 2, true);
     }
     let done = REWRITTEN.load(Relaxed) - rewritten;
     assert_eq!(done, 200);
@@ -66,7 +67,8 @@ fn sites_lead_to_the_entry_and_back() {
         assert_eq!(run(base + p), GETPID + 0x10000);
         assert_eq!(&bytes(base + p + 2)[2..], &CODE[4..7]);
         let stub = patches.sites[&(base + p + 2)];
-        assert_eq!(patches.site_of_stub(stub + 7), Some(base + p + 2));
+        let site = base + p + 2;
+        assert_eq!(patches.site_of_stub(stub + 7), Some(StubHit { site, resume: site, nr: None }));
     }
 
     // A copy knows the same stubs, and puts nothing where the other did.
@@ -75,7 +77,7 @@ fn sites_lead_to_the_entry_and_back() {
     assert!(child.has(base + places[3] + 2));
     child.put_back(&[base + places[3] + 2]);
     assert_eq!(run(base + places[3]), pid);
-    child.rewrite(&mut child_vmas, &heat, base + places[3] + 2, true);
+    child.rewrite(&mut child_vmas, base + places[3] + 2, true);
     assert_eq!(child.sites[&(base + places[3] + 2)], patches.sites[&(base + places[3] + 2)]);
 
     // Writable text is as it was.
@@ -91,7 +93,7 @@ fn sites_lead_to_the_entry_and_back() {
     assert!(patches.sites.is_empty() && patches.regions.is_empty());
     assert!(places.iter().all(|&p| run(base + p) == pid));
     patches.give_up();
-    patches.rewrite(&mut vmas, &heat, base + places[0] + 2, true);
+    patches.rewrite(&mut vmas, base + places[0] + 2, true);
     assert!(!patches.has(base + places[0] + 2));
 }
 
@@ -100,14 +102,14 @@ fn what_cannot_be_rewritten_stays() {
     let _one = set_up();
     enable(drupe_test_entry as *const () as u64);
     let base = 0x5100_0000_0000u64;
-    let (mut vmas, mut patches, heat) = (VmaTree::default(), Patches::default(), Heat::default());
+    let (mut vmas, mut patches) = (VmaTree::default(), Patches::default());
     text(&mut vmas, base, 0x1000, &[0x100]);
     // Not a call; at the very end of the mapping; where the stub's place is taken.
-    patches.rewrite(&mut vmas, &heat, base + 0x103, true);
+    patches.rewrite(&mut vmas, base + 0x103, true);
     let target = (base + 0x102 + 5 + 0x013d_4800) & !0xfff;
     let taken = Vma { start: target, end: target + 0x2000, ..vmas.find(base).expect("text").clone() };
     vmas.insert(taken);
-    patches.rewrite(&mut vmas, &heat, base + 0x102, true);
+    patches.rewrite(&mut vmas, base + 0x102, true);
     assert!(patches.sites.is_empty());
     assert_eq!(run(base + 0x100), std::process::id() as i32);
 }
@@ -115,8 +117,14 @@ fn what_cannot_be_rewritten_stays() {
 #[test]
 fn eight_traps_make_a_site_hot_once() {
     let heat = Heat::default();
-    let hot = (0..1000).filter(|_| heat.trapped(0x7000_1234)).count();
-    assert_eq!(hot, 1);
-    heat.refuse(0x7000_1234);
-    assert!((0..1000).all(|_| !heat.trapped(0x7000_1234)));
+    let said: Vec<Trapped> = (0..100).map(|_| heat.trapped(0x7000_1234)).collect();
+    assert_eq!(said[0], Trapped::First);
+    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(HOT as usize - 1));
+    assert_eq!(said.iter().filter(|&&t| t == Trapped::Hot).count(), 1);
+    // In a process that traps and traps, sites become hot sooner.
+    for i in 0..LONG_LIVED {
+        heat.trapped(0x8000_0000 + i * 64);
+    }
+    let said: Vec<Trapped> = (0..10).map(|_| heat.trapped(0x7000_5678)).collect();
+    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(SOON as usize - 1));
 }

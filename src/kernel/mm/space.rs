@@ -5,7 +5,8 @@
 //! by a thread that lives in it.
 
 use super::memfile::Extent;
-use super::rewrite::{self, Heat, Patches};
+use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
+use super::text::{self, Text};
 use super::vma::{Backing, Vma, VmaTree};
 use super::{HostRun, Mappable};
 use crate::abi::layout::{END, GUARD, TASK_SIZE};
@@ -370,10 +371,27 @@ impl AddressSpace {
     /// A call at `site` trapped: hot sites are rewritten. `alone`: no other thread lives here.
     #[inline]
     pub fn call_trapped(&self, site: u64, alone: bool) {
-        if rewrite::enabled() && self.heat.trapped(site) {
-            let _quiet = self.quiet();
-            let inner = &mut *self.inner.write();
-            inner.patches.rewrite(&mut inner.vmas, &self.heat, site, alone);
+        if !rewrite::enabled() {
+            return;
+        }
+        match self.heat.trapped(site) {
+            Trapped::First => self.learn(site),
+            Trapped::Hot => {
+                let _quiet = self.quiet();
+                let inner = &mut *self.inner.write();
+                inner.patches.rewrite(&mut inner.vmas, site, alone);
+            }
+            Trapped::Again => {}
+        }
+    }
+
+    /// Remembers a site for those who will map the same code.
+    fn learn(&self, site: u64) {
+        let inner = self.inner.read();
+        if let Some(vma) = inner.vmas.find(site)
+            && let (Some((text, fd)), Backing::File { map, offset, .. }) = (&vma.text, &vma.backing)
+        {
+            text.learn(*offset, vma.len(), offset + (site - vma.start), map, *fd);
         }
     }
 
@@ -382,8 +400,8 @@ impl AddressSpace {
         self.quiet.lock()
     }
 
-    /// The call site whose stub holds `pc`.
-    pub fn site_of_stub(&self, pc: u64) -> Option<u64> {
+    /// The call site on whose way to the kernel `pc` is.
+    pub fn site_of_stub(&self, pc: u64) -> Option<StubHit> {
         if !rewrite::enabled() { None } else { self.inner.read().patches.site_of_stub(pc) }
     }
 
@@ -456,14 +474,20 @@ impl Inner {
             (b, _) => b.clone(),
         };
         let keep = r.flags & (MAP_NORESERVE | MAP_POPULATE);
-        map_backing(addr, len, r.prot, shared, &backing, keep)?;
+        let prot = r.prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+        let code = rewrite::enabled() && !shared && prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC && !self.patches.off();
+        let text = if code { text_of(len, &backing) } else { None };
+        if !text.as_ref().is_some_and(|(text, _)| self.patches.map_copy(text, addr, len, prot, keep)) {
+            map_backing(addr, len, r.prot, shared, &backing, keep)?;
+        }
         self.vmas.insert(Vma {
             start: addr,
             end: addr + len,
-            prot: r.prot & (PROT_READ | PROT_WRITE | PROT_EXEC),
+            prot,
             shared,
             backing,
             label: r.label,
+            text,
             may_write: r.may_write,
         });
         Ok(())
@@ -563,6 +587,17 @@ impl Inner {
         map_backing(to, len, vma.prot, true, &backing, 0)?;
         self.vmas.insert(Vma { start: to, end: to + len, backing, ..vma.clone() });
         Ok(to)
+    }
+}
+
+/// What is remembered of the code in `len` bytes of `backing`, where that is a host file's.
+fn text_of(len: u64, backing: &Backing) -> Option<(Arc<Text>, i32)> {
+    let Backing::File { map, offset, .. } = backing else { return None };
+    match map.runs(*offset, len, false).ok()?[..] {
+        [run] if run.fd >= 0 && run.fd != host_window::fd() && run.fd_offset == *offset && run.len == len => {
+            text::of(run.fd, *offset, len).map(|text| (text, run.fd))
+        }
+        _ => None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! The tree of mappings: pure bookkeeping, without host calls.
 
 use super::Mappable;
+use super::text::Text;
 use crate::abi::linux::{PROT_NONE, PROT_WRITE};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Vma {
     pub backing: Backing,
     /// `[heap]`, `[stack]` and the like.
     pub label: &'static str,
+    /// Code of a host file: what is remembered of it, and the file's host descriptor.
+    pub text: Option<(Arc<Text>, i32)>,
     /// What may be allowed later (`VM_MAYWRITE`): a shared mapping of a file opened read-only may not.
     pub may_write: bool,
 }
@@ -69,6 +72,11 @@ impl Vma {
             && self.shared == next.shared
             && self.label == next.label
             && self.may_write == next.may_write
+            && match (&self.text, &next.text) {
+                (None, None) => true,
+                (Some((a, _)), Some((b, _))) => Arc::ptr_eq(a, b),
+                _ => false,
+            }
             && match (&self.backing, &next.backing) {
                 (Backing::Anon, Backing::Anon) => true,
                 (Backing::File { map: a, offset: x, .. }, Backing::File { map: b, offset: y, .. }) => {
@@ -223,7 +231,7 @@ mod tests {
     use super::*;
 
     fn anon(start: u64, end: u64, prot: u32) -> Vma {
-        Vma { start, end, prot, shared: false, backing: Backing::Anon, label: "", may_write: true }
+        Vma { start, end, prot, shared: false, backing: Backing::Anon, label: "", text: None, may_write: true }
     }
 
     #[test]

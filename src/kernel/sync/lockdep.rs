@@ -53,6 +53,8 @@ pub enum Level {
     MemFile,
     /// Slot table, zygotes.
     Slots,
+    /// Which text is remembered.
+    Texts,
     /// Anything that calls nothing.
     Leaf,
 }

@@ -96,9 +96,9 @@ pub(super) fn leave_stub(regs: &mut SigContext) {
         return;
     }
     let pc = regs.rip;
-    let site = CurrentTask::here(regs).mm().site_of_stub(pc);
-    if let Some(site) = site {
-        regs.rip = site;
+    let hit = CurrentTask::here(regs).mm().site_of_stub(pc);
+    if let Some(hit) = hit {
+        regs.rip = hit.resume;
     }
 }
 
@@ -111,9 +111,12 @@ pub(super) fn trap_in_guest(uc: *mut UContext) {
     let regs = unsafe { &mut (*uc).mcontext };
     let pc = regs.rip;
     let cur = CurrentTask::here(regs);
-    if let Some(site) = cur.mm().site_of_stub(pc) {
+    if let Some(hit) = cur.mm().site_of_stub(pc) {
         // A single step into the stub: the call, and the next step behind it.
-        regs.rip = site + 2;
+        regs.rip = hit.site + 2;
+        if let Some(nr) = hit.nr {
+            regs.rax = u64::from(nr);
+        }
         fast::call(uc)
     }
     let ours = cur.mm().is_rewriting_breakpoint(pc.wrapping_sub(1));

@@ -6,6 +6,7 @@
 //! threads: no printing through `std`, no environment, nothing but memory and host calls.
 
 mod serve;
+mod texts;
 mod vdso;
 mod window;
 
@@ -16,6 +17,7 @@ use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
 use std::{io, ptr};
 use window::Window;
 
@@ -30,6 +32,8 @@ pub struct Plan {
     pub socket: OwnedFd,
     /// Descriptors that `config` names, to be kept open.
     pub keep: Vec<RawFd>,
+    /// Directory of copies of code, if there shall be any beyond the sandbox's life.
+    pub text_cache: Option<PathBuf>,
 }
 
 /// Forks the supervisor off and returns its process id. In the child this does not return.
@@ -120,7 +124,14 @@ fn setup(plan: Plan, holder: libc::pid_t) -> Result<serve::Server> {
     jail::enter()?;
     unregister_rseq();
 
-    let config = plan.config;
+    let mut config = plan.config;
+    let mut texts = texts::Builder { cache: None };
+    if config.rewrite {
+        texts.cache = plan.text_cache.as_deref().and_then(texts::Cache::open);
+        if let Some(cache) = &texts.cache {
+            (config.text_cache, config.texts) = (cache.fd(), cache.entries());
+        }
+    }
     let [a, b, c, d, e, f, g, h, ..] = config.seed;
     let window = Window::new([a, b, c, d, e, f, g, h])?;
     let header = image::load(window.base, window.as_fd())?;
@@ -131,7 +142,7 @@ fn setup(plan: Plan, holder: libc::pid_t) -> Result<serve::Server> {
     boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)?;
     // The kernel owns these from here on.
     std::mem::forget((proc, plan.keep));
-    serve::Server::new(Channel::new(plan.socket), header, window, doorbell)
+    serve::Server::new(Channel::new(plan.socket), header, window, doorbell, texts)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.

@@ -2,10 +2,12 @@
 //! kernel's doorbell, its timer, and whatever host descriptors the kernel has armed.
 
 use super::PANIC_STATUS;
+use super::texts::Builder;
 use super::window::Window;
 use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
+use drupe_kernel::abi::text::TextPlan;
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::{io, ptr};
@@ -45,6 +47,7 @@ pub struct Server {
     /// Armed descriptors that the host cannot poll: plain files, always ready.
     always_ready: Vec<(RawFd, u32)>,
     answer: Vec<u8>,
+    texts: Builder,
 }
 
 impl Server {
@@ -52,7 +55,13 @@ impl Server {
     ///
     /// # Errors
     /// The host's.
-    pub fn new(channel: Channel, image: ImageHeader, window: Window, doorbell: OwnedFd) -> Result<Server> {
+    pub fn new(
+        channel: Channel,
+        image: ImageHeader,
+        window: Window,
+        doorbell: OwnedFd,
+        texts: Builder,
+    ) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -84,6 +93,7 @@ impl Server {
             armed: HashMap::new(),
             always_ready: Vec::new(),
             answer: vec![0; ANSWER_MAX],
+            texts,
         };
         for (fd, token) in [
             (server.channel.as_fd().as_raw_fd(), CONTROL),
@@ -174,6 +184,13 @@ impl Server {
             let Ok(event) = postcard::from_bytes::<Event>(&self.answer[..len as usize]) else { continue };
             match event {
                 Event::Arm { fd, events } => self.arm(fd, events),
+                Event::BuildText { key, fd, sites } => {
+                    let (fd, plan) = match self.texts.build(fd, &key, &sites) {
+                        Ok((file, plan)) => (file.into_raw_fd(), plan),
+                        Err(_) => (-1, TextPlan::default()),
+                    };
+                    self.ask(Request::TextBuilt { key, fd, plan }, Vec::new());
+                }
                 Event::Panic(_) => {
                     let _ = self.say(&FromSupervisor::Event(event));
                     return Err(End::Panic);

@@ -175,7 +175,7 @@ fn mappings(own: &Own) -> Vec<Vma> {
             [(start, end, PROT_READ | PROT_EXEC, "[vdso]"), (data, start, PROT_READ, "[vvar]")]
         {
             let backing = Backing::Anon;
-            all.insert(at, Vma { start, end, prot, shared: false, backing, label, may_write: false });
+            all.insert(at, Vma { start, end, prot, shared: false, backing, label, text: None, may_write: false });
         }
     }
     all
