@@ -27,6 +27,11 @@
 #define DRUPE_STDIO_NULL -2
 
 /*
+ Not open at all.
+ */
+#define DRUPE_STDIO_CLOSED -3
+
+/*
  A process in a sandbox.
  */
 typedef struct drupe_process drupe_process;
@@ -50,7 +55,7 @@ typedef struct {
    */
   const char *cwd;
   /*
-   A descriptor of the caller, `DRUPE_STDIO_INHERIT` or `DRUPE_STDIO_NULL`.
+   A descriptor of the caller, `DRUPE_STDIO_INHERIT`, `DRUPE_STDIO_NULL` or `DRUPE_STDIO_CLOSED`.
    */
   int stdin_fd;
   /*

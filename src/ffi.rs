@@ -31,6 +31,8 @@ pub struct drupe_process {
 pub const DRUPE_STDIO_INHERIT: c_int = -1;
 /// The null device.
 pub const DRUPE_STDIO_NULL: c_int = -2;
+/// Not open at all.
+pub const DRUPE_STDIO_CLOSED: c_int = -3;
 
 /// How a process is started. All zeros and nulls, with the three descriptors set, is a good start:
 /// see `drupe_spawn_defaults`.
@@ -40,7 +42,7 @@ pub struct drupe_spawn_options {
     pub env: *const *const c_char,
     /// Absolute path in the sandbox, or null for the default.
     pub cwd: *const c_char,
-    /// A descriptor of the caller, `DRUPE_STDIO_INHERIT` or `DRUPE_STDIO_NULL`.
+    /// A descriptor of the caller, `DRUPE_STDIO_INHERIT`, `DRUPE_STDIO_NULL` or `DRUPE_STDIO_CLOSED`.
     pub stdin_fd: c_int,
     /// As `stdin_fd`.
     pub stdout_fd: c_int,
@@ -301,6 +303,7 @@ fn stdio(fd: RawFd) -> Result<Stdio, Error> {
     match fd {
         DRUPE_STDIO_INHERIT => Ok(Stdio::Inherit),
         DRUPE_STDIO_NULL => Ok(Stdio::Null),
+        DRUPE_STDIO_CLOSED => Ok(Stdio::Closed),
         fd if fd >= 0 => {
             // SAFETY: only borrowed to be copied; the caller keeps it open during this call.
             let copy = unsafe { BorrowedFd::borrow_raw(fd) }.try_clone_to_owned();

@@ -4,6 +4,7 @@ mod common;
 
 use common::{DRUPE, guest_dir, run, sandboxed};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
@@ -54,7 +55,23 @@ fn what_cannot_run_is_one_line_and_the_right_status() {
 
 #[test]
 fn our_own_errors_are_125() {
-    for options in [&["--root", "/does/not/exist"][..], &["--net", "host"]] {
+    let wrong: &[&[&str]] = &[
+        &["--root", "/does/not/exist"],
+        &["--root", "/etc/passwd"],
+        &["--bind", "/does/not/exist"],
+        &["--bind", "/tmp::rw"],
+        &["--bind", "/tmp:relative"],
+        &["--tmpfs", "relative"],
+        &["--net", "host"],
+        &["--env", "NOVALUE"],
+        &["--cwd", "/does/not/exist"],
+        &["--cwd", "relative"],
+        &["--hostname", "not a name"],
+        &["--memory", "1K"],
+        &["--strace=no_such_call"],
+        &["--strace-file", "/does/not/exist"],
+    ];
+    for &options in wrong {
         let out = drupe(options, &["/bin/true"]);
         assert_eq!(out.status, 125, "{options:?}: {}", out.stderr);
         assert_eq!(out.stderr.trim_end().lines().count(), 1, "{options:?}: {:?}", out.stderr);
@@ -131,4 +148,86 @@ fn binds_reach_the_host_when_asked() {
     let out = drupe(&["--bind", &format!("{d}:/mnt:ro")], &["/bin/sh", "-c", "echo x > /mnt/g"]);
     assert_ne!(out.status, 0);
     assert!(!dir.join("g").exists());
+}
+
+#[test]
+fn usage_errors_are_125_and_help_is_0() {
+    for wrong in [&["run"][..], &["nonsense"], &["run", "--memory", "1Q", "true"], &["run", "--user", "x", "true"], &[]]
+    {
+        let out = run(Command::new(DRUPE).args(wrong), LIMIT);
+        assert_eq!((out.status, out.stdout.as_str()), (125, ""), "{wrong:?}");
+        assert!(!out.stderr.is_empty(), "{wrong:?}");
+    }
+    for help in [&["--help"][..], &["run", "--help"], &["bench", "--help"], &["syscalls", "--help"], &["--version"]] {
+        let out = run(Command::new(DRUPE).args(help), LIMIT);
+        assert_eq!((out.status, out.stderr.as_str()), (0, ""), "{help:?}");
+    }
+    let out = run(Command::new(DRUPE).args(["run", "-h"]), LIMIT);
+    assert!(out.stdout.contains("128+N") && out.stdout.contains("127"), "{}", out.stdout);
+}
+
+/// A shell script, natively and with `drupe run --` for `$R`: both must print the same.
+fn as_natively(script: &str) {
+    let with = |prefix: &str| run(Command::new("sh").args(["-c", script]).env("R", prefix), LIMIT);
+    let native = with("");
+    assert_eq!(with(&format!("{DRUPE} run --")), native, "{script}");
+}
+
+#[test]
+fn standard_streams_are_as_natively() {
+    as_natively("echo pipe | $R cat; $R cat < /etc/passwd | cksum; $R cat < /dev/null; echo $?");
+    as_natively(
+        "$R cat <&- 2>/dev/null; echo $?; $R echo x >&- 2>/dev/null; echo $?; $R ls /does/not/exist 2>&-; echo $?",
+    );
+    as_natively("$R seq 300000 | cksum; $R head -c 50000000 /dev/zero | wc -c");
+    // A reader that goes away.
+    as_natively("{ $R yes; echo $? >&2; } | head -1");
+    as_natively("$R sh -c 'sleep 0.2; echo late' | cat; $R sh -c '(sleep 0.1; echo child) & wait'");
+}
+
+#[test]
+fn signals_at_the_launcher_reach_the_program() {
+    // A background job of a shell without job control ignores SIGINT and SIGQUIT, as any program there does.
+    for signal in ["INT", "QUIT", "TERM", "HUP", "USR1", "USR2", "WINCH"] {
+        let guest = format!("trap 'echo got {signal}; exit 5' {signal}; echo ready; while :; do sleep 0.05; done");
+        let mut child = Command::new(DRUPE)
+            .args(["run", "--", "bash", "-c", &guest])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("it runs");
+        let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
+        assert_eq!(lines.next().as_deref(), Some("ready"));
+        let number: nix::sys::signal::Signal = format!("SIG{signal}").parse().expect("a signal");
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), number).expect("ours");
+        assert_eq!(lines.next(), Some(format!("got {signal}")));
+        assert_eq!(child.wait().expect("ours").code(), Some(5), "{signal}");
+    }
+    as_natively("exec 2>/dev/null; $R sleep 60 & sleep 0.4; kill -TERM $!; wait $!; echo $?");
+    as_natively("exec 2>/dev/null; $R sh -c 'exec kill -SEGV $$'; echo $?");
+}
+
+#[test]
+fn mounts_and_limits_are_as_asked_for() {
+    let script = "echo a > /mnt/x/b; cat /mnt/x/b; grep -c ' /mnt/x tmpfs rw' /proc/mounts";
+    let out = drupe(&["--tmpfs", "/mnt/x"], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "a\n1\n"), "{}", out.stderr);
+    let script = "dd if=/dev/zero of=/tmp/fill bs=1M 2>&1 | grep -c 'No space'; rm /tmp/fill; echo ok > /tmp/fill; cat /tmp/fill";
+    let out = drupe(&["--memory", "64M"], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "1\nok\n"), "{}", out.stderr);
+    let out = drupe(&["--strace=openat,read"], &["cat", "/etc/passwd"]);
+    assert!(out.stderr.contains("openat(") && !out.stderr.contains("mmap("), "{}", out.stderr);
+    let out = drupe(&["--log", "debug"], &["true"]);
+    assert!(!out.stderr.is_empty());
+    let out = drupe(&["--log", "off"], &["true"]);
+    assert_eq!(out.stderr, "");
+}
+
+#[test]
+fn lists_end_quietly_with_their_reader() {
+    as_natively("seq 100000 | head -1 > /dev/null; echo same");
+    let script = format!(
+        "for v in 'syscalls' 'syscalls --json' doctor; do {DRUPE} $v | true; done; {DRUPE} doctor --json | head -1"
+    );
+    let out = run(Command::new("sh").args(["-c", &script]), LIMIT);
+    assert_eq!((out.status, out.stdout.as_str(), out.stderr.as_str()), (0, "[\n", ""));
 }

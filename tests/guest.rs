@@ -44,4 +44,5 @@ guests! {
     rewriting: &[Link::Dynamic];
     time: GLIBC;
     vdso: ALL;
+    odds: GLIBC;
 }

@@ -1,6 +1,7 @@
 //! The launcher: a thin client of the library, one verb per file.
 
 mod bench;
+mod closed;
 mod doctor;
 mod measure;
 mod measure_ops;
@@ -25,6 +26,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Verb {
     /// Run a program in a sandbox of its own
+    #[command(after_help = STATUSES)]
     Run(Box<run::Args>),
     /// Measure what each operation costs, natively and in a sandbox
     Bench(bench::Args),
@@ -37,6 +39,16 @@ enum Verb {
     Doctor(doctor::Args),
 }
 
+const STATUSES: &str = "\
+Exit status: the program's; 128+N when signal N killed it; 125 for an error of drupe's own; 126 for a program
+that cannot be run and 127 for one that is not there; 70 when the kernel in the sandbox failed.
+
+Examples:
+  drupe run -- python3 app.py             sees your files, changes none of them
+  drupe run --bind .:/work:rw -- make -C /work
+  drupe run --root ./image -- /bin/sh     another root directory; writes stay in memory
+  drupe run --strace=openat,read -- cat /etc/hostname";
+
 /// Exit status of an error of our own.
 const FAILED: u8 = 125;
 
@@ -48,6 +60,13 @@ fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { FAILED } else { 0 });
         }
     };
+    if !matches!(cli.verb, Verb::Run(_)) {
+        // A list whose reader goes away ends quietly, as that of any tool.
+        // SAFETY: no handler is installed.
+        let _ = unsafe {
+            nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+        };
+    }
     let outcome = match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Bench(args) => bench::bench(&args),

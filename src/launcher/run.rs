@@ -1,5 +1,6 @@
 //! `drupe run`
 
+use crate::closed;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
@@ -35,7 +36,7 @@ pub struct Args {
     /// Start from an empty environment
     #[arg(long)]
     clear_env: bool,
-    /// Working directory, a path in the sandbox
+    /// Working directory, an absolute path in the sandbox; your own where it is there
     #[arg(long, value_name = "DIR")]
     cwd: Option<PathBuf>,
     /// Run as this user and group; your own otherwise
@@ -50,10 +51,10 @@ pub struct Args {
     /// Rewrite hot system call sites; off, every call is a trap
     #[arg(long, value_enum, default_value_t = Switch::On)]
     rewrite: Switch,
-    /// Trace system calls, all or those named (comma-separated)
+    /// Trace system calls, all or those named (comma-separated; !CALL leaves one out)
     #[arg(long, value_name = "CALLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     strace: Option<String>,
-    /// Write the trace to FILE instead of stderr
+    /// Write the trace to FILE instead of stderr; without --strace, of all calls
     #[arg(long, value_name = "FILE")]
     strace_file: Option<PathBuf>,
     /// How much the kernel says on stderr
@@ -69,11 +70,11 @@ pub struct Args {
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Net {
-    /// No interfaces
+    /// Local sockets (AF_UNIX) only
     None,
-    /// A loopback of its own
+    /// A loopback interface of its own; no Internet sockets yet
     Loopback,
-    /// The host's network (not available yet)
+    /// The host's network (refused: there is none yet)
     Host,
 }
 
@@ -153,6 +154,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     };
     let mut command = sandbox.command(&args.program);
     command.args(&args.args).tty(console.is_terminal()).umask(current_umask());
+    command.stdin(closed::stream(0)).stdout(closed::stream(1)).stderr(closed::stream(2));
     if args.clear_env {
         command.env_clear();
     }

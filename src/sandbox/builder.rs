@@ -5,6 +5,7 @@ use super::error::{Error, Result};
 use super::supervisor::{self, Plan};
 use super::{Sandbox, open_path};
 use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
+use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::ffi::OsString;
 use std::fs::File;
@@ -136,7 +137,7 @@ impl SandboxBuilder {
         self
     }
 
-    /// Traces system calls: those named, or all if none is.
+    /// Traces system calls: those named, or all if none is; a `!` before a name leaves it out.
     pub fn strace<S: Into<String>>(mut self, calls: impl IntoIterator<Item = S>) -> Self {
         self.strace = Some(calls.into_iter().map(Into::into).collect());
         self
@@ -230,6 +231,11 @@ impl SandboxBuilder {
         }
         if self.memory != 0 && self.memory < 4 << 20 {
             return Err(Error::Setting("a sandbox needs at least 4 MiB of memory".into()));
+        }
+        let known = |name: &str| TABLE.iter().any(|call| call.name == name);
+        let names = self.strace.iter().flatten().map(|name| name.strip_prefix('!').unwrap_or(name));
+        if let Some(unknown) = names.into_iter().find(|name| name.is_empty() || !known(name)) {
+            return Err(Error::Setting(format!("there is no system call {unknown:?} to trace")));
         }
         let mut keep = |fd: OwnedFd| -> Result<RawFd> {
             let fd = above_stdio(fd)?;

@@ -138,7 +138,8 @@ impl Command {
     /// Starts it.
     ///
     /// # Errors
-    /// [`Error::Spawn`] when the program cannot be started; a setting that makes no sense.
+    /// [`Error::Spawn`] when the program cannot be started; [`Error::Setting`] or [`Error::Refused`] for
+    /// a setting that makes no sense.
     pub fn spawn(&mut self) -> Result<Child> {
         self.spawn_with([Stdio::Inherit, Stdio::Inherit, Stdio::Inherit])
     }
@@ -173,10 +174,10 @@ impl Command {
         let request = Request::Spawn(self.request(numbers)?);
         let pid = match self.inner.ask(&request, &fds) {
             Ok(Response::Pid(pid)) => pid,
-            Ok(other) => return Err(super::unexpected(other)),
-            Err(Error::Refused { errno, message }) => {
+            Ok(Response::Unrunnable { errno, message }) => {
                 return Err(Error::Spawn { program: self.program.to_string_lossy().into_owned(), errno, message });
             }
+            Ok(other) => return Err(super::unexpected(other)),
             Err(e) => return Err(e),
         };
         let [stdin, stdout, stderr] = ours;
@@ -194,6 +195,10 @@ impl Command {
         let program = no_nul(&self.program)?;
         if program.is_empty() {
             return Err(Error::Setting("the program's name is empty".into()));
+        }
+        if self.cwd.is_none() && !self.inner.host_tree && program[0] != b'/' && program.contains(&b'/') {
+            let shown = self.program.to_string_lossy();
+            return Err(Error::Setting(format!("a relative program path needs a working directory: {shown}")));
         }
         let mut argv = vec![no_nul(self.arg0.as_ref().unwrap_or(&self.program))?];
         for arg in &self.args {

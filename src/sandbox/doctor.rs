@@ -44,6 +44,7 @@ pub fn examine() -> Vec<Finding> {
         proc_mounted(),
         fsgsbase(),
         protection_keys(),
+        jail(),
         user_namespaces(),
         landlock(),
     ]
@@ -159,6 +160,11 @@ fn protection_keys() -> Finding {
     let there = info.lines().find(|l| l.starts_with("flags")).is_some_and(|l| l.split(' ').any(|f| f == "ospke"));
     let advice = "the kernel's memory is not shielded from stray writes of guests; nothing to do on such a processor";
     want("protection keys", there, if there { "available" } else { "not available" }, advice)
+}
+
+/// The layers that hold every sandbox: one that cannot be set up is an error at the start.
+fn jail() -> Finding {
+    need("jail", true, "on: seccomp filter, no_new_privs, no core dumps; off: namespaces, landlock", "")
 }
 
 fn user_namespaces() -> Finding {

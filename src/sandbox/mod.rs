@@ -104,7 +104,8 @@ impl Sandbox {
         Sandbox { inner: Arc::new(inner) }
     }
 
-    /// A program to run in it. A name without a slash is looked up along `PATH`, in the sandbox.
+    /// A program to run in it. A name without a slash is looked up along `PATH`, in the sandbox; a
+    /// relative path starts at the working directory.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         Command::new(self.inner.clone(), program.as_ref())
     }

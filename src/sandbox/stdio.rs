@@ -18,6 +18,8 @@ pub enum Stdio {
     Piped,
     /// This file.
     Fd(OwnedFd),
+    /// Not open at all.
+    Closed,
 }
 
 impl Stdio {
@@ -36,8 +38,13 @@ impl Stdio {
         Stdio::Piped
     }
 
+    /// Not open at all, as after `>&-` in a shell.
+    pub fn closed() -> Stdio {
+        Stdio::Closed
+    }
+
     /// The guest's end and, for a pipe, ours. `number` is 0, 1 or 2; the guest's end is `None` when
-    /// the caller's own stream is closed.
+    /// there is nothing to be open.
     pub(super) fn open(&self, number: RawFd) -> Result<(Option<OwnedFd>, Option<OwnedFd>)> {
         let failed = |e: io::Error| Error::host("set a standard stream up", e);
         match self {
@@ -49,6 +56,7 @@ impl Stdio {
                 let null = File::options().read(number == 0).write(number != 0).open("/dev/null");
                 Ok((Some(null.map_err(failed)?.into()), None))
             }
+            Stdio::Closed => Ok((None, None)),
             Stdio::Fd(fd) => Ok((Some(fd.try_clone().map_err(failed)?), None)),
             Stdio::Piped => {
                 let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(|e| failed(e.into()))?;

@@ -24,7 +24,7 @@ static long ms(void)
 
 int main(void)
 {
-	int fds[2];
+	int fds[2], e;
 	setvbuf(stdout, NULL, _IONBF, 0);
 	pipe(fds);
 	struct pollfd p[3] = { { fds[0], POLLIN }, { fds[1], POLLOUT }, { 99, POLLIN } };
@@ -54,8 +54,32 @@ int main(void)
 	printf("select nothing %d", select(fds[0] + 1, &r, NULL, NULL, &tv));
 	printf(" %d\n", FD_ISSET(fds[0], &r));
 	FD_ZERO(&r);
-	FD_SET(77, &r);
-	printf("select of a closed one %d %s\n", select(78, &r, NULL, NULL, &tv), strerror(errno));
+	FD_SET(59, &r);
+	printf("select of a closed one %d %s\n", select(60, &r, NULL, NULL, &tv), strerror(errno));
+	/* A child's table is only as large as what is open in it: numbers past its end are not looked at. */
+	if (fork() == 0) {
+		for (int fd = 60; fd < 1024; fd++)
+			close(fd);
+		if (fork() == 0) {
+			int beyond[] = { 63, 64, 127, 128, 200, 255, 256, 300 };
+			for (int grown = 0; grown < 300; grown = grown ? grown * 2 : 70) {
+				if (grown)
+					close(dup2(0, grown));
+				for (int i = 0; i < 8; i++) {
+					FD_ZERO(&r);
+					FD_SET(beyond[i], &r);
+					tv = (struct timeval){ 0, 0 };
+					e = select(beyond[i] + 1, &r, NULL, NULL, &tv);
+					printf("%d/%d:%d%s ", grown, beyond[i], e, e ? "" : FD_ISSET(beyond[i], &r) ? " kept" : " cleared");
+				}
+				printf("\n");
+			}
+			_exit(0);
+		}
+		wait(NULL);
+		_exit(0);
+	}
+	wait(NULL);
 
 	struct sigaction sa = { .sa_handler = handler };
 	sigaction(SIGUSR1, &sa, NULL);
@@ -66,7 +90,7 @@ int main(void)
 	sigprocmask(SIG_BLOCK, &block, NULL);
 	raise(SIGUSR1);
 	struct timespec ts = { 5, 0 };
-	int e = ppoll(p, 1, &ts, &none);
+	e = ppoll(p, 1, &ts, &none);
 	printf("ppoll %d %s, handled %d\n", e, strerror(errno), hit);
 
 	int ev = eventfd(3, EFD_NONBLOCK);

@@ -284,6 +284,13 @@ pub enum Response {
     Text(String),
     /// Counters.
     Stats(Stats),
+    /// The program of a [`Request::Spawn`] is not there, or is none that can be run.
+    Unrunnable {
+        /// Error number.
+        errno: i32,
+        /// For a person.
+        message: String,
+    },
     /// It failed: an errno, and a sentence that names what was looked up and why it failed.
     Err {
         /// Error number.

@@ -5,24 +5,26 @@ mod events;
 mod inspect;
 mod spawn;
 mod texts;
+mod words;
 
 pub use events::{next_event, push_event};
 
 use crate::abi::control::{Config, Request, Response};
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
-use crate::abi::{Errno, Result, SysError};
+use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, text};
 use crate::signal::info;
 use crate::task::{lookup_group, session, signals, tree, uts};
 use crate::vfs::open::How;
-use crate::vfs::{self, FsContext, OpCtx, Path};
+use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile, Path};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use once_cell::race::OnceBox;
+use words::words;
 
 /// What requests need of the boot: the root and who the first process is.
 struct Ground {
@@ -66,7 +68,7 @@ fn failed(errno: Errno, message: String) -> Response {
 fn done(outcome: Result, what: impl FnOnce() -> String) -> Response {
     match outcome {
         Ok(()) => Response::Ok,
-        Err(e) => failed(e, alloc::format!("{}: {e}", what())),
+        Err(e) => failed(e, alloc::format!("{}: {}", what(), words(e))),
     }
 }
 
@@ -84,7 +86,7 @@ fn answer_to(request: Request) -> Response {
         Request::Unpause => done(signals::unpause(), || String::from("the sandbox is not paused")),
         Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
             Ok(data) => Response::Data(data),
-            Err(e) => failed(e, alloc::format!("cannot read '{}': {e}", String::from_utf8_lossy(&path))),
+            Err(e) => failed(e, alloc::format!("cannot read '{}': {}", String::from_utf8_lossy(&path), words(e))),
         },
         Request::WriteFile { path, offset, data, mode } => done(write_file(&path, offset, &data, mode), || {
             alloc::format!("cannot write '{}'", String::from_utf8_lossy(&path))
@@ -137,9 +139,20 @@ fn with_root<T>(f: impl FnOnce(&FsContext, &OpCtx<'_>) -> core::result::Result<T
     f(&fs, &ctx).map_err(SysError::errno)
 }
 
+/// Opens a regular file. The supervisor serves everybody: a pipe's other end or a device without an
+/// end would keep it.
+fn open(fs: &FsContext, ctx: &OpCtx<'_>, path: &[u8], flags: u32, mode: u32) -> SysResult<Arc<OpenFile>> {
+    let kind = Lookup::new(fs, ctx, None).path(path, true).map(|p| p.inode().file_type());
+    match kind {
+        Ok(FileType::Dir) => Err(Errno::EISDIR.into()),
+        Ok(kind) if kind != FileType::Regular => Err(Errno::EOPNOTSUPP.into()),
+        _ => vfs::open(fs, ctx, None, path, How { flags, mode, resolve: 0 }),
+    }
+}
+
 fn read_file(path: &[u8], offset: u64, len: u32) -> Result<Vec<u8>> {
     with_root(|fs, ctx| {
-        let file = vfs::open(fs, ctx, None, path, How { flags: 0, mode: 0, resolve: 0 })?;
+        let file = open(fs, ctx, path, 0, 0)?;
         let mut buf = Vec::new();
         buf.try_reserve_exact(len as usize).map_err(|_| Errno::ENOMEM)?;
         buf.resize(len as usize, 0);
@@ -152,7 +165,7 @@ fn read_file(path: &[u8], offset: u64, len: u32) -> Result<Vec<u8>> {
 fn write_file(path: &[u8], offset: u64, data: &[u8], mode: u32) -> Result {
     with_root(|fs, ctx| {
         let flags = O_WRONLY | O_CREAT | if offset == 0 { O_TRUNC } else { 0 };
-        let file = vfs::open(fs, ctx, None, path, How { flags, mode, resolve: 0 })?;
+        let file = open(fs, ctx, path, flags, mode)?;
         IoSrc::with_kernel(data, |src| {
             while src.left() > 0 {
                 let at = offset + src.done() as u64;

@@ -1,5 +1,6 @@
 //! Starting a process from outside.
 
+use super::words::words;
 use super::{failed, ground};
 use crate::abi::control::{Response, Spawn};
 use crate::abi::{Errno, Result};
@@ -9,7 +10,9 @@ use crate::host::HostFd;
 use crate::task::exec::{self, Fresh};
 use crate::task::limits::Limits;
 use crate::task::loader::Program;
-use crate::vfs::{FdTable, FileType, FsContext, Lookup, OpCtx, access};
+use crate::vfs::inode::{NewNode, SetAttr, Stat};
+use crate::vfs::names::{self, At};
+use crate::vfs::{FdTable, FileType, FsContext, Lookup, OpCtx, Path, access};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -30,31 +33,62 @@ pub fn spawn(mut s: Spawn) -> Response {
     let fds: Vec<Option<HostFd>> = s.fds.drain(..).map(|fd| (fd >= 0).then(|| HostFd::new(fd))).collect();
     match start(s, fds) {
         Ok(pid) => Response::Pid(pid),
-        Err((errno, message)) => failed(errno, message),
+        Err(Unable::Program(errno, message)) => Response::Unrunnable { errno: errno.raw(), message },
+        Err(Unable::Setting(errno, what)) => failed(errno, format!("{what}: {}", words(errno))),
     }
 }
 
-type Outcome<T> = core::result::Result<T, (Errno, String)>;
+/// Why nothing was started.
+enum Unable {
+    /// The program cannot be run; the text says why.
+    Program(Errno, String),
+    /// What it was to start with is of no use; the text says what.
+    Setting(Errno, String),
+}
+
+type Outcome<T> = core::result::Result<T, Unable>;
 
 fn start(s: Spawn, fds: Vec<Option<HostFd>>) -> Outcome<u32> {
-    let ground = ground().map_err(|e| (e, String::from("the sandbox is not ready")))?;
+    let ground = ground().map_err(|e| Unable::Setting(e, String::from("the sandbox is not ready")))?;
     let cred = match s.user {
         Some((uid, gid)) => Arc::new(Cred::new(uid, gid, Vec::new())),
         None => ground.cred.clone(),
     };
     let fs = FsContext::new(ground.root.clone(), ground.root.clone(), s.umask);
     let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: s.umask };
-    enter(&fs, &ctx, &s.cwd).map_err(|e| (e, format!("working directory '{}': {e}", text(&s.cwd))))?;
+    enter(&fs, &ctx, &s.cwd).map_err(|e| Unable::Setting(e, format!("working directory '{}'", text(&s.cwd))))?;
     let path = find_program(&fs, &ctx, &s)?;
     let files = Arc::new(FdTable::new());
     for (number, fd) in fds.into_iter().enumerate() {
         let Some(fd) = fd else { continue };
-        let install = |fd| hostfd::open(fd).and_then(|f| files.install_at(number as i32, f, false, NOFILE));
-        install(fd).map_err(|e| (e, format!("descriptor {number}: {e}")))?;
+        let install = |fd| {
+            hostfd::open(fd, |name, stat| terminal(&fs, name, stat))
+                .and_then(|f| files.install_at(number as i32, f, false, NOFILE))
+        };
+        install(fd).map_err(|e| Unable::Setting(e, format!("descriptor {number}")))?;
     }
     let fresh = Fresh { cred: cred.clone(), fs: Arc::new(fs), files, limits: Limits::new(&s.rlimits) };
     let program = Program::Path { base: None, path: &path, follow: true };
     exec::spawn(fresh, program, s.argv, s.env).map_err(|e| explain(e.errno(), &path))
+}
+
+/// The node of a terminal in the sandbox's `/dev`, so that `ttyname(3)` finds it and others can open it.
+fn terminal(fs: &FsContext, name: &[u8], stat: &Stat) -> Option<Path> {
+    if !name.starts_with(b"/dev/") {
+        return None;
+    }
+    let cred = Cred::new(0, 0, Vec::new());
+    let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 };
+    let node = NewNode::Node(FileType::Char, stat.rdev);
+    let place = match names::make(fs, &ctx, At { base: None, path: name }, node, stat.mode & 0o777) {
+        Ok(place) => {
+            let owner = SetAttr { uid: Some(stat.uid), gid: Some(stat.gid), ..SetAttr::default() };
+            place.inode().set_attr(&ctx, &owner).ok()?;
+            place
+        }
+        Err(_) => Lookup::new(fs, &ctx, None).path(name, true).ok()?,
+    };
+    place.inode().stat().is_ok_and(|s| s.rdev == stat.rdev).then_some(place)
 }
 
 fn enter(fs: &FsContext, ctx: &OpCtx<'_>, cwd: &[u8]) -> Result {
@@ -98,11 +132,14 @@ fn find_program(fs: &FsContext, ctx: &OpCtx<'_>, s: &Spawn) -> Outcome<Vec<u8>> 
     }
     match denied {
         Some(path) => Err(explain_lookup(fs, ctx, Errno::EACCES, &path)),
-        None => Err((Errno::ENOENT, format!("'{}' was not found in PATH ({})", text(&s.program), text(path)))),
+        None => {
+            let message = format!("'{}' was not found in PATH ({})", text(&s.program), text(path));
+            Err(Unable::Program(Errno::ENOENT, message))
+        }
     }
 }
 
-fn explain_lookup(fs: &FsContext, ctx: &OpCtx<'_>, errno: Errno, path: &[u8]) -> (Errno, String) {
+fn explain_lookup(fs: &FsContext, ctx: &OpCtx<'_>, errno: Errno, path: &[u8]) -> Unable {
     let shown = text(path);
     let is_dir = Lookup::new(fs, ctx, None).path(path, true).is_ok_and(|p| p.inode().file_type() == FileType::Dir);
     let message = match errno {
@@ -110,13 +147,13 @@ fn explain_lookup(fs: &FsContext, ctx: &OpCtx<'_>, errno: Errno, path: &[u8]) ->
         Errno::ENOTDIR => format!("'{shown}' was not found: a part of the path is not a directory"),
         Errno::EACCES if is_dir => format!("'{shown}' is a directory"),
         Errno::EACCES => format!("'{shown}' cannot be executed: permission denied"),
-        e => format!("'{shown}' cannot be executed: {e}"),
+        e => format!("'{shown}' cannot be executed: {}", words(e)),
     };
-    (errno, message)
+    Unable::Program(errno, message)
 }
 
 /// Why a file that is there and executable could not be run.
-fn explain(errno: Errno, path: &[u8]) -> (Errno, String) {
+fn explain(errno: Errno, path: &[u8]) -> Unable {
     let shown = text(path);
     let message = match errno {
         Errno::ENOENT => format!("'{shown}' needs an interpreter that was not found"),
@@ -124,7 +161,7 @@ fn explain(errno: Errno, path: &[u8]) -> (Errno, String) {
         Errno::ELIBBAD => format!("'{shown}' cannot be executed: its interpreter is damaged"),
         Errno::E2BIG => format!("'{shown}': too many arguments or too large an environment"),
         Errno::EAGAIN => format!("'{shown}': the host gives no more processes"),
-        e => format!("'{shown}' cannot be executed: {e}"),
+        e => format!("'{shown}' cannot be executed: {}", words(e)),
     };
-    (errno, message)
+    Unable::Program(errno, message)
 }

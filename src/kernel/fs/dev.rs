@@ -40,7 +40,7 @@ pub fn open_device(ctx: &OpCtx<'_>, rdev: u64) -> Result<Box<dyn FileOps>> {
         0x107 => Device::Full,
         0x108 | 0x109 => Device::Random,
         0x500 => return super::hostfd::controlling_terminal(ctx),
-        _ => return Err(Errno::ENXIO),
+        _ => return super::hostfd::terminal_of(rdev),
     };
     Ok(Box::new(device))
 }

@@ -9,7 +9,7 @@ use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserPtr, UserSlice};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
-use crate::vfs::{FileOps, FileType, HERE, Inode, OpCtx, OpenFile, Whence, mount};
+use crate::vfs::{FileOps, FileType, HERE, Inode, OpCtx, OpenFile, Path, Whence, mount};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -54,11 +54,12 @@ pub struct HostFile {
 struct HostInode(Arc<HostFile>);
 struct HostOps(Arc<HostFile>);
 
-/// An open file description over the host descriptor `fd`.
+/// An open file description over the host descriptor `fd`. `place` is asked for the node that a
+/// terminal of this name and these attributes has in the sandbox.
 ///
 /// # Errors
 /// The host's, when it cannot be looked at.
-pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
+pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Result<Arc<OpenFile>> {
     let stat = super::memfs::host_stat(fd.raw())?;
     let kind = FileType::from_mode(stat.mode);
     let mut winsize = [0u8; 64];
@@ -78,9 +79,14 @@ pub fn open(fd: HostFd) -> Result<Arc<OpenFile>> {
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
     let name = alloc::format!("self/fd/{raw}");
     let name = files::readlinkat(crate::host::window::proc_fd(), name.as_bytes()).unwrap_or_default();
+    let flags = flags & !linux::O_NONBLOCK;
+    if let Some(node) = tty.then(|| place(&name, &stat)).flatten() {
+        let inode = node.inode().clone();
+        return Ok(OpenFile::new(Box::new(HostOps(file)), inode, node, flags));
+    }
     let inode: Arc<dyn Inode> = Arc::new(HostInode(file.clone()));
     let path = mount::detached_named(inode.clone(), "host", &alloc::string::String::from_utf8_lossy(&name));
-    Ok(OpenFile::new(Box::new(HostOps(file)), inode, path, flags & !linux::O_NONBLOCK))
+    Ok(OpenFile::new(Box::new(HostOps(file)), inode, path, flags))
 }
 
 impl Drop for HostFile {
@@ -280,10 +286,18 @@ fn job_control(ctx: &OpCtx<'_>, device: u64, request: u32, arg: u64) -> Option<S
 pub fn controlling_terminal(ctx: &OpCtx<'_>) -> Result<Box<dyn FileOps>> {
     let group = crate::task::lookup_group(ctx.tgid).ok_or(Errno::ENXIO)?;
     let terminal = session::of_session(group.sid()).ok_or(Errno::ENXIO)?;
+    terminal_of(terminal.device)
+}
+
+/// The terminal with this device number, if one of its descriptors was handed in.
+///
+/// # Errors
+/// `ENXIO` when there is none, or none of its descriptors is left.
+pub fn terminal_of(device: u64) -> Result<Box<dyn FileOps>> {
     // Dropping one takes the lock again, so they are taken out first.
     let files: Vec<_> = ARMED.lock().iter().flat_map(|m| m.values()).filter_map(Weak::upgrade).collect();
     // To the host it is the same terminal whichever of its descriptors is used.
-    let found = files.into_iter().find(|f| f.tty && f.device == terminal.device);
+    let found = files.into_iter().find(|f| f.tty && f.device == device);
     found.map(|f| Box::new(HostOps(f)) as Box<dyn FileOps>).ok_or(Errno::ENXIO)
 }
 

@@ -6,7 +6,7 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
-use crate::fs::{eventfd, memfs, pidfd, pipe, signalfd, timerfd};
+use crate::fs::{eventfd, memfs, pidfd, pipe, proc, signalfd, timerfd};
 use crate::mm::{UserPtr, UserStr};
 use crate::signal::{NSIG, info};
 use crate::task::clone::{self, Args};
@@ -179,7 +179,9 @@ pub fn sys_pidfd_send_signal(
     flags: u32,
 ) -> SysResult<()> {
     at::only(flags, 0)?;
-    let group = pidfd::of_file(&*cur.files().get(fd.0)?)?;
+    let file = cur.files().get(fd.0)?;
+    // A directory of /proc will do as well (`pidfd_to_pid` in `kernel/signal.c`).
+    let group = pidfd::of_file(&file).or_else(|e| proc::process_of(&file).ok_or(e))?;
     let sig = u32::try_from(sig).ok().filter(|&s| s <= NSIG).ok_or(Errno::EINVAL)?;
     let record = match record.option() {
         None => info::from_user(sig, info::SI_USER, cur.group.pid, cur.cred().uid),

@@ -165,7 +165,8 @@ fn do_select(cur: &CurrentTask, n: i32, sets: [UserPtr<u8>; 3], deadline: Option
     if n < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let n = (n as u64).min(cur.group.limits.get(limits::NOFILE).0.max(1024)) as usize;
+    // Numbers past the table's end are not looked at, set or not (BUGS in `man 2 select`).
+    let n = (n as usize).min(cur.files().capacity());
     let bytes = n.div_ceil(64) * 8;
     let mut bits: [Vec<u8>; 3] = Default::default();
     for (b, p) in bits.iter_mut().zip(sets) {

@@ -180,9 +180,9 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
     Ok(())
 }
 
-/// Host thread of a task; `ESRCH` while it has none.
+/// Host thread of a task; `ESRCH` while it has none, and for a number that is none.
 fn host_tid(cur: &CurrentTask, pid: i32) -> Result<u32> {
-    let t = target(cur, pid)?;
+    let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
     let slot = t.slot().ok_or(Errno::ESRCH)?;
     Ok(slot.host_tid.load(Relaxed))
 }
@@ -214,7 +214,7 @@ pub fn sys_sched_setaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPt
     let mut buf = [0u8; MASK_MAX];
     let n = (len as usize).min(MASK_MAX);
     mask.slice(n).read_into(&mut buf[..n])?;
-    let t = target(cur, pid)?;
+    let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
     may_change(cur, &t)?;
     Ok(sched::setaffinity(host_tid(cur, pid)?, &buf[..n])?)
 }

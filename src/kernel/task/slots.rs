@@ -16,28 +16,54 @@ struct Slots {
     free: Vec<u32>,
     /// Ended in the kernel, perhaps not yet on the host.
     ending: Vec<u32>,
+    /// Where the search among `ending` goes on.
+    cursor: usize,
     next: u32,
 }
 
-static SLOTS: Mutex<Slots> = Mutex::new(Level::Slots, Slots { free: Vec::new(), ending: Vec::new(), next: 0 });
+static SLOTS: Mutex<Slots> =
+    Mutex::new(Level::Slots, Slots { free: Vec::new(), ending: Vec::new(), cursor: 0, next: 0 });
+/// How many ended slots one search looks at. A young process faults in the page of each, and all who
+/// fork or end wait for the lock meanwhile.
+const LOOKS: usize = 4;
+
+impl Slots {
+    /// Takes one of `looks` ended slots whose thread has left the host meanwhile, the warmest first.
+    fn ended(&mut self, looks: usize) -> Option<u32> {
+        for look in 0..looks.min(self.ending.len()) {
+            let at = if look == 0 { self.ending.len() - 1 } else { self.cursor % self.ending.len() };
+            if arch::slot_at(self.ending[at]).host_tid.load(SeqCst) == 0 {
+                return Some(self.ending.swap_remove(at));
+            }
+            self.cursor = at + 1;
+        }
+        None
+    }
+
+    /// A slot that was never used. There is room for it in both lists from then on: giving it back
+    /// must not need memory.
+    fn fresh(&mut self) -> Result<u32> {
+        if u64::from(self.next) >= SLOT_COUNT {
+            return self.ended(usize::MAX).ok_or(Errno::EAGAIN);
+        }
+        let all = self.next as usize + 1;
+        for list in [&mut self.free, &mut self.ending] {
+            list.try_reserve(all - list.len()).map_err(|_| Errno::ENOMEM)?;
+        }
+        self.next += 1;
+        Ok(self.next - 1)
+    }
+}
 
 /// A slot that nobody runs on.
 ///
 /// # Errors
-/// `EAGAIN` when all are taken.
+/// `EAGAIN` when all are taken, `ENOMEM`.
 pub fn alloc() -> Result<&'static SlotHeader> {
     let mut slots = SLOTS.lock();
-    if let Some(at) = slots.ending.iter().rposition(|&i| arch::slot_at(i).host_tid.load(SeqCst) == 0) {
-        let index = slots.ending.swap_remove(at);
-        slots.free.push(index);
-    }
-    let index = match slots.free.pop() {
+    let index = match slots.ended(LOOKS).or_else(|| slots.free.pop()) {
         Some(index) => index,
-        None if u64::from(slots.next) < SLOT_COUNT => {
-            slots.next += 1;
-            slots.next - 1
-        }
-        None => return Err(Errno::EAGAIN),
+        None => slots.fresh()?,
     };
     let slot = arch::slot_at(index);
     slot.index.store(index, SeqCst);

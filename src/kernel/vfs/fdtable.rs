@@ -46,15 +46,17 @@ impl FdTable {
         FdTable { inner: Mutex::new(Level::Files, Inner { slots: Vec::new(), lowest: 0 }), owner: new_owner() }
     }
 
-    /// A copy, for fork.
+    /// A copy, for fork: only as long as what is open in it needs.
     ///
     /// # Errors
     /// `ENOMEM`.
     pub fn fork_copy(&self) -> Result<FdTable> {
         let inner = self.inner.lock();
+        let used = inner.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let len = used.next_multiple_of(64).min(inner.slots.len());
         let mut slots = Vec::new();
-        slots.try_reserve_exact(inner.slots.len()).map_err(|_| Errno::ENOMEM)?;
-        slots.extend(inner.slots.iter().cloned());
+        slots.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
+        slots.extend(inner.slots[..len].iter().cloned());
         Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }), owner: new_owner() })
     }
 
@@ -141,6 +143,12 @@ impl FdTable {
     pub fn closed(&self, ctx: &OpCtx<'_>, file: &Arc<OpenFile>) {
         super::locks::release_posix(self.owner(), file);
         file.ops.flush(ctx);
+    }
+
+    /// How many numbers Linux's table would have room for by now: `select(2)` looks no further.
+    /// It starts with 64 and doubles (`alloc_fdtable` in `fs/file.c`).
+    pub fn capacity(&self) -> usize {
+        self.inner.lock().slots.len().max(64).next_power_of_two()
     }
 
     /// Identity of this table as the owner of POSIX locks.

@@ -62,6 +62,14 @@ pub fn root() -> Arc<dyn Inode> {
     Arc::new(ProcInode(Node::Root))
 }
 
+/// The process whose directory `/proc/<pid>` is open as `file`.
+pub fn process_of(file: &OpenFile) -> Option<Arc<ThreadGroup>> {
+    match file.inode.as_any().downcast_ref::<ProcInode>()?.0 {
+        Node::Process(pid) => lookup_group(pid),
+        _ => None,
+    }
+}
+
 fn task_of(pid: u32, tid: u32) -> Result<Arc<Task>> {
     let task = if tid != 0 { lookup(tid) } else { lookup_group(pid).and_then(|g| g.any_task()) };
     task.filter(|t| t.group.pid == pid).ok_or(Errno::ESRCH)

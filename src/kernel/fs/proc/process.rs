@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result};
 use crate::mm::vma::prot_letters;
 use crate::mm::{Backing, UserSlice, Vma};
 use crate::task::group::Run;
-use crate::task::{Own, Task};
+use crate::task::{Own, Task, session};
 use crate::time::vdso;
 use crate::vfs::{OpCtx, Path, mount};
 use alloc::format;
@@ -271,8 +271,11 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let nice = task.attr.nice.load(Relaxed);
     let threads = g.state.lock().tasks.len();
     let strings = task.shared().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
+    // As `new_encode_dev` of `linux/kdev_t.h` says it, which device numbers below 2^32 have anyway.
+    let (terminal, foreground) =
+        session::of_session(g.sid()).map_or((0, -1), |t| (t.device as u32 as i32, t.foreground as i32));
     let mut out = format!(
-        "{} ({comm}) {} {} {} {} 0 -1 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
+        "{} ({comm}) {} {} {} {} {terminal} {foreground} 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
         task.tid(),
         state(task).0,
         g.ppid(),
