@@ -230,4 +230,33 @@ fn lists_end_quietly_with_their_reader() {
     );
     let out = run(Command::new("sh").args(["-c", &script]), LIMIT);
     assert_eq!((out.status, out.stdout.as_str(), out.stderr.as_str()), (0, "[\n", ""));
+
+/// A writable bind shows what the host has now: names that were known to be absent, replaced files, files
+/// that grew while they were open, removed ones.
+#[test]
+fn writable_binds_show_the_hosts_changes() {
+    let dir = guest_dir().join("changing");
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir_all(&dir).expect("ours");
+    for name in ["replaced", "grown", "gone"] {
+        fs::write(dir.join(name), "before\n").expect("ours");
+    }
+    let script = "cd /mnt && exec 3<grown && cat replaced grown gone <&3 && ls && ! cat new 2>/dev/null && : > ready && \
+                  while [ ! -e go ]; do sleep 0.01; done; cat replaced new; cat <&3; cat gone 2>/dev/null || ls";
+    let bind = format!("{}:/mnt:rw", dir.to_str().expect("ASCII"));
+    let out = std::thread::scope(|s| {
+        let out = s.spawn(|| drupe(&["--bind", &bind], &["/bin/sh", "-c", script]));
+        while !dir.join("ready").exists() && !out.is_finished() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        fs::write(dir.join("other"), "after\n").expect("ours");
+        fs::rename(dir.join("other"), dir.join("replaced")).expect("ours");
+        fs::write(dir.join("new"), "new\n").expect("ours");
+        fs::write(dir.join("grown"), "before\nand more\n").expect("ours");
+        fs::remove_file(dir.join("gone")).expect("ours");
+        fs::write(dir.join("go"), "").expect("ours");
+        out.join().expect("drupe ran")
+    });
+    let want = "before\nbefore\nbefore\ngone\ngrown\nreplaced\nafter\nnew\nbefore\nand more\ngo\ngrown\nnew\nready\nreplaced\n";
+    assert_eq!((out.status, out.stdout.as_str()), (0, want), "{}", out.stderr);
 }

@@ -5,7 +5,7 @@ use crate::cred::Cred;
 use crate::host::random;
 use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
 use crate::vfs::inode::NewNode;
-use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile, Whence};
+use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -107,15 +107,7 @@ impl FileOps for Device {
         }
     }
 
-    fn seekable(&self) -> bool {
-        true
-    }
-
-    fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
-        Ok(0)
-    }
-
-    /// The offset never moves.
+    /// There is an offset, which never moves: reads and writes need not lock it.
     fn host_seek(&self, _whence: u32, _offset: i64) -> Option<Result<u64>> {
         Some(Ok(0))
     }

@@ -10,11 +10,13 @@ use crate::abi::{Errno, Result};
 use crate::sync::{Events, Level, Mutex, Notify, WaitQueue};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use arrayvec::ArrayVec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use hashbrown::HashSet;
 
 /// Deepest nesting of instances (`EP_MAX_NESTS`).
 const MAX_NESTS: u32 = 4;
@@ -41,7 +43,7 @@ struct Interest {
 #[derive(Default)]
 struct Ready {
     order: VecDeque<u64>,
-    known: BTreeSet<u64>,
+    known: HashSet<u64>,
 }
 
 impl Ready {
@@ -84,8 +86,8 @@ pub fn epoll(ctx: &OpCtx<'_>) -> Arc<OpenFile> {
 ///
 /// # Errors
 /// `EINVAL` if it is none.
-pub fn of_file(file: &OpenFile) -> Result<Arc<Epoll>> {
-    file.ops.as_any().downcast_ref::<Ops>().map(|o| o.0.clone()).ok_or(Errno::EINVAL)
+pub fn of_file(file: &OpenFile) -> Result<&Epoll> {
+    file.ops.as_any().downcast_ref::<Ops>().map(|o| &*o.0).ok_or(Errno::EINVAL)
 }
 
 impl Notify for Epoll {
@@ -97,6 +99,41 @@ impl Notify for Epoll {
 
 fn wanted(mask: u32) -> Events {
     Events::from_bits_truncate(mask & !FLAGS) | Events::ERR | Events::HUP
+}
+
+/// Events that were collected: bits and data. A few of them need no memory.
+#[derive(Default)]
+pub struct Collected {
+    few: ArrayVec<(u32, u64), 16>,
+    more: Vec<(u32, u64)>,
+}
+
+impl Collected {
+    /// `false` without memory.
+    fn push(&mut self, event: (u32, u64)) -> bool {
+        if let Err(full) = self.few.try_push(event) {
+            if self.more.try_reserve(1).is_err() {
+                return false;
+            }
+            self.more.push(full.element());
+        }
+        true
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.few.len() + self.more.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.few.is_empty()
+    }
+
+    /// One after the other.
+    pub fn iter(&self) -> impl Iterator<Item = &(u32, u64)> {
+        self.few.iter().chain(&self.more)
+    }
 }
 
 impl Epoll {
@@ -128,7 +165,7 @@ impl Epoll {
     /// `EEXIST`, `ELOOP`, `EINVAL`, `EPERM` for a file that is always ready.
     pub fn add(&self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result {
         if let Ok(other) = of_file(file) {
-            if core::ptr::eq(&*other, self) || mask & EPOLLEXCLUSIVE != 0 {
+            if core::ptr::eq(other, self) || mask & EPOLLEXCLUSIVE != 0 {
                 return Err(Errno::EINVAL);
             }
             if other.reaches(self, 1) {
@@ -218,36 +255,49 @@ impl Epoll {
     }
 
     /// Takes up to `max` events: what is ready, and the data given for it.
-    pub fn collect(&self, max: usize) -> Vec<(u32, u64)> {
-        let mut out = Vec::new();
-        let mut again = Vec::new();
-        let mut left = self.ready.lock().order.len();
-        while out.len() < max && left > 0 {
+    pub fn collect(&self, max: usize, out: &mut Collected) {
+        let (mut left, mut next) = {
+            let mut ready = self.ready.lock();
+            (ready.order.len(), ready.pop())
+        };
+        let mut returned = false;
+        while let Some(key) = next.take() {
             left -= 1;
-            let Some(key) = self.ready.lock().pop() else { break };
-            let Some((file, mask, data)) = self.state(key) else { continue };
-            let got = file.ops.poll() & wanted(mask);
-            if !got.is_empty() && out.try_reserve(1).is_ok() {
-                out.push((got.bits(), data));
-                if mask & EPOLLONESHOT != 0 {
-                    if let Some(item) = self.interest.lock().items.get_mut(&key) {
-                        item.spent = true;
-                    }
-                } else if mask & EPOLLET == 0 {
-                    again.push(key);
-                    continue;
+            let again = self.report(key, out);
+            let more = left > 0 && out.len() < max;
+            if again || more {
+                let mut ready = self.ready.lock();
+                if again {
+                    ready.push(key);
+                    returned = true;
+                }
+                if more {
+                    next = ready.pop();
                 }
             }
-            // The next event counts: host descriptors are watched for one at a time.
-            let _ = file.ops.wait_queue();
         }
-        if !again.is_empty() {
-            let mut ready = self.ready.lock();
-            again.into_iter().for_each(|key| ready.push(key));
-            drop(ready);
+        // Who found the list empty meanwhile registered as a waiter before it looked, under its lock.
+        if returned && !self.queue.is_idle() {
             self.queue.wake(Events::IN);
         }
-        out
+    }
+
+    /// Reports an item if it is ready; whether it goes back to the list.
+    fn report(&self, key: u64, out: &mut Collected) -> bool {
+        let Some((file, mask, data)) = self.state(key) else { return false };
+        let got = file.ops.poll() & wanted(mask);
+        if !got.is_empty() && out.push((got.bits(), data)) {
+            if mask & EPOLLONESHOT != 0 {
+                if let Some(item) = self.interest.lock().items.get_mut(&key) {
+                    item.spent = true;
+                }
+            } else if mask & EPOLLET == 0 {
+                return true;
+            }
+        }
+        // The next event counts: host descriptors are watched for one at a time.
+        let _ = file.ops.wait_queue();
+        false
     }
 
     /// Where to wait for events.

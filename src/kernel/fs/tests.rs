@@ -5,6 +5,7 @@ use crate::abi::linux::*;
 use crate::abi::{Errno, SysError};
 use crate::cred::Cred;
 use crate::host::{HostFd, files};
+use crate::mm::memfile::tests::set_up;
 use crate::mm::{IoDst, IoSrc};
 use crate::vfs::names::{self, At};
 use crate::vfs::open::How;
@@ -64,7 +65,6 @@ struct View {
 
 impl View {
     fn new(root: Arc<dyn Inode>, uid: u32) -> View {
-        crate::mm::memfile::tests::map_window();
         let root = mount::detached_named(root, "test", "test");
         View { fs: FsContext::new(root.clone(), root, 0o022), cred: Cred::new(uid, uid, vec![]) }
     }
@@ -124,6 +124,7 @@ impl View {
 
 #[test]
 fn files_in_memory() {
+    let _one = set_up();
     let v = View::tmpfs();
     assert_eq!(v.write("/a", 0, 0, "x").err(), Some(Errno::ENOENT));
     assert_eq!(v.write("/a", O_CREAT, 0, "hello"), Ok(5));
@@ -147,6 +148,7 @@ fn files_in_memory() {
 
 #[test]
 fn holes_and_truncation() {
+    let _one = set_up();
     let v = View::tmpfs();
     v.write("/h", O_CREAT, 10_000, "end").expect("room");
     let s = v.read("/h").expect("readable");
@@ -161,6 +163,7 @@ fn holes_and_truncation() {
 
 #[test]
 fn names_in_memory() {
+    let _one = set_up();
     let v = View::tmpfs();
     v.mkdir("/d").expect("made");
     assert_eq!(v.mkdir("/d"), Err(Errno::EEXIST));
@@ -198,6 +201,7 @@ fn names_in_memory() {
 
 #[test]
 fn links_are_followed_forty_times() {
+    let _one = set_up();
     let v = View::tmpfs();
     v.write("/t", O_CREAT, 0, "target").expect("written");
     v.symlink("t", "/l0").expect("made");
@@ -221,6 +225,7 @@ fn links_are_followed_forty_times() {
 
 #[test]
 fn resolve_flags() {
+    let _one = set_up();
     let v = View::tmpfs();
     v.mkdir("/d").expect("made");
     v.write("/d/f", O_CREAT, 0, "in").expect("written");
@@ -247,6 +252,7 @@ fn resolve_flags() {
 
 #[test]
 fn overlay_leaves_the_host_alone() {
+    let _one = set_up();
     let dir = TempDir::new();
     fs::create_dir_all(dir.0.join("sub/deep")).expect("made");
     fs::write(dir.0.join("a"), "host a").expect("written");
@@ -285,6 +291,7 @@ fn overlay_leaves_the_host_alone() {
 
 #[test]
 fn trimming_forgets_only_what_the_host_has() {
+    let _one = set_up();
     let dir = TempDir::new();
     fs::create_dir_all(dir.0.join("d/e")).expect("made");
     for i in 0..50 {
@@ -310,8 +317,112 @@ fn trimming_forgets_only_what_the_host_has() {
     assert_eq!(held.path.display(&v.fs.root()), b"/d/e/9");
 }
 
+/// Opens so many files that every handle that is only kept goes.
+fn forget_handles(dir: &TempDir, v: &View) {
+    for i in 0..300 {
+        let name = format!("/crowd{i}");
+        fs::write(dir.0.join(&name[1..]), &name).expect("written");
+        assert_eq!(v.read(&name), Ok(name));
+    }
+}
+
+#[test]
+fn the_host_changes_files_that_were_seen() {
+    let _one = set_up();
+    let dir = TempDir::new();
+    let put = |name: &str, text: &str| fs::write(dir.0.join(name), text).expect("written");
+    for name in ["kept", "replaced", "gone", "fifo", "dir", "link", "changed", "grown"] {
+        put(name, "one");
+    }
+    let v = View::overlay(&dir);
+    for name in ["/kept", "/replaced", "/gone", "/changed", "/grown"] {
+        assert_eq!(v.read(name).as_deref(), Ok("one"));
+    }
+    for name in ["/fifo", "/dir", "/link"] {
+        assert_eq!(v.path(name).map(|p| p.inode().file_type()), Ok(FileType::Regular));
+    }
+    assert_eq!(v.path("/absent").err(), Some(Errno::ENOENT));
+    // A description keeps what it opened, whatever becomes of the name.
+    let held = v.open("/kept", O_RDONLY).expect("there");
+    let by_name = |name: &str| {
+        put("new", "another");
+        fs::rename(dir.0.join("new"), dir.0.join(name)).expect("renamed");
+    };
+    by_name("kept");
+    by_name("replaced");
+    for name in ["gone", "fifo", "dir", "link"] {
+        fs::remove_file(dir.0.join(name)).expect("there");
+    }
+    fs::create_dir(dir.0.join("dir")).expect("made");
+    std::os::unix::fs::symlink("replaced", dir.0.join("link")).expect("made");
+    let fifo = std::process::Command::new("mkfifo").arg(dir.0.join("fifo")).status().expect("mkfifo runs");
+    assert!(fifo.success());
+    put("absent", "now");
+    forget_handles(&dir, &v);
+    let mut buf = [0; 16];
+    assert_eq!(held.read_at(&v.ctx(), &mut buf, 0), Ok(3));
+    assert_eq!(v.read("/kept").as_deref(), Ok("one"), "as long as somebody has it open");
+    drop(held);
+    forget_handles(&dir, &v);
+    // What must be opened on the host is looked at again.
+    for name in ["/kept", "/replaced", "/link"] {
+        assert_eq!(v.read(name).as_deref(), Ok("another"));
+    }
+    assert_eq!(v.path("/replaced").and_then(|p| p.inode().stat()).map(|s| s.size), Ok(7));
+    assert_eq!(v.open("/gone", O_RDONLY).err(), Some(Errno::ENOENT));
+    assert_eq!(v.write("/gone", O_CREAT | O_EXCL, 0, "again"), Ok(5));
+    assert_eq!(v.open("/dir", O_RDONLY).map(|f| f.inode.file_type()), Ok(FileType::Dir));
+    assert_eq!(v.path("/fifo").map(|p| p.inode().file_type()), Ok(FileType::Regular), "believed until opened");
+    assert_eq!(v.open("/fifo", O_RDONLY | O_NONBLOCK).map(|f| f.inode.file_type()), Ok(FileType::Fifo));
+    // What grew has its new size, absence is believed.
+    put("grown", "longer than before");
+    forget_handles(&dir, &v);
+    assert_eq!(v.read("/grown").as_deref(), Ok("longer than before"));
+    assert_eq!(v.path("/grown").and_then(|p| p.inode().stat()).map(|s| s.size), Ok(18));
+    assert_eq!(v.open("/absent", O_RDONLY).err(), Some(Errno::ENOENT));
+    assert!(!v.list("/").contains(&String::from("absent")));
+    // What the guest changed itself is its own.
+    v.write("/changed", 0, 0, "two").expect("copied up");
+    fs::remove_file(dir.0.join("changed")).expect("there");
+    forget_handles(&dir, &v);
+    assert_eq!(v.read("/changed").as_deref(), Ok("two"));
+    attr::chmod(&v.ctx(), &v.path("/grown").expect("there"), 0o600).expect("changed");
+    fs::remove_file(dir.0.join("grown")).expect("there");
+    forget_handles(&dir, &v);
+    assert_eq!(v.open("/grown", O_RDONLY).err(), Some(Errno::EIO), "the guest's attributes, but no data any more");
+}
+
+#[test]
+fn reading_leaves_no_trace_on_the_host() {
+    let _one = set_up();
+    let dir = TempDir::new();
+    let path = dir.0.join("file");
+    fs::write(&path, "text").expect("written");
+    // Read before it was last written: even a host that rarely updates the time would do so now.
+    let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+    let file = fs::File::options().write(true).open(&path).expect("ours");
+    file.set_times(fs::FileTimes::new().set_accessed(long_ago)).expect("ours");
+    let v = View::overlay(&dir);
+    assert_eq!(v.read("/file").as_deref(), Ok("text"));
+    assert_eq!(fs::metadata(&path).and_then(|m| m.accessed()).ok(), Some(long_ago));
+}
+
+#[test]
+fn what_the_host_refuses_fails_at_open() {
+    let _one = set_up();
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TempDir::new();
+    fs::write(dir.0.join("secret"), "x").expect("written");
+    fs::set_permissions(dir.0.join("secret"), fs::Permissions::from_mode(0o000)).expect("its mode");
+    let v = View::overlay(&dir);
+    let natively = fs::File::open(dir.0.join("secret")).is_ok();
+    assert_eq!(v.open("/secret", O_RDONLY).is_ok(), natively);
+    assert_eq!(v.open("/secret", O_WRONLY | O_TRUNC).map(drop), Ok(()), "nothing of the host's is needed");
+}
+
 #[test]
 fn binds_write_through() {
+    let _one = set_up();
     let dir = TempDir::new();
     fs::create_dir(dir.0.join("d")).expect("made");
     fs::write(dir.0.join("d/f"), "host").expect("written");
@@ -350,6 +461,7 @@ fn binds_write_through() {
 
 #[test]
 fn permissions() {
+    let _one = set_up();
     let root = memfs::tmpfs(0o1777, 0, 0);
     let v = View::new(root.clone(), 0);
     v.write("/secret", O_CREAT, 0, "s").expect("root may");
@@ -372,6 +484,7 @@ fn permissions() {
 
 #[test]
 fn racing_creates_and_removes() {
+    let _one = set_up();
     let v = View::tmpfs();
     v.mkdir("/d").expect("made");
     let made = AtomicU32::new(0);
@@ -401,7 +514,7 @@ fn racing_creates_and_removes() {
 
 #[test]
 fn mounts() {
-    crate::mm::memfile::tests::map_window();
+    let _one = set_up();
     let dir = TempDir::new();
     fs::create_dir_all(dir.0.join("a/mnt")).expect("made");
     // A mount point in an uncached tree must be found again.

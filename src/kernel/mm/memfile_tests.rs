@@ -5,8 +5,8 @@ use crate::abi::linux::*;
 use std::sync::{Mutex as TestMutex, MutexGuard, Once};
 use std::thread;
 
-/// Maps the memory file's room once and opens `/proc`, for any test that needs file data.
-pub(crate) fn map_window() {
+/// Maps the memory file's room once and opens `/proc`.
+fn map_window() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let base = 0x6900_0000_0000u64;
@@ -28,7 +28,7 @@ pub(crate) fn map_window() {
     });
 }
 
-/// As [`map_window`]; holds back other tests that count bytes.
+/// For any test that needs file data: maps the window, and holds back others, because some count bytes.
 pub(crate) fn set_up() -> MutexGuard<'static, ()> {
     static ONE: TestMutex<()> = TestMutex::new(());
     map_window();

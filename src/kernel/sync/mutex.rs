@@ -74,6 +74,11 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
+    /// The value's place, for a reader that knows by other means that nobody changes it meanwhile.
+    pub fn as_ptr(&self) -> *const T {
+        self.value.get()
+    }
+
     /// Access without locking, where the borrow proves that nobody else has any.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()

@@ -13,7 +13,7 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 bitflags! {
     /// Readiness, with the values of `poll(2)` and `epoll(7)`.
@@ -188,6 +188,12 @@ impl WaitQueue {
             inner.entries.remove(at);
         }
         self.len.store(inner.entries.len() as u32, SeqCst);
+    }
+
+    /// Whether nobody waits. Only for a waker that shares a lock with whoever registers and then looks:
+    /// others need the order that [`WaitQueue::wake`] makes.
+    pub fn is_idle(&self) -> bool {
+        self.len.load(Relaxed) == 0
     }
 
     /// Wakes everyone who waits for any of `events`, but of the exclusive ones only the first.

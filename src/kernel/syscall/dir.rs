@@ -191,7 +191,7 @@ pub fn sys_umask(cur: &CurrentTask, mask: u32) -> SysResult<u32> {
 
 /// `getdents64(2)`.
 pub fn sys_getdents64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, size: u32) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let dir = file.ops.as_any().downcast_ref::<DirFile>().ok_or(Errno::ENOTDIR)?;
     let ctx = cur.op_ctx();
     dir.read_entries(&ctx, &file, size as usize, |records| buf.slice(records.len()).write_from(records))
@@ -199,7 +199,7 @@ pub fn sys_getdents64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, size: u32) ->
 
 /// `getdents(2)`: the same records with the type in the last byte.
 pub fn sys_getdents(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, size: u32) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let dir = file.ops.as_any().downcast_ref::<DirFile>().ok_or(Errno::ENOTDIR)?;
     let ctx = cur.op_ctx();
     dir.read_entries(&ctx, &file, size as usize, |records| {

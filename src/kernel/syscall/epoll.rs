@@ -4,7 +4,7 @@ use super::poll::with_mask;
 use super::{Fd, at, files};
 use crate::abi::linux::{__kernel_timespec as Timespec, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, O_CLOEXEC};
 use crate::abi::{Errno, Restart, SysError, SysResult};
-use crate::fs::epoll;
+use crate::fs::epoll::{self, Collected};
 use crate::mm::UserPtr;
 use crate::sync::{Events, WaitEnd};
 use crate::task::CurrentTask;
@@ -69,19 +69,25 @@ fn wait(cur: &CurrentTask, epfd: Fd, out: UserPtr<Event>, max: i32, deadline: Op
     if !(1..=MAX_EVENTS).contains(&max) {
         return Err(Errno::EINVAL.into());
     }
-    let file = cur.files().get(epfd.0)?;
+    let file = cur.file(epfd.0)?;
     let ep = epoll::of_file(&file)?;
     let most = (max as usize).min(BATCH);
-    let collect = || Some(ep.collect(most)).filter(|events| !events.is_empty());
-    let events = match collect() {
-        Some(events) => events,
-        None if deadline == Some(0) => return Ok(0),
-        None => match ep.queue().wait_until(Events::IN, deadline, collect) {
-            Ok(events) => events,
+    let mut events = Collected::default();
+    ep.collect(most, &mut events);
+    if events.is_empty() {
+        if deadline == Some(0) {
+            return Ok(0);
+        }
+        let mut collect = || {
+            ep.collect(most, &mut events);
+            (!events.is_empty()).then_some(())
+        };
+        match ep.queue().wait_until(Events::IN, deadline, &mut collect) {
+            Ok(()) => {}
             Err(WaitEnd::TimedOut) => return Ok(0),
             Err(WaitEnd::Interrupted) => return Err(SysError::Restart(Restart::NoHand)),
-        },
-    };
+        }
+    }
     for (i, (bits, data)) in events.iter().enumerate() {
         let mut event = [0; 12];
         event[..4].copy_from_slice(&bits.to_ne_bytes());

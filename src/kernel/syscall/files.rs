@@ -5,7 +5,7 @@ use crate::abi::linux::{self, AT_FDCWD, SIGPIPE, SIGXFSZ};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::UserStr;
 use crate::signal::info;
-use crate::task::{CurrentTask, limits};
+use crate::task::{CurrentTask, FileRef, limits};
 use crate::vfs::names::At;
 use crate::vfs::{Lookup, OpCtx, OpenFile, Path};
 use alloc::sync::Arc;
@@ -24,6 +24,15 @@ pub fn nofile(cur: &CurrentTask) -> u64 {
 /// `EBADF`.
 pub fn file(cur: &CurrentTask, fd: Fd) -> Result<Arc<OpenFile>> {
     cur.files().get(fd.0)
+}
+
+/// An open file for the length of a call that neither closes nor passes it on.
+///
+/// # Errors
+/// `EBADF`.
+#[inline(always)]
+pub fn in_use(cur: &CurrentTask, fd: Fd) -> Result<FileRef<'_>> {
+    cur.file(fd.0)
 }
 
 /// Gives a file the lowest free number.

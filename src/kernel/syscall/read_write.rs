@@ -22,24 +22,17 @@ const MAX_VECS: usize = 1024;
 const RWF_KNOWN: u32 = 0x1f;
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
+#[inline(always)]
 fn block<T>(file: &OpenFile, events: Events, nowait: bool, mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
-    let first = attempt();
-    if first.is_err_and_again() && !nowait && !file.nonblock() {
-        return match file.ops.wait_queue() {
+    // Results are taken apart on the way: copied whole, they would be read back wider than they were
+    // written, which stalls.
+    match attempt() {
+        Ok(value) => Ok(value),
+        Err(SysError::Errno(Errno::EAGAIN)) if !nowait && !file.nonblock() => match file.ops.wait_queue() {
             Some(queue) => wait::block_on(queue, events, None, attempt),
             None => Err(Errno::EAGAIN.into()),
-        };
-    }
-    first
-}
-
-trait IsAgain {
-    fn is_err_and_again(&self) -> bool;
-}
-
-impl<T> IsAgain for SysResult<T> {
-    fn is_err_and_again(&self) -> bool {
-        matches!(self, Err(SysError::Errno(Errno::EAGAIN)))
+        },
+        Err(e) => Err(e),
     }
 }
 
@@ -70,31 +63,32 @@ fn has_positions(file: &OpenFile) -> bool {
 }
 
 /// Reads from an open file into `dst`, at the file's offset or at `place`.
+// Inlined like its hot callers: each frame above a host call costs a misprediction on the way back.
+#[inline(always)]
 fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
-    read_quietly(ctx, file, dst, place).inspect(|&n| notify::transferred(&file.path.dentry, n, false))
+    let n = read_quietly(ctx, file, dst, place)?;
+    notify::transferred(&file.path.dentry, n, false);
+    Ok(n)
 }
 
+#[inline(always)]
 fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
-    if place.pos.is_some() && !has_positions(file) {
+    let seekable = file.ops.seekable();
+    if place.pos.is_some() && !seekable && !has_positions(file) {
         return Err(Errno::ESPIPE.into());
     }
     if !file.readable() {
         return Err(Errno::EBADF.into());
     }
     dst.limit(MAX_COUNT);
-    if !file.ops.seekable() {
-        let pos = place.pos.unwrap_or(vfs::HERE);
-        return block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos));
+    if seekable && place.pos.is_none() {
+        let mut offset = file.offset.lock();
+        let n = file.ops.read(ctx, file, dst, *offset)?;
+        *offset += n as u64;
+        return Ok(n);
     }
-    match place.pos {
-        Some(pos) => block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos)),
-        None => {
-            let mut offset = file.offset.lock();
-            let n = file.ops.read(ctx, file, dst, *offset)?;
-            *offset += n as u64;
-            Ok(n)
-        }
-    }
+    let pos = place.pos.unwrap_or(vfs::HERE);
+    block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos))
 }
 
 /// Writes from `src` to an open file; raises SIGPIPE and SIGXFSZ.
@@ -105,35 +99,46 @@ fn write_file(
     src: &mut IoSrc<'_>,
     place: Place,
 ) -> SysResult<usize> {
-    if place.pos.is_some() && !has_positions(file) {
+    let seekable = file.ops.seekable();
+    if place.pos.is_some() && !seekable && !has_positions(file) {
         return Err(Errno::ESPIPE.into());
     }
     if !file.writable() {
         return Err(Errno::EBADF.into());
     }
     src.limit(MAX_COUNT);
-    let out = if !file.ops.seekable() {
+    let out = if !seekable {
         write_stream(cur, ctx, file, src, place)
     } else if let Some(pos) = place.pos {
         write_at(ctx, file, src, pos, place)
     } else {
         let mut offset = file.offset.lock();
-        write_at(ctx, file, src, *offset, place).inspect(|&n| {
-            let append = file.flags() & linux::O_APPEND != 0;
-            *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
-        })
+        match write_at(ctx, file, src, *offset, place) {
+            Ok(n) => {
+                let append = file.flags() & linux::O_APPEND != 0;
+                *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
+                Ok(n)
+            }
+            Err(e) => Err(e),
+        }
     };
     match out {
-        Ok(n) => notify::transferred(&file.path.dentry, n, true),
-        Err(SysError::Errno(Errno::EPIPE)) => files::broken_pipe(cur),
-        Err(SysError::Errno(Errno::EFBIG)) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
-        _ => {}
+        Ok(n) => {
+            notify::transferred(&file.path.dentry, n, true);
+            if place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0 {
+                file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC)?;
+            }
+            Ok(n)
+        }
+        Err(e) => {
+            match e {
+                SysError::Errno(Errno::EPIPE) => files::broken_pipe(cur),
+                SysError::Errno(Errno::EFBIG) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
+                _ => {}
+            }
+            Err(e)
+        }
     }
-    let sync = place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0;
-    if sync && out.is_ok() {
-        file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC)?;
-    }
-    out
 }
 
 fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, place: Place) -> SysResult<usize> {
@@ -172,23 +177,25 @@ fn write_stream(
 }
 
 /// `read(2)`.
+#[inline(always)]
 pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), HERE)
 }
 
 /// `write(2)`.
 pub fn sys_write(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), HERE)
 }
 
 /// `pread64(2)`.
+#[inline(always)]
 pub fn sys_pread64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
     let place = Place::at(pos)?;
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), place)
 }
@@ -196,7 +203,7 @@ pub fn sys_pread64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos:
 /// `pwrite64(2)`.
 pub fn sys_pwrite64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
     let place = Place::at(pos)?;
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), place)
 }
@@ -225,12 +232,12 @@ pub(super) fn with_vecs<R>(
 }
 
 fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     with_vecs(vecs, count, |v| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), place))
 }
 
 fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     with_vecs(vecs, count, |v| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), place))
 }
 
@@ -290,7 +297,7 @@ pub fn sys_pwritev2(
 
 /// `lseek(2)`.
 pub fn sys_lseek(cur: &CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResult<u64> {
-    let file = files::file(cur, fd)?;
+    let file = files::in_use(cur, fd)?;
     if whence > linux::SEEK_MAX {
         return Err(Errno::EINVAL.into());
     }
@@ -385,14 +392,14 @@ fn write_pos(at: UserPtr<i64>, pos: Option<u64>) -> SysResult<()> {
 /// `sendfile(2)`.
 pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len: usize) -> SysResult<usize> {
     let from = read_pos(at)?;
-    let input = files::file(cur, input)?;
+    let input = files::in_use(cur, input)?;
     if !input.readable() {
         return Err(Errno::EBADF.into());
     }
     if from.is_some() && !has_positions(&input) {
         return Err(Errno::ESPIPE.into());
     }
-    let out = files::file(cur, out)?;
+    let out = files::in_use(cur, out)?;
     if !out.writable() {
         return Err(Errno::EBADF.into());
     }
@@ -415,7 +422,7 @@ pub fn sys_copy_file_range(
     flags: u32,
 ) -> SysResult<usize> {
     use crate::vfs::FileType;
-    let (input, out) = (files::file(cur, input)?, files::file(cur, out)?);
+    let (input, out) = (files::in_use(cur, input)?, files::in_use(cur, out)?);
     let (from, to) = (read_pos(at_in)?, read_pos(at_out)?);
     if flags != 0 {
         return Err(Errno::EINVAL.into());

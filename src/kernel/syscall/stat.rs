@@ -48,7 +48,7 @@ pub fn sys_lstat(cur: &CurrentTask, path: UserStr, out: UserPtr<linux::stat>) ->
 
 /// `fstat(2)`.
 pub fn sys_fstat(cur: &CurrentTask, fd: Fd, out: UserPtr<linux::stat>) -> SysResult<()> {
-    Ok(out.write(to_stat(&cur.files().get_any(fd.0)?.inode.stat()?))?)
+    Ok(out.write(to_stat(&cur.any_file(fd.0)?.inode.stat()?))?)
 }
 
 /// `newfstatat(2)`.

@@ -2,16 +2,20 @@
 
 use super::{Own, Task};
 use crate::abi::sigctx::SigContext;
+use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use crate::cred::Cred;
 use crate::mm::AddressSpace;
-use crate::vfs::{FdTable, FsContext, OpCtx};
+use crate::vfs::{FdTable, FsContext, OpCtx, OpenFile};
 use alloc::sync::Arc;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
 use core::ops::Deref;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{
+    Ordering::{Acquire, SeqCst},
+    fence,
+};
 
 /// The task that makes the system call, with its registers. Neither `Send` nor `Sync`: it stands for
 /// "this thread, now".
@@ -68,6 +72,38 @@ impl CurrentTask {
     pub fn cred(&self) -> &Arc<Cred> {
         &self.own().cred
     }
+    /// An open file for the length of a call, without a reference of its own where nobody else has the
+    /// descriptor table.
+    ///
+    /// # Errors
+    /// `EBADF`, also for an `O_PATH` descriptor.
+    #[inline(always)]
+    pub fn file(&self, fd: i32) -> Result<FileRef<'_>> {
+        let file = self.any_file(fd)?;
+        if file.flags() & linux::O_PATH != 0 { Err(Errno::EBADF) } else { Ok(file) }
+    }
+
+    /// As [`CurrentTask::file`], `O_PATH` descriptors included.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    #[inline(always)]
+    pub fn any_file(&self, fd: i32) -> Result<FileRef<'_>> {
+        let table = &**self.files();
+        if Arc::strong_count(self.files()) != 1 {
+            return counted(table, fd);
+        }
+        // Whoever had the table before has changed it before.
+        fence(Acquire);
+        // SAFETY: this thread alone has the table, and a second owner is only made by its own clone. Others
+        // that look at a task (`Task::shared`) read under the lock and change nothing.
+        let numbers = unsafe { &*table.unshared() };
+        let file: *const OpenFile = &**numbers.get(fd)?;
+        table.pin();
+        // SAFETY: the table is pinned until the reference is dropped, so the description stays.
+        Ok(FileRef::Pinned(unsafe { &*file }, table))
+    }
+
     /// What file operations may know of it.
     pub fn op_ctx(&self) -> OpCtx<'_> {
         OpCtx {
@@ -88,5 +124,39 @@ impl CurrentTask {
     /// Whether a host process of its own was made for it.
     pub fn is_new_process(&self) -> bool {
         self.task.new_process.load(SeqCst)
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn counted(table: &FdTable, fd: i32) -> Result<FileRef<'_>> {
+    Ok(FileRef::Counted(table.get_any(fd)?))
+}
+
+/// An open file description in use: see [`CurrentTask::file`].
+pub enum FileRef<'a> {
+    /// It stays because its table is pinned.
+    Pinned(&'a OpenFile, &'a FdTable),
+    /// It stays because it is counted.
+    Counted(Arc<OpenFile>),
+}
+
+impl Deref for FileRef<'_> {
+    type Target = OpenFile;
+    #[inline]
+    fn deref(&self) -> &OpenFile {
+        match self {
+            FileRef::Pinned(file, _) => file,
+            FileRef::Counted(file) => file,
+        }
+    }
+}
+
+impl Drop for FileRef<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let FileRef::Pinned(_, table) = self {
+            table.unpin();
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_R
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{Backing, Mappable};
 use crate::vfs::mount::NOEXEC;
-use crate::vfs::open::open_at;
+use crate::vfs::open::{again_if_stale, open_at};
 use crate::vfs::resolve::Lookup;
 use crate::vfs::{FileType, FsContext, OpCtx, OpenFile, Path, access};
 use alloc::sync::Arc;
@@ -87,9 +87,11 @@ fn open_exec(
     path: &[u8],
     follow: bool,
 ) -> SysResult<Arc<OpenFile>> {
-    let target = Lookup::new(fs, ctx, base).path(path, follow)?;
-    check_exec(ctx, &target)?;
-    open_at(ctx, target, crate::abi::linux::O_RDONLY, true)
+    again_if_stale(|| {
+        let target = Lookup::new(fs, ctx, base.clone()).path(path, follow)?;
+        check_exec(ctx, &target)?;
+        open_at(ctx, target, crate::abi::linux::O_RDONLY, true)
+    })
 }
 
 /// Whether `target` may be executed.

@@ -23,7 +23,7 @@ pub mod wait;
 pub mod zygote;
 
 pub use attr::{Attr, RESET_ON_FORK};
-pub use current::CurrentTask;
+pub use current::{CurrentTask, FileRef};
 pub use group::ThreadGroup;
 pub use signals::ExitWork;
 

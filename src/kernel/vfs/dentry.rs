@@ -179,6 +179,24 @@ impl Dentry {
         Ok(dentry)
     }
 
+    /// Forgets this name, so that the layer below is asked again. Whoever uses the dentry keeps it.
+    /// `false` if there is more to it than the layer below knows.
+    pub(super) fn forget(self: &Arc<Self>) -> bool {
+        let Some(parent) = self.parent() else { return false };
+        let mut children = parent.children.write();
+        if !self.inode.forgettable() || self.mounts.load(SeqCst) > 0 {
+            return false;
+        }
+        let name = self.name();
+        let gone = match children.get(name.as_slice()) {
+            Some(Child::Live(known)) if Arc::ptr_eq(known, self) => children.remove(name.as_slice()),
+            _ => None,
+        };
+        drop(children);
+        drop(gone);
+        true
+    }
+
     /// Keeps this dentry and those above it from being forgotten: something is mounted here.
     pub(super) fn pin(self: &Arc<Self>) {
         let mut at = self.clone();

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::sync::{Level, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Most descriptors that a table ever has (`/proc/sys/fs/nr_open`).
 pub const NR_OPEN: u64 = 1 << 20;
@@ -16,15 +16,36 @@ struct Slot {
     cloexec: bool,
 }
 
-struct Inner {
+/// What a table holds.
+pub struct Numbers {
     slots: Vec<Option<Slot>>,
     /// No free number lies below this one.
     lowest: usize,
+    /// What was taken out while the table was pinned.
+    late: Vec<Arc<OpenFile>>,
+}
+
+impl Numbers {
+    /// The open file description behind a number.
+    ///
+    /// # Errors
+    /// `EBADF`.
+    #[inline]
+    pub fn get(&self, fd: i32) -> Result<&Arc<OpenFile>> {
+        match self.slots.get(fd as usize) {
+            Some(Some(slot)) => Ok(&slot.file),
+            _ => Err(Errno::EBADF),
+        }
+    }
 }
 
 /// A process's descriptors (`CLONE_FILES` shares them).
 pub struct FdTable {
-    inner: Mutex<Inner>,
+    inner: Mutex<Numbers>,
+    /// Borrowed files of the only task that has this table ([`FdTable::pin`]).
+    pins: AtomicU32,
+    /// Something was taken out meanwhile.
+    late: AtomicBool,
     /// Identity as the owner of POSIX locks; never reused.
     owner: u64,
 }
@@ -43,7 +64,16 @@ impl Default for FdTable {
 impl FdTable {
     /// An empty table.
     pub fn new() -> FdTable {
-        FdTable { inner: Mutex::new(Level::Files, Inner { slots: Vec::new(), lowest: 0 }), owner: new_owner() }
+        FdTable::of(Vec::new(), 0)
+    }
+
+    fn of(slots: Vec<Option<Slot>>, lowest: usize) -> FdTable {
+        FdTable {
+            inner: Mutex::new(Level::Files, Numbers { slots, lowest, late: Vec::new() }),
+            pins: AtomicU32::new(0),
+            late: AtomicBool::new(false),
+            owner: new_owner(),
+        }
     }
 
     /// A copy, for fork: only as long as what is open in it needs.
@@ -57,7 +87,7 @@ impl FdTable {
         let mut slots = Vec::new();
         slots.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
         slots.extend(inner.slots[..len].iter().cloned());
-        Ok(FdTable { inner: Mutex::new(Level::Files, Inner { slots, lowest: inner.lowest }), owner: new_owner() })
+        Ok(FdTable::of(slots, inner.lowest))
     }
 
     /// The open file description behind a number, for input and output.
@@ -76,10 +106,39 @@ impl FdTable {
     /// `EBADF`.
     #[inline]
     pub fn get_any(&self, fd: i32) -> Result<Arc<OpenFile>> {
-        let inner = self.inner.lock();
-        match inner.slots.get(fd as usize) {
-            Some(Some(slot)) => Ok(slot.file.clone()),
-            _ => Err(Errno::EBADF),
+        self.inner.lock().get(fd).cloned()
+    }
+
+    /// The numbers without the lock, for a task that shares its table with nobody (Linux's `fdget` does
+    /// likewise): others may look at it, but only that task changes it.
+    pub fn unshared(&self) -> *const Numbers {
+        self.inner.as_ptr()
+    }
+
+    /// From here to [`FdTable::unpin`] no description leaves the table for good. For the only task that
+    /// has it: no atomic operation is needed.
+    #[inline]
+    pub fn pin(&self) {
+        self.pins.store(self.pins.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// See [`FdTable::pin`].
+    #[inline]
+    pub fn unpin(&self) {
+        let left = self.pins.load(Relaxed) - 1;
+        self.pins.store(left, Relaxed);
+        if left == 0 && self.late.load(Relaxed) {
+            self.late.store(false, Relaxed);
+            let late = core::mem::take(&mut self.inner.lock().late);
+            drop(late);
+        }
+    }
+
+    /// A description is about to leave the table.
+    fn leaving(&self, inner: &mut Numbers, file: &Arc<OpenFile>) {
+        if self.pins.load(Relaxed) != 0 {
+            inner.late.push(file.clone());
+            self.late.store(true, Relaxed);
         }
     }
 
@@ -115,7 +174,7 @@ impl FdTable {
         let mut inner = self.inner.lock();
         grow(&mut inner.slots, fd as usize)?;
         let old = inner.slots[fd as usize].replace(Slot { file, cloexec });
-        Ok(old.map(|s| s.file))
+        Ok(old.map(|s| s.file).inspect(|file| self.leaving(&mut inner, file)))
     }
 
     /// Takes a number out of the table; closing happens when the last reference goes.
@@ -126,6 +185,7 @@ impl FdTable {
         let mut inner = self.inner.lock();
         let slot = inner.slots.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::EBADF)?;
         inner.lowest = inner.lowest.min(fd as usize);
+        self.leaving(&mut inner, &slot.file);
         Ok(slot.file)
     }
 
@@ -208,7 +268,11 @@ impl FdTable {
                 let Some(fd) = hit else { return };
                 at = fd + 1;
                 inner.lowest = inner.lowest.min(fd);
-                inner.slots[fd].take()
+                let slot = inner.slots[fd].take();
+                if let Some(slot) = &slot {
+                    self.leaving(&mut inner, &slot.file);
+                }
+                slot
             };
             if let Some(slot) = file {
                 self.closed(ctx, &slot.file);

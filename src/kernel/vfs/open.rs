@@ -37,6 +37,22 @@ const TMPFILE: u32 = O_TMPFILE & !O_DIRECTORY;
 /// # Errors
 /// Those of `open(2)`.
 pub fn open(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], how: How) -> SysResult<Arc<OpenFile>> {
+    again_if_stale(|| open_once(fs, ctx, base.clone(), path, how))
+}
+
+/// Runs `attempt`, which looks a path up and opens what it finds ([`open_at`]), once more if the name
+/// was out of date.
+///
+/// # Errors
+/// What `attempt` says.
+pub fn again_if_stale<T>(mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
+    match attempt() {
+        Err(SysError::Errno(Errno::ESTALE)) => attempt(),
+        other => other,
+    }
+}
+
+fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], how: How) -> SysResult<Arc<OpenFile>> {
     let mut flags = how.flags;
     if flags & O_PATH != 0 {
         flags &= O_PATH | O_DIRECTORY | O_NOFOLLOW | crate::abi::linux::O_CLOEXEC;
@@ -91,7 +107,8 @@ pub fn open(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], ho
 /// Opens the file at a place.
 ///
 /// # Errors
-/// Those of `open(2)` once the path is resolved.
+/// Those of `open(2)` once the path is resolved; `ESTALE` if the place's name was out of date: it is
+/// forgotten, and another look-up finds what there is now.
 pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysResult<Arc<OpenFile>> {
     let inode = target.inode().clone();
     let kind = inode.file_type();
@@ -132,6 +149,7 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     // Only a FIFO waits here, for its other side.
     let ops = inode.clone().open(ctx, flags).map_err(|e| match e {
         Errno::EINTR => SysError::Restart(Restart::Sys),
+        Errno::ESTALE if !target.dentry.forget() => Errno::EIO.into(),
         e => e.into(),
     })?;
     notify::file(&target.dentry, IN_OPEN);

@@ -11,6 +11,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result};
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
+use core::sync::atomic::Ordering::SeqCst;
 
 /// Most symbolic links that one resolution follows.
 const MAX_LINKS: u32 = 40;
@@ -36,8 +37,11 @@ pub struct Found {
 
 /// How a path is resolved.
 pub struct Lookup<'a> {
-    root: Path,
-    cwd: Path,
+    fs: &'a FsContext,
+    /// Where relative paths start; the working directory unless given.
+    base: Option<Path>,
+    /// Where absolute paths start and `..` ends; the process's root unless given.
+    root: Option<Path>,
     ctx: &'a OpCtx<'a>,
     resolve: u64,
     links: u32,
@@ -48,16 +52,21 @@ pub struct Lookup<'a> {
 
 impl<'a> Lookup<'a> {
     /// A resolution for a process. `base` is where relative paths start instead of the working directory.
-    pub fn new(fs: &FsContext, ctx: &'a OpCtx<'a>, base: Option<Path>) -> Lookup<'a> {
+    pub fn new(fs: &'a FsContext, ctx: &'a OpCtx<'a>, base: Option<Path>) -> Lookup<'a> {
         Lookup::with(fs, ctx, base, 0)
     }
 
     /// As [`Lookup::new`], with `openat2`'s `RESOLVE_*` flags.
-    pub fn with(fs: &FsContext, ctx: &'a OpCtx<'a>, base: Option<Path>, resolve: u64) -> Lookup<'a> {
-        let cwd = base.unwrap_or_else(|| fs.cwd());
-        let scoped = resolve & u64::from(RESOLVE_IN_ROOT | RESOLVE_BENEATH) != 0;
-        let root = if scoped { cwd.clone() } else { fs.root() };
-        Lookup { root, cwd, ctx, resolve, links: 0, parent: false }
+    pub fn with(fs: &'a FsContext, ctx: &'a OpCtx<'a>, mut base: Option<Path>, resolve: u64) -> Lookup<'a> {
+        let mut root = None;
+        if resolve & u64::from(RESOLVE_IN_ROOT | RESOLVE_BENEATH) != 0 {
+            root = Some(base.get_or_insert_with(|| fs.cwd()).clone());
+        }
+        Lookup { fs, base, root, ctx, resolve, links: 0, parent: false }
+    }
+
+    fn root(&self) -> Path {
+        self.root.clone().unwrap_or_else(|| self.fs.root())
     }
 
     fn has(&self, flag: u32) -> bool {
@@ -86,7 +95,10 @@ impl<'a> Lookup<'a> {
         if self.has(RESOLVE_BENEATH) && path[0] == b'/' {
             return Err(Errno::EXDEV);
         }
-        let start = self.cwd.clone();
+        let start = match path[0] {
+            b'/' => self.root(),
+            _ => self.base.clone().unwrap_or_else(|| self.fs.cwd()),
+        };
         self.walk(start, path, follow)
     }
 
@@ -99,8 +111,8 @@ impl<'a> Lookup<'a> {
         self.find(path, false)
     }
 
-    fn walk(&mut self, start: Path, path: &[u8], follow: bool) -> Result<Found> {
-        let mut at = if path.first() == Some(&b'/') { self.root.clone() } else { start };
+    /// Walks `path` from `at`, which is the root if the path says so.
+    fn walk(&mut self, mut at: Path, path: &[u8], follow: bool) -> Result<Found> {
         let slash = path.last() == Some(&b'/');
         let mut rest = path;
         loop {
@@ -120,10 +132,11 @@ impl<'a> Lookup<'a> {
             match name {
                 b"." => {}
                 b".." => {
-                    if self.has(RESOLVE_BENEATH) && at.same(&self.root) {
+                    let root = self.root();
+                    if self.has(RESOLVE_BENEATH) && at.same(&root) {
                         return Err(Errno::EXDEV);
                     }
-                    let up = at.up(&self.root);
+                    let up = at.up(&root);
                     self.check_xdev(&at, &up)?;
                     at = up;
                 }
@@ -150,7 +163,15 @@ impl<'a> Lookup<'a> {
 
     /// One step into the middle of a path: links are followed.
     fn step(&mut self, at: Path, name: &[u8]) -> Result<Path> {
-        let to = self.child(&at, name)?;
+        if name.len() > NAME_MAX {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        let dentry = at.dentry.child(self.ctx, name)?;
+        if dentry.inode.file_type() != FileType::Symlink && dentry.mounts.load(SeqCst) == 0 {
+            return Ok(Path { mount: at.mount, dentry });
+        }
+        let to = Path { mount: at.mount.clone(), dentry }.descend();
+        self.check_xdev(&at, &to)?;
         if to.inode().file_type() == FileType::Symlink {
             return self.follow(at, &to)?.target.ok_or(Errno::ENOENT);
         }
@@ -201,7 +222,8 @@ impl<'a> Lookup<'a> {
             return Err(Errno::EXDEV);
         }
         let parent = core::mem::replace(&mut self.parent, false);
-        let found = self.walk(at, &text, true);
+        let start = if text[0] == b'/' { self.root() } else { at };
+        let found = self.walk(start, &text, true);
         self.parent = parent;
         found
     }

@@ -1,8 +1,9 @@
 //! Open regular files.
 
+use super::handles::Handle;
 use super::{Data, MemInode};
 use crate::abi::{Errno, Result, SysResult, linux};
-use crate::host::{HostFd, files, window};
+use crate::host::{files, window};
 use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
 use crate::time;
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence};
@@ -10,7 +11,7 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 /// Largest file, bytes (`MAX_LFS_FILESIZE`).
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -18,30 +19,23 @@ const MAX_SIZE: u64 = i64::MAX as u64;
 /// An open file; `host` is the lower file while there is no copy above it.
 pub struct MemFile {
     inode: Arc<MemInode>,
-    host: Option<Arc<HostFd>>,
+    host: Option<Arc<Handle>>,
 }
 
 /// What a vma of such a file holds.
 struct Mapping {
     inode: Arc<MemInode>,
-    host: Option<Arc<HostFd>>,
+    host: Option<Arc<Handle>>,
 }
 
-/// Opens `inode`.
-pub fn open(inode: Arc<MemInode>, _flags: u32) -> Result<Box<dyn FileOps>> {
-    let host = match &*inode.file()?.read() {
-        Data::Host(path) => {
-            let lower = inode.fs.lower.as_ref().ok_or(Errno::EIO)?;
-            Some(Arc::new(lower.open(path, linux::O_RDONLY)?))
-        }
-        Data::Memory(_) => None,
-    };
+/// Opens `inode`. What is about to be truncated needs nothing of the host.
+pub fn open(inode: Arc<MemInode>, flags: u32) -> Result<Box<dyn FileOps>> {
+    let host = if flags & linux::O_TRUNC != 0 { None } else { inode.handle()? };
     Ok(Box::new(MemFile { inode, host }))
 }
 
 impl MemFile {
-    fn read_host(&self, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
-        let Some(host) = &self.host else { return Err(Errno::EIO.into()) };
+    fn read_host(host: &Handle, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
         let mut done = 0;
         while let Some((addr, len)) = dst.piece()? {
             match files::pread(host.raw(), addr, len, pos + done as u64) {
@@ -63,11 +57,13 @@ impl MemFile {
 
 impl FileOps for MemFile {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        if let Some(host) = &self.host
+            && self.inode.below.load(Acquire)
+        {
+            return MemFile::read_host(host, dst, pos);
+        }
         let data = self.inode.file()?.read();
-        let buf = match &*data {
-            Data::Host(_) => return self.read_host(dst, pos),
-            Data::Memory(buf) => buf,
-        };
+        let Data::Memory(buf) = &*data else { return Err(Errno::EIO.into()) };
         let size = self.inode.meta.lock().size;
         let mut at = pos;
         let mut done = 0;

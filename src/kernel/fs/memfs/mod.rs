@@ -4,8 +4,14 @@
 //! any, lies below it, from which names are imported at first sight. A regular file's data is either
 //! the host's file, read through the gate, or pages of the memory file; the first change copies up.
 //! Open descriptions go through the inode, so they switch with it.
+//!
+//! **What the host changes meanwhile.** A name, or its absence, is believed once seen. A host file is
+//! looked at again whenever it has to be opened on the host: if it is the same file its attributes are
+//! refreshed, if another stands there or none, the name is forgotten and looked up anew (`ESTALE` in
+//! [`crate::vfs::open`]). An open description keeps the file that it opened, whatever becomes of the name.
 
 mod file;
+mod handles;
 mod lower;
 
 use crate::abi::{Errno, Result, linux};
@@ -17,10 +23,11 @@ use crate::vfs::open::DirFile;
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, SetAttr, Stat, StatFs, mount};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+use handles::Handle;
 use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
 
@@ -48,10 +55,35 @@ struct Meta {
     btime: Nanos,
 }
 
+impl Meta {
+    /// What the host says of a file.
+    fn of(s: &Stat) -> Meta {
+        Meta {
+            mode: s.mode,
+            uid: s.uid,
+            gid: s.gid,
+            nlink: s.nlink,
+            rdev: s.rdev,
+            size: s.size,
+            host_blocks: s.blocks,
+            atime: s.atime,
+            mtime: s.mtime,
+            ctime: s.ctime,
+            btime: s.btime,
+        }
+    }
+}
+
 /// Where a regular file's data is.
 enum Data {
-    Host(LowerPath),
+    Host(HostData),
     Memory(PagedBuf),
+}
+
+/// A host file: where it lies, and its descriptor while somebody keeps it open.
+struct HostData {
+    path: LowerPath,
+    open: Weak<Handle>,
 }
 
 enum Body {
@@ -73,6 +105,9 @@ pub struct MemInode {
     seals: AtomicU32,
     /// It differs from what an import would make of the host's file.
     changed: AtomicBool,
+    /// Its data is the host's. Once false it stays so; what says so without a lock is this, and the
+    /// data itself under its lock.
+    below: AtomicBool,
     /// Some guest has mapped the extents: they stay until the node goes.
     mapped: AtomicBool,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
@@ -173,6 +208,7 @@ impl MemFs {
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(true),
+            below: AtomicBool::new(false),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         })
@@ -185,7 +221,10 @@ impl MemFs {
         let kind = FileType::from_mode(s.mode);
         let body = match kind {
             FileType::Dir => Body::Dir(Some(path.into())),
-            FileType::Regular => Body::File(RwLock::new(Level::FileData, Data::Host(path.into()))),
+            FileType::Regular => {
+                let data = HostData { path: path.into(), open: Weak::new() };
+                Body::File(RwLock::new(Level::FileData, Data::Host(data)))
+            }
             FileType::Symlink => Body::Symlink(lower.read_link(path)?.into()),
             _ => Body::Special(Mutex::new(Level::FileData, None)),
         };
@@ -194,25 +233,11 @@ impl MemFs {
             dev: s.dev,
             ino: s.ino,
             kind,
-            meta: Mutex::new(
-                Level::Inode,
-                Meta {
-                    mode: s.mode,
-                    uid: s.uid,
-                    gid: s.gid,
-                    nlink: s.nlink,
-                    rdev: s.rdev,
-                    size: s.size,
-                    host_blocks: s.blocks,
-                    atime: s.atime,
-                    mtime: s.mtime,
-                    ctime: s.ctime,
-                    btime: s.btime,
-                },
-            ),
+            meta: Mutex::new(Level::Inode, Meta::of(&s)),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(false),
+            below: AtomicBool::new(kind == FileType::Regular),
             mapped: AtomicBool::new(false),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         }))
@@ -231,17 +256,64 @@ impl MemInode {
         }
     }
 
+    /// The host file that has the data; `None` when it is in memory.
+    ///
+    /// # Errors
+    /// The host's on opening it; `ESTALE` if another file or none is there by now.
+    fn handle(&self) -> Result<Option<Arc<Handle>>> {
+        let path = match &*self.file()?.read() {
+            Data::Memory(_) => return Ok(None),
+            Data::Host(host) => match host.open.upgrade() {
+                Some(handle) => {
+                    handle.touch();
+                    return Ok(Some(handle));
+                }
+                None => host.path.clone(),
+            },
+        };
+        let handle = self.open_below(&path)?;
+        if let Data::Host(host) = &mut *self.file()?.write() {
+            host.open = Arc::downgrade(&handle);
+        }
+        Ok(Some(handle))
+    }
+
+    /// Opens the host's file and looks whether it is still the one that was seen.
+    fn open_below(&self, path: &[u8]) -> Result<Arc<Handle>> {
+        let lower = self.fs.lower.as_ref().ok_or(Errno::EIO)?;
+        let owner = self.meta.lock().uid;
+        let fd = handles::with_room(|| lower.open_file(path, owner))?;
+        let now = host_stat(fd.raw())?;
+        let mut meta = self.meta.lock();
+        // Some file systems number one file anew with each look-up.
+        let same = (now.dev, now.ino) == (self.dev, self.ino) || (now.size, now.mtime) == (meta.size, meta.mtime);
+        let regular = FileType::from_mode(now.mode) == self.kind;
+        match self.changed.load(Relaxed) {
+            true if !regular => return Err(Errno::EIO),
+            true => {}
+            false if !same || !regular => return Err(Errno::ESTALE),
+            false => *meta = Meta::of(&now),
+        }
+        drop(meta);
+        Ok(handles::keep(fd))
+    }
+
     /// Makes the data memory's, with at most `keep` bytes of what the host has.
     fn copy_up(&self, data: &mut Data, keep: u64) -> Result {
-        let Data::Host(path) = data else { return Ok(()) };
-        self.changed.store(true, Relaxed);
-        let size = self.meta.lock().size.min(keep);
+        let Data::Host(host) = data else { return Ok(()) };
         let mut buf = PagedBuf::new();
+        let mut size = self.meta.lock().size.min(keep);
         if size > 0 {
-            let lower = self.fs.lower.as_ref().ok_or(Errno::EIO)?;
-            lower.read_all(path, size, &mut buf)?;
+            let handle = match host.open.upgrade() {
+                Some(handle) => handle,
+                None => self.open_below(&host.path).map_err(|e| if e == Errno::ESTALE { Errno::EIO } else { e })?,
+            };
+            size = self.meta.lock().size.min(keep);
+            lower::read_all(handle.raw(), size, &mut buf)?;
         }
+        self.changed.store(true, Relaxed);
         *data = Data::Memory(buf);
+        self.below.store(false, Release);
         Ok(())
     }
 
@@ -289,7 +361,7 @@ impl MemInode {
 impl Inode for MemInode {
     fn stat(&self) -> Result<Stat> {
         let memory = match &self.body {
-            Body::File(data) => match &*data.read() {
+            Body::File(data) if !self.below.load(Acquire) => match &*data.read() {
                 Data::Memory(buf) => Some(buf.charged() / 512),
                 Data::Host(_) => None,
             },
