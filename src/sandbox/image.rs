@@ -219,7 +219,7 @@ fn place_text(segment: &Segment, load_at: u64, window: BorrowedFd<'_>) -> Result
 fn move_own_pages(segment: &Segment, load_at: u64) -> bool {
     let (start, len) = segment.pages();
     let from = segment.bytes.as_ptr() as u64 - (segment.vaddr - start);
-    if from % PAGE != 0 || segment.mem_len != segment.bytes.len() as u64 {
+    if !from.is_multiple_of(PAGE) || segment.mem_len != segment.bytes.len() as u64 {
         return false;
     }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;

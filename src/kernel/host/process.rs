@@ -36,6 +36,11 @@ pub fn own_pid() -> i32 {
     (unsafe { arch::syscall(linux::__NR_getpid, [0; 6]) }) as i32
 }
 
+/// Whether a slot's thread is the first of its host process.
+pub fn is_leader(slot: &SlotHeader) -> bool {
+    slot.host_tid.load(SeqCst) == slot.host_tgid.load(SeqCst)
+}
+
 /// What a new host thread runs first, on its own stack.
 pub type Start = extern "C" fn(arg: u64) -> !;
 

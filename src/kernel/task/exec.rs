@@ -57,7 +57,7 @@ impl Committed {
 /// Whether the memory of the host process is the caller's alone, so that the program can replace it in
 /// place: no other thread, and no other process that shares it (a vfork parent). Nobody but the caller
 /// could change that.
-fn is_alone(cur: &CurrentTask) -> bool {
+pub(super) fn is_alone(cur: &CurrentTask) -> bool {
     cur.group.state.lock().tasks.len() == 1 && Arc::strong_count(cur.mm()) == 1
 }
 
@@ -146,7 +146,7 @@ struct Install {
 }
 
 impl zygote::Job for Install {
-    fn run(self: Box<Self>) -> SigContext {
+    fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext {
         let Install { task, plan } = *self;
         if let Some(task) = task {
             adopt(task);
@@ -154,6 +154,10 @@ impl zygote::Job for Install {
         let mut regs = SigContext::default();
         let cur = CurrentTask::here(&mut regs);
         let group = cur.group.clone();
+        // The process's own time is what the host counts less this.
+        for (past, spent) in group.times.iter().zip(spent) {
+            past.fetch_sub(spent, SeqCst);
+        }
         let own = cur.shared();
         let outcome = match &own {
             Some(own) => {

@@ -6,33 +6,46 @@
 //! memory to itself needs no zygote: it empties its own address space ([`become_clean`]).
 //!
 //! One zygote is made at boot, for the first program. More are kept only once somebody had to wait for
-//! one: a sandbox that runs one program, or whose programs fork, never pays for them.
+//! one: a sandbox that runs one program, or whose programs fork, never pays for them. Where they are in
+//! demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
+//! the kernel already, and nobody has to make, start and reap another.
 
 use super::slots;
 use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::host::{futex, mem, process};
+use crate::host::{futex, mem, process, sched};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-/// How many zygotes wait at rest where they are in demand.
-const RESERVE: usize = 2;
+/// How many zygotes the mother keeps ready where they are in demand.
+const RESERVE: usize = 1;
+/// Up to how many ended processes are kept as zygotes.
+const KEEP: usize = 2;
 
 /// What a zygote is started for.
 pub trait Job: Send {
     /// Runs in the zygote: makes `slot.task` the task and maps its image. Returns the registers to
-    /// start with. Does not return when the task must die instead.
-    fn run(self: Box<Self>) -> SigContext;
+    /// start with. Does not return when the task must die instead. `spent` is the user and system time
+    /// that the host process spent for others, ns.
+    fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext;
 }
 
 struct Zygote {
     slot: &'static SlotHeader,
     job: Mutex<Option<Box<dyn Job>>>,
+    /// CPU time that its host process has spent for programs before.
+    spent: [u64; 2],
+}
+
+impl Zygote {
+    fn new(slot: &'static SlotHeader, job: Option<Box<dyn Job>>, spent: [u64; 2]) -> Arc<Zygote> {
+        Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, job), spent })
+    }
 }
 
 struct Pool {
@@ -49,6 +62,10 @@ struct Pool {
 impl Pool {
     fn short(&self) -> bool {
         self.ready.len() < self.reserve + self.wanted
+    }
+
+    fn has_use_for_more(&self) -> bool {
+        self.used > 0 && self.reserve > 0 && self.ready.len() < KEEP
     }
 }
 
@@ -144,20 +161,64 @@ pub fn reserve() -> Result<Ticket> {
 /// in it. The task stays where it is.
 pub fn become_clean(job: Box<dyn Job>) -> ! {
     let slot = arch::slot();
-    let zygote = Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, Some(job)) });
+    let zygote = Zygote::new(slot, Some(job), [0; 2]);
     process::start_over(cleaned, Arc::into_raw(zygote) as u64)
 }
 
 extern "C" fn cleaned(arg: u64) -> ! {
+    clean();
+    run(arg)
+}
+
+fn clean() {
     if let Err(e) = mem::unmap_guest() {
         crate::host::panic::panic(format_args!("a process cannot be emptied: {e}"));
     }
     process::clear_bases();
-    run(arg)
+}
+
+/// Whether an ended process should be kept for the next program.
+pub fn wanted() -> bool {
+    POOL.lock().has_use_for_more()
+}
+
+/// Keeps the running host process, whose only thread has let go of its task and whose memory nobody
+/// else uses, as a zygote.
+pub fn keep() -> ! {
+    process::start_over(kept, 0)
+}
+
+extern "C" fn kept(_: u64) -> ! {
+    clean();
+    let slot = arch::slot();
+    slot.kick.store(0, SeqCst);
+    slot.exit_work.store(0, SeqCst);
+    let (user, system) = crate::host::time::process_times();
+    let zygote = Zygote::new(slot, None, [user, system]);
+    // What a program can change of its host process and what would outlive it.
+    let as_new = sched::reset();
+    let (kept, waited_for) = {
+        let mut pool = POOL.lock();
+        let kept = as_new && pool.has_use_for_more();
+        if kept {
+            pool.ready.push(zygote.clone());
+        }
+        (kept, pool.wanted > 0)
+    };
+    if !kept {
+        drop(zygote);
+        slots::retire(slot);
+        process::exit_thread();
+    }
+    if waited_for {
+        changed();
+    }
+    run(Arc::into_raw(zygote) as u64)
 }
 
 /// The mother's life: keeps the reserve full. Runs in the mother, on its slot's stack.
 pub fn mother_loop() -> ! {
+    sched::remember_affinity();
     loop {
         let seen = CHANGES.load(SeqCst);
         let short = POOL.lock().short();
@@ -179,7 +240,7 @@ pub fn mother_loop() -> ! {
 
 fn spawn() -> Result {
     let slot = slots::alloc()?;
-    let zygote = Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, None) });
+    let zygote = Zygote::new(slot, None, [0; 2]);
     let arg = Arc::into_raw(zygote.clone()) as u64;
     if let Err(e) = process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
         // SAFETY: the child that would own it does not exist.
@@ -212,8 +273,9 @@ fn run(arg: u64) -> ! {
             let _ = futex::wait(&slot.waker.word, ticket, None);
             slot.waker.sleeping.store(0, SeqCst);
         };
+        let spent = zygote.spent;
         drop(zygote);
-        job.run()
+        job.run(spent)
     };
     let enter = ENTER.load(SeqCst);
     // SAFETY: only `set_enter` stores there, before the mother starts.
