@@ -51,7 +51,7 @@ static int soil(void)
 {
 	burn(0.06);
 	prctl(PR_SET_NAME, "soiled");
-	char *at = mmap((void *)0x20000000, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	char *at = mmap((void *)0x10000000000, 1 << 20, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 	memset(at, 7, 1 << 20);
 	cpu_set_t one;
 	sched_getaffinity(0, sizeof one, &one);
@@ -72,7 +72,7 @@ static int look(int cpus)
 	bad |= (used(RUSAGE_SELF) > 0.05 || used(RUSAGE_SELF) < 0) << 1;
 	prctl(PR_GET_NAME, name);
 	bad |= (strcmp(name, "soiled") == 0) << 2;
-	bad |= (mmap((void *)0x20000000, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)
+	bad |= (mmap((void *)0x10000000000, 1 << 20, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0)
 		== MAP_FAILED) << 3;
 	sched_getaffinity(0, sizeof set, &set);
 	bad |= (CPU_COUNT(&set) != cpus) << 4;
