@@ -30,6 +30,7 @@ macro_rules! guests {
 guests! {
     hello: ALL;
     processes: ALL;
+    reuse: ALL;
     pipes: ALL;
     signals: GLIBC;
     handlers: GLIBC;

@@ -71,6 +71,8 @@ fn main() {
         "-Wl,-z,noexecstack",
         "-Wl,--build-id=none",
         "-Wl,-z,separate-code",
+        // The loader finds the header without looking at symbols.
+        "-Wl,-e,DRUPE_IMAGE",
     ] {
         println!("cargo:rustc-cdylib-link-arg={arg}");
     }

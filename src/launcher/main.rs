@@ -1,4 +1,5 @@
 //! The launcher: a thin client of the library, one verb per file.
+#![cfg_attr(not(test), no_main)]
 
 mod bench;
 mod closed;
@@ -10,7 +11,7 @@ mod sites;
 mod syscalls;
 
 use clap::{Parser, Subcommand};
-use std::process::ExitCode;
+use std::io::Write;
 
 /// Runs Linux programs over a kernel that lives inside their own address space.
 ///
@@ -52,37 +53,66 @@ Examples:
 /// Exit status of an error of our own.
 const FAILED: u8 = 125;
 
-fn main() -> ExitCode {
+/// Entered by the C library: what the Rust runtime does at a program's start (it reads this process's
+/// mappings, and readies a stack for overflows) costs more than half of what a short program takes.
+#[cfg_attr(not(test), unsafe(no_mangle))]
+#[cfg_attr(test, allow(dead_code))]
+extern "C" fn main(_argc: i32, _argv: *const *const libc::c_char) -> i32 {
+    prepare();
+    let status = std::panic::catch_unwind(launch).unwrap_or(FAILED);
+    let _ = std::io::stdout().flush();
+    i32::from(status)
+}
+
+/// What is left of the runtime's start: nothing that we open may become 0, 1 or 2, and a reader that is
+/// gone is an error, not a signal.
+fn prepare() {
+    // SAFETY: plain calls, before there is any other thread.
+    unsafe {
+        for fd in 0..3 {
+            if libc::fcntl(fd, libc::F_GETFD) == -1 {
+                closed::note(fd);
+                libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+            }
+        }
+        libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+    }
+}
+
+fn launch() -> u8 {
+    // The most frequent line needs no parser.
+    if let Some(args) = run::Args::plain(std::env::args_os().skip(1)) {
+        return report(run::run(args));
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
-            return ExitCode::from(if e.use_stderr() { FAILED } else { 0 });
+            return if e.use_stderr() { FAILED } else { 0 };
         }
     };
     if !matches!(cli.verb, Verb::Run(_)) {
         // A list whose reader goes away ends quietly, as that of any tool.
         // SAFETY: no handler is installed.
-        let _ = unsafe {
-            nix::sys::signal::signal(nix::sys::signal::Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
-        };
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
-    let outcome = match cli.verb {
+    report(match cli.verb {
         Verb::Run(args) => run::run(*args),
         Verb::Bench(args) => bench::bench(&args),
         Verb::Measure(args) => measure::measure(&args),
         Verb::Syscalls(args) => syscalls::syscalls(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
-    };
-    match outcome {
-        Ok(status) => ExitCode::from(status),
-        Err(e) => {
-            // The library's errors name their cause themselves.
-            match e.downcast_ref::<drupe::Error>() {
-                Some(e) => eprintln!("drupe: {e}"),
-                None => eprintln!("drupe: {e:#}"),
-            }
-            ExitCode::from(FAILED)
+    })
+}
+
+/// The exit status; an error is told first.
+fn report(outcome: anyhow::Result<u8>) -> u8 {
+    outcome.unwrap_or_else(|e| {
+        // The library's errors name their cause themselves.
+        match e.downcast_ref::<drupe::Error>() {
+            Some(e) => eprintln!("drupe: {e}"),
+            None => eprintln!("drupe: {e:#}"),
         }
-    }
+        FAILED
+    })
 }

@@ -13,7 +13,7 @@ use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 
-#[derive(clap::Args)]
+#[derive(Debug, PartialEq, clap::Args)]
 pub struct Args {
     /// Directory that the program sees as `/`; the host's own tree otherwise
     #[arg(long, value_name = "DIR")]
@@ -68,7 +68,7 @@ pub struct Args {
     args: Vec<OsString>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Net {
     /// Local sockets (AF_UNIX) only
     None,
@@ -78,13 +78,13 @@ enum Net {
     Host,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Switch {
     On,
     Off,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Log {
     Off,
     Error,
@@ -92,6 +92,45 @@ enum Log {
     Info,
     Debug,
     Trace,
+}
+
+impl Args {
+    /// `run -- PROGRAM ARG…`, and `run PROGRAM ARG…` where nothing looks like an option: what the parser
+    /// would make of it. Anything else is the parser's.
+    pub fn plain(mut line: impl Iterator<Item = OsString>) -> Option<Args> {
+        let is_option = |arg: &OsString| arg.as_encoded_bytes().first() == Some(&b'-');
+        if line.next()? != "run" {
+            return None;
+        }
+        let mut program = line.next()?;
+        let marked = program == "--";
+        if marked {
+            program = line.next()?;
+        }
+        let args: Vec<OsString> = line.collect();
+        if !marked && (is_option(&program) || args.iter().any(is_option)) {
+            return None;
+        }
+        Some(Args {
+            root: None,
+            rw: false,
+            bind: Vec::new(),
+            tmpfs: Vec::new(),
+            net: Net::Loopback,
+            env: Vec::new(),
+            clear_env: false,
+            cwd: None,
+            user: None,
+            hostname: None,
+            memory: None,
+            rewrite: Switch::On,
+            strace: None,
+            strace_file: None,
+            log: Log::Warn,
+            program,
+            args,
+        })
+    }
 }
 
 impl From<Log> for LogLevel {
@@ -259,8 +298,7 @@ const FORWARDED: [Signal; 9] = [
 impl Signals {
     /// Blocks them, so that they wait in a descriptor. Signals that were ignored stay so (nohup).
     fn take() -> anyhow::Result<Signals> {
-        let ignored = ignored();
-        let set: SigSet = FORWARDED.into_iter().filter(|&s| ignored >> (s as i32 - 1) & 1 == 0).collect();
+        let set: SigSet = FORWARDED.into_iter().filter(|&s| !is_ignored(s)).collect();
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
         Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
     }
@@ -271,11 +309,14 @@ impl Signals {
     }
 }
 
-/// The signals that were ignored when the launcher started, one bit each from signal 1 on.
-fn ignored() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|l| l.strip_prefix("SigIgn:"));
-    mask.and_then(|m| u64::from_str_radix(m.trim(), 16).ok()).unwrap_or(0)
+/// Whether a signal was ignored when the launcher started.
+fn is_ignored(signal: Signal) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: only asks, and the record is there to be filled in.
+    unsafe {
+        libc::sigaction(signal as i32, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == libc::SIG_IGN
+    }
 }
 
 /// Passes signals on until the program has ended.
@@ -311,5 +352,34 @@ fn forward(sandbox: &Sandbox, child: &mut Child, signal: Signal) -> anyhow::Resu
         // It ended meanwhile: the next look will tell.
         Err(Error::ProcessEnded(_) | Error::Refused { .. }) | Ok(()) => Ok(()),
         Err(e) => Err(e.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cli, Verb};
+    use clap::Parser;
+
+    fn words(line: &str) -> Vec<OsString> {
+        line.split(' ').map(OsString::from).collect()
+    }
+
+    #[test]
+    fn a_plain_line_means_what_the_parser_says() {
+        for line in ["run -- true", "run true", "run -- sh -c ls", "run ls a b", "run -- -x", "run -- a -- b"] {
+            let plain = Args::plain(words(line).into_iter());
+            let cli = Cli::try_parse_from(words(&format!("drupe {line}"))).unwrap_or_else(|e| panic!("{line}: {e}"));
+            let Verb::Run(parsed) = cli.verb else { panic!("{line} is no run") };
+            assert_eq!(plain.as_ref(), Some(&*parsed), "{line}");
+        }
+    }
+
+    #[test]
+    fn other_lines_are_the_parsers() {
+        for line in ["run", "run --", "run --rw true", "run sh -c ls", "bench", "run --help", "--version", "run ls --"]
+        {
+            assert_eq!(Args::plain(words(line).into_iter()), None, "{line}");
+        }
     }
 }

@@ -276,7 +276,7 @@ impl SandboxBuilder {
             self.user.unwrap_or_else(|| (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()));
         let groups = match self.user {
             Some(_) => Vec::new(),
-            None => nix::unistd::getgroups().unwrap_or_default().into_iter().map(|g| g.as_raw()).collect(),
+            None => groups(),
         };
         Ok(Config {
             root_fd,
@@ -318,13 +318,24 @@ fn is_dir(fd: &OwnedFd) -> bool {
     nix::sys::stat::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR)
 }
 
+/// The caller's supplementary groups.
+fn groups() -> Vec<u32> {
+    // SAFETY: asks for the number only.
+    let count = unsafe { libc::getgroups(0, std::ptr::null_mut()) };
+    let mut groups = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: the buffer has that many entries.
+    let filled = unsafe { libc::getgroups(count.max(0), groups.as_mut_ptr()) };
+    groups.truncate(usize::try_from(filled).unwrap_or(0));
+    groups
+}
+
 fn entropy() -> Result<[u8; 32]> {
     let mut seed = [0; 32];
-    use std::io::Read;
-    File::open("/dev/urandom")
-        .and_then(|mut f| f.read_exact(&mut seed))
-        .map_err(|e| Error::host("read /dev/urandom", e))?;
-    Ok(seed)
+    // SAFETY: fills the buffer. Requests of up to 256 bytes are never cut short.
+    match unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } {
+        32 => Ok(seed),
+        _ => Err(Error::last("ask the host for entropy")),
+    }
 }
 
 /// The same descriptor with a number above 2: the supervisor has its own 0, 1 and 2.

@@ -11,8 +11,11 @@
 //! | the `rt_sigreturn` instruction | allowed if it is that call, else SIGSYS |
 //! | anywhere else | SIGSYS: a guest's call |
 //!
-//! The host compares one number after the other, and a filter that looks at the instruction pointer
-//! misses the host's bitmap of calls that are always allowed; so the hot calls come first, by hand.
+//! seccompiler compares one number after the other, and a filter that looks at the instruction pointer
+//! misses the host's bitmap of calls that are always allowed; so the hot calls come first, those that
+//! need no look at their arguments are found in a bitmap of our own, and those whose argument is one
+//! of many numbers have a list. That also keeps the program short: the host translates it for every
+//! sandbox.
 //! The mother installs it with `SECCOMP_FILTER_FLAG_SPEC_ALLOW`: hosts before 5.16 would otherwise
 //! slow all guest code down by speculative-store protection, which guards nothing here that the
 //! shared address space does not give away already.
@@ -28,15 +31,25 @@ const ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
 const RET_TRAP: u32 = 0x0003_0000;
 const RET_ALLOW: u32 = 0x7fff_0000;
+const RET_KILL_PROCESS: u32 = 0x8000_0000;
 
 const DATA_NR: u32 = 0;
 const DATA_ARCH: u32 = 4;
 const DATA_IP_LOW: u32 = 8;
 const DATA_IP_HIGH: u32 = 12;
+/// The lower half of the first argument; eight bytes each.
+const DATA_ARGS: u32 = 16;
 
 const LD_ABS: u16 = 0x20;
+const LD_IMM: u16 = 0x00;
+const JA: u16 = 0x05;
 const JEQ: u16 = 0x15;
 const JSET: u16 = 0x45;
+const AND: u16 = 0x54;
+const RSH: u16 = 0x74;
+/// By the index register.
+const RSH_X: u16 = 0x7c;
+const TAX: u16 = 0x07;
 const RET: u16 = 0x06;
 
 /// The most frequent host calls, in order; allowed whatever their arguments.
@@ -155,7 +168,7 @@ const PLAIN: &[i64] = &[
 
 /// Terminal and descriptor requests of `ioctl`. `TIOCSTI` and `TIOCLINUX` push input into the
 /// person's shell and are not among them.
-const IOCTLS: &[u64] = &[
+const IOCTLS: &[u32] = &[
     0x5401,
     0x5402,
     0x5403,
@@ -177,6 +190,33 @@ const IOCTLS: &[u64] = &[
     0x402c_542d, // TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
 ];
 
+/// What the kernel asks of its descriptors.
+const FCNTLS: &[u32] = &[
+    libc::F_GETFD as u32,
+    libc::F_SETFD as u32,
+    libc::F_GETFL as u32,
+    libc::F_SETFL as u32,
+    libc::F_DUPFD_CLOEXEC as u32,
+    libc::F_OFD_GETLK as u32,
+    libc::F_OFD_SETLK as u32,
+    libc::F_OFD_SETLKW as u32,
+    libc::F_GETPIPE_SZ as u32,
+    libc::F_SETPIPE_SZ as u32,
+    libc::F_GET_SEALS as u32,
+    libc::F_ADD_SEALS as u32,
+];
+
+/// The calls of which one argument (its lower half: the host looks at no more) is one of a list.
+const LISTED: &[(i64, u32, &[u32])] = &[
+    (libc::SYS_tgkill, 2, &[KICK]),
+    (libc::SYS_ioctl, 1, IOCTLS),
+    (libc::SYS_fcntl, 1, FCNTLS),
+    (libc::SYS_prctl, 0, &[libc::PR_SET_PDEATHSIG as u32, libc::PR_SET_NAME as u32, libc::PR_SET_TIMERSLACK as u32]),
+    // ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS
+    (libc::SYS_arch_prctl, 0, &[0x1001, 0x1002, 0x1003, 0x1004]),
+    (libc::SYS_prlimit64, 0, &[0]),
+];
+
 /// Namespaces, tracing and everything else that a clone of ours never asks for.
 const CLONE_FORBIDDEN: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_NEWCGROUP
@@ -189,7 +229,7 @@ const CLONE_FORBIDDEN: u64 = (libc::CLONE_NEWNS
     | libc::CLONE_UNTRACED) as u32 as u64;
 
 /// The host signal that kicks a thread (`drupe_kernel::host::process::KICK`).
-const KICK: u64 = libc::SIGSTKFLT as u64;
+const KICK: u32 = libc::SIGSTKFLT as u32;
 
 /// Argument `index` must be `value` under `op`.
 fn arg(index: u8, len: Len, op: Op, value: u64) -> Result<SeccompCondition> {
@@ -200,51 +240,22 @@ fn internal(e: impl std::fmt::Display) -> Error {
     Error::Setting(format!("the system call filter cannot be built: {e}"))
 }
 
-/// One rule per value that argument `index` may have.
-fn one_of(index: u8, values: &[u64]) -> Result<Vec<SeccompRule>> {
-    values.iter().map(|&v| SeccompRule::new(vec![arg(index, Len::Dword, Op::Eq, v)?]).map_err(internal)).collect()
-}
-
 /// One rule: argument `index` has exactly `value` in the bits of `mask`.
 fn masked(index: u8, mask: u64, value: u64) -> Result<SeccompRule> {
     SeccompRule::new(vec![arg(index, Len::Qword, Op::MaskedEq(mask), value)?]).map_err(internal)
 }
 
-/// The calls that are looked at by argument.
+/// The calls of which the bits of an argument are looked at.
 fn checked() -> Result<Vec<(i64, Vec<SeccompRule>)>> {
     let fixed = libc::MAP_FIXED as u64;
     let noreplace = libc::MAP_FIXED_NOREPLACE as u64;
     let files = libc::CLONE_FILES as u64;
-    let fcntls = [
-        libc::F_GETFD,
-        libc::F_SETFD,
-        libc::F_GETFL,
-        libc::F_SETFL,
-        libc::F_DUPFD_CLOEXEC,
-        libc::F_OFD_GETLK,
-        libc::F_OFD_SETLK,
-        libc::F_OFD_SETLKW,
-        libc::F_GETPIPE_SZ,
-        libc::F_SETPIPE_SZ,
-        libc::F_GET_SEALS,
-        libc::F_ADD_SEALS,
-    ];
     Ok(vec![
         // The kernel picks every address; the host never does.
         (libc::SYS_mmap, vec![masked(3, fixed, fixed)?, masked(3, noreplace, noreplace)?]),
         (libc::SYS_mremap, vec![masked(3, libc::MREMAP_FIXED as u64, libc::MREMAP_FIXED as u64)?, shrink_or_grow()?]),
         // One descriptor table for the whole sandbox, no namespaces, no tracing.
         (libc::SYS_clone, vec![masked(0, files | CLONE_FORBIDDEN, files)?]),
-        (libc::SYS_tgkill, one_of(2, &[KICK])?),
-        (libc::SYS_ioctl, one_of(1, IOCTLS)?),
-        (libc::SYS_fcntl, one_of(1, &fcntls.map(|c| c as u64))?),
-        (
-            libc::SYS_prctl,
-            one_of(0, &[libc::PR_SET_PDEATHSIG, libc::PR_SET_NAME, libc::PR_SET_TIMERSLACK].map(|o| o as u64))?,
-        ),
-        // ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS
-        (libc::SYS_arch_prctl, one_of(0, &[0x1001, 0x1002, 0x1003, 0x1004])?),
-        (libc::SYS_prlimit64, one_of(0, &[0])?),
     ])
 }
 
@@ -270,13 +281,16 @@ pub fn build(gate: u64, sigreturn: u64) -> Result<BpfProgram> {
     if gate >> 32 != sigreturn >> 32 || gate == sigreturn {
         return Err(internal("the gate is not where it should be"));
     }
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> = PLAIN.iter().map(|&nr| (nr, Vec::new())).collect();
-    rules.extend(checked()?);
+    let rules: BTreeMap<i64, Vec<SeccompRule>> = checked()?.into_iter().collect();
     let filter = SeccompFilter::new(rules, SeccompAction::KillProcess, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(internal)?;
     let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
 
     let mut p = prologue(gate, sigreturn);
+    p.extend(bitmap(PLAIN));
+    for (nr, argument, values) in LISTED {
+        p.extend(list(*nr, *argument, values));
+    }
     p.extend(allowlist);
     Ok(p)
 }
@@ -309,13 +323,43 @@ fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
     p
 }
 
+/// Allows call `nr` if the lower half of an argument is one of `values`, kills for other values, and goes
+/// on behind itself with other calls.
+fn list(nr: i64, argument: u32, values: &[u32]) -> Vec<sock_filter> {
+    let n = values.len();
+    let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 3), stmt(LD_ABS, DATA_ARGS + 8 * argument)];
+    p.extend(values.iter().enumerate().map(|(i, &v)| jump(JEQ, v, n - i, 0)));
+    p.extend([stmt(RET, RET_KILL_PROCESS), stmt(RET, RET_ALLOW)]);
+    p
+}
+
+/// Allows the calls in `numbers` and goes on behind itself with all others.
+fn bitmap(numbers: &[i64]) -> Vec<sock_filter> {
+    let mut words = BTreeMap::<u32, u32>::new();
+    for &nr in numbers {
+        *words.entry(nr as u32 / 32).or_default() |= 1 << (nr % 32);
+    }
+    // Three instructions a word, then the test of the bit.
+    let (rows, test) = (words.len(), 3);
+    let mut p = vec![stmt(LD_ABS, DATA_NR), stmt(AND, 31), stmt(TAX, 0), stmt(LD_ABS, DATA_NR), stmt(RSH, 5)];
+    for (i, (&word, &bits)) in words.iter().enumerate() {
+        let left = rows - 1 - i;
+        p.push(jump(JEQ, word, 0, 2));
+        p.push(stmt(LD_IMM, bits));
+        // Over the other words, and over the jump for numbers in none of them.
+        p.push(stmt(JA, left as u32 * 3 + 1));
+    }
+    p.push(stmt(JA, test));
+    p.extend([stmt(RSH_X, 0), jump(JSET, 1, 0, 1), stmt(RET, RET_ALLOW)]);
+    p
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const GATE: u64 = 0x6812_4020_1234;
     const SIGRETURN: u64 = 0x6812_4020_5678;
-    const RET_KILL_PROCESS: u32 = 0x8000_0000;
     const I386: u32 = 0x4000_0003;
 
     /// What the host would do: an interpreter of the few instructions that seccomp programs use.
@@ -327,7 +371,7 @@ mod tests {
         for (i, a) in args.iter().enumerate() {
             data[16 + 8 * i..24 + 8 * i].copy_from_slice(&a.to_le_bytes());
         }
-        let (mut pc, mut acc) = (0usize, 0u32);
+        let (mut pc, mut acc, mut index) = (0usize, 0u32, 0u32);
         loop {
             let i = &program[pc];
             pc += 1;
@@ -337,6 +381,10 @@ mod tests {
                     let at = i.k as usize;
                     acc = u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
                 }
+                0x00 => acc = i.k,
+                0x07 => index = acc,
+                0x74 => acc >>= i.k,
+                0x7c => acc >>= index,
                 0x05 => pc += i.k as usize,
                 0x15 => branch(acc == i.k),
                 0x25 => branch(acc > i.k),
@@ -370,7 +418,8 @@ mod tests {
         for nr in HOT.iter().chain(PLAIN) {
             assert_eq!(at(GATE, *nr, [u64::MAX; 6]), RET_ALLOW, "call {nr}");
         }
-        let named: Vec<i64> = checked().expect("built").into_iter().map(|(nr, _)| nr).collect();
+        let mut named: Vec<i64> = checked().expect("built").into_iter().map(|(nr, _)| nr).collect();
+        named.extend(LISTED.iter().map(|(nr, ..)| nr));
         for nr in (0..600).filter(|nr| !HOT.contains(nr) && !PLAIN.contains(nr) && !named.contains(nr)) {
             assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
         }
@@ -385,7 +434,7 @@ mod tests {
     #[test]
     fn arguments_are_looked_at() {
         let tgkill = |sig| at(GATE, libc::SYS_tgkill, [1, 1, sig, 0, 0, 0]);
-        assert_eq!(tgkill(KICK), RET_ALLOW);
+        assert_eq!(tgkill(u64::from(KICK)), RET_ALLOW);
         for sig in [0, 9, 15, 17] {
             assert_eq!(tgkill(sig), RET_KILL_PROCESS, "signal {sig}");
         }
@@ -401,6 +450,19 @@ mod tests {
         let ioctl = |request| at(GATE, libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
         assert_eq!(ioctl(libc::TIOCGWINSZ), RET_ALLOW);
         assert_eq!(ioctl(libc::TIOCSTI), RET_KILL_PROCESS);
+        for &(nr, argument, values) in LISTED {
+            let with = |v: u32| {
+                let mut args = [u64::MAX; 6];
+                args[argument as usize] = u64::from(v);
+                at(GATE, nr, args)
+            };
+            for &v in values {
+                assert_eq!(with(v), RET_ALLOW, "call {nr} with {v:#x}");
+            }
+            for v in (0..100).chain([u32::MAX, 0x1000]).filter(|v| !values.contains(v)) {
+                assert_eq!(with(v), RET_KILL_PROCESS, "call {nr} with {v:#x}");
+            }
+        }
     }
 
     #[test]

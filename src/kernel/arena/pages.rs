@@ -29,6 +29,9 @@ struct Page {
 struct Buddy {
     base: u64,
     count: u32,
+    /// From here on nothing was ever taken, and nothing is in the lists: the table is as sparse as the
+    /// heap, and a heap that stays small never touches most of it.
+    frontier: u32,
     links: *mut Page,
     states: *mut u8,
     heads: [u32; ORDERS],
@@ -56,6 +59,7 @@ impl Pages {
         let buddy = Buddy {
             base: 0,
             count: 0,
+            frontier: 0,
             links: core::ptr::null_mut(),
             states: core::ptr::null_mut(),
             heads: [NONE; ORDERS],
@@ -82,12 +86,7 @@ impl Pages {
             b.count = count;
             b.links = base as *mut Page;
             b.states = (base + u64::from(count) * size_of::<Page>() as u64) as *mut u8;
-            let mut page = table;
-            while page < count {
-                let order = (page.trailing_zeros() as usize).min((count - page).ilog2() as usize).min(ORDERS - 1);
-                b.push(page, order);
-                page += 1 << order;
-            }
+            b.frontier = table;
         });
     }
 
@@ -188,11 +187,25 @@ impl Buddy {
         *self.state(page) = 0;
     }
 
-    fn take(&mut self, order: usize) -> Option<u32> {
-        let fits = self.available >> order;
-        if fits == 0 {
-            return None;
+    /// Puts the largest block that begins at the frontier into the lists; `false` at the region's end.
+    fn advance(&mut self) -> bool {
+        let (page, left) = (self.frontier, self.count - self.frontier);
+        if left == 0 {
+            return false;
         }
+        let order = (page.trailing_zeros() as usize).min(left.ilog2() as usize).min(ORDERS - 1);
+        self.frontier += 1 << order;
+        self.push(page, order);
+        true
+    }
+
+    fn take(&mut self, order: usize) -> Option<u32> {
+        while self.available >> order == 0 {
+            if !self.advance() {
+                return None;
+            }
+        }
+        let fits = self.available >> order;
         let mut from = order + fits.trailing_zeros() as usize;
         let page = self.heads[from];
         self.unlink(page, from);

@@ -1,6 +1,7 @@
 //! Host memory calls: mappings of the running process, and the window's memory file.
 
 use super::window;
+use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
 
@@ -66,6 +67,17 @@ pub fn mmap(addr: u64, len: u64, prot: u32, flags: u32, fd: i32, offset: u64) ->
 /// The host's.
 pub fn munmap(addr: u64, len: u64) -> Result {
     call(linux::__NR_munmap, [addr, len, 0, 0, 0, 0]).map(drop)
+}
+
+/// Unmaps everything of the running process but the kernel window.
+///
+/// # Errors
+/// The host's.
+pub fn unmap_guest() -> Result {
+    let base = arch::slot::window();
+    let end = base + END + GUARD;
+    munmap(0, base)?;
+    munmap(end, TASK_SIZE - end)
 }
 
 /// `mprotect`.

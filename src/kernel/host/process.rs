@@ -5,6 +5,15 @@ use crate::abi::{Errno, Result, linux};
 use crate::arch::{self, frame};
 use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
+#[cfg(feature = "image")]
+unsafe extern "C" {
+    fn drupe_call_on(stack_top: u64, f: *const (), a: u64, b: u64, c: u64, d: u64) -> i64;
+}
+#[cfg(not(feature = "image"))]
+unsafe fn drupe_call_on(_stack_top: u64, _f: *const (), _a: u64, _b: u64, _c: u64, _d: u64) -> i64 {
+    unreachable!("only the image switches stacks")
+}
+
 /// The host signal that kicks a thread: a standard one, because real-time signals queue.
 pub const KICK: u32 = linux::SIGSTKFLT;
 
@@ -25,6 +34,11 @@ pub fn is_supervisor() -> bool {
 pub fn own_pid() -> i32 {
     // SAFETY: plain numbers.
     (unsafe { arch::syscall(linux::__NR_getpid, [0; 6]) }) as i32
+}
+
+/// Whether a slot's thread is the first of its host process.
+pub fn is_leader(slot: &SlotHeader) -> bool {
+    slot.host_tid.load(SeqCst) == slot.host_tgid.load(SeqCst)
 }
 
 /// What a new host thread runs first, on its own stack.
@@ -116,6 +130,15 @@ pub fn settle(new_process: bool) {
     }
 }
 
+/// Goes on with `start(arg)` at the top of the running slot's stack, as in a new host process; nothing
+/// that lies on the stack now is ever returned to.
+pub fn start_over(start: Start, arg: u64) -> ! {
+    let top = frame::zygote_stack(arch::slot());
+    // SAFETY: `start` does not return, so what it overwrites of this stack is not missed.
+    unsafe { drupe_call_on(top, start as *const (), arg, 0, 0, 0) };
+    unreachable!("what a host thread starts with does not return")
+}
+
 /// Ends the host thread; its slot may be reused once the host has cleared `host_tid`.
 pub fn exit_thread() -> ! {
     loop {
@@ -142,7 +165,7 @@ pub fn kick(slot: &SlotHeader) {
     }
 }
 
-/// Sets fs and gs base of the running thread to 0: a zygote inherits the launcher's.
+/// Sets fs and gs base of the running thread to 0, as a new program finds them.
 pub fn clear_bases() {
     for code in [ARCH_SET_FS, ARCH_SET_GS] {
         // SAFETY: kernel code uses neither.

@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
     // SAFETY: pointers below are to live buffers of ours of the stated size.
@@ -28,6 +29,29 @@ pub fn getaffinity(tid: u32, out: &mut [u8]) -> Result<usize> {
 /// The host's.
 pub fn setaffinity(tid: u32, mask: &[u8]) -> Result {
     call(linux::__NR_sched_setaffinity, [u64::from(tid), mask.len() as u64, mask.as_ptr() as u64, 0, 0, 0]).map(drop)
+}
+
+/// The CPUs that the sandbox's threads may run on if no program says otherwise; zeros until they are known.
+static AFFINITY: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
+
+fn own_affinity() -> Option<[u64; 16]> {
+    let mut mask = [0u8; 128];
+    getaffinity(0, &mut mask).ok()?;
+    let (words, _) = mask.as_chunks::<8>();
+    Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])))
+}
+
+/// Records the running thread's CPUs as those of every new process.
+pub fn remember_affinity() {
+    for (to, word) in AFFINITY.iter().zip(own_affinity().unwrap_or_default()) {
+        to.store(word, Relaxed);
+    }
+}
+
+/// Undoes what a program changed of the host's view of its thread; `false` where that cannot be undone.
+pub fn reset() -> bool {
+    set_name(b"drupe\0\0\0\0\0\0\0\0\0\0\0");
+    own_affinity().is_some_and(|now| now.iter().zip(&AFFINITY).all(|(&word, known)| word == known.load(Relaxed)))
 }
 
 /// CPU and node that the thread runs on.

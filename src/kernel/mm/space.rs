@@ -170,6 +170,15 @@ impl AddressSpace {
         Ok(addr)
     }
 
+    /// A free range of whole pages, at `want` if that is possible, for mappings of a program that does
+    /// not run yet.
+    ///
+    /// # Errors
+    /// `ENOMEM` when there is none.
+    pub fn find_free(&self, want: u64, len: u64) -> Result<u64> {
+        self.inner.write().choose(want, page_up(len)?, 0)
+    }
+
     fn map_fixed(&self, inner: &mut Inner, r: &Request, len: u64) -> Result<u64> {
         let end = r.addr.checked_add(len).ok_or(Errno::ENOMEM)?;
         if r.addr & (PAGE - 1) != 0 {

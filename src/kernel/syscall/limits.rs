@@ -90,7 +90,7 @@ fn timeval(ns: u64) -> __kernel_old_timeval {
 fn own_times(cur: &CurrentTask, host: Option<&rusage>) -> (u64, u64) {
     let ns = |t: &__kernel_old_timeval| (t.tv_sec * 1_000_000_000 + t.tv_usec * 1000) as u64;
     let (user, system) = host.map_or((0, 0), |r| (ns(&r.ru_utime), ns(&r.ru_stime)));
-    (cur.group.times[0].load(SeqCst) + user, cur.group.times[1].load(SeqCst) + system)
+    (cur.group.cpu_time(0, user), cur.group.cpu_time(1, system))
 }
 
 const NOTHING: rusage = rusage {

@@ -9,6 +9,7 @@ use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{UserPtr, UserStr};
 use crate::task::clone::{self, Args};
+use crate::task::exec::Committed;
 use crate::task::loader::Program;
 use crate::task::wait::{self, Outcome, Who};
 use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, lookup_group, session};
@@ -91,7 +92,7 @@ fn strings(list: UserPtr<u64>, room: &mut usize) -> Result<Vec<Vec<u8>>> {
     }
 }
 
-fn do_exec(cur: &CurrentTask, program: Program<'_>, argv: UserPtr<u64>, envp: UserPtr<u64>) -> SysResult<()> {
+fn do_exec(cur: &CurrentTask, program: Program<'_>, argv: UserPtr<u64>, envp: UserPtr<u64>) -> SysResult<Committed> {
     // A quarter of the stack limit, at most 6 MiB, at least 128 KiB (`fs/exec.c`).
     let stack = cur.group.limits.get(limits::STACK).0;
     let mut room = (stack / 4).clamp(131_072, 6 << 20) as usize;
@@ -102,8 +103,11 @@ fn do_exec(cur: &CurrentTask, program: Program<'_>, argv: UserPtr<u64>, envp: Us
 
 /// `execve(2)`.
 pub fn sys_execve(cur: &CurrentTask, path: UserStr, argv: UserPtr<u64>, envp: UserPtr<u64>) -> SysResult<()> {
-    let path = path.read_path()?;
-    do_exec(cur, Program::Path { base: None, path: &path, follow: true }, argv, envp)
+    let ready = {
+        let path = path.read_path()?;
+        do_exec(cur, Program::Path { base: None, path: &path, follow: true }, argv, envp)?
+    };
+    ready.go(cur)
 }
 
 /// `execveat(2)`.
@@ -116,15 +120,17 @@ pub fn sys_execveat(
     flags: u32,
 ) -> SysResult<()> {
     at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)?;
-    let path = path.read_path()?;
-    if path.is_empty() && flags & AT_EMPTY_PATH != 0 && dir.0 != AT_FDCWD {
-        let file = cur.files().get(dir.0)?;
-        let name = alloc::format!("/dev/fd/{}", dir.0).into_bytes();
-        return do_exec(cur, Program::File(file, name), argv, envp);
-    }
-    let base = at::base(cur, dir, &path)?;
-    let follow = flags & AT_SYMLINK_NOFOLLOW == 0;
-    do_exec(cur, Program::Path { base, path: &path, follow }, argv, envp)
+    let ready = {
+        let path = path.read_path()?;
+        let program = if path.is_empty() && flags & AT_EMPTY_PATH != 0 && dir.0 != AT_FDCWD {
+            Program::File(cur.files().get(dir.0)?, alloc::format!("/dev/fd/{}", dir.0).into_bytes())
+        } else {
+            let base = at::base(cur, dir, &path)?;
+            Program::Path { base, path: &path, follow: flags & AT_SYMLINK_NOFOLLOW == 0 }
+        };
+        do_exec(cur, program, argv, envp)?
+    };
+    ready.go(cur)
 }
 
 /// `exit(2)`.

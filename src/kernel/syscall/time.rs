@@ -43,7 +43,7 @@ fn read(cur: &CurrentTask, id: i32) -> Result<i64> {
 }
 
 fn past_cpu(cur: &CurrentTask) -> i64 {
-    (cur.group.times[0].load(SeqCst) + cur.group.times[1].load(SeqCst)) as i64
+    cur.group.times[0].load(SeqCst).wrapping_add(cur.group.times[1].load(SeqCst)) as i64
 }
 
 /// CPU clocks of a process or thread by id (`clock_getcpuclockid(3)`): only the caller's own are told.
@@ -57,7 +57,7 @@ fn cpu_clock(cur: &CurrentTask, id: i32) -> Result<i64> {
         false if pid == 0 || pid == cur.group.pid => read(cur, CLOCK_PROCESS_CPUTIME_ID as i32),
         false => {
             let other = task::lookup_group(pid).ok_or(Errno::EINVAL)?;
-            Ok((other.times[0].load(SeqCst) + other.times[1].load(SeqCst)) as i64)
+            Ok((other.cpu_time(0, 0) + other.cpu_time(1, 0)) as i64)
         }
         true => Err(Errno::EINVAL),
     }

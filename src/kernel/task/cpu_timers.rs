@@ -49,12 +49,12 @@ impl Default for CpuTimers {
 fn spent(group: &ThreadGroup, which: Which) -> u64 {
     // Linux: clock ids of a process are ~pid << 3, with PROF 0 and VIRT 1.
     let (kind, past) = match which {
-        Which::Prof => (0, group.times[0].load(SeqCst) + group.times[1].load(SeqCst)),
+        Which::Prof => (0, group.times[0].load(SeqCst).wrapping_add(group.times[1].load(SeqCst))),
         Which::Virtual => (1, group.times[0].load(SeqCst)),
     };
     let host_pid = group.any_task().and_then(|t| t.slot().map(|s| s.host_tgid.load(SeqCst))).filter(|&pid| pid != 0);
     let now = host_pid.and_then(|pid| host::time::clock(!(pid as i32) << 3 | kind)).unwrap_or(0);
-    past + now as u64
+    (past.wrapping_add(now as u64) as i64).max(0) as u64
 }
 
 fn threads(group: &ThreadGroup) -> u64 {

@@ -15,27 +15,50 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// Runs a program in place of the caller. Returns only on failure.
+/// An exec past its point of no return. The caller drops what it still holds, then goes.
+#[must_use]
+pub struct Committed {
+    /// Where to, if not in place.
+    ticket: Option<zygote::Ticket>,
+    plan: Box<ExecPlan>,
+}
+
+/// Makes the caller ready to be replaced by a program.
 ///
 /// # Errors
 /// Those of `execve(2)`.
-pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<()> {
+pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<Committed> {
     let plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
-    let ticket = zygote::reserve()?;
+    let ticket = if is_alone(cur) { None } else { Some(zygote::reserve()?) };
     become_only_thread(cur)?;
     // The point of no return.
-    let task: Arc<Task> = Arc::clone(cur);
     commit(cur, &plan)?;
-    exit::account(&cur.group);
-    let slot = arch::slot();
-    // The task leaves this host thread; its slot's reference goes along.
-    let job = Box::new(Install { task, plan: Box::new(plan) });
-    let raw = slot.task.swap(0, SeqCst) as *const Task;
-    // SAFETY: `adopt` leaked this reference into the slot.
-    drop(unsafe { Arc::from_raw(raw) });
-    ticket.start(job);
-    super::slots::retire(slot);
-    process::exit_thread()
+    Ok(Committed { ticket, plan: Box::new(plan) })
+}
+
+impl Committed {
+    /// Starts the program.
+    pub fn go(self, cur: &CurrentTask) -> ! {
+        let Committed { ticket, plan } = self;
+        let Some(ticket) = ticket else { zygote::become_clean(Box::new(Install { task: None, plan })) };
+        exit::account(&cur.group);
+        let slot = arch::slot();
+        // The task leaves this host thread; its slot's reference goes along.
+        let job = Box::new(Install { task: Some(Arc::clone(cur)), plan });
+        let raw = slot.task.swap(0, SeqCst) as *const Task;
+        // SAFETY: `adopt` leaked this reference into the slot.
+        drop(unsafe { Arc::from_raw(raw) });
+        ticket.start(job);
+        super::slots::retire(slot);
+        process::exit_thread()
+    }
+}
+
+/// Whether the memory of the host process is the caller's alone, so that the program can replace it in
+/// place: no other thread, and no other process that shares it (a vfork parent). Nobody but the caller
+/// could change that.
+pub(super) fn is_alone(cur: &CurrentTask) -> bool {
+    cur.group.state.lock().tasks.len() == 1 && Arc::strong_count(cur.mm()) == 1
 }
 
 /// Ends every other thread of the process; the caller becomes its leader.
@@ -115,21 +138,27 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
     Ok(())
 }
 
-/// A task on its way into a zygote.
+/// A program on its way into a clean process.
 struct Install {
-    task: Arc<Task>,
+    /// The task that moves in, if it is not there already.
+    task: Option<Arc<Task>>,
     plan: Box<ExecPlan>,
 }
 
 impl zygote::Job for Install {
-    fn run(self: Box<Self>) -> SigContext {
+    fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext {
         let Install { task, plan } = *self;
-        let group = task.group.clone();
-        let own = task.shared();
-        adopt(task);
+        if let Some(task) = task {
+            adopt(task);
+        }
         let mut regs = SigContext::default();
         let cur = CurrentTask::here(&mut regs);
-        process::clear_bases();
+        let group = cur.group.clone();
+        // The process's own time is what the host counts less this.
+        for (past, spent) in group.times.iter().zip(spent) {
+            past.fetch_sub(spent, SeqCst);
+        }
+        let own = cur.shared();
         let outcome = match &own {
             Some(own) => {
                 let stack = group.limits.get(limits::STACK).0;
@@ -196,7 +225,7 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         (task, pid)
     };
     claim_terminal(&task);
-    ticket.start(Box::new(Install { task, plan: Box::new(plan) }));
+    ticket.start(Box::new(Install { task: Some(task), plan: Box::new(plan) }));
     Ok(pid)
 }
 

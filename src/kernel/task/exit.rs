@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, futex, session, slots, tree};
+use super::{CurrentTask, Own, Task, exec, futex, session, slots, tree, zygote};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
@@ -47,18 +47,23 @@ pub fn exit_group(cur: &CurrentTask, status: i32) -> ! {
 pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     let slot = arch::slot();
     release_user_words(cur);
+    let alone = exec::is_alone(cur) && process::is_leader(slot);
     let ended = leave(cur, status);
     if let Some((pid, status)) = ended
         && let Some(f) = ENDED.get()
     {
         f(pid, status);
     }
-    detach(slot);
+    let_go(slot);
+    if alone && zygote::wanted() {
+        zygote::keep();
+    }
+    slots::retire(slot);
     process::exit_thread()
 }
 
-/// Gives the running thread's task and slot back; only the host thread's end is left.
-pub fn detach(slot: &'static crate::abi::slot::SlotHeader) {
+/// Gives the running thread's task back.
+fn let_go(slot: &'static crate::abi::slot::SlotHeader) {
     let raw = slot.task.swap(0, SeqCst) as *const Task;
     if !raw.is_null() {
         // SAFETY: `adopt` leaked this reference into the slot.
@@ -66,7 +71,6 @@ pub fn detach(slot: &'static crate::abi::slot::SlotHeader) {
         let at = core::ptr::from_ref(slot) as u64;
         let _ = task.slot.compare_exchange(at, 0, SeqCst, SeqCst);
     }
-    slots::retire(slot);
 }
 
 /// Robust futexes and `clear_child_tid`, while the address space is still there.
@@ -194,7 +198,7 @@ fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigI
         sig => (cld::KILLED, sig),
     };
     // Clock ticks of 10 ms.
-    let ticks = |i: usize| group.times[i].load(SeqCst) / 10_000_000;
+    let ticks = |i: usize| group.cpu_time(i, 0) / 10_000_000;
     let mut i = info::child(code, group.pid, uid, value, ticks(0), ticks(1));
     i.signo = signal as i32;
     i

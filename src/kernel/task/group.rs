@@ -121,7 +121,8 @@ pub struct ThreadGroup {
     pub exec_info: Mutex<ExecInfo>,
     /// Start, on the host's monotonic clock, ns.
     pub started: u64,
-    /// User and system time of ended threads, and of reaped children, ns.
+    /// User and system time that the present host process's count lacks, and that of reaped children, ns.
+    /// The former is below zero (it wraps) in a host process that ran other programs before.
     pub times: [AtomicU64; 4],
     /// Started from outside: its end is an event of the control channel.
     pub external: AtomicBool,
@@ -132,6 +133,11 @@ pub struct ThreadGroup {
 }
 
 impl ThreadGroup {
+    /// User (0) or system (1) time, ns, where the host counts `now` for the host process that it is in.
+    pub fn cpu_time(&self, kind: usize, now: u64) -> u64 {
+        (self.times[kind].load(SeqCst).wrapping_add(now) as i64).max(0) as u64
+    }
+
     /// A process without threads.
     pub fn new(pid: u32, pgid: u32, sid: u32, limits: Limits, actions: Arc<Actions>, exit_signal: u32) -> ThreadGroup {
         ThreadGroup {

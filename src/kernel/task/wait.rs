@@ -84,7 +84,7 @@ fn scan(group: &Arc<ThreadGroup>, who: Who, options: u32) -> Result<Option<Outco
 }
 
 fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
-    let times = (child.times[0].load(SeqCst), child.times[1].load(SeqCst));
+    let times = (child.cpu_time(0, 0), child.cpu_time(1, 0));
     let mut state = child.state.lock();
     let uid = state.uid;
     let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, uid });
@@ -114,7 +114,7 @@ fn reap(parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>, tree: &mut tree::Gu
     tree.groups.remove(&child.pid);
     parent.state.lock().children.retain(|c| !Arc::ptr_eq(c, child));
     for i in 0..2 {
-        let spent = child.times[i].load(SeqCst) + child.times[i + 2].load(SeqCst);
+        let spent = child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
         parent.times[i + 2].fetch_add(spent, SeqCst);
     }
 }

@@ -1,42 +1,75 @@
 //! Clean host processes in reserve.
 //!
 //! The *mother* is a host process with nothing but the kernel window mapped. It keeps a few children
-//! (zygotes) ready; a program starts when a task is handed to one, so exec never unmaps anything, and
-//! vfork's child can leave its parent's memory. Host pids change at exec: nothing is keyed by one.
+//! (zygotes) ready; a program starts when a task is handed to one, so vfork's child can leave its
+//! parent's memory. Host pids change at such an exec: nothing is keyed by one. A process that has its
+//! memory to itself needs no zygote: it empties its own address space ([`become_clean`]).
+//!
+//! One zygote is made at boot, for the first program. More are kept only once somebody had to wait for
+//! one: a sandbox that runs one program, or whose programs fork, never pays for them. Where they are in
+//! demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
+//! the kernel already, and nobody has to make, start and reap another.
 
 use super::slots;
 use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::host::{futex, process};
+use crate::host::{futex, mem, process, sched};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 
-/// How many zygotes wait at rest.
-const RESERVE: usize = 2;
+/// How many zygotes the mother keeps ready where they are in demand.
+const RESERVE: usize = 1;
+/// Up to how many ended processes are kept as zygotes.
+const KEEP: usize = 2;
 
 /// What a zygote is started for.
 pub trait Job: Send {
     /// Runs in the zygote: makes `slot.task` the task and maps its image. Returns the registers to
-    /// start with. Does not return when the task must die instead.
-    fn run(self: Box<Self>) -> SigContext;
+    /// start with. Does not return when the task must die instead. `spent` is the user and system time
+    /// that the host process spent for others, ns.
+    fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext;
 }
 
 struct Zygote {
     slot: &'static SlotHeader,
     job: Mutex<Option<Box<dyn Job>>>,
+    /// CPU time that its host process has spent for programs before.
+    spent: [u64; 2],
+}
+
+impl Zygote {
+    fn new(slot: &'static SlotHeader, job: Option<Box<dyn Job>>, spent: [u64; 2]) -> Arc<Zygote> {
+        Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, job), spent })
+    }
 }
 
 struct Pool {
     ready: Vec<Arc<Zygote>>,
+    /// How many wait for one.
     wanted: usize,
+    /// How many are kept beyond that: at first the one for the first program, then none until somebody
+    /// had to wait.
+    reserve: usize,
+    /// Zygotes given away.
+    used: u64,
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0 });
+impl Pool {
+    fn short(&self) -> bool {
+        self.ready.len() < self.reserve + self.wanted
+    }
+
+    fn has_use_for_more(&self) -> bool {
+        self.used > 0 && self.reserve > 0 && self.ready.len() < KEEP
+    }
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 1, used: 0 });
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// Host clones that failed in a row.
@@ -66,6 +99,10 @@ impl Ticket {
         if let Some(z) = self.0.take() {
             *z.job.lock() = Some(job);
             z.slot.waker.wake();
+            // Only now: making another one must not hold this one up.
+            if POOL.lock().short() {
+                changed();
+            }
         }
     }
 
@@ -90,15 +127,22 @@ impl Drop for Ticket {
 pub fn reserve() -> Result<Ticket> {
     let mut asked = false;
     let failures = FAILURES.load(SeqCst);
-    let outcome = loop {
+    loop {
         let seen = CHANGES.load(SeqCst);
         {
             let mut pool = POOL.lock();
             if let Some(z) = pool.ready.pop() {
-                break Ok(Ticket(Some(z)));
+                pool.wanted -= usize::from(asked);
+                if pool.used == 0 {
+                    pool.reserve = 0;
+                }
+                pool.used += 1;
+                return Ok(Ticket(Some(z)));
             }
-            if !asked {
+            // The first one is on its way.
+            if !asked && pool.used > 0 {
                 pool.wanted += 1;
+                pool.reserve = RESERVE;
                 asked = true;
                 drop(pool);
                 changed();
@@ -106,25 +150,78 @@ pub fn reserve() -> Result<Ticket> {
             }
         }
         if FAILURES.load(SeqCst).wrapping_sub(failures) >= 3 {
-            break Err(Errno::EAGAIN);
+            POOL.lock().wanted -= usize::from(asked);
+            return Err(Errno::EAGAIN);
         }
         let _ = futex::wait(&CHANGES, seen, None);
-    };
-    if asked {
-        POOL.lock().wanted -= 1;
     }
-    changed();
-    outcome
+}
+
+/// Makes the running host process, whose memory nobody else uses, as clean as a zygote, and runs `job`
+/// in it. The task stays where it is.
+pub fn become_clean(job: Box<dyn Job>) -> ! {
+    let slot = arch::slot();
+    let zygote = Zygote::new(slot, Some(job), [0; 2]);
+    process::start_over(cleaned, Arc::into_raw(zygote) as u64)
+}
+
+extern "C" fn cleaned(arg: u64) -> ! {
+    clean();
+    run(arg)
+}
+
+fn clean() {
+    if let Err(e) = mem::unmap_guest() {
+        crate::host::panic::panic(format_args!("a process cannot be emptied: {e}"));
+    }
+    process::clear_bases();
+}
+
+/// Whether an ended process should be kept for the next program.
+pub fn wanted() -> bool {
+    POOL.lock().has_use_for_more()
+}
+
+/// Keeps the running host process, whose only thread has let go of its task and whose memory nobody
+/// else uses, as a zygote.
+pub fn keep() -> ! {
+    process::start_over(kept, 0)
+}
+
+extern "C" fn kept(_: u64) -> ! {
+    clean();
+    let slot = arch::slot();
+    slot.kick.store(0, SeqCst);
+    slot.exit_work.store(0, SeqCst);
+    let (user, system) = crate::host::time::process_times();
+    let zygote = Zygote::new(slot, None, [user, system]);
+    // What a program can change of its host process and what would outlive it.
+    let as_new = sched::reset();
+    let (kept, waited_for) = {
+        let mut pool = POOL.lock();
+        let kept = as_new && pool.has_use_for_more();
+        if kept {
+            pool.ready.push(zygote.clone());
+        }
+        (kept, pool.wanted > 0)
+    };
+    if !kept {
+        drop(zygote);
+        slots::retire(slot);
+        process::exit_thread();
+    }
+    if waited_for {
+        changed();
+    }
+    run(Arc::into_raw(zygote) as u64)
 }
 
 /// The mother's life: keeps the reserve full. Runs in the mother, on its slot's stack.
 pub fn mother_loop() -> ! {
+    sched::remember_affinity();
     loop {
         let seen = CHANGES.load(SeqCst);
-        let short = {
-            let pool = POOL.lock();
-            pool.ready.len() < RESERVE + pool.wanted
-        };
+        let short = POOL.lock().short();
         if short {
             match spawn() {
                 Ok(()) => continue,
@@ -143,7 +240,7 @@ pub fn mother_loop() -> ! {
 
 fn spawn() -> Result {
     let slot = slots::alloc()?;
-    let zygote = Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, None) });
+    let zygote = Zygote::new(slot, None, [0; 2]);
     let arg = Arc::into_raw(zygote.clone()) as u64;
     if let Err(e) = process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
         // SAFETY: the child that would own it does not exist.
@@ -158,8 +255,13 @@ fn spawn() -> Result {
 
 extern "C" fn zygote_main(arg: u64) -> ! {
     process::settle(true);
+    run(arg)
+}
+
+/// Waits for a job and starts the program that it leaves. `arg` is a leaked reference to the zygote.
+fn run(arg: u64) -> ! {
     let regs = {
-        // SAFETY: the mother leaked this reference for us.
+        // SAFETY: whoever made the zygote leaked this reference for it.
         let zygote = unsafe { Arc::from_raw(arg as *const Zygote) };
         let slot = arch::slot();
         let job = loop {
@@ -171,8 +273,9 @@ extern "C" fn zygote_main(arg: u64) -> ! {
             let _ = futex::wait(&slot.waker.word, ticket, None);
             slot.waker.sleeping.store(0, SeqCst);
         };
+        let spent = zygote.spent;
         drop(zygote);
-        job.run()
+        job.run(spent)
     };
     let enter = ENTER.load(SeqCst);
     // SAFETY: only `set_enter` stores there, before the mother starts.

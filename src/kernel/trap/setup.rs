@@ -2,10 +2,10 @@
 //! address space, the filter. Everything is inherited by its children.
 
 use super::{give_up, symbols};
-use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::{Errno, linux};
 use crate::arch;
-use crate::host::process::KICK;
+use crate::host::mem;
+use crate::host::process::{self, KICK};
 
 /// The kernel's `struct sigaction`.
 #[repr(C)]
@@ -50,10 +50,11 @@ pub fn install(setup: &Setup) {
         let flags = u64::from(linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED);
         call("mremap of the vDSO", linux::__NR_mremap, [old, len, len, flags, new, 0]);
     }
-    let base = arch::slot::window();
-    let end = base + END + GUARD;
-    call("munmap", linux::__NR_munmap, [0, base, 0, 0, 0, 0]);
-    call("munmap", linux::__NR_munmap, [end, TASK_SIZE - end, 0, 0, 0, 0]);
+    // Before the C library's memory goes: its thread pointer is of no more use.
+    process::clear_bases();
+    if let Err(e) = mem::unmap_guest() {
+        give_up("munmap", e);
+    }
     call("no_new_privs", linux::__NR_prctl, [u64::from(linux_raw_sys::prctl::PR_SET_NO_NEW_PRIVS), 1, 0, 0, 0, 0]);
     #[repr(C)]
     struct Program {

@@ -311,6 +311,14 @@ fn reap_one(flags: i32) -> Option<(i32, i32)> {
     (pid > 0).then_some((pid, status))
 }
 
+/// Whether there is no child at all, dead or alive.
+fn no_child() -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: writes one record.
+    unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) == -1 }
+}
+
 /// Kills every host process of the sandbox and reaps it. All are children of this one; more may come
 /// while we look, from those that are not dead yet.
 fn bury() {
@@ -324,9 +332,14 @@ fn bury() {
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
-        if reap_one(0).is_none() {
+        // As many as were killed; when none is left that says so, too.
+        for _ in list.split_ascii_whitespace() {
+            if reap_one(0).is_none() {
+                return;
+            }
+        }
+        if no_child() {
             return;
         }
-        while reap_one(libc::WNOHANG).is_some() {}
     }
 }

@@ -6,6 +6,7 @@
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol};
+use std::io::Read;
 
 /// What the kernel calls, in the order of `BootParams::vdso`.
 const FUNCTIONS: [&str; 4] = ["__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time", "__vdso_getcpu"];
@@ -40,8 +41,9 @@ pub fn move_to(target: u64) -> [u64; 4] {
 
 /// `[vvar]`, `[vvar_vclock]` and `[vdso]`, as this process's maps list them.
 fn find() -> Vec<Mapping> {
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    maps.lines()
+    own_maps()
+        .unwrap_or_default()
+        .lines()
         .filter_map(|line| {
             let name = line.split_ascii_whitespace().nth(5)?;
             if !matches!(name, "[vvar]" | "[vvar_vclock]" | "[vdso]") {
@@ -52,6 +54,22 @@ fn find() -> Vec<Mapping> {
             Some(Mapping { start, len: end - start, is_code: name == "[vdso]" })
         })
         .collect()
+}
+
+/// The text of `/proc/self/maps`, by few reads: the host goes through the list from its start at each.
+fn own_maps() -> std::io::Result<String> {
+    let mut file = std::fs::File::open("/proc/self/maps")?;
+    let mut text = Vec::new();
+    let mut filled = 0;
+    loop {
+        text.resize(filled + (32 << 10), 0);
+        match file.read(&mut text[filled..])? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    text.truncate(filled);
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Offsets of the functions in the vDSO, 0 for one that it lacks.

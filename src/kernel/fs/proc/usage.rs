@@ -17,9 +17,8 @@ fn host_entry(task: &Task, name: &str) -> Option<Vec<u8>> {
 
 /// User and system CPU time in ns, that of earlier host processes included.
 pub fn cpu_times(task: &Task) -> [u64; 2] {
-    let past = [0, 1].map(|i: usize| task.group.times[i].load(SeqCst));
     let now = host_entry(task, "stat").and_then(|t| times_in(&t)).unwrap_or_default();
-    [past[0] + now[0], past[1] + now[1]]
+    [0, 1].map(|i: usize| task.group.cpu_time(i, now[i]))
 }
 
 /// The 14th and 15th field of `stat`; the second may hold anything, in brackets.

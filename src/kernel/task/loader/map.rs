@@ -1,9 +1,7 @@
 //! Mapping a checked image, and the first stack (System V ABI, "Process Initialization").
 
 use super::{ElfImage, ExecPlan, FIXED_ANON, FIXED_PRIVATE, PAGE, Placed};
-use crate::abi::linux::{
-    MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, MAP_STACK, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
-};
+use crate::abi::linux::{MAP_NORESERVE, MAP_STACK, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result};
 use crate::arch::usercopy;
 use crate::cred::Cred;
@@ -62,21 +60,13 @@ pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -
     Ok(Started { entry, sp })
 }
 
-/// Maps one image: reserves its whole span first, so that its segments stay together.
+/// Maps one image into a range that is free as a whole. Nobody else maps anything here yet, so it
+/// need not be reserved first; gaps between segments stay unmapped, as in Linux.
 fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Placed> {
     let (start, end) = image.span();
     let mut bias = 0;
     if image.dynamic {
-        let r = Request {
-            addr: want.unwrap_or(0),
-            len: end - start,
-            prot: PROT_NONE,
-            flags: MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-            backing: Backing::Anon,
-            label: "",
-            may_write: true,
-        };
-        bias = mm.mmap(&r)?.wrapping_sub(start);
+        bias = mm.find_free(want.unwrap_or(0), end - start)?.wrapping_sub(start);
     }
     for s in &image.segments {
         let from = (s.vaddr & !(PAGE - 1)).wrapping_add(bias);
