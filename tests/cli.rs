@@ -230,6 +230,7 @@ fn lists_end_quietly_with_their_reader() {
     );
     let out = run(Command::new("sh").args(["-c", &script]), LIMIT);
     assert_eq!((out.status, out.stdout.as_str(), out.stderr.as_str()), (0, "[\n", ""));
+}
 
 /// A writable bind shows what the host has now: names that were known to be absent, replaced files, files
 /// that grew while they were open, removed ones.
