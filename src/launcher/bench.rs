@@ -4,7 +4,6 @@ use super::measure::Samples;
 use anyhow::Context;
 use drupe::Sandbox;
 use serde::Serialize;
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -72,25 +71,36 @@ struct Line {
     within: Option<bool>,
 }
 
-type Rows = HashMap<String, Samples>;
+/// Rounds per row: in each, the operation runs natively and in the sandbox, one after the other.
+const ROUNDS: usize = 7;
+/// Most that patching a site may cost, ns.
+const PATCH_MAX: f64 = 10_000.0;
+/// Launches that are compared, in pairs.
+const LAUNCHES: usize = 31;
+
+/// One row's rounds: what it cost natively and emulated, ns.
+type Pairs = Vec<(f64, f64)>;
 
 /// Measures, prints the table.
 pub fn bench(args: &Args) -> anyhow::Result<u8> {
+    let rewrite = args.rewrite == super::run::Switch::On;
     if !args.sites.is_empty() {
-        return super::sites::sites(&args.sites, args.rewrite == super::run::Switch::On, args.json);
+        return super::sites::sites(&args.sites, rewrite, args.json);
     }
-    let wanted: Vec<&str> = BUDGET.iter().map(|b| b.0).filter(|row| chosen(args, row)).collect();
-    if let Some(unknown) = args.rows.iter().find(|row| !wanted.contains(&row.as_str())) {
+    let known = |row: &&String| BUDGET.iter().any(|b| b.0 == **row);
+    if let Some(unknown) = args.rows.iter().find(|row| !known(row)) {
         anyhow::bail!("no such row: {unknown} (`drupe bench --json` names them)");
     }
     let me = std::env::current_exe().context("find the launcher's own file")?;
-    let native = native(&me, &wanted)?;
-    let emulated = emulated(&me, &wanted, args.rewrite == super::run::Switch::On)?;
-    let lines: Vec<Line> = BUDGET
-        .iter()
-        .filter(|b| wanted.contains(&b.0))
-        .map(|&(row, name, budget)| line(row, name, budget, native.get(row), emulated.get(row)))
-        .collect();
+    let sandbox = Sandbox::builder().rewrite(rewrite).start()?;
+    let mut lines = Vec::new();
+    for &(row, name, budget) in BUDGET.iter().filter(|b| chosen(args, b.0)) {
+        let pairs = match row {
+            "launch" => launches(&me, rewrite),
+            _ => rounds(&me, &sandbox, row)?,
+        };
+        lines.push(line(row, name, budget, pairs));
+    }
     if args.json {
         println!("{}", serde_json::to_string_pretty(&lines)?);
     } else {
@@ -103,82 +113,60 @@ fn chosen(args: &Args, row: &str) -> bool {
     args.rows.is_empty() || args.rows.iter().any(|r| r == row)
 }
 
-/// The measuring program's arguments; the row that the launcher measures itself is left out.
-fn arguments<'a>(rows: &[&'a str]) -> Vec<&'a str> {
-    let mut all = vec!["measure"];
-    all.extend(rows.iter().filter(|r| !matches!(**r, "launch" | "patch")));
-    all
-}
-
-fn parse(text: &[u8]) -> Rows {
-    let text = String::from_utf8_lossy(text);
-    let samples = text.lines().filter_map(|l| serde_json::from_str::<Samples>(l).ok()).filter(|s| !s.ns.is_empty());
-    samples.map(|s| (s.row.clone(), s)).collect()
-}
-
-fn native(me: &Path, rows: &[&str]) -> anyhow::Result<Rows> {
-    let arguments = arguments(rows);
-    let mut all = Rows::new();
-    if arguments.len() > 1 {
-        let output = Command::new(me).args(arguments).stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
-        all = parse(&output.stdout);
-    }
-    launch(&mut all, rows, || Command::new("/bin/true"));
-    Ok(all)
-}
-
-fn emulated(me: &Path, rows: &[&str], rewrite: bool) -> anyhow::Result<Rows> {
-    let arguments = arguments(rows);
-    let mut all = Rows::new();
-    if arguments.len() > 1 {
-        let sandbox = Sandbox::builder().rewrite(rewrite).start()?;
-        let output = sandbox.command(me).args(arguments).stderr(drupe::Stdio::Null).output()?;
-        all = parse(&output.stdout);
-    }
-    launch(&mut all, rows, || {
-        let mut command = Command::new(me);
-        command.args(["run", "--rewrite", if rewrite { "on" } else { "off" }, "--", "/bin/true"]);
-        command
-    });
-    Ok(all)
-}
-
-/// Measures whole launches, if that row is wanted.
-fn launch(all: &mut Rows, rows: &[&str], command: impl Fn() -> Command) {
-    if !rows.contains(&"launch") {
-        return;
-    }
-    let mut ns = Vec::new();
-    for _ in 0..41 {
-        let start = Instant::now();
-        if !command().stdin(Stdio::null()).status().is_ok_and(|s| s.success()) {
-            return;
+/// Runs an operation natively and in the sandbox by turns. A row that cannot run has no rounds.
+fn rounds(me: &Path, sandbox: &Sandbox, row: &str) -> anyhow::Result<Pairs> {
+    let mut pairs = Pairs::new();
+    for _ in 0..ROUNDS {
+        let native = Command::new(me).args(["measure", row]).stdin(Stdio::null()).output()?;
+        let emulated = sandbox.command(me).args(["measure", row]).stderr(drupe::Stdio::null()).output()?;
+        match (median(&native.stdout), median(&emulated.stdout)) {
+            (Some(n), Some(e)) => pairs.push((n, e)),
+            _ => break,
         }
-        ns.push(start.elapsed().as_nanos() as f64);
     }
-    all.extend(Samples::new("launch", ns).map(|s| (s.row.clone(), s)));
+    Ok(pairs)
 }
 
-fn line(
-    row: &'static str,
-    name: &'static str,
-    budget: f64,
-    native: Option<&Samples>,
-    emulated: Option<&Samples>,
-) -> Line {
-    let both = native.zip(emulated);
-    let ratio = both.map(|(n, e)| e.median() / n.median());
-    let interval = both.map(|(n, e)| (e.interval().0 / n.interval().1, e.interval().1 / n.interval().0));
-    let budget = (!budget.is_nan()).then_some(budget);
+fn median(text: &[u8]) -> Option<f64> {
+    let text = String::from_utf8_lossy(text);
+    let samples = text.lines().find_map(|l| serde_json::from_str::<Samples>(l).ok())?;
+    (!samples.ns.is_empty()).then(|| samples.median())
+}
+
+/// Whole launches of a program that does nothing, natively and by `drupe run`, by turns.
+fn launches(me: &Path, rewrite: bool) -> Pairs {
+    let took = |command: &mut Command| {
+        let start = Instant::now();
+        let done = command.stdin(Stdio::null()).status().is_ok_and(|s| s.success());
+        done.then(|| start.elapsed().as_nanos() as f64)
+    };
+    let mut pairs = Pairs::new();
+    for _ in 0..LAUNCHES {
+        let native = took(&mut Command::new("/bin/true"));
+        let switch = if rewrite { "on" } else { "off" };
+        let emulated = took(Command::new(me).args(["run", "--rewrite", switch, "--", "/bin/true"]));
+        pairs.extend(native.zip(emulated));
+    }
+    pairs
+}
+
+fn line(row: &'static str, name: &'static str, budget: f64, pairs: Pairs) -> Line {
+    let sorted = |f: fn(&(f64, f64)) -> f64| Samples::new(row, pairs.iter().map(f).collect());
+    let (native, emulated, ratios) = (sorted(|p| p.0), sorted(|p| p.1), sorted(|p| p.1 / p.0));
+    // What patching costs has no native counterpart: its budget is in ns.
+    let patch = row == super::measure_ops::PATCH;
+    let ratio = ratios.as_ref().filter(|_| !patch).map(Samples::median);
+    let limit =
+        if patch { emulated.as_ref().map(|e| e.median() / PATCH_MAX).zip(Some(1.0)) } else { ratio.zip(Some(budget)) };
     Line {
         row,
         name,
-        native_ns: native.map(Samples::median),
-        emulated_ns: emulated.map(Samples::median),
+        native_ns: native.filter(|_| !patch).map(|s| s.median()),
+        emulated_ns: emulated.map(|s| s.median()),
         ratio,
-        interval,
-        budget,
-        within: ratio.zip(budget).map(|(r, b)| r <= b),
+        interval: ratios.filter(|_| !patch).map(|s| s.interval()),
+        budget: (!budget.is_nan()).then_some(budget),
+        within: limit.map(|(is, most)| is <= most),
     }
 }
 

@@ -82,8 +82,8 @@ pub struct CachedText {
     pub key: TextKey,
     /// Its file's name in the cache directory.
     pub name: String,
-    /// What was done to it.
-    pub plan: TextPlan,
+    /// What was done to it: a [`TextPlan`], encoded with postcard. Most are never looked at.
+    pub plan: Vec<u8>,
 }
 
 /// Length of a long jump, bytes.

@@ -26,7 +26,7 @@ use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Label of the stubs' mappings, which `/proc/self/maps` hides.
 pub const LABEL: &str = "[stubs]";
@@ -39,6 +39,8 @@ const HOT: u64 = 8;
 const MAX_REGIONS: usize = 12;
 /// How far a new stub mapping reaches to each side of the stub that it is made for, at most.
 const REACH: u64 = 2 << 20;
+/// The same for the first site of a process.
+const FIRST: u64 = 32;
 /// The same in a process that has trapped [`LONG_LIVED`] times.
 const SOON: u64 = 3;
 /// See [`SOON`].
@@ -112,11 +114,13 @@ pub enum Trapped {
 pub struct Heat {
     cells: [[AtomicU64; WAYS]; SETS],
     total: AtomicU64,
+    /// Some site has become hot.
+    patched: AtomicBool,
 }
 
 impl Default for Heat {
     fn default() -> Self {
-        Heat { cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS], total: AtomicU64::new(0) }
+        Heat { cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS], total: AtomicU64::new(0), patched: AtomicBool::new(false) }
     }
 }
 
@@ -144,10 +148,19 @@ impl Heat {
         if count >= TRIED {
             return Trapped::Again;
         }
-        let hot = if total > LONG_LIVED { SOON } else { HOT };
+        // The first patch of a process opens its memory and makes a mapping: that wants more traps to pay.
+        let hot = match total {
+            _ if total > LONG_LIVED => SOON,
+            _ if self.patched.load(Relaxed) => HOT,
+            _ => FIRST,
+        };
         let now_hot = count + 1 >= hot;
         cell.store(site << 8 | if now_hot { TRIED } else { count + 1 }, Relaxed);
-        if now_hot { Trapped::Hot } else { Trapped::Again }
+        if now_hot {
+            self.patched.store(true, Relaxed);
+            return Trapped::Hot;
+        }
+        Trapped::Again
     }
 }
 

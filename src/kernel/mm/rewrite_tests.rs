@@ -115,11 +115,13 @@ fn what_cannot_be_rewritten_stays() {
 }
 
 #[test]
-fn eight_traps_make_a_site_hot_once() {
+fn enough_traps_make_a_site_hot_once() {
     let heat = Heat::default();
     let said: Vec<Trapped> = (0..100).map(|_| heat.trapped(0x7000_1234)).collect();
     assert_eq!(said[0], Trapped::First);
-    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(HOT as usize - 1));
+    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(FIRST as usize - 1));
+    let next: Vec<Trapped> = (0..20).map(|_| heat.trapped(0x7000_2345)).collect();
+    assert_eq!(next.iter().position(|&t| t == Trapped::Hot), Some(HOT as usize - 1));
     assert_eq!(said.iter().filter(|&&t| t == Trapped::Hot).count(), 1);
     // In a process that traps and traps, sites become hot sooner.
     for i in 0..LONG_LIVED {

@@ -36,7 +36,15 @@ static CACHE: AtomicI32 = AtomicI32::new(-1);
 pub struct Text {
     key: TextKey,
     learned: Mutex<Learned>,
-    copy: Mutex<Option<Arc<TextCopy>>>,
+    copy: Mutex<Newest>,
+}
+
+/// The newest copy of a piece.
+enum Newest {
+    None,
+    /// In the cache; nobody has asked for it yet.
+    Cached(CachedText),
+    Ready(Arc<TextCopy>),
 }
 
 #[derive(Default)]
@@ -95,17 +103,7 @@ pub fn remember(dir: i32, cached: Vec<CachedText>) {
     CACHE.store(dir, SeqCst);
     let mut texts = TEXTS.lock();
     for c in cached {
-        let sites = c.plan.patched.iter().map(|p| p.site).chain(c.plan.refused.iter().copied()).collect();
-        let learned = Learned { sites, source: None, building: false };
-        let copy = TextCopy::new(CopyFile::Cached(c.name.into_bytes()), c.plan);
-        texts.insert(
-            c.key,
-            Arc::new(Text {
-                key: c.key,
-                learned: Mutex::new(Level::Leaf, learned),
-                copy: Mutex::new(Level::Leaf, Some(Arc::new(copy))),
-            }),
-        );
+        texts.insert(c.key, Arc::new(Text::new(c.key, Newest::Cached(c))));
     }
 }
 
@@ -134,19 +132,33 @@ pub fn of(fd: i32, offset: u64, len: u64) -> Option<Arc<Text>> {
             return None;
         }
     }
-    let text = Arc::new(Text {
-        key,
-        learned: Mutex::new(Level::Leaf, Learned::default()),
-        copy: Mutex::new(Level::Leaf, None),
-    });
+    let text = Arc::new(Text::new(key, Newest::None));
     texts.insert(key, text.clone());
     Some(text)
 }
 
 impl Text {
+    fn new(key: TextKey, copy: Newest) -> Text {
+        Text { key, learned: Mutex::new(Level::Leaf, Learned::default()), copy: Mutex::new(Level::Text, copy) }
+    }
+
     /// The newest copy.
     pub fn copy(&self) -> Option<Arc<TextCopy>> {
-        self.copy.lock().clone()
+        let mut newest = self.copy.lock();
+        let cached = match &*newest {
+            Newest::None => return None,
+            Newest::Ready(copy) => return Some(copy.clone()),
+            Newest::Cached(cached) => cached,
+        };
+        let Ok(plan) = postcard::from_bytes::<TextPlan>(&cached.plan) else {
+            *newest = Newest::None;
+            return None;
+        };
+        let sites = plan.patched.iter().map(|p| p.site).chain(plan.refused.iter().copied());
+        self.learned.lock().sites.extend(sites);
+        let copy = Arc::new(TextCopy::new(CopyFile::Cached(cached.name.clone().into_bytes()), plan));
+        *newest = Newest::Ready(copy.clone());
+        Some(copy)
     }
 
     /// The call at `at` of the file trapped. `map` and `fd` are the file, of which `len` bytes from `offset`
@@ -204,7 +216,7 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
     drop(source);
     if let Some(fd) = fd {
         let copy = Arc::new(TextCopy::new(CopyFile::Open(Arc::new(fd)), plan));
-        let old = text.copy.lock().replace(copy);
+        let old = core::mem::replace(&mut *text.copy.lock(), Newest::Ready(copy));
         drop(old);
     }
     if more {
@@ -217,11 +229,15 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
     }
 }
 
-/// Sites that are known, and rewritten in copies, of all files.
+/// Sites that are known, and rewritten in copies, of all files that were mapped.
 pub fn counts() -> (u64, u64) {
     let texts: Vec<_> = TEXTS.lock().values().cloned().collect();
     let known = texts.iter().map(|t| t.learned.lock().sites.len() as u64).sum();
-    let patched = texts.iter().filter_map(|t| t.copy()).map(|c| c.plan.patched.len() as u64).sum();
+    let patched = |t: &Arc<Text>| match &*t.copy.lock() {
+        Newest::Ready(copy) => copy.plan.patched.len() as u64,
+        _ => 0,
+    };
+    let patched = texts.iter().map(patched).sum();
     (known, patched)
 }
 

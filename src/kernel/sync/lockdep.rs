@@ -55,6 +55,8 @@ pub enum Level {
     Slots,
     /// Which text is remembered.
     Texts,
+    /// The newest copy of a text.
+    Text,
     /// Anything that calls nothing.
     Leaf,
 }

@@ -22,7 +22,7 @@ const MAX_ENTRIES: usize = 64;
 /// See [`MAX_ENTRIES`].
 const MAX_BYTES: u64 = 256 << 20;
 /// First bytes of the index: the format of index and copies, and what copies know of the kernel.
-const MAGIC: [u8; 16] = *b"drupe text 1    ";
+const MAGIC: [u8; 16] = *b"drupe text 2    ";
 /// Where copies find the kernel's entry.
 const ENTRY: u32 = offset_of!(SlotHeader, fast_entry) as u32;
 
@@ -77,7 +77,7 @@ impl Cache {
         let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
         file.write_all(text)?;
         let mut entries = self.entries();
-        entries.insert(0, CachedText { key: *key, name, plan: plan.clone() });
+        entries.insert(0, CachedText { key: *key, name, plan: postcard::to_stdvec(plan).map_err(io::Error::other)? });
         let mut bytes = 0;
         let mut kept = Vec::new();
         for (i, e) in entries.into_iter().enumerate() {
