@@ -368,7 +368,7 @@ impl Inner {
                 state.end.get_or_insert(End::Panic(text));
             }
             // Between supervisor and kernel only.
-            Event::Arm { .. } | Event::BuildText { .. } => {}
+            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } => {}
         }
     }
 

@@ -13,7 +13,9 @@ pub struct ImageHeader {
     pub magic: u64,
     /// `boot(&BootParams) -> i64`: called once in the supervisor, on its own stack. 0 or -errno.
     pub boot: unsafe extern "C" fn(*const BootParams) -> i64,
-    /// `mother(slot stack is its own) -> !` start of the mother process: see `BootParams`.
+    /// Starts the host process of the first program, after `boot`: 0 or `-errno`.
+    pub spawn_first: unsafe extern "C" fn() -> i64,
+    /// Starts the mother of further host processes, when [`Event::Mother`] asks for it: 0 or `-errno`.
     pub spawn_mother: unsafe extern "C" fn() -> i64,
     /// `control(req, req_len, resp, resp_cap) -> resp_len or -errno`: serves one [`Request`].
     pub control: unsafe extern "C" fn(*const u8, usize, *mut u8, usize) -> i64,
@@ -326,6 +328,8 @@ pub enum Event {
         /// The sites, offsets in the code, in order.
         sites: Vec<u32>,
     },
+    /// Host processes are in demand: start the mother.
+    Mother,
     /// The kernel panicked; the text says why. The sandbox must end.
     Panic(String),
     /// Every process stopped on SIGTSTP and the like: the launcher may stop itself.

@@ -3,13 +3,13 @@
 
 mod mounts;
 
-use crate::abi::control::{BootParams, Config};
+use crate::abi::control::{BootParams, Config, Event};
 use crate::abi::slot::{CANARY, SlotHeader, place};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
 use crate::fs::hostfd;
 use crate::host::process::{self, CloneKind};
-use crate::host::{log as ring, panic, random, time as host_time, window};
+use crate::host::{log as ring, panic, random, sched, time as host_time, window};
 use crate::mm::{memfile, text};
 use crate::syscall::strace;
 use crate::task::{clone, exit, loader, slots, zygote};
@@ -21,7 +21,7 @@ use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
 use once_cell::race::OnceBox;
 
 static SETUP: OnceBox<Setup> = OnceBox::new();
-/// Host pid of the mother of all guest processes.
+/// Host pid of the mother, 0 before there is one.
 static MOTHER: AtomicI32 = AtomicI32::new(0);
 
 /// What must be known before the supervisor can run on its slot. Runs on its ordinary stack.
@@ -91,6 +91,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
         text::remember(config.text_cache, core::mem::take(&mut config.texts));
     }
     zygote::set_enter(entry::start);
+    zygote::set_mother_wanted(mother_wanted);
     clone::set_child_main(entry::CHILD_MAIN);
     let root = mounts::assemble(&config)?;
     channel::init(root, &config);
@@ -123,28 +124,58 @@ unsafe fn keep_filter(at: u64) -> (u64, u16) {
     (kept.as_ptr() as u64, kept.len() as u16)
 }
 
+fn spawn(main: process::Start) -> Result<i32> {
+    let slot = slots::alloc()?;
+    process::clone(CloneKind::Mother, slot, frame::zygote_stack(slot), main, 0, None)
+        .inspect_err(|_| slots::free_unused(slot))
+}
+
+/// Starts the host process of the first program: 0 or `-errno`.
+pub extern "C" fn spawn_first() -> i64 {
+    spawn(first_main).map_or_else(|e| -i64::from(e.raw()), |_| 0)
+}
+
 /// Starts the mother: 0 or `-errno`.
 pub extern "C" fn spawn_mother() -> i64 {
-    let start = || {
-        let slot = slots::alloc()?;
-        process::clone(CloneKind::Mother, slot, frame::zygote_stack(slot), mother_main, 0, None)
-    };
-    match start() {
+    match spawn(mother_main) {
         Ok(pid) => {
             MOTHER.store(pid, SeqCst);
             0
         }
-        Err(e) => -i64::from(e.raw()),
+        Err(e) => {
+            zygote::no_mother();
+            -i64::from(e.raw())
+        }
     }
 }
 
+/// A zygote found nobody to make it.
+fn mother_wanted() {
+    if process::is_supervisor() {
+        spawn_mother();
+    } else {
+        channel::push_event(Event::Mother);
+    }
+}
+
+extern "C" fn first_main(_: u64) -> ! {
+    become_guest();
+    zygote::first()
+}
+
 extern "C" fn mother_main(_: u64) -> ! {
+    become_guest();
+    zygote::mother_loop()
+}
+
+/// From a copy of the supervisor to a host process with nothing but the window, behind the filter.
+fn become_guest() {
     process::settle(true);
     match SETUP.get() {
         Some(setup) => trap::install(setup),
-        None => panic::panic(format_args!("the mother was started before the kernel had booted")),
+        None => panic::panic(format_args!("a host process was started before the kernel had booted")),
     }
-    zygote::mother_loop()
+    sched::remember_affinity();
 }
 
 /// Serves one request; see [`channel::serve`].

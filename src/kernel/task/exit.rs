@@ -287,6 +287,8 @@ pub fn reaped(host_pid: u32, status: i32) {
             let task = unsafe { Arc::from_raw(raw) };
             let signal = status & 0x7f;
             bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
+        } else {
+            zygote::lost(slot);
         }
         slots::retire(slot);
     }

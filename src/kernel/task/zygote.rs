@@ -5,9 +5,9 @@
 //! parent's memory. Host pids change at such an exec: nothing is keyed by one. A process that has its
 //! memory to itself needs no zygote: it empties its own address space ([`become_clean`]).
 //!
-//! One zygote is made at boot, for the first program. More are kept only once somebody had to wait for
-//! one: a sandbox that runs one program, or whose programs fork, never pays for them. Where they are in
-//! demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
+//! The first program gets a process that is made at boot. The mother is only started once somebody had to
+//! wait for a zygote: a sandbox that runs one program, or whose programs fork, never pays for either. Where
+//! they are in demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
 //! the kernel already, and nobody has to make, start and reap another.
 
 use super::slots;
@@ -20,12 +20,15 @@ use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use once_cell::race::OnceBox;
 
 /// How many zygotes the mother keeps ready where they are in demand.
 const RESERVE: usize = 1;
 /// Up to how many ended processes are kept as zygotes.
 const KEEP: usize = 2;
+/// Failures to make a zygote after which those who wait give up.
+const TOLERANCE: u32 = 3;
 
 /// What a zygote is started for.
 pub trait Job: Send {
@@ -52,8 +55,7 @@ struct Pool {
     ready: Vec<Arc<Zygote>>,
     /// How many wait for one.
     wanted: usize,
-    /// How many are kept beyond that: at first the one for the first program, then none until somebody
-    /// had to wait.
+    /// How many are kept beyond that: none until somebody had to wait.
     reserve: usize,
     /// Zygotes given away.
     used: u64,
@@ -69,13 +71,17 @@ impl Pool {
     }
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 1, used: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0 });
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// Host clones that failed in a row.
 static FAILURES: AtomicU32 = AtomicU32::new(0);
 /// `entry`'s way into the guest, registered at boot.
 static ENTER: AtomicUsize = AtomicUsize::new(0);
+/// How to get a mother, registered at boot.
+static MOTHER_WANTED: OnceBox<fn()> = OnceBox::new();
+/// There is a mother, or there will be one.
+static HAS_MOTHER: AtomicBool = AtomicBool::new(false);
 
 /// Enters the guest with these registers; of the room `entry`, registered at boot.
 pub type Enter = fn(&SigContext) -> !;
@@ -83,6 +89,31 @@ pub type Enter = fn(&SigContext) -> !;
 /// Registers how a zygote enters the guest.
 pub fn set_enter(enter: Enter) {
     ENTER.store(enter as usize, SeqCst);
+}
+
+/// Registers who starts the mother. In the supervisor it must have happened when the function returns.
+pub fn set_mother_wanted(f: fn()) {
+    let _ = MOTHER_WANTED.set(Box::new(f));
+}
+
+/// The mother could not be started: those who wait for her work give up.
+pub fn no_mother() {
+    HAS_MOTHER.store(false, SeqCst);
+    FAILURES.fetch_add(TOLERANCE, SeqCst);
+    changed();
+}
+
+/// The host ended a process that waited for a program on this slot.
+pub fn lost(slot: &SlotHeader) {
+    let none_ever = {
+        let mut pool = POOL.lock();
+        pool.ready.retain(|z| !core::ptr::eq(z.slot, slot));
+        pool.used == 0
+    };
+    if none_ever {
+        FAILURES.fetch_add(TOLERANCE, SeqCst);
+    }
+    changed();
 }
 
 fn changed() {
@@ -133,9 +164,6 @@ pub fn reserve() -> Result<Ticket> {
             let mut pool = POOL.lock();
             if let Some(z) = pool.ready.pop() {
                 pool.wanted -= usize::from(asked);
-                if pool.used == 0 {
-                    pool.reserve = 0;
-                }
                 pool.used += 1;
                 return Ok(Ticket(Some(z)));
             }
@@ -145,11 +173,16 @@ pub fn reserve() -> Result<Ticket> {
                 pool.reserve = RESERVE;
                 asked = true;
                 drop(pool);
+                if !HAS_MOTHER.swap(true, SeqCst)
+                    && let Some(start) = MOTHER_WANTED.get()
+                {
+                    start();
+                }
                 changed();
                 continue;
             }
         }
-        if FAILURES.load(SeqCst).wrapping_sub(failures) >= 3 {
+        if FAILURES.load(SeqCst).wrapping_sub(failures) >= TOLERANCE {
             POOL.lock().wanted -= usize::from(asked);
             return Err(Errno::EAGAIN);
         }
@@ -216,9 +249,16 @@ extern "C" fn kept(_: u64) -> ! {
     run(Arc::into_raw(zygote) as u64)
 }
 
+/// The life of the process that is made at boot: it waits for the first program.
+pub fn first() -> ! {
+    let zygote = Zygote::new(arch::slot(), None, [0; 2]);
+    POOL.lock().ready.push(zygote.clone());
+    changed();
+    run(Arc::into_raw(zygote) as u64)
+}
+
 /// The mother's life: keeps the reserve full. Runs in the mother, on its slot's stack.
 pub fn mother_loop() -> ! {
-    sched::remember_affinity();
     loop {
         let seen = CHANGES.load(SeqCst);
         let short = POOL.lock().short();

@@ -259,7 +259,7 @@ fn event_fd() -> Result<OwnedFd> {
     }
 }
 
-/// Calls the image's `boot` and starts the mother of all guest processes.
+/// Calls the image's `boot` and starts the host process of the first program.
 fn boot(
     header: &ImageHeader,
     window: &Window,
@@ -286,10 +286,10 @@ fn boot(
         rseq: [0; 3],
     };
     // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
-    // and the settings outlive both calls (the mother has a copy of this memory).
+    // and the settings outlive both calls.
     let answer = unsafe {
         match (header.boot)(&raw const params) {
-            0 => (header.spawn_mother)(),
+            0 => (header.spawn_first)(),
             error => error,
         }
     };

@@ -191,6 +191,11 @@ impl Server {
                     };
                     self.ask(Request::TextBuilt { key, fd, plan }, Vec::new());
                 }
+                Event::Mother => {
+                    // SAFETY: an image entry, from the supervisor's only thread. The kernel tells those who wait
+                    // if it fails.
+                    unsafe { (self.image.spawn_mother)() };
+                }
                 Event::Panic(_) => {
                     let _ = self.say(&FromSupervisor::Event(event));
                     return Err(End::Panic);
