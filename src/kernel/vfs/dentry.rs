@@ -271,7 +271,7 @@ impl Dentry {
     /// Removes the name of `victim`, a child of this directory.
     ///
     /// # Errors
-    /// `EBUSY` for a mount point, what the file system says.
+    /// `EBUSY` for a mount point, `ESTALE` if the name leads elsewhere by now, what the file system says.
     pub fn unlink(self: &Arc<Self>, ctx: &OpCtx<'_>, victim: &Arc<Dentry>, is_dir: bool) -> Result {
         let dir = self.dir()?;
         let mut children = self.children.write();
@@ -282,7 +282,7 @@ impl Dentry {
         if self.inode.cacheable() {
             match children.get(name.as_slice()) {
                 Some(Child::Live(d)) if Arc::ptr_eq(d, victim) => {}
-                _ => return Err(Errno::ENOENT),
+                _ => return Err(Errno::ESTALE),
             }
         }
         if !is_dir {
@@ -352,7 +352,8 @@ impl Dentry {
     /// Moves `old` (a child of `self`) to `new_name` in `new_dir`. `target` is what stands there now.
     ///
     /// # Errors
-    /// `EINVAL` for a move into itself, `ENOTEMPTY`, `EEXIST`, what the file system says.
+    /// `EINVAL` for a move into itself, `ENOTEMPTY`, `EEXIST`, `ESTALE` if one of the names leads elsewhere
+    /// by now, what the file system says.
     pub fn rename(
         self: &Arc<Self>,
         ctx: &OpCtx<'_>,
@@ -487,13 +488,16 @@ impl<'a> Pair<'a> {
         }
         let is =
             |child: Option<&Child>, want: &Arc<Dentry>| matches!(child, Some(Child::Live(d)) if Arc::ptr_eq(d, want));
-        if !is(self.from.get(old.name().as_slice()), old) || to.unlinked() {
+        if to.unlinked() {
             return Err(Errno::ENOENT);
+        }
+        if !is(self.from.get(old.name().as_slice()), old) {
+            return Err(Errno::ESTALE);
         }
         let there = self.to().get(new_name);
         match target {
-            Some(t) if !is(there, t) => Err(Errno::ENOENT),
-            None if matches!(there, Some(Child::Live(_))) => Err(Errno::EEXIST),
+            Some(t) if !is(there, t) => Err(Errno::ESTALE),
+            None if matches!(there, Some(Child::Live(_))) => Err(Errno::ESTALE),
             _ => Ok(()),
         }
     }

@@ -127,6 +127,24 @@ fn may_hard_link(ctx: &OpCtx<'_>, from: &Path) -> Result {
 /// # Errors
 /// Those of `unlink(2)` and `rmdir(2)`.
 pub fn remove(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result {
+    settled(|| remove_found(fs, ctx, at.clone(), dir))
+}
+
+/// Runs `attempt`, which looks names up and then changes them, again as long as others change them in
+/// between: then it has to do with what they lead to now.
+fn settled(mut attempt: impl FnMut() -> Result) -> Result {
+    // Each time somebody else got ahead; a host that says so for ever is believed.
+    const TRIES: u32 = 100;
+    for _ in 1..TRIES {
+        match attempt() {
+            Err(Errno::ESTALE) => {}
+            other => return other,
+        }
+    }
+    attempt()
+}
+
+fn remove_found(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result {
     match (last_of(at.path), dir) {
         (Last::Normal, _) => {}
         (last, _) => {
@@ -158,6 +176,10 @@ pub fn remove(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Result 
 /// # Errors
 /// Those of `renameat2(2)`.
 pub fn rename(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: u32) -> Result {
+    settled(|| rename_found(fs, ctx, from.clone(), to.clone(), flags))
+}
+
+fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: u32) -> Result {
     let exchange = flags & RENAME_EXCHANGE != 0;
     let no_replace = flags & RENAME_NOREPLACE != 0;
     if flags & !(RENAME_EXCHANGE | RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
