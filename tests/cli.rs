@@ -214,6 +214,11 @@ fn mounts_and_limits_are_as_asked_for() {
     let script = "dd if=/dev/zero of=/tmp/fill bs=1M 2>&1 | grep -c 'No space'; rm /tmp/fill; echo ok > /tmp/fill; cat /tmp/fill";
     let out = drupe(&["--memory", "64M"], &["/bin/sh", "-c", script]);
     assert_eq!((out.status, out.stdout.as_str()), (0, "1\nok\n"), "{}", out.stderr);
+    // Names without data take kernel memory: what is left does to remove them.
+    let script = "mkdir /tmp/q && cd /tmp/q && seq 300000 | xargs mkdir 2>&1 | head -1 | grep -c 'No space'; \
+                  ls | wc -l | grep -c '.....'; cd / && rm -r /tmp/q && mkdir /tmp/q && ls /tmp/q && echo ok";
+    let out = drupe(&["--memory", "64M"], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "1\n1\nok\n"), "{}", out.stderr);
     let out = drupe(&["--strace=openat,read"], &["cat", "/etc/passwd"]);
     assert!(out.stderr.contains("openat(") && !out.stderr.contains("mmap("), "{}", out.stderr);
     let out = drupe(&["--log", "debug"], &["true"]);

@@ -96,6 +96,15 @@ pub fn reserve(bytes: u64) -> Result {
     KERNEL.room(bytes)
 }
 
+/// Says no to one more name of a file: a quarter of the heap stays for those who look at the names and
+/// remove them.
+///
+/// # Errors
+/// `ENOSPC`.
+pub fn reserve_name() -> Result {
+    KERNEL.room(KERNEL.pages.limit() / 4).map_err(|_| Errno::ENOSPC)
+}
+
 impl Arena {
     /// A heap without memory.
     pub const fn new() -> Arena {

@@ -372,9 +372,18 @@ impl AddressSpace {
         self.inner.read().vmas.is_full(start, end)
     }
 
-    /// Every mapping, in order.
-    pub fn snapshot(&self) -> Vec<Vma> {
-        self.inner.read().vmas.iter().filter(|v| v.label != rewrite::LABEL).cloned().collect()
+    /// The guest's mappings that have a part in `start..end`, in order.
+    ///
+    /// # Errors
+    /// `ENOMEM`: a guest may have very many.
+    pub fn mapped(&self, start: u64, end: u64) -> Result<Vec<Vma>> {
+        let inner = self.inner.read();
+        let mut all = Vec::new();
+        for v in inner.vmas.overlapping(start, end).filter(|v| v.label != rewrite::LABEL) {
+            all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            all.push(v.clone());
+        }
+        Ok(all)
     }
 
     /// A call at `site` trapped: hot sites are rewritten. `alone`: no other thread lives here.

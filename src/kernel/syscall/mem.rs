@@ -107,7 +107,7 @@ pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysRe
         return Ok(());
     }
     let whole = cur.mm().is_mapped(start, end);
-    for v in cur.mm().snapshot() {
+    for v in cur.mm().mapped(start, end)? {
         let (from, to) = (v.start.max(start), v.end.min(end));
         if from < to {
             mem::madvise(from, to - from, advice)?;
@@ -179,7 +179,7 @@ pub fn sys_munlock(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
 
 /// `munlockall(2)`.
 pub fn sys_munlockall(cur: &CurrentTask) -> SysResult<()> {
-    for v in cur.mm().snapshot() {
+    for v in cur.mm().mapped(0, u64::MAX)? {
         mem::mlock(v.start, v.len(), false)?;
     }
     Ok(())

@@ -494,6 +494,7 @@ impl Directory for MemInode {
     }
 
     fn create(&self, ctx: &OpCtx<'_>, _name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
+        crate::arena::reserve_name()?;
         let (dir_mode, dir_gid) = {
             let m = self.meta.lock();
             (m.mode, m.gid)
@@ -522,6 +523,7 @@ impl Directory for MemInode {
         if !Arc::ptr_eq(&node.fs, &self.fs) {
             return Err(Errno::EXDEV);
         }
+        crate::arena::reserve_name()?;
         node.touch(1);
         self.touch_dir(0);
         Ok(())

@@ -166,8 +166,9 @@ fn state(task: &Task) -> (char, &'static str) {
 }
 
 /// Every mapping in order, the vDSO in the window included.
-fn mappings(own: &Own) -> Vec<Vma> {
-    let mut all = own.mm.snapshot();
+fn mappings(own: &Own) -> Result<Vec<Vma>> {
+    let mut all = own.mm.mapped(0, u64::MAX)?;
+    all.try_reserve(2).map_err(|_| Errno::ENOMEM)?;
     if let Some((start, end)) = vdso::range() {
         let data = start - 4096;
         let at = all.partition_point(|v| v.start < data);
@@ -178,13 +179,13 @@ fn mappings(own: &Own) -> Vec<Vma> {
             all.insert(at, Vma { start, end, prot, shared: false, backing, label, text: None, may_write: false });
         }
     }
-    all
+    Ok(all)
 }
 
 fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
-    for v in mappings(&own) {
+    for v in mappings(&own)? {
         let line = map_line(&v);
         out.try_reserve(line.len()).map_err(|_| Errno::ENOMEM)?;
         out.extend_from_slice(&line);
@@ -198,7 +199,7 @@ fn smaps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"];
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
-    for v in mappings(&own) {
+    for v in mappings(&own)? {
         let mut text = String::new();
         for (name, kib) in [("Size", v.len() >> 10), ("KernelPageSize", 4), ("MMUPageSize", 4), ("Rss", 0), ("Pss", 0)]
         {

@@ -1,0 +1,151 @@
+//! The launcher on a terminal: what a person at the keyboard expects.
+
+mod common;
+
+use common::DRUPE;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// A program on a terminal of its own, and the keyboard and screen of that.
+struct Terminal {
+    child: Child,
+    master: File,
+    output: Receiver<Vec<u8>>,
+    screen: String,
+}
+
+impl Terminal {
+    fn run(program: &[&str]) -> Terminal {
+        let (mut master, mut slave) = (-1, -1);
+        let mut size = libc::winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: writes two descriptors, which are ours from then on, and reads a size.
+        let (master, slave) = unsafe {
+            use std::ptr::null_mut;
+            assert_eq!(libc::openpty(&raw mut master, &raw mut slave, null_mut(), null_mut(), &raw mut size), 0);
+            libc::fcntl(master, libc::F_SETFD, libc::FD_CLOEXEC);
+            (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
+        };
+        let copy = || slave.try_clone().expect("a descriptor");
+        let mut command = Command::new(DRUPE);
+        command.args(["run", "--"]).args(program).stdin(copy()).stdout(copy()).stderr(copy()).env("PS1", "$ ");
+        // SAFETY: two host calls between fork and exec.
+        unsafe {
+            command.pre_exec(|| {
+                libc::setsid();
+                libc::ioctl(0, libc::TIOCSCTTY, 0);
+                Ok(())
+            })
+        };
+        let child = command.spawn().expect("it runs");
+        let mut reader = master.try_clone().expect("a descriptor");
+        let (screen, output) = channel();
+        thread::spawn(move || {
+            let mut buf = [0; 4096];
+            while let Ok(n @ 1..) = reader.read(&mut buf) {
+                if screen.send(buf[..n].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Terminal { child, master, output, screen: String::new() }
+    }
+
+    fn press(&mut self, keys: &str) {
+        self.master.write_all(keys.as_bytes()).expect("a keyboard");
+    }
+
+    /// Presses a key again and again: whoever it is meant for may not have the terminal yet.
+    fn press_until(&mut self, key: &str, text: &str) {
+        for _ in 0..30 {
+            self.press(key);
+            if self.shows(text, Duration::from_millis(500)) {
+                return;
+            }
+        }
+        panic!("{text:?} does not come: {:?}", self.screen);
+    }
+
+    fn expect(&mut self, text: &str) {
+        assert!(self.shows(text, Duration::from_secs(15)), "{text:?} does not come: {:?}", self.screen);
+    }
+
+    /// Waits until the screen shows `text`, and takes it away with all before it.
+    fn shows(&mut self, text: &str, limit: Duration) -> bool {
+        let end = Instant::now() + limit;
+        loop {
+            if let Some(at) = self.screen.find(text) {
+                self.screen.drain(..at + text.len());
+                return true;
+            }
+            match self.output.recv_timeout(end.saturating_duration_since(Instant::now())) {
+                Ok(bytes) => self.screen.push_str(&String::from_utf8_lossy(&bytes)),
+                Err(_) => return false,
+            }
+        }
+    }
+
+    fn status(&mut self) -> Option<i32> {
+        self.child.wait().expect("ours").code()
+    }
+}
+
+#[test]
+fn a_terminal_has_its_name_and_size() {
+    let mut t = Terminal::run(&[
+        "sh",
+        "-c",
+        "echo name $(tty); stty size; ls /dev/pts; echo there > $(tty); ps -o tty= -p $$; read x",
+    ]);
+    t.expect("name /dev/pts/");
+    t.expect("33 99");
+    t.expect("there");
+    t.expect("pts/");
+    t.press("\n");
+    assert_eq!(t.status(), Some(0));
+}
+
+#[test]
+fn keys_make_signals() {
+    let mut t = Terminal::run(&["sh", "-c", "echo ready; exec sleep 60"]);
+    t.expect("ready");
+    t.press("\x03");
+    assert_eq!(t.status(), Some(130));
+    let mut t =
+        Terminal::run(&["sh", "-c", "trap 'echo got INT; exit 4' INT; echo ready; while :; do sleep 0.05; done"]);
+    t.expect("ready");
+    t.press("\x03");
+    t.expect("got INT");
+    assert_eq!(t.status(), Some(4));
+}
+
+#[test]
+fn a_shell_controls_its_jobs() {
+    if !common::has("bash") {
+        return;
+    }
+    let mut t = Terminal::run(&["bash", "--norc", "--noediting", "-i"]);
+    t.expect("$ ");
+    t.press("sh -c 'echo on; exec sleep 60'\n");
+    t.expect("on\r\n");
+    t.press_until("\x1a", "Stopped");
+    t.expect("$ ");
+    t.press("fg\n");
+    t.expect("sleep 60'\r\n");
+    t.press_until("\x03", "$ ");
+    t.press("echo st=$?\n");
+    t.expect("st=130");
+    t.expect("$ ");
+    t.press("cat\n");
+    t.press("line\n");
+    t.expect("line\r\nline\r\n");
+    t.press("\x04");
+    t.expect("$ ");
+    t.press("exit 3\n");
+    assert_eq!(t.status(), Some(3));
+}
