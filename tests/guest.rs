@@ -31,6 +31,7 @@ guests! {
     hello: ALL;
     processes: ALL;
     reuse: ALL;
+    exit_signals: GLIBC;
     pipes: ALL;
     signals: GLIBC;
     handlers: GLIBC;
@@ -38,6 +39,7 @@ guests! {
     threads: GLIBC;
     pthreads: ALL;
     memory: GLIBC;
+    populate: GLIBC;
     files: GLIBC;
     names: ALL;
     errors: GLIBC;
