@@ -15,7 +15,7 @@ use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::host::{futex, mem, process, sched};
+use crate::host::{futex, mem, panic, process, sched};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,6 +26,11 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 const RESERVE: usize = 1;
 /// Up to how many ended processes are kept as zygotes.
 const KEEP: usize = 2;
+
+/// How long the mother may take for a zygote, on a host as loaded as it may be, in ns: she is gone after that.
+const PATIENCE: u64 = 20_000_000_000;
+/// How often who waits for her looks whether the kernel has panicked, in ns.
+const LOOK_AGAIN: u64 = 200_000_000;
 
 /// What a zygote is started for.
 pub trait Job: Send {
@@ -127,6 +132,7 @@ impl Drop for Ticket {
 pub fn reserve() -> Result<Ticket> {
     let mut asked = false;
     let failures = FAILURES.load(SeqCst);
+    let limit = crate::time::host_monotonic() + PATIENCE;
     loop {
         let seen = CHANGES.load(SeqCst);
         {
@@ -153,7 +159,13 @@ pub fn reserve() -> Result<Ticket> {
             POOL.lock().wanted -= usize::from(asked);
             return Err(Errno::EAGAIN);
         }
-        let _ = futex::wait(&CHANGES, seen, None);
+        // The supervisor, who would tell of the mother's death, may be the one who waits here.
+        let now = crate::time::host_monotonic();
+        if panic::message().is_some() || now >= limit {
+            POOL.lock().wanted -= usize::from(asked);
+            return Err(Errno::EAGAIN);
+        }
+        let _ = futex::wait(&CHANGES, seen, Some(now + LOOK_AGAIN));
     }
 }
 
@@ -172,7 +184,7 @@ extern "C" fn cleaned(arg: u64) -> ! {
 
 fn clean() {
     if let Err(e) = mem::unmap_guest() {
-        crate::host::panic::panic(format_args!("a process cannot be emptied: {e}"));
+        panic::panic(format_args!("a process cannot be emptied: {e}"));
     }
     process::clear_bases();
 }
