@@ -1,6 +1,7 @@
 //! `drupe bench`: what every operation of the budget costs natively and in a sandbox.
 
 use super::measure::Samples;
+use super::measure_ops as ops;
 use anyhow::Context;
 use drupe::Sandbox;
 use serde::Serialize;
@@ -29,6 +30,7 @@ pub struct Args {
 /// A line of the budget: key, what a person reads, most that it may cost in native units.
 const BUDGET: &[(&str, &str, f64)] = &[
     ("getppid", "getppid", 0.12),
+    ("trap", "getppid by a trap / bare SIGSYS round trip", 1.3),
     ("clock_gettime.call", "clock_gettime as a system call", 0.25),
     ("clock_gettime.vdso", "clock_gettime by the vDSO", 1.1),
     ("read.zero", "read 1 B of /dev/zero", 0.25),
@@ -84,8 +86,11 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
         anyhow::bail!("no such row: {unknown} (`drupe bench --json` names them)");
     }
     let me = std::env::current_exe().context("find the launcher's own file")?;
-    let native = native(&me, &wanted)?;
-    let emulated = emulated(&me, &wanted, args.rewrite == super::run::Switch::On)?;
+    let mut native = native(&me, &wanted)?;
+    let mut emulated = emulated(&me, &wanted, args.rewrite == super::run::Switch::On)?;
+    if wanted.contains(&"trap") {
+        trap(&me, &mut native, &mut emulated)?;
+    }
     let lines: Vec<Line> = BUDGET
         .iter()
         .filter(|b| wanted.contains(&b.0))
@@ -106,7 +111,7 @@ fn chosen(args: &Args, row: &str) -> bool {
 /// The measuring program's arguments; the row that the launcher measures itself is left out.
 fn arguments<'a>(rows: &[&'a str]) -> Vec<&'a str> {
     let mut all = vec!["measure"];
-    all.extend(rows.iter().filter(|r| !matches!(**r, "launch" | "patch")));
+    all.extend(rows.iter().filter(|r| !matches!(**r, "launch" | "patch" | "trap")));
     all
 }
 
@@ -141,6 +146,22 @@ fn emulated(me: &Path, rows: &[&str], rewrite: bool) -> anyhow::Result<Rows> {
         command
     });
     Ok(all)
+}
+
+/// The trap path: a bare SIGSYS round trip in a plain process against a call that is never rewritten, in turns.
+fn trap(me: &Path, native: &mut Rows, emulated: &mut Rows) -> anyhow::Result<()> {
+    let sandbox = Sandbox::builder().rewrite(false).start()?;
+    let (mut bare, mut served) = (Vec::new(), Vec::new());
+    for _ in 0..5 {
+        let output = Command::new(me).args(["measure", ops::BARE_TRAP]).stdin(Stdio::null()).output()?;
+        bare.extend(parse(&output.stdout).remove(ops::BARE_TRAP).map_or(Vec::new(), |s| s.ns));
+        let output = sandbox.command(me).args(["measure", "getppid"]).stderr(drupe::Stdio::Null).output()?;
+        served.extend(parse(&output.stdout).remove("getppid").map_or(Vec::new(), |s| s.ns));
+    }
+    for (rows, ns) in [(native, bare), (emulated, served)] {
+        rows.extend(Samples::new("trap", ns).map(|s| (s.row.clone(), s)));
+    }
+    Ok(())
 }
 
 /// Measures whole launches, if that row is wanted.

@@ -56,7 +56,8 @@ pub struct Args {
 /// Measures and prints; rows that fail are left out.
 pub fn measure(args: &Args) -> anyhow::Result<u8> {
     for (row, prepare) in ops::ROWS {
-        if !args.rows.is_empty() && !args.rows.iter().any(|r| r == row) {
+        let named = args.rows.iter().any(|r| r == row);
+        if !named && (!args.rows.is_empty() || *row == ops::BARE_TRAP) {
             continue;
         }
         let result = prepare().and_then(|mut operation| time(&mut operation));
