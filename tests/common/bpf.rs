@@ -41,20 +41,39 @@ impl Call {
 
 /// What the host does with a call.
 pub fn verdict(program: &[sock_filter], call: &Call) -> u32 {
-    let (mut pc, mut acc) = (0usize, 0u32);
+    let (mut pc, mut acc, mut index, mut memory) = (0usize, 0u32, 0u32, [0u32; 16]);
     loop {
         let i = &program[pc];
         pc += 1;
-        let mut branch = |taken: bool| pc += usize::from(if taken { i.jt } else { i.jf });
+        let operand = if i.code & 0x08 == 0 { i.k } else { index };
         match i.code {
+            0x00 => acc = i.k,
             0x20 => acc = call.word(i.k),
+            0x60 => acc = memory[i.k as usize],
+            0x01 => index = i.k,
+            0x61 => index = memory[i.k as usize],
+            0x02 => memory[i.k as usize] = acc,
+            0x03 => memory[i.k as usize] = index,
+            0x07 => index = acc,
+            0x87 => acc = index,
+            0x04 | 0x0c => acc = acc.wrapping_add(operand),
+            0x14 | 0x1c => acc = acc.wrapping_sub(operand),
+            0x44 | 0x4c => acc |= operand,
+            0x54 | 0x5c => acc &= operand,
+            0x64 | 0x6c => acc = acc.checked_shl(operand).unwrap_or(0),
+            0x74 | 0x7c => acc = acc.checked_shr(operand).unwrap_or(0),
             0x05 => pc += i.k as usize,
-            0x15 => branch(acc == i.k),
-            0x25 => branch(acc > i.k),
-            0x35 => branch(acc >= i.k),
-            0x45 => branch(acc & i.k != 0),
-            0x54 => acc &= i.k,
+            0x15 | 0x1d | 0x25 | 0x2d | 0x35 | 0x3d | 0x45 | 0x4d => {
+                let taken = match i.code & 0xf0 {
+                    0x10 => acc == operand,
+                    0x20 => acc > operand,
+                    0x30 => acc >= operand,
+                    _ => acc & operand != 0,
+                };
+                pc += usize::from(if taken { i.jt } else { i.jf });
+            }
             0x06 => return i.k,
+            0x16 => return acc,
             other => panic!("an instruction {other:#x} that the test does not know"),
         }
     }

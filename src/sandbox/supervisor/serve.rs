@@ -55,13 +55,7 @@ impl Server {
     ///
     /// # Errors
     /// The host's.
-    pub fn new(
-        socket: RawFd,
-        image: ImageHeader,
-        window: Window,
-        doorbell: OwnedFd,
-        texts: Builder,
-    ) -> Result<Server> {
+    pub fn new(socket: RawFd, image: ImageHeader, window: Window, doorbell: OwnedFd, texts: Builder) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
