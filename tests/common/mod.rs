@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 pub const DRUPE: &str = env!("CARGO_BIN_EXE_drupe");
 
 /// Whether what runs here runs as an ordinary user (`tests/user.rs`).
-fn as_user() -> bool {
+pub fn as_user() -> bool {
     env!("CARGO_CRATE_NAME") == "user"
 }
 
