@@ -1,6 +1,7 @@
 //! `drupe bench`: what every operation of the budget costs natively and in a sandbox.
 
 use super::measure::Samples;
+use super::measure_ops as ops;
 use anyhow::Context;
 use drupe::Sandbox;
 use serde::Serialize;
@@ -28,6 +29,7 @@ pub struct Args {
 /// A line of the budget: key, what a person reads, most that it may cost in native units.
 const BUDGET: &[(&str, &str, f64)] = &[
     ("getppid", "getppid", 0.12),
+    ("trap", "getppid by a trap / bare SIGSYS round trip", 1.3),
     ("clock_gettime.call", "clock_gettime as a system call", 0.25),
     ("clock_gettime.vdso", "clock_gettime by the vDSO", 1.1),
     ("read.zero", "read 1 B of /dev/zero", 0.25),
@@ -97,7 +99,9 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
     for &(row, name, budget) in BUDGET.iter().filter(|b| chosen(args, b.0)) {
         let pairs = match row {
             "launch" => launches(&me, rewrite),
-            _ => rounds(&me, &sandbox, row)?,
+            // A bare SIGSYS round trip in a plain process against a call that is never rewritten.
+            "trap" => rounds(&me, &Sandbox::builder().rewrite(false).start()?, ops::BARE_TRAP, "getppid")?,
+            _ => rounds(&me, &sandbox, row, row)?,
         };
         lines.push(line(row, name, budget, pairs));
     }
@@ -113,12 +117,12 @@ fn chosen(args: &Args, row: &str) -> bool {
     args.rows.is_empty() || args.rows.iter().any(|r| r == row)
 }
 
-/// Runs an operation natively and in the sandbox by turns. A row that cannot run has no rounds.
-fn rounds(me: &Path, sandbox: &Sandbox, row: &str) -> anyhow::Result<Pairs> {
+/// Runs an operation natively and one in the sandbox by turns. A row that cannot run has no rounds.
+fn rounds(me: &Path, sandbox: &Sandbox, here: &str, there: &str) -> anyhow::Result<Pairs> {
     let mut pairs = Pairs::new();
     for _ in 0..ROUNDS {
-        let native = Command::new(me).args(["measure", row]).stdin(Stdio::null()).output()?;
-        let emulated = sandbox.command(me).args(["measure", row]).stderr(drupe::Stdio::null()).output()?;
+        let native = Command::new(me).args(["measure", here]).stdin(Stdio::null()).output()?;
+        let emulated = sandbox.command(me).args(["measure", there]).stderr(drupe::Stdio::null()).output()?;
         match (median(&native.stdout), median(&emulated.stdout)) {
             (Some(n), Some(e)) => pairs.push((n, e)),
             _ => break,
@@ -154,7 +158,7 @@ fn line(row: &'static str, name: &'static str, budget: f64, pairs: Pairs) -> Lin
     let sorted = |f: fn(&(f64, f64)) -> f64| Samples::new(row, pairs.iter().map(f).collect());
     let (native, emulated, ratios) = (sorted(|p| p.0), sorted(|p| p.1), sorted(|p| p.1 / p.0));
     // What patching costs has no native counterpart: its budget is in ns.
-    let patch = row == super::measure_ops::PATCH;
+    let patch = row == ops::PATCH;
     let ratio = ratios.as_ref().filter(|_| !patch).map(Samples::median);
     let limit =
         if patch { emulated.as_ref().map(|e| e.median() / PATCH_MAX).zip(Some(1.0)) } else { ratio.zip(Some(budget)) };

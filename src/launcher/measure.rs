@@ -59,7 +59,8 @@ pub fn measure(args: &Args) -> anyhow::Result<u8> {
         println!("{}", serde_json::to_string(&Samples::new(ops::PATCH, ops::patch()?))?);
     }
     for (row, prepare) in ops::ROWS {
-        if !args.rows.is_empty() && !args.rows.iter().any(|r| r == row) {
+        let named = args.rows.iter().any(|r| r == row);
+        if !named && (!args.rows.is_empty() || *row == ops::BARE_TRAP) {
             continue;
         }
         let result = prepare().and_then(|mut operation| time(&mut operation));

@@ -40,7 +40,12 @@ pub const ROWS: &[(&str, Prepare)] = &[
     ("fork", fork),
     ("fork.exec", fork_exec),
     ("vfork.exec", vfork_exec),
+    // Last: its filter stays.
+    (BARE_TRAP, bare_trap),
 ];
+
+/// The round trip that every trapped call is made of, without a kernel in it. Only when it is asked for.
+pub const BARE_TRAP: &str = "trap.bare";
 
 fn check(ret: i64) -> io::Result<i64> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
@@ -75,6 +80,32 @@ fn shm_file() -> io::Result<std::fs::File> {
 fn getppid() -> io::Result<Operation> {
     // SAFETY: no arguments.
     each(|| unsafe { libc::syscall(libc::SYS_getppid) })
+}
+
+/// `getppid` in a plain process whose filter makes a SIGSYS of it, and whose handler answers a constant.
+fn bare_trap() -> io::Result<Operation> {
+    extern "C" fn answer(_: i32, _: *mut libc::siginfo_t, context: *mut c_void) {
+        // SAFETY: the host passes the context of the call that trapped.
+        unsafe { (*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs[libc::REG_RAX as usize] = 1 };
+    }
+    let step = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let mut program = [
+        step(0x20, 0, 0),
+        step(0x15, 1, libc::SYS_getppid as u32),
+        step(0x06, 0, libc::SECCOMP_RET_TRAP),
+        step(0x06, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: a handler that touches its context only; the filter outlives the call that copies it.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = answer as *const () as libc::sighandler_t;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_NODEFER;
+        check(libc::sigaction(libc::SIGSYS, &raw const action, std::ptr::null_mut()).into())?;
+        check(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0).into())?;
+        check(libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter).into())?;
+    }
+    getppid()
 }
 
 fn clock_call() -> io::Result<Operation> {

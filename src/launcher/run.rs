@@ -185,12 +185,13 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 
 /// Runs the program and returns the exit status that tells its fate.
 pub fn run(args: Args) -> anyhow::Result<u8> {
-    let signals = Signals::take()?;
     let console = Console::new();
     let sandbox = match settings(&args)?.start() {
         Err(Error::Panic(text)) => return Ok(panicked(&text)),
         other => other?,
     };
+    // Until now a signal simply ends the launcher, and the sandbox with it.
+    let signals = Signals::take().context("take the signals that are meant for the program")?;
     let mut command = sandbox.command(&args.program);
     command.args(&args.args).tty(console.is_terminal()).umask(current_umask());
     command.stdin(closed::stream(0)).stdout(closed::stream(1)).stderr(closed::stream(2));

@@ -2,6 +2,11 @@
 //! of its own, and comparing.
 #![allow(dead_code)]
 
+pub mod bpf;
+pub mod host;
+pub mod tracepoint;
+pub mod user;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -10,6 +15,32 @@ use std::time::{Duration, Instant};
 
 /// The launcher under test.
 pub const DRUPE: &str = env!("CARGO_BIN_EXE_drupe");
+
+/// Whether what runs here runs as an ordinary user (`tests/user.rs`).
+pub fn as_user() -> bool {
+    env!("CARGO_CRATE_NAME") == "user"
+}
+
+/// The launcher's file; an ordinary user may need a copy of it to be able to read it.
+fn launcher() -> PathBuf {
+    static COPY: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    if !as_user() || public(Path::new(DRUPE)) {
+        return DRUPE.into();
+    }
+    let copy = || {
+        let to = guest_dir().join("drupe");
+        let _ = std::fs::remove_file(&to);
+        std::fs::copy(DRUPE, &to).expect("writable");
+        to
+    };
+    COPY.get_or_init(copy).clone()
+}
+
+/// Whether everybody can reach this file.
+fn public(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().all(|p| p.metadata().is_ok_and(|m| m.mode() & 0o5 == 0o5))
+}
 
 /// What a program left behind.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,8 +58,17 @@ fn status_of(status: ExitStatus) -> i32 {
     status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
-/// Runs `command` for at most `limit`; a hang is a failure that names the command.
+/// Runs `command` for at most `limit`, as an ordinary user where that is the subject; a hang is a failure that
+/// names the command.
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    if as_user() {
+        user::ordinary(command);
+    }
+    build(command, limit)
+}
+
+/// As [`run`], always as who we are: for compilers.
+pub fn build(command: &mut Command, limit: Duration) -> Outcome {
     use std::os::unix::process::CommandExt;
     let what = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
@@ -67,7 +107,7 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
 
 /// `drupe run [options] -- program…`.
 pub fn sandboxed(options: &[&str], program: &[&str]) -> Command {
-    let mut c = Command::new(DRUPE);
+    let mut c = Command::new(launcher());
     c.arg("run").args(options).arg("--").args(program);
     c
 }
@@ -106,7 +146,10 @@ pub fn has(program: &str) -> bool {
 
 /// Where compiled guest programs go.
 pub fn guest_dir() -> PathBuf {
-    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    let mut dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+    if as_user() && !public(Path::new(env!("CARGO_TARGET_TMPDIR"))) {
+        dir = std::env::temp_dir().join(format!("guest-{}", std::process::id()));
+    }
     std::fs::create_dir_all(&dir).expect("the target directory is writable");
     dir
 }
@@ -135,7 +178,7 @@ pub fn compile(name: &str, link: Link) -> Option<PathBuf> {
     if link != Link::Dynamic {
         c.arg("-static");
     }
-    let built = run(&mut c, Duration::from_secs(60));
+    let built = build(&mut c, Duration::from_secs(60));
     assert_eq!(built.status, 0, "{name}.c does not compile: {}", built.stderr);
     Some(out)
 }

@@ -120,7 +120,11 @@ pub struct Heat {
 
 impl Default for Heat {
     fn default() -> Self {
-        Heat { cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS], total: AtomicU64::new(0), patched: AtomicBool::new(false) }
+        Heat {
+            cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS],
+            total: AtomicU64::new(0),
+            patched: AtomicBool::new(false),
+        }
     }
 }
 

@@ -11,8 +11,8 @@ use super::vma::{Backing, Vma, VmaTree};
 use super::{HostRun, Mappable};
 use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::linux::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED,
-    MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MREMAP_DONTUNMAP,
+    MREMAP_FIXED, MREMAP_MAYMOVE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
@@ -491,7 +491,7 @@ impl Inner {
             },
             (b, _) => b.clone(),
         };
-        let keep = r.flags & (MAP_NORESERVE | MAP_POPULATE);
+        let keep = r.flags & MAP_NORESERVE;
         let prot = r.prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
         let code = rewrite::enabled() && !shared && prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC && !self.patches.off();
         let text = if code { text_of(len, &backing) } else { None };

@@ -119,7 +119,7 @@ fn restore_fpu(area: Option<&mut FpArea>, from: u64) -> Result {
     }
     let sw = area.software_bytes();
     let mut theirs = [0u8; 48];
-    UserSlice::<u8>::new(from + SW_RESERVED as u64, 48).read_into(&mut theirs)?;
+    UserSlice::<u8>::new(from.wrapping_add(SW_RESERVED as u64), 48).read_into(&mut theirs)?;
     let same = theirs[..20] == sw[..20];
     let n = if same { area.size() } else { LEGACY };
     let outcome = UserSlice::<u8>::new(from, n).read_into(&mut area.bytes_mut()[..n]);

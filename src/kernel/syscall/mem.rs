@@ -2,8 +2,9 @@
 
 use super::Fd;
 use crate::abi::linux::{
-    self, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE, MS_ASYNC, MS_INVALIDATE, MS_SYNC,
-    PROT_EXEC, PROT_READ, PROT_WRITE,
+    self, MADV_COLLAPSE, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MAP_ANONYMOUS, MAP_NONBLOCK,
+    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PROT_EXEC,
+    PROT_READ, PROT_WRITE,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::host::mem;
@@ -51,7 +52,31 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     };
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };
     let label = "";
-    Ok(cur.mm().mmap(&Request { addr, len, prot, flags, backing, label, may_write })?)
+    let at = cur.mm().mmap(&Request { addr, len, prot, flags, backing, label, may_write })?;
+    if flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0 {
+        let advice = if prot & PROT_WRITE != 0 && !shared { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+        // A mapping that cannot be filled is one all the same.
+        let _ = piecewise(cur, at, at + len, |at, len| mem::madvise(at, len, advice as i32));
+    }
+    Ok(at)
+}
+
+/// Bytes that the host may fill or lock in one call.
+const PIECE: u64 = 16 << 20;
+
+/// Does something to a range that takes the host time for every page. It is done in pieces, because a kick does not
+/// interrupt the host there, and no lock is held: a process that must die does not finish it.
+fn piecewise(cur: &CurrentTask, start: u64, end: u64, act: impl Fn(u64, u64) -> Result) -> Result {
+    let mut at = start;
+    while at < end {
+        if cur.is_dying() {
+            return Err(Errno::EINTR);
+        }
+        let len = (end - at).min(PIECE);
+        act(at, len)?;
+        at += len;
+    }
+    Ok(())
 }
 
 /// `munmap(2)`.
@@ -110,7 +135,12 @@ pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysRe
     for v in cur.mm().mapped(start, end)? {
         let (from, to) = (v.start.max(start), v.end.min(end));
         if from < to {
-            mem::madvise(from, to - from, advice)?;
+            match advice.unsigned_abs() {
+                MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE | MADV_PAGEOUT => {
+                    piecewise(cur, from, to, |at, len| mem::madvise(at, len, advice))?;
+                }
+                _ => mem::madvise(from, to - from, advice)?,
+            }
         }
     }
     if whole { Ok(()) } else { Err(Errno::ENOMEM.into()) }
@@ -153,10 +183,7 @@ fn lock(cur: &CurrentTask, addr: u64, len: u64, lock: bool) -> SysResult<()> {
     if !cur.mm().is_mapped(start, end) {
         return Err(Errno::ENOMEM.into());
     }
-    if start < end {
-        mem::mlock(start, end - start, lock)?;
-    }
-    Ok(())
+    Ok(piecewise(cur, start, end, |at, len| mem::mlock(at, len, lock))?)
 }
 
 /// `mlock(2)`.

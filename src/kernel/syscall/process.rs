@@ -2,8 +2,9 @@
 
 use super::{Fd, at};
 use crate::abi::linux::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_VFORK, CLONE_VM, P_ALL,
-    P_PGID, P_PID, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, clone_args, rusage,
+    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_THREAD,
+    CLONE_VFORK, CLONE_VM, P_ALL, P_PGID, P_PID, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, clone_args,
+    rusage,
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
@@ -58,6 +59,9 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     let (exit_signal, stack, stack_size, tls) = (word(4), word(5), word(6), word(7));
     // set_tid, a target cgroup, and the signal bits of the old call are not for us.
     if word(8) != 0 || word(9) != 0 || flags & 0xff != 0 || exit_signal > 64 {
+        return Err(Errno::EINVAL.into());
+    }
+    if flags & u64::from(CLONE_PARENT | CLONE_THREAD) != 0 && exit_signal != 0 {
         return Err(Errno::EINVAL.into());
     }
     if (stack == 0) != (stack_size == 0) {

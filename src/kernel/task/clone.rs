@@ -25,7 +25,7 @@ const CLEAR_SIGHAND: u64 = 1 << 32;
 pub struct Args {
     /// `CLONE_*`, without the exit signal.
     pub flags: u64,
-    /// Signal to the parent at the end.
+    /// Signal to the parent at the end; a number that is no signal is none.
     pub exit_signal: u32,
     /// Stack pointer, 0 for the parent's.
     pub stack: u64,
@@ -59,7 +59,7 @@ pub fn set_child_main(start: Start) {
     CHILD_MAIN.store(start as usize, SeqCst);
 }
 
-fn check(a: &Args) -> Result {
+fn check(cur: &CurrentTask, a: &Args) -> Result {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     if has(CLONE_THREAD) && !has(CLONE_SIGHAND) || has(CLONE_SIGHAND) && !has(CLONE_VM) {
         return Err(Errno::EINVAL);
@@ -70,7 +70,8 @@ fn check(a: &Args) -> Result {
     if a.flags & NAMESPACES != 0 {
         return Err(Errno::EPERM);
     }
-    if a.exit_signal > crate::signal::NSIG {
+    // A sibling of the first process would have nobody to wait for it.
+    if has(CLONE_PARENT) && cur.group.parent().is_none() {
         return Err(Errno::EINVAL);
     }
     Ok(())
@@ -89,7 +90,7 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
 /// # Errors
 /// As [`clone`], and those of `before`.
 pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -> Result) -> SysResult<u32> {
-    check(a)?;
+    check(cur, a)?;
     if crate::arena::under_pressure() {
         return Err(Errno::ENOMEM.into());
     }
@@ -183,7 +184,10 @@ fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
     } else {
         Arc::new(g.actions().fork_copy())
     };
-    let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, a.exit_signal);
+    // A sibling tells the common parent in the way that the caller itself will.
+    let sibling = a.flags & u64::from(CLONE_PARENT) != 0;
+    let exit_signal = if sibling { g.state.lock().exit_signal } else { a.exit_signal };
+    let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, exit_signal);
     let info = g.exec_info.lock().clone();
     *group.exec_info.lock() = info;
     Arc::new(group)

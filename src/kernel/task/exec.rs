@@ -133,6 +133,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
         e.cmdline = plan.cmdline();
     }
     group.did_exec.store(true, SeqCst);
+    group.state.lock().exit_signal = crate::abi::linux::SIGCHLD;
     cur.new_process.store(true, SeqCst);
     cur.vfork_done();
     Ok(())

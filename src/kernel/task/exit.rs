@@ -8,7 +8,7 @@ use crate::abi::sigctx::SigInfo;
 use crate::arch;
 use crate::host::process;
 use crate::mm::UserPtr;
-use crate::signal::{SIG_IGN, info};
+use crate::signal::{NSIG, SIG_IGN, info};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -166,7 +166,7 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     drop(tree);
     group.exit_wait.wake_all();
     if let Some(p) = parent {
-        if signal != 0 {
+        if (1..=NSIG).contains(&signal) {
             let _ = p.send(&death_notice(group, status, signal, uid));
         }
         p.children_wait.wake_all();

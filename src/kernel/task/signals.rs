@@ -279,7 +279,8 @@ impl CurrentTask {
 
     /// Restores the mask at once, when the wait ended without a signal.
     pub fn restore_mask(&self) {
-        if let Some(old) = self.saved_mask.lock().take() {
+        let saved = self.saved_mask.lock().take();
+        if let Some(old) = saved {
             self.set_blocked(old);
         }
     }
@@ -296,6 +297,15 @@ impl CurrentTask {
         }
         let _ = self.pending.lock().add(info);
         arch::slot().kick.store(1, SeqCst);
+    }
+
+    /// Whether the thread has to end as soon as it can: its process is ending, or another thread execs.
+    pub fn is_dying(&self) -> bool {
+        if !arch::slot().kicked() {
+            return false;
+        }
+        let state = self.group.state.lock();
+        state.exiting.is_some() || state.exec.is_some_and(|tid| tid != self.tid())
     }
 
     /// Looks for work that must be done before the guest goes on. Does not return when the thread
@@ -320,7 +330,8 @@ impl CurrentTask {
             }
             let blocked = self.blocked.load(SeqCst);
             let Some(info) = self.take_signal(!blocked) else {
-                if let Some(old) = self.saved_mask.lock().take() {
+                let saved = self.saved_mask.lock().take();
+                if let Some(old) = saved {
                     self.set_blocked(old);
                     if self.deliverable() != 0 {
                         continue;

@@ -15,7 +15,7 @@ use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::host::{futex, mem, process, sched};
+use crate::host::{futex, mem, panic, process, sched};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -29,6 +29,11 @@ const RESERVE: usize = 1;
 const KEEP: usize = 2;
 /// Failures to make a zygote after which those who wait give up.
 const TOLERANCE: u32 = 3;
+
+/// How long the mother may take for a zygote, on a host as loaded as it may be, in ns: she is gone after that.
+const PATIENCE: u64 = 20_000_000_000;
+/// How often who waits for her looks whether the kernel has panicked, in ns.
+const LOOK_AGAIN: u64 = 200_000_000;
 
 /// What a zygote is started for.
 pub trait Job: Send {
@@ -158,6 +163,7 @@ impl Drop for Ticket {
 pub fn reserve() -> Result<Ticket> {
     let mut asked = false;
     let failures = FAILURES.load(SeqCst);
+    let limit = crate::time::host_monotonic() + PATIENCE;
     loop {
         let seen = CHANGES.load(SeqCst);
         {
@@ -186,7 +192,13 @@ pub fn reserve() -> Result<Ticket> {
             POOL.lock().wanted -= usize::from(asked);
             return Err(Errno::EAGAIN);
         }
-        let _ = futex::wait(&CHANGES, seen, None);
+        // The supervisor, who would tell of the mother's death, may be the one who waits here.
+        let now = crate::time::host_monotonic();
+        if panic::message().is_some() || now >= limit {
+            POOL.lock().wanted -= usize::from(asked);
+            return Err(Errno::EAGAIN);
+        }
+        let _ = futex::wait(&CHANGES, seen, Some(now + LOOK_AGAIN));
     }
 }
 
@@ -205,7 +217,7 @@ extern "C" fn cleaned(arg: u64) -> ! {
 
 fn clean() {
     if let Err(e) = mem::unmap_guest() {
-        crate::host::panic::panic(format_args!("a process cannot be emptied: {e}"));
+        panic::panic(format_args!("a process cannot be emptied: {e}"));
     }
     process::clear_bases();
 }

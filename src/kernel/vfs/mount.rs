@@ -8,7 +8,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 
 /// A mounted file system.
 pub struct Mount {
@@ -119,13 +119,60 @@ fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source
         return Err(Errno::ENOTDIR);
     }
     at.dentry.pin();
-    let mount = Mount::of(root, Some(at.clone()), flags, fstype, source);
     let mut tree = TREE.write();
     let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
-    tree.by_place.insert(key(at), mount.clone());
-    tree.all.push(mount);
-    at.dentry.mounts.fetch_add(1, Ordering::SeqCst);
+    tree.room_for(1)?;
+    tree.insert(at.clone(), root, flags, fstype, source);
     Ok(())
+}
+
+/// Most mounts that there can be (`fs.mount-max`): each copy of a tree into itself doubles it.
+const MOUNT_MAX: usize = 10_000;
+
+impl Tree {
+    fn room_for(&self, more: usize) -> Result {
+        if self.all.len() + more > MOUNT_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    /// Mounts on top of whatever is mounted there by now.
+    fn insert(
+        &mut self,
+        mut at: Path,
+        root: Arc<Dentry>,
+        flags: u32,
+        fstype: &'static str,
+        source: &str,
+    ) -> Arc<Mount> {
+        while let Some(m) = self.by_place.get(&key(&at)) {
+            at = m.root_path();
+        }
+        let place = key(&at);
+        at.dentry.mounts.fetch_add(1, Ordering::SeqCst);
+        let mount = Mount::of(root, Some(at), flags, fstype, source);
+        self.by_place.insert(place, mount.clone());
+        self.all.push(mount.clone());
+        mount
+    }
+
+    /// The mounts below a place, outer ones first: each with the index in this list, plus one, of the mount
+    /// that it is on; 0 is the mount of the place itself.
+    fn below(&self, place: &Path) -> Vec<(Arc<Mount>, usize)> {
+        let mut found: Vec<(Arc<Mount>, usize)> = Vec::new();
+        let mut index: HashMap<*const Mount, usize> = HashMap::new();
+        let whole = Arc::ptr_eq(&place.mount.root, &place.dentry);
+        // Nothing can be mounted on a mount before it is there itself, so one pass is enough.
+        for m in &self.all {
+            let Some(at) = &m.at else { continue };
+            let on = match index.get(&Arc::as_ptr(&at.mount)) {
+                Some(&i) => i,
+                None if Arc::ptr_eq(&at.mount, &place.mount) && (whole || at.dentry.is_below(&place.dentry)) => 0,
+                None => continue,
+            };
+            found.push((m.clone(), on));
+            index.insert(Arc::as_ptr(m), found.len());
+        }
+        found
+    }
 }
 
 /// As [`bind`] with everything that is mounted below `from` (`MS_REC`).
@@ -133,20 +180,23 @@ fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source
 /// # Errors
 /// As [`mount_fs`].
 pub fn bind_all(from: &Path, at: &Path, flags: u32) -> Result {
-    let inner: Vec<Arc<Mount>> = all()
-        .into_iter()
-        .filter(|m| {
-            m.at.as_ref().is_some_and(|p| Arc::ptr_eq(&p.mount, &from.mount) && p.dentry.is_below(&from.dentry))
-        })
-        .collect();
-    bind(from, at, flags)?;
-    let root = at.clone().descend();
-    for m in inner {
-        // The mount point is the same dentry, seen through the new mount.
-        if let Some(place) = &m.at {
-            let there = Path { mount: root.mount.clone(), dentry: place.dentry.clone() };
-            bind_all(&m.root_path(), &there, m.flags.load(Ordering::Relaxed))?;
-        }
+    if from.dentry.is_dir() != at.dentry.is_dir() {
+        return Err(Errno::ENOTDIR);
+    }
+    at.dentry.pin();
+    let mut tree = TREE.write();
+    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
+    // What is to be copied is settled before the copy begins: `at` may itself lie below `from`.
+    let inner = tree.below(from);
+    tree.room_for(inner.len() + 1)?;
+    let root = tree.insert(at.clone(), from.dentry.clone(), flags, from.mount.fstype, &from.mount.source);
+    let mut copies = alloc::vec![root];
+    for (m, on) in inner {
+        let Some(place) = &m.at else { continue };
+        // The mount point is the same dentry, seen through the copy.
+        let there = Path { mount: copies[on].clone(), dentry: place.dentry.clone() };
+        let flags = m.flags.load(Ordering::Relaxed);
+        copies.push(tree.insert(there, m.root.clone(), flags, m.fstype, &m.source));
     }
     Ok(())
 }
@@ -166,13 +216,12 @@ pub fn unmount(path: Path, lazy: bool) -> Result {
     if mount.at.is_none() {
         return Err(Errno::EBUSY);
     }
-    let mut gone = alloc::vec![mount];
-    while let Some(m) = tree.all.iter().find(|m| is_on(m, &gone) && !holds(&gone, m)) {
-        if !lazy {
-            return Err(Errno::EBUSY);
-        }
-        gone.push(m.clone());
+    let inner = tree.below(&mount.root_path());
+    if !lazy && !inner.is_empty() {
+        return Err(Errno::EBUSY);
     }
+    let mut gone = alloc::vec![mount];
+    gone.extend(inner.into_iter().map(|(m, _)| m));
     // The tree's two references, and the one here.
     if !lazy && Arc::strong_count(&gone[0]) > 3 {
         return Err(Errno::EBUSY);
@@ -183,7 +232,8 @@ pub fn unmount(path: Path, lazy: bool) -> Result {
             at.dentry.mounts.fetch_sub(1, Ordering::SeqCst);
         }
     }
-    tree.all.retain(|m| !holds(&gone, m));
+    let going: HashSet<*const Mount> = gone.iter().map(Arc::as_ptr).collect();
+    tree.all.retain(|m| !going.contains(&Arc::as_ptr(m)));
     let left: Vec<Arc<Dentry>> = tree.all.iter().map(|m| m.root.clone()).collect();
     drop(guard);
     for m in gone {
@@ -193,14 +243,6 @@ pub fn unmount(path: Path, lazy: bool) -> Result {
         }
     }
     Ok(())
-}
-
-fn holds(list: &[Arc<Mount>], m: &Arc<Mount>) -> bool {
-    list.iter().any(|l| Arc::ptr_eq(l, m))
-}
-
-fn is_on(m: &Mount, list: &[Arc<Mount>]) -> bool {
-    m.at.as_ref().is_some_and(|p| holds(list, &p.mount))
 }
 
 /// Every mount, in the order of mounting.

@@ -10,14 +10,14 @@ mod texts;
 mod vdso;
 mod window;
 
-use super::channel::{self, Channel, FromSupervisor};
+use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
 use super::{filter, image, jail};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::{io, ptr};
 use window::Window;
 
@@ -94,8 +94,10 @@ mod forker {
 
 /// The supervisor's life.
 fn child(plan: Plan, holder: libc::pid_t) -> ! {
-    let socket = plan.socket.as_raw_fd();
-    let status = match setup(plan, holder) {
+    let Plan { config, socket, keep, text_cache } = plan;
+    // A number from here on: whatever fails, the socket is still there to say so.
+    let socket = socket.into_raw_fd();
+    let status = match setup(config, text_cache.as_deref(), socket, &keep, holder) {
         Ok(server) => server.run(),
         Err(e) => {
             let failed = FromSupervisor::Failed {
@@ -117,17 +119,22 @@ fn child(plan: Plan, holder: libc::pid_t) -> ! {
 }
 
 /// Becomes a process of its own, builds the window and boots the kernel in it.
-fn setup(plan: Plan, holder: libc::pid_t) -> Result<serve::Server> {
+fn setup(
+    mut config: Config,
+    text_cache: Option<&Path>,
+    socket: RawFd,
+    keep: &[RawFd],
+    holder: libc::pid_t,
+) -> Result<serve::Server> {
     detach(holder)?;
-    own_descriptors(&plan)?;
+    own_descriptors(socket, keep)?;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
 
-    let mut config = plan.config;
     let mut texts = texts::Builder { cache: None };
     if config.rewrite {
-        texts.cache = plan.text_cache.as_deref().and_then(texts::Cache::open);
+        texts.cache = text_cache.and_then(texts::Cache::open);
         if let Some(cache) = &texts.cache {
             (config.text_cache, config.texts) = (cache.fd(), cache.entries());
         }
@@ -137,12 +144,12 @@ fn setup(plan: Plan, holder: libc::pid_t) -> Result<serve::Server> {
     let header = image::load(window.base, window.as_fd())?;
     window.map_data()?;
     let doorbell = event_fd()?;
-    let proc = super::open_path(std::path::Path::new("/proc"))?;
+    let proc = super::open_path(Path::new("/proc"))?;
     let program = filter::build(header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64)?;
     boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)?;
-    // The kernel owns these from here on.
-    std::mem::forget((proc, plan.keep));
-    serve::Server::new(Channel::new(plan.socket), header, window, doorbell, texts)
+    // The kernel owns this from here on.
+    std::mem::forget(proc);
+    serve::Server::new(socket, header, window, doorbell, texts)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.
@@ -171,8 +178,8 @@ fn detach(holder: libc::pid_t) -> Result {
 }
 
 /// Keeps the socket, the plan's descriptors and stderr (for messages); everything else goes.
-fn own_descriptors(plan: &Plan) -> Result {
-    let mut keep: Vec<RawFd> = plan.keep.iter().copied().chain([plan.socket.as_raw_fd(), 2]).collect();
+fn own_descriptors(socket: RawFd, keep: &[RawFd]) -> Result {
+    let mut keep: Vec<RawFd> = keep.iter().copied().chain([socket, 2]).collect();
     keep.sort_unstable();
     let mut next = 0;
     for fd in keep.into_iter().filter(|&fd| fd >= 0) {

@@ -51,17 +51,11 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sets the loop's descriptors up.
+    /// Sets the loop's descriptors up. The socket becomes its own unless that fails.
     ///
     /// # Errors
     /// The host's.
-    pub fn new(
-        channel: Channel,
-        image: ImageHeader,
-        window: Window,
-        doorbell: OwnedFd,
-        texts: Builder,
-    ) -> Result<Server> {
+    pub fn new(socket: RawFd, image: ImageHeader, window: Window, doorbell: OwnedFd, texts: Builder) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -81,7 +75,21 @@ impl Server {
                 )?,
             )
         };
-        let server = Server {
+        let poll = |fd: RawFd, token| {
+            let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: token };
+            // SAFETY: reads one event of ours.
+            match unsafe { libc::epoll_ctl(epoll.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &raw mut event) } {
+                0 => Ok(()),
+                _ => Err(Error::last("poll")),
+            }
+        };
+        poll(socket, CONTROL)?;
+        poll(children.as_raw_fd(), CHILDREN)?;
+        poll(doorbell.as_raw_fd(), DOORBELL)?;
+        poll(timer.as_raw_fd(), TIMER)?;
+        // SAFETY: the caller's, which leaves it to us.
+        let channel = Channel::new(unsafe { OwnedFd::from_raw_fd(socket) });
+        Ok(Server {
             channel,
             image,
             _window: window,
@@ -94,16 +102,7 @@ impl Server {
             always_ready: Vec::new(),
             answer: vec![0; ANSWER_MAX],
             texts,
-        };
-        for (fd, token) in [
-            (server.channel.as_fd().as_raw_fd(), CONTROL),
-            (server.children.as_raw_fd(), CHILDREN),
-            (server.doorbell.as_raw_fd(), DOORBELL),
-            (server.timer.as_raw_fd(), TIMER),
-        ] {
-            server.control(libc::EPOLL_CTL_ADD, fd, libc::EPOLLIN as u32, token).map_err(|e| Error::host("poll", e))?;
-        }
-        Ok(server)
+        })
     }
 
     /// Serves until the end and returns the exit status; no process of the sandbox is left then.

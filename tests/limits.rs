@@ -1,0 +1,78 @@
+//! What a sandbox does on a host that lacks something, and with requests that go too far.
+
+mod common;
+
+use common::{Outcome, run, sandboxed};
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn drupe(options: &[&str], program: &[&str]) -> Outcome {
+    run(&mut sandboxed(options, program), LIMIT)
+}
+
+/// What every host must offer. What is taken away here by an outer filter is missing on old kernels, or denied by
+/// a container runtime.
+const NEEDED: &[(&str, i64)] = &[
+    ("seccomp", libc::SYS_seccomp),
+    ("memfd_create", libc::SYS_memfd_create),
+    ("close_range", libc::SYS_close_range),
+    ("eventfd2", libc::SYS_eventfd2),
+    ("epoll_create1", libc::SYS_epoll_create1),
+    ("timerfd_create", libc::SYS_timerfd_create),
+    ("signalfd4", libc::SYS_signalfd4),
+    ("socketpair", libc::SYS_socketpair),
+    ("ftruncate", libc::SYS_ftruncate),
+    ("statx", libc::SYS_statx),
+    ("fcntl", libc::SYS_fcntl),
+    ("prctl", libc::SYS_prctl),
+];
+
+#[test]
+fn a_missing_feature_of_the_host_is_one_line_and_125() {
+    for (name, nr) in NEEDED {
+        for errno in [libc::EPERM, libc::ENOSYS] {
+            let mut command = sandboxed(&[], &["/bin/true"]);
+            let out = run(common::bpf::deny(&mut command, &[*nr], errno), LIMIT);
+            assert_eq!(out.status, 125, "without {name} (errno {errno}): {}", out.stderr);
+            assert_eq!(out.stderr.lines().count(), 1, "without {name} (errno {errno}): {:?}", out.stderr);
+            assert_eq!(out.stdout, "");
+        }
+    }
+}
+
+#[test]
+fn what_is_not_needed_may_be_missing() {
+    let spare = [
+        ("clone3", libc::SYS_clone3),
+        ("rseq", libc::SYS_rseq),
+        ("membarrier", libc::SYS_membarrier),
+        ("ptrace", libc::SYS_ptrace),
+        ("unshare", libc::SYS_unshare),
+        ("prlimit64", libc::SYS_prlimit64),
+        ("getdents64", libc::SYS_getdents64),
+        ("openat2", libc::SYS_openat2),
+        ("faccessat2", libc::SYS_faccessat2),
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("process_vm_writev", libc::SYS_process_vm_writev),
+    ];
+    for (name, nr) in spare {
+        let mut command = sandboxed(&[], &["/bin/sh", "-c", "ls /etc/passwd; (exit 3); echo $?"]);
+        let out = run(common::bpf::deny(&mut command, &[nr], libc::ENOSYS), LIMIT);
+        assert_eq!((out.status, out.stdout.as_str()), (0, "/etc/passwd\n3\n"), "without {name}: {}", out.stderr);
+    }
+}
+
+#[test]
+fn mounts_of_a_tree_into_itself_end() {
+    // Each copies all mounts, its own place among them, so they double until there are too many.
+    let script = "count() { wc -l < /proc/self/mounts; }; mount -t tmpfs x /mnt && mkdir /mnt/in || exit 9; n=$(count)
+        mount --rbind / /mnt/in || exit 8; echo $(($(count) - 2 * n)); ls /mnt/in/mnt/in | wc -l
+        i=0; while mount --rbind / /mnt/in 2>/dev/null; do i=$((i + 1)); [ $i -lt 30 ] || exit 7; done
+        mount --rbind / /mnt/in 2>&1 | grep -o 'No space left on device' || mount --rbind / /mnt/in; ls /mnt/in/etc/passwd
+        umount -l /mnt; count | grep -c .";
+    let out = drupe(&["--user", "0:0"], &["/bin/sh", "-c", script]);
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!((out.status, lines.get(..2)), (0, Some(&["0", "0"][..])), "{}{}", out.stdout, out.stderr);
+    assert!(lines.contains(&"/mnt/in/etc/passwd"), "{}{}", out.stdout, out.stderr);
+}
