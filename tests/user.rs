@@ -2,9 +2,9 @@
 //! namespace or ptrace. What runs a command in `common` knows that it is compiled into this test.
 
 mod common;
-#[path = "guest.rs"]
+#[path = "suite/guest.rs"]
 mod guest;
-#[path = "programs.rs"]
+#[path = "suite/programs.rs"]
 mod programs;
 
 use common::{native, run, sandboxed};

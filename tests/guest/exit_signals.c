@@ -29,7 +29,6 @@ static void report(const char *what) {
         else if (errno != EINTR)
             break;
     }
-    usleep(20000); /* a child may be reaped a moment before its signal comes */
     printf("%s: reaped %d, SIGCHLD %s, other %s\n", what, n, chld ? "yes" : "no", other ? "yes" : "no");
     fflush(stdout);
     chld = other = 0;

@@ -163,17 +163,17 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
             p.state.lock().children.retain(|c| !Arc::ptr_eq(c, group));
         }
     }
+    // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
+    if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
+        let _ = p.send(&death_notice(group, status, signal, uid));
+    }
+    if let Some(heir) = &heir {
+        let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
+    }
     drop(tree);
     group.exit_wait.wake_all();
-    if let Some(p) = parent {
-        if (1..=NSIG).contains(&signal) {
-            let _ = p.send(&death_notice(group, status, signal, uid));
-        }
-        p.children_wait.wake_all();
-    }
-    if let Some(heir) = heir {
-        let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
-        heir.children_wait.wake_all();
+    for waiter in parent.iter().chain(&heir) {
+        waiter.children_wait.wake_all();
     }
     if leads {
         session::leader_ended(group.pid);

@@ -1,0 +1,129 @@
+//! Guest programs: each runs natively and in drupe, with rewriting on and off, and must agree.
+
+use crate::common::{Link, agrees, compile, native, run, sandboxed};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+fn check(name: &str, links: &[Link]) {
+    for &link in links {
+        if let Some(path) = compile(name, link) {
+            agrees(&[path.to_str().expect("ASCII path")], Duration::from_secs(30));
+        }
+    }
+}
+
+const ALL: &[Link] = &[Link::Dynamic, Link::Static, Link::Musl];
+const GLIBC: &[Link] = &[Link::Dynamic, Link::Static];
+
+macro_rules! guests {
+    ($($name:ident: $links:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            check(stringify!($name), $links);
+        }
+    )* };
+}
+
+guests! {
+    hello: ALL;
+    processes: ALL;
+    reuse: ALL;
+    exit_signals: GLIBC;
+    pipes: ALL;
+    signals: GLIBC;
+    handlers: GLIBC;
+    epoll: GLIBC;
+    threads: GLIBC;
+    pthreads: ALL;
+    memory: GLIBC;
+    populate: GLIBC;
+    files: GLIBC;
+    names: ALL;
+    errors: GLIBC;
+    locks: GLIBC;
+    polling: GLIBC;
+    vectors: GLIBC;
+    rewriting: &[Link::Dynamic];
+    time: GLIBC;
+    vdso: ALL;
+    odds: GLIBC;
+}
+
+/// What `below.c` expects to find.
+fn make_tree(dir: &Path) {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let _ = fs::remove_dir_all(dir);
+    let text = |name: &str, content: &str, mode: u32| {
+        let path = dir.join(name);
+        fs::write(&path, content).expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).expect("its mode");
+    };
+    for sub in ["", "sub", "closed", "many", "crowd"] {
+        fs::create_dir_all(dir.join(sub)).expect("a directory");
+        fs::set_permissions(dir.join(sub), fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+    text("plain", "0123456789abcdef", 0o644);
+    text("private", "secret", 0o600);
+    text("closed/inner", "inner", 0o644);
+    text("sub/inner", "inner", 0o644);
+    for name in ["grow", "cut", "cut2", "doomed", "target", "source"] {
+        text(name, &format!("{name}: what the host has"), 0o644);
+    }
+    for i in 0..20 {
+        text(&format!("many/f{i:02}"), "", 0o644);
+    }
+    for i in 0..400 {
+        text(&format!("crowd/{i}"), &i.to_string(), 0o644);
+    }
+    for i in 0..8 {
+        text(&format!("race{i}"), &"A".repeat(4096), 0o644);
+    }
+    for (to, name) in [("plain", "link"), ("loop", "loop"), ("gone", "dangling")] {
+        symlink(to, dir.join(name)).expect("a link");
+    }
+    fs::set_permissions(dir.join("closed"), fs::Permissions::from_mode(0o700)).expect("its mode");
+}
+
+/// Every name below `dir` with its content.
+fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
+    let mut out = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.display().to_string();
+        if path.is_symlink() {
+            out.push((name, Vec::new()));
+        } else if path.is_dir() {
+            out.extend(contents(&path));
+        } else {
+            out.push((name, fs::read(&path).expect("a file")));
+        }
+    }
+    out.sort();
+    out
+}
+
+#[test]
+fn below() {
+    let dir = std::env::temp_dir().join(format!("drupe-below-{}", std::process::id()));
+    let at = dir.to_str().expect("ASCII path");
+    for link in GLIBC {
+        let Some(program) = compile("below", *link) else { continue };
+        let program = [program.to_str().expect("ASCII path"), at];
+        let limit = Duration::from_secs(30);
+        make_tree(&dir);
+        let expected = run(&mut native(&program), limit);
+        make_tree(&dir);
+        let before = contents(&dir);
+        for rewrite in ["on", "off"] {
+            let got = run(&mut sandboxed(&["--rewrite", rewrite], &program), limit);
+            assert_eq!((got.status, &got.stdout), (expected.status, &expected.stdout), "{link:?}: {}", got.stderr);
+            assert!(contents(&dir) == before, "the host's files were changed");
+        }
+        // The same on a writable bind, where the host's files are the guest's.
+        let bind = format!("{at}:{at}:rw");
+        let got = run(&mut sandboxed(&["--bind", &bind], &program), limit);
+        assert_eq!((got.status, &got.stdout), (expected.status, &expected.stdout), "{link:?}, bound: {}", got.stderr);
+    }
+    fs::remove_dir_all(&dir).expect("our own");
+}

@@ -1,0 +1,181 @@
+//! Real programs do real work, and agree with what they do natively.
+
+use crate::common::{agrees, guest_dir, has, run, sandboxed};
+use std::fs;
+use std::time::Duration;
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn shell(needs: &[&str], script: &str) {
+    if needs.iter().all(|p| has(p)) {
+        agrees(&["/bin/sh", "-c", script], LIMIT);
+    }
+}
+
+#[test]
+fn busybox_shell() {
+    if has("busybox") {
+        let script = "cd /etc; for i in 1 2 3; do echo $i; done | sort -r; echo pass*; cat <<X\nhere $((6*7))\nX\n\
+                      (sleep 0.1; echo background) & wait; echo $(echo sub | tr a-z A-Z); false || echo or";
+        agrees(&["busybox", "sh", "-c", script], LIMIT);
+    }
+}
+
+#[test]
+fn bash_script() {
+    if !has("bash") {
+        return;
+    }
+    let mut script = String::from(
+        "set -u\ntrap 'echo leaving $?' EXIT\ndeclare -A map=([one]=1 [two]=2 [three]=3)\narr=(a b c)\n\
+         for k in $(printf '%s\\n' \"${!map[@]}\" | sort); do echo \"$k=${map[$k]}\"; done\n\
+         arr+=(d); echo \"${#arr[@]} ${arr[-1]} ${arr[@]:1:2}\"\n\
+         diff <(seq 1 5) <(seq 1 6)\n(exit 4); echo \"sub $?\"\n\
+         trap 'echo got USR1' USR1; kill -USR1 $$\ncoproc CAT { cat; }; echo through >&${CAT[1]}; read -r l <&${CAT[0]}; echo $l\n\
+         exec {CAT[1]}>&-; wait\nread -r first rest <<< 'one two three'; echo $rest\n\
+         while read -r a b; do echo $((a*b)); done < <(printf '2 3\\n4 5\\n')\nprintf -v padded '%05d' 42; echo $padded\n",
+    );
+    for i in 0..180 {
+        script.push_str(&format!("x{i}=$(( {i} * 3 )); [[ $x{i} -eq {} ]] || echo wrong {i}\n", i * 3));
+    }
+    script.push_str("f() { local n=$1; (( n <= 1 )) && { echo 1; return; }; echo $(( n * $(f $((n-1))) )); }; f 6\n");
+    let path = guest_dir().join("script.bash");
+    fs::write(&path, script).expect("writable");
+    agrees(&["bash", path.to_str().expect("ASCII")], LIMIT);
+}
+
+#[test]
+fn pipelines_over_the_host_tree() {
+    shell(&["find", "sort", "sha256sum"], "find /usr/share/doc 2>/dev/null | sort | sha256sum");
+    shell(&["tar", "gzip"], "tar c /usr/share/doc 2>/dev/null | gzip | gunzip | tar t | wc -l");
+}
+
+#[test]
+fn text_tools() {
+    shell(
+        &["perl"],
+        "perl -e 'my %h; $h{$_ % 7}++ for 1..1000; print join(\",\", map { \"$_=$h{$_}\" } sort keys %h), \"\\n\"; print `echo child`'",
+    );
+    shell(&["awk"], "seq 1000 | awk '{s+=$1} END {print s}'");
+    shell(&["sed"], "printf 'a b\\nc d\\n' | sed -e 's/\\(.\\) \\(.\\)/\\2 \\1/' -e '$p'");
+}
+
+fn python(name: &str, script: &str) {
+    if has("python3") {
+        let path = guest_dir().join(format!("{name}.py"));
+        fs::write(&path, script).expect("writable");
+        agrees(&["python3", path.to_str().expect("ASCII")], LIMIT);
+    }
+}
+
+#[test]
+fn python_basics() {
+    python(
+        "basics",
+        "import json, re, tempfile, mmap, os\n\
+         print(json.dumps({'a': [1, 2.5, None]}), re.findall(r'\\d+', 'a1b22'))\n\
+         with tempfile.TemporaryDirectory() as d:\n    p = os.path.join(d, 'f')\n    open(p, 'wb').write(b'x' * 10000)\n\
+         \x20   with open(p, 'r+b') as f:\n        m = mmap.mmap(f.fileno(), 0)\n        m[5000:5005] = b'hello'\n        m.close()\n\
+         \x20   print(open(p, 'rb').read()[4998:5007], os.listdir(d))\n",
+    );
+}
+
+#[test]
+fn python_threads() {
+    python(
+        "threads",
+        "import threading\nlock = threading.Lock(); n = 0\n\
+         def f():\n    global n\n    for _ in range(2000):\n        with lock:\n            n += 1\n\
+         ts = [threading.Thread(target=f) for _ in range(8)]\n[t.start() for t in ts]; [t.join() for t in ts]\nprint(n)\n",
+    );
+}
+
+#[test]
+fn python_processes() {
+    python(
+        "processes",
+        "import subprocess, multiprocessing as mp\n\
+         def sq(x): return x * x\n\
+         if __name__ == '__main__':\n\
+         \x20   print(subprocess.run(['tr', 'a-z', 'A-Z'], input=b'pipe', capture_output=True).stdout)\n\
+         \x20   print(subprocess.run(['sh', '-c', 'exit 9']).returncode)\n\
+         \x20   for way in ('fork', 'spawn'):\n\
+         \x20       with mp.get_context(way).Pool(3) as p:\n            print(way, p.map(sq, range(10)))\n",
+    );
+}
+
+#[test]
+fn python_asyncio() {
+    python(
+        "aio",
+        "import asyncio\n\
+         async def main():\n    a = await asyncio.gather(*[asyncio.sleep(0.01 * i, i) for i in range(5)])\n    print(a)\n\
+         \x20   p = await asyncio.create_subprocess_exec('echo', 'sub', stdout=asyncio.subprocess.PIPE)\n\
+         \x20   print((await p.communicate())[0], p.returncode)\n\
+         asyncio.run(main())\n",
+    );
+}
+
+#[test]
+fn sqlite_writes_and_reads() {
+    shell(
+        &["sqlite3"],
+        "d=$(mktemp -d); cd $d; sqlite3 t.db 'create table t(a integer primary key, b text); \
+         with recursive c(x) as (select 1 union all select x+1 from c where x<20000) insert into t select x, hex(x) from c;' && \
+         sqlite3 t.db 'select count(*), sum(a), max(b) from t; pragma integrity_check;'; rm -r $d",
+    );
+}
+
+#[test]
+fn gcc_compiles_links_and_runs() {
+    shell(
+        &["gcc"],
+        "d=$(mktemp -d); cd $d; printf '#include <pthread.h>\\n#include <stdio.h>\\nstatic void *f(void *a) { return a; }\\n\
+         int main(void) { pthread_t t; void *r; pthread_create(&t, 0, f, (void *)5); pthread_join(t, &r); printf(\"%%ld\\\\n\", (long)r); }\\n' > a.c && \
+         gcc -O2 -pthread -o a a.c && ./a; rm -r $d",
+    );
+}
+
+#[test]
+fn git_keeps_a_history() {
+    shell(
+        &["git"],
+        "export GIT_AUTHOR_DATE=2020-01-01T00:00:00Z GIT_COMMITTER_DATE=2020-01-01T00:00:00Z HOME=/nonexistent \
+         GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; d=$(mktemp -d); cd $d; \
+         git init -q -b main . && echo one > f && git add f && git commit -qm first && echo two >> f && git commit -qam second && \
+         git log --format='%H %s' && git fsck 2>&1 && git status --short; cd /; rm -rf $d",
+    );
+}
+
+#[test]
+fn static_go_program() {
+    if !has("go") {
+        return;
+    }
+    let dir = guest_dir().join("go");
+    fs::create_dir_all(&dir).expect("ours");
+    let source = "package main\nimport (\"fmt\"; \"os\"; \"os/signal\"; \"sync\"; \"syscall\")\n\
+        func main() {\n\tc := make(chan os.Signal, 1)\n\tsignal.Notify(c, syscall.SIGUSR1)\n\tsyscall.Kill(os.Getpid(), syscall.SIGUSR1)\n\
+        \tfmt.Println(<-c)\n\tvar wg sync.WaitGroup\n\tout := make([]int, 100)\n\tfor i := range out { wg.Add(1); go func(i int) { defer wg.Done(); out[i] = i * i }(i) }\n\
+        \twg.Wait()\n\tsum := 0\n\tfor _, v := range out { sum += v }\n\tfmt.Println(sum)\n}\n";
+    fs::write(dir.join("main.go"), source).expect("ours");
+    let exe = dir.join("main");
+    let mut build = std::process::Command::new("go");
+    build.current_dir(&dir).args(["build", "-o"]).arg(&exe).arg("main.go");
+    build
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=mod")
+        .env("GO111MODULE", "off")
+        .env("GOCACHE", dir.join("cache"));
+    let built = crate::common::build(&mut build, Duration::from_secs(240));
+    assert_eq!(built.status, 0, "{}", built.stderr);
+    agrees(&[exe.to_str().expect("ASCII")], LIMIT);
+}
+
+#[test]
+fn two_hundred_short_programs() {
+    for i in 0..200 {
+        let out = run(&mut sandboxed(&[], &["/bin/true"]), Duration::from_secs(10));
+        assert_eq!((out.status, out.stderr.as_str()), (0, ""), "run {i}");
+    }
+}
