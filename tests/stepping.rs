@@ -125,6 +125,11 @@ fn a_signal_at_every_instruction_of_the_way_in_and_out() {
             child.signal(libc::SIGUSR1).expect("the guest lives");
             sent += 1;
             ptrace::cont(pid, None).expect("our tracee");
+            // It is handled before the next one comes, else one would stand for both.
+            let until = Instant::now() + Duration::from_millis(3);
+            while let Some(WaitStatus::Stopped(_, signal)) = stop(pid, until) {
+                ptrace::cont(pid, signal).expect("our tracee");
+            }
         }
         halt(pid);
     }
