@@ -88,6 +88,8 @@ pub struct SlotHeader {
     pub fast_entry: AtomicU64,
     /// Calls from rewritten sites.
     pub fast_calls: AtomicU64,
+    /// How often, or how soon again, this thread looks for a moment before it sleeps; its own business.
+    pub patience: AtomicU32,
     /// Index of this slot.
     pub index: AtomicU32,
     /// Generation: counts reuse.

@@ -78,6 +78,11 @@ pub fn in_use() -> u64 {
     stats.taken - stats.cached.min(stats.taken)
 }
 
+/// Where what was ever taken begins and ends, addresses.
+pub fn used() -> (u64, u64) {
+    KERNEL.pages.used()
+}
+
 /// What the heap holds.
 pub fn stats() -> Stats {
     KERNEL.stats()

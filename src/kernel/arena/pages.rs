@@ -99,6 +99,14 @@ impl Pages {
         self.taken.load(Relaxed)
     }
 
+    /// Where what was ever taken begins and ends, addresses.
+    pub fn used(&self) -> (u64, u64) {
+        self.buddy.with(|b| {
+            let table = (u64::from(b.count) * (size_of::<Page>() as u64 + 1)).div_ceil(PAGE);
+            (b.base + table * PAGE, b.base + u64::from(b.frontier) * PAGE)
+        })
+    }
+
     pub fn limit(&self) -> u64 {
         self.limit.load(Relaxed)
     }

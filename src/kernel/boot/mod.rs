@@ -17,7 +17,7 @@ use crate::trap::{self, Setup};
 use crate::{arena, control as channel, entry, time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
 use once_cell::race::OnceBox;
 
 static SETUP: OnceBox<Setup> = OnceBox::new();
@@ -196,6 +196,31 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
         return;
     }
     exit::reaped(host_pid as u32, status);
+    let so_far = REAPED.fetch_add(1, SeqCst) + 1;
+    if so_far == MANY || so_far.is_multiple_of(64 * MANY) {
+        use_huge_pages();
+    }
+}
+
+/// Host processes that have ended.
+static REAPED: AtomicU64 = AtomicU64::new(0);
+/// So many ended processes make a sandbox one that makes processes.
+const MANY: u64 = 8;
+
+/// A forked child faults the kernel's memory in again, page by page, and most of it lies together: where
+/// many processes are made, huge pages make one fault of these. Of the supervisor, off everybody's path.
+fn use_huge_pages() {
+    use crate::host::mem::{HUGE, collapse};
+    let (start, end) = arena::used();
+    let start = start / HUGE * HUGE;
+    // What is there already costs no more memory; the first one is where most of it is.
+    let whole = ((end - start) / HUGE).clamp(1, 8) * HUGE;
+    let slots = arch::slot::window() + crate::abi::layout::SLOTS;
+    for (at, len) in [(start, whole), (slots, HUGE)] {
+        if let Err(e) = collapse(at, len) {
+            log::debug!("no huge pages at {at:#x}: {e}");
+        }
+    }
 }
 
 /// Runs the timers that are due; the next deadline.

@@ -54,6 +54,7 @@ enum Needs {
     Segments,
 }
 
+#[inline]
 fn needs(nr: u32) -> Needs {
     match nr {
         linux::__NR_clone | linux::__NR_clone3 | linux::__NR_fork | linux::__NR_vfork => Needs::State,

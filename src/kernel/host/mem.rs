@@ -104,6 +104,19 @@ pub fn madvise(addr: u64, len: u64, advice: i32) -> Result {
     call(linux::__NR_madvise, [addr, len, advice as u64, 0, 0, 0]).map(drop)
 }
 
+/// Puts a range of the window, whole [`HUGE`] pages, into huge pages, whatever the host's policy for them
+/// is: every process of the sandbox then faults it in once.
+///
+/// # Errors
+/// The host's, where it cannot.
+pub fn collapse(addr: u64, len: u64) -> Result {
+    const MADV_COLLAPSE: u64 = 25;
+    call(linux::__NR_madvise, [addr, len, MADV_COLLAPSE, 0, 0, 0]).map(drop)
+}
+
+/// Size of a huge page, bytes.
+pub const HUGE: u64 = 2 << 20;
+
 /// `msync`.
 ///
 /// # Errors

@@ -241,14 +241,14 @@ impl AddressSpace {
         let end = addr.checked_add(page_up(len)?).ok_or(Errno::ENOMEM)?;
         let prot = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
         let mut inner = self.inner.write();
-        if !inner.vmas.is_full(addr, end) {
+        let (full, may_write, copies_up) = inner.vmas.protectable(addr, end);
+        if !full {
             return Err(Errno::ENOMEM);
         }
-        if prot & PROT_WRITE != 0 && inner.vmas.overlapping(addr, end).any(|v| !v.may_write) {
+        if prot & PROT_WRITE != 0 && !may_write {
             return Err(Errno::EACCES);
         }
-        let copies_up =
-            prot & PROT_WRITE != 0 && inner.vmas.overlapping(addr, end).any(|v| v.shared && v.prot & PROT_WRITE == 0);
+        let copies_up = prot & PROT_WRITE != 0 && copies_up;
         if prot & PROT_WRITE != 0 {
             inner.patches.before_change(addr, end, false);
         }

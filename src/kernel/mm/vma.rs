@@ -130,6 +130,21 @@ impl VmaTree {
         at >= end
     }
 
+    /// What `mprotect` asks of a range: whether every byte is mapped, all may become writable, and whether
+    /// shared mappings are in it that are not writable yet.
+    pub fn protectable(&self, start: u64, end: u64) -> (bool, bool, bool) {
+        let (mut at, mut may_write, mut copies_up) = (start, true, false);
+        for v in self.overlapping(start, end) {
+            if v.start > at {
+                return (false, may_write, copies_up);
+            }
+            at = v.end;
+            may_write &= v.may_write;
+            copies_up |= v.shared && v.prot & PROT_WRITE == 0;
+        }
+        (at >= end, may_write, copies_up)
+    }
+
     /// Every mapping, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Vma> {
         self.map.values()
@@ -198,6 +213,25 @@ impl VmaTree {
 
     /// Changes the protection of `start..end`.
     pub fn protect(&mut self, start: u64, end: u64, prot: u32) {
+        // Nearly always it is one mapping or a part of one.
+        if let Some(v) = self.find(start)
+            && v.end >= end
+        {
+            let key = v.start;
+            if v.prot == prot {
+                return;
+            }
+            if let Some(v) = self.take(key) {
+                if v.start < start {
+                    self.add(v.part(v.start, start));
+                }
+                if v.end > end {
+                    self.add(v.part(end, v.end));
+                }
+                self.insert(Vma { prot, ..v.part(start, end) });
+            }
+            return;
+        }
         for mut v in self.remove(start, end) {
             v.prot = prot;
             self.insert(v);
