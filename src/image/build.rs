@@ -64,6 +64,7 @@ fn main() {
     }
     println!("cargo:rerun-if-changed={}", asm.display());
     cc.compile("drupe_asm");
+    println!("cargo:rustc-cdylib-link-arg=-Wl,-T,{}", asm.join("hot.lds").display());
     for arg in [
         "-nostdlib",
         "-nostartfiles",

@@ -29,7 +29,7 @@ pub struct Committed {
 /// Those of `execve(2)`.
 pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<Committed> {
     let plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
-    let ticket = if is_alone(cur) { None } else { Some(zygote::reserve()?) };
+    let ticket = if is_alone(cur) { zygote::ready() } else { Some(zygote::reserve()?) };
     become_only_thread(cur)?;
     // The point of no return.
     commit(cur, &plan)?;

@@ -25,6 +25,8 @@ use once_cell::race::OnceBox;
 
 /// How many zygotes the mother keeps ready where they are in demand.
 const RESERVE: usize = 1;
+/// So many programs replaced in place make zygotes worth their keep.
+const OFTEN: u64 = 3;
 /// Up to how many ended processes are kept as zygotes.
 const KEEP: usize = 2;
 /// Failures to make a zygote after which those who wait give up.
@@ -64,6 +66,8 @@ struct Pool {
     reserve: usize,
     /// Zygotes given away.
     used: u64,
+    /// Programs that were replaced in place for want of one.
+    in_place: u64,
 }
 
 impl Pool {
@@ -76,7 +80,7 @@ impl Pool {
     }
 }
 
-static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0 });
+static POOL: Mutex<Pool> = Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 });
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// Host clones that failed in a row.
@@ -156,6 +160,36 @@ impl Drop for Ticket {
     }
 }
 
+/// Makes the mother look, and makes her first if need be.
+fn call_mother() {
+    if !HAS_MOTHER.swap(true, SeqCst)
+        && let Some(start) = MOTHER_WANTED.get()
+    {
+        start();
+    }
+    changed();
+}
+
+/// Sets a zygote aside if one is ready: for a program that could be replaced in place. That costs its own
+/// thread the unmapping of the old program, which otherwise ends elsewhere; so where it happens again and
+/// again, zygotes are kept from then on.
+pub fn ready() -> Option<Ticket> {
+    {
+        let mut pool = POOL.lock();
+        if let Some(z) = pool.ready.pop() {
+            pool.used += 1;
+            return Some(Ticket(Some(z)));
+        }
+        pool.in_place += 1;
+        if pool.in_place != OFTEN || pool.reserve > 0 {
+            return None;
+        }
+        pool.reserve = RESERVE;
+    }
+    call_mother();
+    None
+}
+
 /// Sets a zygote aside, waiting for the mother to make one if need be.
 ///
 /// # Errors
@@ -179,12 +213,7 @@ pub fn reserve() -> Result<Ticket> {
                 pool.reserve = RESERVE;
                 asked = true;
                 drop(pool);
-                if !HAS_MOTHER.swap(true, SeqCst)
-                    && let Some(start) = MOTHER_WANTED.get()
-                {
-                    start();
-                }
-                changed();
+                call_mother();
                 continue;
             }
         }
