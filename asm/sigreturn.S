@@ -33,10 +33,13 @@ drupe_enter_kicked:
         ud2
         .size drupe_enter_guest, . - drupe_enter_guest
 
-/* void drupe_resume_kernel(struct ucontext *uc)  does not return: back into kernel code. */
+/* void drupe_resume_kernel(struct ucontext *uc)  does not return: back into kernel code. rsi is no slot
+ * then, by which the trap handler tells this from the way to the guest: the interrupted code may have
+ * marked the slot as running guest code already. */
         .globl drupe_resume_kernel
         .type drupe_resume_kernel, @function
 drupe_resume_kernel:
+        xor     esi, esi
         jmp     drupe_sigreturn_go
         .size drupe_resume_kernel, . - drupe_resume_kernel
 

@@ -1,6 +1,7 @@
 /* Call sites that become hot in every way: code that is written anew, unmapped and replaced while other
  * threads call, libraries that come and go, forks in the middle, a steady stream of signals, and at
- * last a gs of the program's own. Prints the same wherever it runs. */
+ * last a gs of the program's own. Prints the same wherever it runs. Arguments: threads that make code
+ * (3), how long (60 rounds each, or so many seconds), microseconds between signals (500). */
 #define _GNU_SOURCE
 #include <asm/prctl.h>
 #include <dlfcn.h>
@@ -13,12 +14,20 @@
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 /* mov $110, %eax; syscall; cmp $-4095, %rax; ret: getppid as libc has it */
 static const unsigned char code[] = {0xb8, 110, 0, 0, 0, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xc3};
 static const int places = 64, step = 64;
 static volatile int done, handled;
+static int seconds, pipes[2];
+static time_t start;
+
+static int more(int round)
+{
+	return seconds ? time(0) - start < seconds : round < 60;
+}
 
 static void fail(const char *what)
 {
@@ -41,7 +50,7 @@ static int call(unsigned char *at)
 
 static void *just_in_time(void *unused)
 {
-	for (int round = 0; round < 60; round++) {
+	for (int round = 0; more(round); round++) {
 		unsigned char *p = mmap(0, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		for (int i = 0; i < places; i++)
 			memcpy(p + i * step, code, sizeof code);
@@ -77,10 +86,29 @@ static void *libraries(void *unused)
 	return unused;
 }
 
+/* Is blocked, nearly always, in a call whose site others make hot. */
+static void *blocked(void *unused)
+{
+	char c;
+	for (;;) {
+		long n = read(pipes[0], &c, 1);
+		if (n == 1 && c == 'q')
+			return unused;
+		if (n != 1)
+			fail("a blocked read");
+	}
+}
+
 static void *forks(void *unused)
 {
+	int turn = 0;
 	while (!done) {
+		turn++;
 		pid_t child = fork();
+		if (child == 0 && turn % 4 == 0) {
+			execl("/bin/true", "true", (char *)0);
+			_exit(1);
+		}
 		if (child == 0) {
 			for (int i = 0; i < 30; i++)
 				if (getppid() == 0)
@@ -96,20 +124,33 @@ static void *forks(void *unused)
 	return unused;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	int makers = argc > 1 ? atoi(argv[1]) : 3, interval = argc > 3 ? atoi(argv[3]) : 500;
+	seconds = argc > 2 ? atoi(argv[2]) : 0;
+	start = time(0);
+	if (makers < 1 || makers > 64 || pipe(pipes))
+		return 2;
 	struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
 	sigaction(SIGALRM, &action, 0);
-	struct itimerval often = {{0, 500}, {0, 500}}, never = {{0, 0}, {0, 0}};
+	struct itimerval often = {{0, interval}, {0, interval}}, never = {{0, 0}, {0, 0}};
 	setitimer(ITIMER_REAL, &often, 0);
-	pthread_t jit[3], others[2];
-	for (int i = 0; i < 3; i++)
+	pthread_t jit[64], others[2], reader;
+	pthread_create(&reader, 0, blocked, 0);
+	for (int i = 0; i < makers; i++)
 		pthread_create(&jit[i], 0, just_in_time, 0);
 	pthread_create(&others[0], 0, libraries, 0);
 	pthread_create(&others[1], 0, forks, 0);
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < 400; i++) {
+		if (write(pipes[1], "x", 1) != 1)
+			fail("a write");
+	}
+	for (int i = 0; i < makers; i++)
 		pthread_join(jit[i], 0);
 	done = 1;
+	if (write(pipes[1], "q", 1) != 1)
+		fail("a write");
+	pthread_join(reader, 0);
 	for (int i = 0; i < 2; i++)
 		pthread_join(others[i], 0);
 	setitimer(ITIMER_REAL, &never, 0);

@@ -1,11 +1,12 @@
 /* Vector registers, MXCSR, x87 control word, callee-saved registers, flags and the red zone survive
- * system calls and signals. */
+ * system calls and signals. The argument says how often (2000). */
 #define _GNU_SOURCE
 #include <immintrin.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdint.h>
 #include <string.h>
+#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -58,27 +59,44 @@ static __attribute__((target("avx"))) long upper_halves(long nr, long a, long b)
 	return memcmp(in, out, 32) != 0;
 }
 
-int main(void)
+static __attribute__((target("avx512f"))) long whole_zmm(long nr, long a, long b)
 {
+	unsigned char in[64], out[64];
+	long r;
+	memset(in, 0x3c, 64);
+	__asm__ volatile("vmovdqu64 %[in], %%zmm21\n syscall\n vmovdqu64 %%zmm21, %[out]\n"
+			 : "=a"(r), [out] "=m"(out)
+			 : "a"(nr), "D"(a), "S"(b), [in] "m"(in)
+			 : "rcx", "r11", "memory", "xmm21");
+	return memcmp(in, out, 64) != 0;
+}
+
+int main(int argc, char **argv)
+{
+	long n = argc > 1 ? atol(argv[1]) : 2000;
 	unsigned char out[16][16];
 	long bad = 0, pid = getpid();
 	setvbuf(stdout, NULL, _IONBF, 0);
 	signal(SIGUSR1, handler);
-	for (int i = 0; i < 2000; i++)
+	for (long i = 0; i < n; i++)
 		bad += call_with_pattern(SYS_getppid, 0, 0, out) != 0;
 	printf("xmm over a call: %ld\n", bad);
-	for (int i = 0; i < 2000; i++)
+	for (long i = 0; i < n; i++)
 		bad += call_with_pattern(SYS_kill, pid, SIGUSR1, out) != 0;
 	printf("xmm over a signal: %ld, handled %d\n", bad, handled);
 	if (__builtin_cpu_supports("avx")) {
-		for (int i = 0; i < 2000; i++)
+		for (long i = 0; i < n; i++)
 			bad += upper_halves(SYS_getppid, 0, 0) + upper_halves(SYS_kill, pid, SIGUSR1);
 	}
-	printf("ymm: %ld\n", bad);
+	if (__builtin_cpu_supports("avx512f")) {
+		for (long i = 0; i < n; i++)
+			bad += whole_zmm(SYS_getppid, 0, 0) + whole_zmm(SYS_kill, pid, SIGUSR1);
+	}
+	printf("ymm, zmm: %ld\n", bad);
 	unsigned mx = 0x1f80 | 0x6000, after = 0;
 	unsigned short cw = 0x027f, cw2 = 0;
 	__asm__ volatile("ldmxcsr %0; fldcw %1" ::"m"(mx), "m"(cw));
-	for (int i = 0; i < 1000; i++) {
+	for (long i = 0; i < n / 2; i++) {
 		syscall(SYS_getppid);
 		syscall(SYS_kill, pid, SIGUSR1);
 	}

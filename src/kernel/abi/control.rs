@@ -201,6 +201,7 @@ pub enum Request {
         /// First byte.
         offset: u64,
         /// Contents.
+        #[serde(with = "serde_bytes")]
         data: Vec<u8>,
         /// Permission bits when it is created.
         mode: u32,
@@ -279,7 +280,7 @@ pub enum Response {
     /// The new process.
     Pid(u32),
     /// File contents; shorter than asked at the end.
-    Data(Vec<u8>),
+    Data(#[serde(with = "serde_bytes")] Vec<u8>),
     /// Processes.
     Ps(Vec<PsEntry>),
     /// Text for a person.

@@ -83,6 +83,7 @@ pub struct CachedText {
     /// Its file's name in the cache directory.
     pub name: String,
     /// What was done to it: a [`TextPlan`], encoded with postcard. Most are never looked at.
+    #[serde(with = "serde_bytes")]
     pub plan: Vec<u8>,
 }
 

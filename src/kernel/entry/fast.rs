@@ -65,6 +65,19 @@ fn needs(nr: u32) -> Needs {
 }
 
 impl Frame {
+    /// Sees to what a call needs besides general registers; `false`: it needs a frame of the host's.
+    #[inline(never)]
+    fn prepare(&mut self, needs: Needs) -> bool {
+        match needs {
+            Needs::Registers => {}
+            Needs::Segments => return false,
+            _ if !fpu::is_known() => return false,
+            Needs::State => self.save_state(),
+            Needs::Area => self.regs.fpstate = fpu::FpArea::own().map_or(0, |a| a.addr()),
+        }
+        true
+    }
+
     /// Makes the frame whole: saves the extended state, unless that is done already.
     pub(super) fn save_state(&mut self) {
         if self.regs.fpstate == 0
@@ -100,12 +113,9 @@ pub unsafe extern "C" fn drupe_fast_call(frame: *mut Frame) -> u64 {
     // SAFETY: by the caller's promise.
     let frame = unsafe { &mut *frame };
     let nr = u64::from(frame.regs.rax as u32);
-    match needs(nr as u32) {
-        Needs::Registers => {}
-        Needs::Segments => return defer(slot, left::CALL, nr),
-        _ if !fpu::is_known() => return defer(slot, left::CALL, nr),
-        Needs::State => frame.save_state(),
-        Needs::Area => frame.regs.fpstate = fpu::FpArea::own().map_or(0, |a| a.addr()),
+    let needs = needs(nr as u32);
+    if needs != Needs::Registers && !frame.prepare(needs) {
+        return defer(slot, left::CALL, nr);
     }
     slot.fast_calls.store(slot.fast_calls.load(Relaxed) + 1, Relaxed);
     let interrupted = serve(&mut frame.regs, nr);
@@ -128,6 +138,7 @@ pub unsafe extern "C" fn drupe_fast_call(frame: *mut Frame) -> u64 {
 
 /// Does the exit work of a call, makes it again where it was interrupted and nothing was handled, and
 /// finds the way back.
+#[inline(never)]
 fn settle(slot: &'static SlotHeader, frame: &mut Frame, mut interrupted: Option<Interrupted>) -> u64 {
     loop {
         if slot.kicked() || slot.exit_work.swap(0, SeqCst) != 0 || interrupted.is_some() {

@@ -137,7 +137,7 @@ fn kicked_in_kernel(regs: &mut SigContext) {
                 regs.rip,
                 symbols::drupe_enter_first as *const () as usize,
                 symbols::drupe_sigreturn_syscall as *const () as usize,
-            ) =>
+            ) && regs.rsi == core::ptr::from_ref(slot) as u64 =>
         {
             slot.place.store(place::KERNEL, SeqCst);
             regs.rip = symbols::drupe_enter_kicked as *const () as u64;

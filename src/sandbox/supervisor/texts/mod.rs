@@ -22,7 +22,7 @@ const MAX_ENTRIES: usize = 64;
 /// See [`MAX_ENTRIES`].
 const MAX_BYTES: u64 = 256 << 20;
 /// First bytes of the index: the format of index and copies, and what copies know of the kernel.
-const MAGIC: [u8; 16] = *b"drupe text 2    ";
+const MAGIC: [u8; 16] = *b"drupe text 3    ";
 /// Where copies find the kernel's entry.
 const ENTRY: u32 = offset_of!(SlotHeader, fast_entry) as u32;
 
