@@ -11,9 +11,9 @@ def ns(v): return "n/a" if v is None else f"{v:,.0f}" if v >= 100 else f"{v:.1f}
 print("| operation | native ns | drupe ns | drupe / native | 95 % | budget |")
 print("|---|---:|---:|---:|---|---:|")
 for r in json.load(sys.stdin):
-    ratio = "n/a" if r["ratio"] is None else f"{r[\"ratio\"]:.2f}"
+    ratio = "n/a" if r["ratio"] is None else "{:.2f}".format(r["ratio"])
     span = "" if r["interval"] is None else "{:.2f} to {:.2f}".format(*r["interval"])
-    budget = "" if r["budget"] is None else f"{r[\"budget\"]:g}"
+    budget = "" if r["budget"] is None else "{:g}".format(r["budget"])
     print("|", " | ".join([r["name"], ns(r["native_ns"]), ns(r["emulated_ns"]), ratio, span, budget]), "|")
 ' > "$table"
 awk -v table="$table" '
