@@ -41,7 +41,7 @@ static void show(const char *what, int fd, off_t at)
 
 static long size_of(const char *name)
 {
-	struct stat st;
+	struct stat st = {0};
 	return stat(name, &st) < 0 ? -1 : st.st_size;
 }
 
@@ -199,7 +199,7 @@ static void copying_up(void)
 
 static void names(void)
 {
-	struct stat a, b;
+	struct stat a = {0}, b = {0};
 	int fd = open("doomed", O_RDWR);
 	T(fstat(fd, &a));
 	T(unlink("doomed"));
@@ -263,7 +263,7 @@ static void listing(void)
 	d = opendir("many");
 	long wrong = 0;
 	while ((e = readdir(d))) {
-		struct stat st;
+		struct stat st = {0};
 		if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 			wrong++;
 		else if (strcmp(e->d_name, "..") && st.st_ino != e->d_ino)

@@ -224,6 +224,8 @@ pub struct Patches {
     copies: Vec<MappedCopy>,
     /// No site is ever rewritten again: the process uses gs itself, or its text cannot be written.
     off: bool,
+    /// The process uses gs itself: no site leads to the kernel any more.
+    guest_gs: bool,
     memory: Option<HostFd>,
     registered: bool,
 }
@@ -236,15 +238,21 @@ impl Patches {
             regions: self.regions.clone(),
             copies: self.copies.clone(),
             off: self.off,
+            guest_gs: self.guest_gs,
             memory: None,
             // The host's registration is of the old address space.
             registered: false,
         }
     }
 
-    /// Whether the process has gs for itself.
+    /// Whether no site is rewritten any more. Those that are may still lead to the kernel.
     pub fn off(&self) -> bool {
         self.off
+    }
+
+    /// Whether the process has gs for itself.
+    pub fn guest_gs(&self) -> bool {
+        self.guest_gs
     }
 
     /// Whether this site jumps to a stub.
@@ -476,6 +484,7 @@ impl Patches {
             self.put_back_copy(&c, 0..0);
         }
         self.off = true;
+        self.guest_gs = true;
     }
 }
 

@@ -100,7 +100,20 @@ impl Cache {
         out.write_all(&magic())?;
         out.write_all(&index)?;
         fs::rename(new, self.dir.join("index"))?;
+        self.sweep(&kept);
         Ok(File::open(&path)?.into())
+    }
+
+    /// Removes what nobody knows any more: copies of a supervisor that was killed in the middle. Under the
+    /// lock nobody else is in the middle.
+    fn sweep(&self, kept: &[CachedText]) {
+        let Ok(files) = fs::read_dir(&self.dir) else { return };
+        for name in files.filter_map(|f| f.ok()?.file_name().into_string().ok()) {
+            let is_copy = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
+            if is_copy && !kept.iter().any(|k| k.name == name) {
+                let _ = fs::remove_file(self.dir.join(name));
+            }
+        }
     }
 }
 
@@ -149,4 +162,47 @@ fn read(fd: RawFd, size: u64) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
     file.read_exact_at(&mut bytes, 0)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use drupe_kernel::abi::text::FileIdentity;
+
+    fn key(ino: u64, ctime: i64) -> TextKey {
+        TextKey { file: FileIdentity { ino, ctime, ..FileIdentity::default() }, offset: 0, len: 4096 }
+    }
+
+    #[test]
+    fn the_cache_keeps_the_newest_and_nothing_else() {
+        let dir = std::env::temp_dir().join(format!("drupe-cache-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        let mut cache = Cache::open(&dir).expect("a directory of our own");
+        assert!(cache.entries().is_empty());
+        fs::write(dir.join("0123456789abcdef"), "left by one that was killed").expect("ours");
+        let plan = TextPlan { patched: Vec::new(), refused: vec![7] };
+        for (ino, ctime) in [(1, 1), (2, 1), (1, 2)] {
+            let mut copy = File::from(cache.store(&key(ino, ctime), &[ino as u8; 4096], &plan).expect("stored"));
+            let mut bytes = Vec::new();
+            io::Read::read_to_end(&mut copy, &mut bytes).expect("readable");
+            assert_eq!(bytes, [ino as u8; 4096]);
+        }
+        // The file that changed has one entry, of its new state; another sandbox finds both files' copies.
+        let entries = Cache::open(&dir).expect("still ours").entries();
+        assert_eq!(entries.iter().map(|e| e.key).collect::<Vec<_>>(), [key(1, 2), key(2, 1)]);
+        assert_eq!(postcard::from_bytes::<TextPlan>(&entries[0].plan).expect("a plan"), plan);
+        for i in 0..MAX_ENTRIES as u64 + 5 {
+            cache.store(&key(10 + i, 1), &[0; 4096], &plan).expect("stored");
+        }
+        let entries = cache.entries();
+        assert_eq!(entries.len(), MAX_ENTRIES);
+        // The copies, the index and the lock.
+        assert_eq!(fs::read_dir(&dir).expect("ours").count(), MAX_ENTRIES + 2);
+        // Damage is no more than a cache that is empty.
+        fs::write(dir.join("index"), "nonsense").expect("ours");
+        assert!(cache.entries().is_empty());
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("ours");
+        assert!(Cache::open(&dir).is_none(), "others can write there");
+        fs::remove_dir_all(&dir).expect("ours");
+    }
 }
