@@ -12,6 +12,7 @@
  */
 #include "offsets.h"
         .intel_syntax noprefix
+#include "frame.inc"
         .text
 
         .set    FRAME, CTX_SIZE + 256
@@ -55,22 +56,7 @@ drupe_fast_saved:
         mov     [rsp + CTX_CS], rcx
         xor     ecx, ecx
         mov     [rsp + CTX_FPSTATE], rcx
-        movaps  [rsp + CTX_SIZE], xmm0
-        movaps  [rsp + CTX_SIZE + 16], xmm1
-        movaps  [rsp + CTX_SIZE + 32], xmm2
-        movaps  [rsp + CTX_SIZE + 48], xmm3
-        movaps  [rsp + CTX_SIZE + 64], xmm4
-        movaps  [rsp + CTX_SIZE + 80], xmm5
-        movaps  [rsp + CTX_SIZE + 96], xmm6
-        movaps  [rsp + CTX_SIZE + 112], xmm7
-        movaps  [rsp + CTX_SIZE + 128], xmm8
-        movaps  [rsp + CTX_SIZE + 144], xmm9
-        movaps  [rsp + CTX_SIZE + 160], xmm10
-        movaps  [rsp + CTX_SIZE + 176], xmm11
-        movaps  [rsp + CTX_SIZE + 192], xmm12
-        movaps  [rsp + CTX_SIZE + 208], xmm13
-        movaps  [rsp + CTX_SIZE + 224], xmm14
-        movaps  [rsp + CTX_SIZE + 240], xmm15
+        save_xmm rsp + CTX_SIZE
         mov     rdi, rsp
         call    drupe_fast_call
         cmp     eax, FAST_WHOLE
@@ -90,29 +76,8 @@ drupe_fast_saved:
         sahf
 .Lflags_set:                                    /* no instruction from here on changes flags */
         mov     rcx, rsi
-        movaps  xmm0, [rsp + CTX_SIZE]
-        movaps  xmm1, [rsp + CTX_SIZE + 16]
-        movaps  xmm2, [rsp + CTX_SIZE + 32]
-        movaps  xmm3, [rsp + CTX_SIZE + 48]
-        movaps  xmm4, [rsp + CTX_SIZE + 64]
-        movaps  xmm5, [rsp + CTX_SIZE + 80]
-        movaps  xmm6, [rsp + CTX_SIZE + 96]
-        movaps  xmm7, [rsp + CTX_SIZE + 112]
-        movaps  xmm8, [rsp + CTX_SIZE + 128]
-        movaps  xmm9, [rsp + CTX_SIZE + 144]
-        movaps  xmm10, [rsp + CTX_SIZE + 160]
-        movaps  xmm11, [rsp + CTX_SIZE + 176]
-        movaps  xmm12, [rsp + CTX_SIZE + 192]
-        movaps  xmm13, [rsp + CTX_SIZE + 208]
-        movaps  xmm14, [rsp + CTX_SIZE + 224]
-        movaps  xmm15, [rsp + CTX_SIZE + 240]
-        mov     r8, [rsp + CTX_R8]
-        mov     r9, [rsp + CTX_R9]
-        mov     r10, [rsp + CTX_R10]
-        mov     rdi, [rsp + CTX_RDI]
-        mov     rsi, [rsp + CTX_RSI]
-        mov     rdx, [rsp + CTX_RDX]
-        mov     rax, [rsp + CTX_RAX]
+        load_xmm rsp + CTX_SIZE
+        load_arguments
         jrcxz   .Lno_work
         jmp     .Lwork
 .Lno_work:
@@ -153,13 +118,7 @@ drupe_fast_xrstor:
         mov     r11, [rsp + CTX_EFLAGS]
         push    r11
         popfq
-        mov     r8, [rsp + CTX_R8]
-        mov     r9, [rsp + CTX_R9]
-        mov     r10, [rsp + CTX_R10]
-        mov     rdi, [rsp + CTX_RDI]
-        mov     rsi, [rsp + CTX_RSI]
-        mov     rdx, [rsp + CTX_RDX]
-        mov     rax, [rsp + CTX_RAX]
+        load_arguments
         mov     ecx, 0
         jmp     .Lno_work
 drupe_fast_xrstor_bad:

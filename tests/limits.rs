@@ -76,3 +76,11 @@ fn mounts_of_a_tree_into_itself_end() {
     assert_eq!((out.status, lines.get(..2)), (0, Some(&["0", "0"][..])), "{}{}", out.stdout, out.stderr);
     assert!(lines.contains(&"/mnt/in/etc/passwd"), "{}{}", out.stdout, out.stderr);
 }
+
+#[test]
+fn programs_with_an_unlimited_stack_find_room_for_it() {
+    // Stack and libraries lie at random: only many programs show that one can never hit the other.
+    let script = "ulimit -s unlimited; i=0; while [ $i -lt 4000 ]; do /bin/true || echo $?; i=$((i+1)); done";
+    let out = drupe(&[], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, ""), "{}", out.stderr);
+}

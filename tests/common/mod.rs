@@ -123,7 +123,8 @@ pub fn native(program: &[&str]) -> Command {
 pub fn agrees(program: &[&str], limit: Duration) {
     let expected = run(&mut native(program), limit);
     for rewrite in ["on", "off"] {
-        let got = run(&mut sandboxed(&["--rewrite", rewrite], program), limit);
+        // The log says where a program that dies of a fault was.
+        let got = run(&mut sandboxed(&["--rewrite", rewrite, "--log", "info"], program), limit);
         assert_eq!(
             (got.status, &got.stdout),
             (expected.status, &expected.stdout),

@@ -52,8 +52,6 @@ pub struct BootParams {
     pub pad: i32,
     /// Host functions of the moved vDSO (0: none): `clock_gettime`, `gettimeofday`, `time`, `getcpu`.
     pub vdso: [u64; 4],
-    /// Old start, length and new start of up to four mappings that the mother moves (vvar, vdso); 0 ends.
-    pub moves: [[u64; 3]; 4],
     /// Address of the seccomp `sock_fprog` that the mother installs.
     pub filter: u64,
     /// xsave size of a signal frame (AT_MINSIGSTKSZ), 0 if unknown.
@@ -62,8 +60,6 @@ pub struct BootParams {
     pub config: *const u8,
     /// Its length in bytes.
     pub config_len: usize,
-    /// The launcher's rseq registration to be withdrawn before its page goes: address, length, signature.
-    pub rseq: [u64; 3],
 }
 
 /// A bind mount or tmpfs that the guest sees.

@@ -100,7 +100,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     }
     // SAFETY: the host half passes the address of a `sock_fprog`.
     let filter = unsafe { keep_filter(params.filter) };
-    let _ = SETUP.set(Box::new(Setup { moves: params.moves, filter, rseq: params.rseq }));
+    let _ = SETUP.set(Box::new(Setup { filter }));
     log::info!("kernel at {:#x}", params.base);
     Ok(())
 }

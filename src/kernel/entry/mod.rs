@@ -6,6 +6,7 @@
 #![allow(clippy::not_unsafe_ptr_arg_deref)]
 
 pub mod fast;
+mod fatal;
 
 use crate::abi::sigctx::{SigContext, SigInfo, UContext};
 use crate::abi::slot::{CANARY, SlotHeader, place};
@@ -146,19 +147,7 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
     let cur = CurrentTask::here(regs);
     let mut info = *info;
     info.signo = sig as i32;
-    log::debug!(
-        "signal {sig} code {} at {:#x}: pc {:#x} rsp {:#x} rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x}",
-        info.code,
-        info.fields[0],
-        regs.rip,
-        regs.rsp,
-        regs.rax,
-        regs.rbx,
-        regs.rcx,
-        regs.rdx,
-        regs.rsi,
-        regs.rdi
-    );
+    fatal::report(&cur, sig, &info, cur.frame());
     cur.force_signal(&info);
     leave(uc, None)
 }

@@ -16,7 +16,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::host::{mem, random};
-use crate::sync::{Level, Mutex, MutexGuard, RwLock};
+use crate::sync::{Level, Mutex, ReadGuard, RwLock};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -26,6 +26,8 @@ const PAGE: u64 = 4096;
 pub(super) const MIN_ADDR: u64 = 0x10000;
 /// Most mappings of one address space (`vm.max_map_count`).
 const MAX_MAPS: usize = 65000;
+/// Start of what is left to the first stacks of programs.
+pub const STACKS: u64 = 0x7ff8_0000_0000;
 /// End of what MAP_32BIT may use.
 const LOW_END: u64 = 0x8000_0000;
 
@@ -64,8 +66,6 @@ pub struct AddressSpace {
     inner: RwLock<Inner>,
     /// Traps by call site.
     heat: Heat,
-    /// Held while a site is rewritten, and by fork until the host has copied the memory.
-    quiet: Mutex<()>,
     /// Identity for private futexes; never reused.
     pub id: u64,
     /// `RLIMIT_AS` and `RLIMIT_DATA`, bytes.
@@ -74,6 +74,34 @@ pub struct AddressSpace {
     pub strings: [AtomicU64; 4],
     /// What the program was told at its start: keys and values (`getauxval(3)`).
     pub auxv: Mutex<Arc<[u64]>>,
+}
+
+/// An address space whose mappings and text stay as they are: held from the copy of the bookkeeping until the
+/// host has copied the memory, so that both say the same.
+pub struct Frozen<'a> {
+    space: &'a AddressSpace,
+    inner: ReadGuard<'a, Inner>,
+}
+
+impl Frozen<'_> {
+    /// The bookkeeping of a copy.
+    pub fn copy(&self) -> AddressSpace {
+        let (of, i) = (self.space, &*self.inner);
+        let copy = AddressSpace::with(Inner {
+            vmas: i.vmas.clone(),
+            top: i.top,
+            hint: i.hint,
+            brk_start: i.brk_start,
+            brk: i.brk,
+            patches: i.patches.fork_copy(),
+        });
+        for (to, from) in copy.limits.iter().zip(&of.limits).chain(copy.strings.iter().zip(&of.strings)) {
+            to.store(from.load(Relaxed), Relaxed);
+        }
+        let auxv = of.auxv.lock().clone();
+        *copy.auxv.lock() = auxv;
+        copy
+    }
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -101,9 +129,9 @@ fn in_window(start: u64, end: u64) -> bool {
 impl AddressSpace {
     /// An empty address space with a random layout.
     pub fn new() -> AddressSpace {
-        // 28 bits of pages below the stack area, as mmap_base() in Linux.
+        // 28 bits of pages below everything that a stack may take, as mmap_base() in Linux.
         let random = (random::next_u64() & 0xfff_ffff) * PAGE;
-        let top = 0x7fff_0000_0000 - random;
+        let top = STACKS - random;
         AddressSpace::with(Inner {
             vmas: VmaTree::default(),
             top,
@@ -118,31 +146,11 @@ impl AddressSpace {
         AddressSpace {
             inner: RwLock::new(Level::Mm, inner),
             heat: Heat::default(),
-            quiet: Mutex::new(Level::Rewrite, ()),
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
             auxv: Mutex::new(Level::Leaf, Arc::new([])),
         }
-    }
-
-    /// The bookkeeping of a copy, for fork; the host copies the memory itself.
-    pub fn fork_copy(&self) -> AddressSpace {
-        let i = self.inner.read();
-        let copy = AddressSpace::with(Inner {
-            vmas: i.vmas.clone(),
-            top: i.top,
-            hint: i.hint,
-            brk_start: i.brk_start,
-            brk: i.brk,
-            patches: i.patches.fork_copy(),
-        });
-        for (to, from) in copy.limits.iter().zip(&self.limits).chain(copy.strings.iter().zip(&self.strings)) {
-            to.store(from.load(Relaxed), Relaxed);
-        }
-        let auxv = self.auxv.lock().clone();
-        *copy.auxv.lock() = auxv;
-        copy
     }
 
     /// Maps.
@@ -394,7 +402,6 @@ impl AddressSpace {
         match self.heat.trapped(site) {
             Trapped::First => self.learn(site),
             Trapped::Hot => {
-                let _quiet = self.quiet();
                 let inner = &mut *self.inner.write();
                 inner.patches.rewrite(&mut inner.vmas, site, alone);
             }
@@ -412,9 +419,9 @@ impl AddressSpace {
         }
     }
 
-    /// No site is rewritten while the guard lives.
-    pub fn quiet(&self) -> MutexGuard<'_, ()> {
-        self.quiet.lock()
+    /// For fork: nothing changes while what this returns lives.
+    pub fn freeze(&self) -> Frozen<'_> {
+        Frozen { space: self, inner: self.inner.read() }
     }
 
     /// The call site on whose way to the kernel `pc` is.

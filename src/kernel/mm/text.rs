@@ -14,10 +14,12 @@ use crate::abi::text::{CachedText, FileIdentity, Form, JUMP, Patched, TextKey, T
 use crate::abi::{Errno, Result};
 use crate::host::{HostFd, files, mem};
 use crate::sync::{Level, Mutex};
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed, Ordering::SeqCst};
+use once_cell::race::OnceBox;
 
 /// Most pieces that are remembered.
 const MAX_TEXTS: usize = 512;
@@ -28,7 +30,7 @@ const MAX_LEN: u64 = 64 << 20;
 
 static TEXTS: Mutex<BTreeMap<TextKey, Arc<Text>>> = Mutex::new(Level::Texts, BTreeMap::new());
 /// Called when there is something to build and nothing was before; registered by `control`.
-static WANTED: AtomicUsize = AtomicUsize::new(0);
+static WANTED: OnceBox<fn()> = OnceBox::new();
 /// The cache's directory, -1 for none.
 static CACHE: AtomicI32 = AtomicI32::new(-1);
 
@@ -95,7 +97,13 @@ pub struct Job {
 
 /// Registers who is told that something is to be built (at boot).
 pub fn set_wanted(f: fn()) {
-    WANTED.store(f as usize, SeqCst);
+    let _ = WANTED.set(Box::new(f));
+}
+
+fn tell_wanted() {
+    if let Some(tell) = WANTED.get() {
+        tell();
+    }
 }
 
 /// Takes over what earlier sandboxes have left (at boot). `dir` is the cache's directory.
@@ -177,12 +185,7 @@ impl Text {
         }
         learned.source = Some((map.clone(), fd));
         drop(learned);
-        let wanted = WANTED.load(SeqCst);
-        if wanted != 0 {
-            // SAFETY: only `set_wanted` stores there.
-            let wanted = unsafe { core::mem::transmute::<usize, fn()>(wanted) };
-            wanted();
-        }
+        tell_wanted();
     }
 }
 
@@ -220,12 +223,7 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
         drop(old);
     }
     if more {
-        let wanted = WANTED.load(SeqCst);
-        if wanted != 0 {
-            // SAFETY: only `set_wanted` stores there.
-            let wanted = unsafe { core::mem::transmute::<usize, fn()>(wanted) };
-            wanted();
-        }
+        tell_wanted();
     }
 }
 

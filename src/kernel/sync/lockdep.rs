@@ -15,18 +15,16 @@ pub enum Level {
     Control,
     /// Serialises an exec or a group exit of one thread group.
     ThreadGroupExec,
-    /// Serialises rewriting of call sites with fork.
-    Rewrite,
     /// An open file's offset: held while a file of `/proc` looks at any of what follows.
     FileOffset,
+    /// An address space's vmas and text; held over the whole of a fork.
+    Mm,
     /// pid tables, the tree of processes, sessions and process groups.
     Tasks,
     /// One thread group's signal state and children's states.
     Signal,
     /// A task's fs context (root, cwd, umask).
     FsContext,
-    /// An address space's vmas.
-    Mm,
     /// Mount tree.
     Mounts,
     /// Serialises renames of directories.

@@ -11,6 +11,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, frame};
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
+use crate::mm::space::Frozen;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 
@@ -95,11 +96,10 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
         return Err(Errno::ENOMEM.into());
     }
     let has = |f: u32| a.flags & u64::from(f) != 0;
-    // What the child knows of its text must be what its copy of the text says.
     let own_mm = cur.mm().clone();
-    let quiet = (!has(CLONE_VM)).then(|| own_mm.quiet());
+    let frozen = (!has(CLONE_VM)).then(|| own_mm.freeze());
     let slot = slots::alloc()?;
-    let child = match make(cur, a) {
+    let child = match make(cur, a, frozen.as_ref()) {
         Ok(child) => child,
         Err(e) => {
             slots::free_unused(slot);
@@ -117,20 +117,20 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
         slots::free_unused(slot);
         return Err(e.into());
     }
-    drop(quiet);
+    drop(frozen);
     if let Some(v) = vfork {
         wait_for_vfork(cur, &v);
     }
     Ok(tid)
 }
 
-/// The child's kernel objects, entered into the tree.
-fn make(cur: &CurrentTask, a: &Args) -> Result<Arc<Task>> {
+/// The child's kernel objects, entered into the tree; `frozen` is the memory that it gets a copy of.
+fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
     let share_mm = has(CLONE_VM);
     let own = Own {
-        mm: if share_mm { own.mm.clone() } else { Arc::new(own.mm.fork_copy()) },
+        mm: frozen.map_or_else(|| own.mm.clone(), |frozen| Arc::new(frozen.copy())),
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
         fs: if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) },
         cred: own.cred.clone(),

@@ -286,6 +286,7 @@ pub fn reaped(host_pid: u32, status: i32) {
             // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
             let task = unsafe { Arc::from_raw(raw) };
             let signal = status & 0x7f;
+            log::warn!("the host ended process {host_pid} of pid {} (wait status {status:#x})", task.group.pid);
             bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
         } else {
             zygote::lost(slot);

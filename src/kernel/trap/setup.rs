@@ -1,5 +1,5 @@
-//! What the mother does before it is fit to fork guests: handlers, the moved vDSO, an empty
-//! address space, the filter. Everything is inherited by its children.
+//! What the mother does before it is fit to fork guests: handlers, an empty address space, the filter.
+//! Everything is inherited by its children.
 
 use super::{give_up, symbols};
 use crate::abi::{Errno, linux};
@@ -19,12 +19,8 @@ struct HostAction {
 /// What the mother needs to know, copied into the arena at boot.
 #[derive(Clone, Copy, Debug)]
 pub struct Setup {
-    /// Mappings to move: old start, length, new start; length 0 ends.
-    pub moves: [[u64; 3]; 4],
     /// Address and number of instructions of the seccomp program (in the arena).
     pub filter: (u64, u16),
-    /// rseq registration to withdraw: address, length, signature; address 0 for none.
-    pub rseq: [u64; 3],
 }
 
 fn call(what: &str, nr: u32, a: [u64; 6]) -> u64 {
@@ -37,19 +33,7 @@ fn call(what: &str, nr: u32, a: [u64; 6]) -> u64 {
 
 /// Turns the running host process into a clean mother.
 pub fn install(setup: &Setup) {
-    if setup.rseq[0] != 0 {
-        // Unmapping a registered rseq area would be a SIGSEGV at the next preemption.
-        let [addr, len, sig] = setup.rseq;
-        call("rseq", linux::__NR_rseq, [addr, len, 1, sig, 0, 0]);
-    }
     handlers();
-    for [old, len, new] in setup.moves {
-        if len == 0 {
-            break;
-        }
-        let flags = u64::from(linux::MREMAP_MAYMOVE | linux::MREMAP_FIXED);
-        call("mremap of the vDSO", linux::__NR_mremap, [old, len, len, flags, new, 0]);
-    }
     // Before the C library's memory goes: its thread pointer is of no more use.
     process::clear_bases();
     if let Err(e) = mem::unmap_guest() {

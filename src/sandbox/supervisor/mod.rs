@@ -284,13 +284,11 @@ fn boot(
         proc_fd,
         pad: 0,
         vdso: vdso::move_to(window.base + layout::HOST_VDSO),
-        moves: [[0; 3]; 4],
         filter: &raw const filter as u64,
         // SAFETY: reads the auxiliary vector.
         min_sigstack: unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) },
         config: config.as_ptr(),
         config_len: config.len(),
-        rseq: [0; 3],
     };
     // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
     // and the settings outlive both calls.

@@ -1,12 +1,13 @@
 //! Mapping a checked image, and the first stack (System V ABI, "Process Initialization").
 
 use super::{ElfImage, ExecPlan, FIXED_ANON, FIXED_PRIVATE, PAGE, Placed};
+use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_NORESERVE, MAP_STACK, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result};
 use crate::arch::usercopy;
 use crate::cred::Cred;
 use crate::host::random;
-use crate::mm::space::Request;
+use crate::mm::space::{Request, STACKS};
 use crate::mm::{AddressSpace, Backing, UserSlice};
 use crate::time::vdso;
 use alloc::vec::Vec;
@@ -19,6 +20,10 @@ const BRK_GAP: u64 = 64 << 20;
 const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Largest stack that is mapped; more of RLIMIT_STACK is not given.
 const STACK_MAX: u64 = 1 << 30;
+
+/// How far below the end of the address space a stack may start, pages (`STACK_RND_MASK`).
+const STACK_RANDOM: u64 = 0x3f_ffff;
+const _: () = assert!(STACKS <= TASK_SIZE - STACK_RANDOM * PAGE - STACK_MAX);
 
 static HARDWARE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
@@ -110,7 +115,7 @@ fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Place
 }
 
 fn map_stack(plan: &ExecPlan, mm: &AddressSpace, limit: u64) -> Result<u64> {
-    let top = 0x7fff_ffff_f000 - (random::next_u64() & 0x3f_ffff) * PAGE;
+    let top = TASK_SIZE - (random::next_u64() & STACK_RANDOM) * PAGE;
     let size = limit.clamp(128 << 10, STACK_MAX) & !(PAGE - 1);
     let exec = if plan.main.exec_stack { PROT_EXEC } else { 0 };
     mm.mmap(&Request {
