@@ -47,19 +47,19 @@ fn relocations_are_relative() {
 fn code_is_baseline_and_has_one_door() {
     let (bytes, header, endian) = image();
     let sections = header.sections(endian, bytes).expect("sections");
-    let text = sections.section_by_name(endian, b".text").expect("a text section").1;
-    let code = text.data(endian, bytes).expect("readable");
-    let mut decoder = Decoder::with_ip(64, code, text.sh_addr(endian), DecoderOptions::NONE);
     let (mut syscalls, mut instructions) = (0, 0u64);
-    for insn in &mut decoder {
-        instructions += 1;
-        let encoding = insn.code().encoding();
-        assert!(
-            matches!(encoding, EncodingKind::Legacy) || insn.code() == Code::INVALID,
-            "{insn} at {:#x} needs more than baseline x86-64",
-            insn.ip()
-        );
-        syscalls += u32::from(insn.code() == Code::Syscall);
+    for text in sections.iter().filter(|s| s.sh_flags(endian).contains(elf::SHF_EXECINSTR)) {
+        let code = text.data(endian, bytes).expect("readable");
+        for insn in &mut Decoder::with_ip(64, code, text.sh_addr(endian), DecoderOptions::NONE) {
+            instructions += 1;
+            let encoding = insn.code().encoding();
+            assert!(
+                matches!(encoding, EncodingKind::Legacy) || insn.code() == Code::INVALID,
+                "{insn} at {:#x} needs more than baseline x86-64",
+                insn.ip()
+            );
+            syscalls += u32::from(insn.code() == Code::Syscall);
+        }
     }
     assert!(instructions > 10_000, "only {instructions} instructions were decoded");
     // The third is in asm/rewrite.S: the filter turns it into a trap, which is what it is for.

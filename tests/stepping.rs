@@ -29,7 +29,8 @@ fn instructions() -> Vec<u64> {
     let file = object::File::parse(bytes).expect("the image is an ELF file");
     let symbol = |name: &str| file.symbols().find(|s| s.name() == Ok(name)).map(|s| s.address());
     let (Some(first), Some(last)) = (symbol("drupe_fast_entry"), symbol("drupe_fast_last")) else { return Vec::new() };
-    let text = file.section_by_name(".text").expect("code");
+    let holds = |s: &object::Section<'_, '_>| (s.address()..s.address() + s.size()).contains(&first);
+    let text = file.sections().find(holds).expect("code");
     let data = text.data().expect("code");
     let at = (first - text.address()) as usize;
     let code = &data[at..at + (last - first) as usize];
@@ -156,4 +157,29 @@ fn a_signal_at_every_instruction_of_the_way_in_and_out() {
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("readable");
     assert_eq!(rest, format!("wrong 0, called 1, handled {sent}\n"));
+}
+
+#[test]
+fn a_tracer_that_keeps_a_dead_process_does_not_hold_up_the_end() {
+    let copy = common::guest_dir().join("kept");
+    fs::copy("/bin/sleep", &copy).expect("writable");
+    let copy = copy.to_str().expect("ASCII");
+    let sandbox = Sandbox::builder().start().expect("a sandbox starts");
+    let mut child = sandbox.command(copy).arg("100").spawn().expect("the guest starts");
+    let until = Instant::now() + GRACE;
+    let pid = loop {
+        match host_pid(copy) {
+            Some(pid) => break pid,
+            None => assert!(Instant::now() < until, "no host process maps the program"),
+        }
+    };
+    if let Err(e) = ptrace::seize(pid, ptrace::Options::empty()) {
+        println!("skipped: tracing is not allowed here ({e})");
+        return;
+    }
+    child.kill().expect("the guest lives");
+    let start = Instant::now();
+    drop(sandbox);
+    assert!(start.elapsed() < GRACE, "the end took {:?}", start.elapsed());
+    assert!(matches!(waitpid(pid, Some(WaitPidFlag::__WALL)), Ok(WaitStatus::Signaled(..) | WaitStatus::Exited(..))));
 }

@@ -197,8 +197,10 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
     }
     exit::reaped(host_pid as u32, status);
     let so_far = REAPED.fetch_add(1, SeqCst) + 1;
-    if so_far == MANY || so_far.is_multiple_of(64 * MANY) {
-        use_huge_pages();
+    if so_far == HUGE_PAGES_AT.load(SeqCst) {
+        // A page that somebody uses at this very moment is in the way, and will not be later.
+        let next = if use_huge_pages() { so_far + 64 * MANY } else { so_far * 2 };
+        HUGE_PAGES_AT.store(next, SeqCst);
     }
 }
 
@@ -206,21 +208,27 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
 static REAPED: AtomicU64 = AtomicU64::new(0);
 /// So many ended processes make a sandbox one that makes processes.
 const MANY: u64 = 8;
+/// When huge pages are asked for next, by [`REAPED`].
+static HUGE_PAGES_AT: AtomicU64 = AtomicU64::new(MANY);
 
 /// A forked child faults the kernel's memory in again, page by page, and most of it lies together: where
 /// many processes are made, huge pages make one fault of these. Of the supervisor, off everybody's path.
-fn use_huge_pages() {
+/// Whether the host gave all.
+fn use_huge_pages() -> bool {
     use crate::host::mem::{HUGE, collapse};
     let (start, end) = arena::used();
     let start = start / HUGE * HUGE;
     // What is there already costs no more memory; the first one is where most of it is.
     let whole = ((end - start) / HUGE).clamp(1, 8) * HUGE;
     let slots = arch::slot::window() + crate::abi::layout::SLOTS;
+    let mut all = true;
     for (at, len) in [(start, whole), (slots, HUGE)] {
         if let Err(e) = collapse(at, len) {
             log::debug!("no huge pages at {at:#x}: {e}");
+            all = false;
         }
     }
+    all
 }
 
 /// Runs the timers that are due; the next deadline.

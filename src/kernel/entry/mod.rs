@@ -69,62 +69,12 @@ pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
     leave(uc, interrupted)
 }
 
-/// Calls that leave new kernel objects behind: they are refused while the heap is nearly full, so that
-/// those under way, and those that free something, find room.
-const MAKES_OBJECTS: [u64; 8] = {
-    let makers = [
-        linux::__NR_open,
-        linux::__NR_openat,
-        linux::__NR_openat2,
-        linux::__NR_creat,
-        linux::__NR_mkdir,
-        linux::__NR_mkdirat,
-        linux::__NR_mknod,
-        linux::__NR_mknodat,
-        linux::__NR_symlink,
-        linux::__NR_symlinkat,
-        linux::__NR_link,
-        linux::__NR_linkat,
-        linux::__NR_pipe,
-        linux::__NR_pipe2,
-        linux::__NR_eventfd,
-        linux::__NR_eventfd2,
-        linux::__NR_epoll_create,
-        linux::__NR_epoll_create1,
-        linux::__NR_epoll_ctl,
-        linux::__NR_timerfd_create,
-        linux::__NR_signalfd,
-        linux::__NR_signalfd4,
-        linux::__NR_inotify_init,
-        linux::__NR_inotify_init1,
-        linux::__NR_inotify_add_watch,
-        linux::__NR_memfd_create,
-        linux::__NR_socket,
-        linux::__NR_socketpair,
-        linux::__NR_accept,
-        linux::__NR_accept4,
-        linux::__NR_timer_create,
-        linux::__NR_pidfd_open,
-        linux::__NR_setxattr,
-        linux::__NR_lsetxattr,
-        linux::__NR_fsetxattr,
-        linux::__NR_mount,
-    ];
-    let mut bits = [0; 8];
-    let mut i = 0;
-    while i < makers.len() {
-        bits[makers[i] as usize / 64] |= 1 << (makers[i] % 64);
-        i += 1;
-    }
-    bits
-};
-
 /// Runs one call on these registers; the result goes into rax.
 // The host's way back empties the return predictor, so every frame above a host call costs a
 // misprediction: the hot path has few.
 #[inline(always)]
 fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
-    if MAKES_OBJECTS[nr as usize / 64 % 8] >> (nr % 64) & 1 != 0 && crate::arena::under_pressure() {
+    if syscall::makes_objects(nr) && crate::arena::under_pressure() {
         regs.rax = -i64::from(Errno::ENOMEM.raw()) as u64;
         return None;
     }

@@ -14,6 +14,8 @@ pub const RING: usize = 64 << 10;
 /// Longest line; what is longer is cut.
 const LINE: usize = 400;
 
+// Behind everything that is used at every call: a young process faults that in by pieces of 64 KiB.
+#[cfg_attr(feature = "image", unsafe(link_section = ".bss.ring"))]
 static BYTES: [AtomicU8; RING] = [const { AtomicU8::new(0) }; RING];
 /// Bytes ever written; writers take their place with one addition, so that none waits for another
 /// and a writer that died leaves no lock behind.

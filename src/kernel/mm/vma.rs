@@ -155,11 +155,15 @@ impl VmaTree {
         self.map.len()
     }
 
-    fn add(&mut self, v: Vma) {
+    fn count_in(&mut self, v: &Vma) {
         self.total += v.len();
-        if is_data(&v) {
+        if is_data(v) {
             self.data += v.len();
         }
+    }
+
+    fn add(&mut self, v: Vma) {
+        self.count_in(&v);
         self.map.insert(v.start, v);
     }
 
@@ -173,25 +177,44 @@ impl VmaTree {
     }
 
     /// Inserts a mapping over free addresses, joined with its neighbours where they are alike.
-    pub fn insert(&mut self, mut v: Vma) {
-        if let Some(before) = self.map.range(..v.start).next_back().map(|(_, b)| b)
-            && before.continues(&v)
-        {
-            let start = before.start;
-            if let Some(b) = self.take(start) {
-                v.start = b.start;
-                v.backing = b.backing;
+    pub fn insert(&mut self, v: Vma) {
+        let mut at = v.start;
+        self.count_in(&v);
+        match self.map.range_mut(..at).next_back() {
+            Some((&start, before)) if before.continues(&v) => {
+                before.end = v.end;
+                at = start;
+            }
+            _ => {
+                self.map.insert(at, v);
             }
         }
-        if let Some(after) = self.map.get(&v.end)
-            && v.continues(after)
+        self.join_next(at);
+    }
+
+    /// Joins the mapping that starts at `at` with the next one if they are alike.
+    fn join_next(&mut self, at: u64) {
+        if let Some(v) = self.map.get(&at)
+            && let Some(next) = self.map.get(&v.end)
+            && v.continues(next)
         {
-            let start = after.start;
-            if let Some(a) = self.take(start) {
-                v.end = a.end;
+            let (at_next, end) = (next.start, next.end);
+            self.map.remove(&at_next);
+            if let Some(v) = self.map.get_mut(&at) {
+                v.end = end;
             }
         }
-        self.add(v);
+    }
+
+    /// Makes `at`, which lies within a mapping, the boundary of two.
+    fn split(&mut self, at: u64) {
+        if let Some((_, v)) = self.map.range_mut(..at).next_back()
+            && v.end > at
+        {
+            let back = v.part(at, v.end);
+            v.end = at;
+            self.map.insert(at, back);
+        }
     }
 
     /// Removes `start..end`, splitting what reaches beyond; returns the removed parts.
@@ -217,18 +240,23 @@ impl VmaTree {
         if let Some(v) = self.find(start)
             && v.end >= end
         {
-            let key = v.start;
             if v.prot == prot {
                 return;
             }
-            if let Some(v) = self.take(key) {
-                if v.start < start {
-                    self.add(v.part(v.start, start));
+            self.split(start);
+            self.split(end);
+            if let Some(v) = self.map.get_mut(&start) {
+                let was_data = is_data(v);
+                v.prot = prot;
+                match (was_data, is_data(v)) {
+                    (false, true) => self.data += end - start,
+                    (true, false) => self.data -= end - start,
+                    _ => {}
                 }
-                if v.end > end {
-                    self.add(v.part(end, v.end));
-                }
-                self.insert(Vma { prot, ..v.part(start, end) });
+            }
+            self.join_next(start);
+            if let Some((&before, _)) = self.map.range(..start).next_back() {
+                self.join_next(before);
             }
             return;
         }

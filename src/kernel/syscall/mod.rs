@@ -35,4 +35,4 @@ pub mod timers;
 pub mod xattr;
 
 pub use args::Fd;
-pub use table::{Support, TABLE, dispatch};
+pub use table::{Support, TABLE, dispatch, makes_objects};

@@ -323,6 +323,32 @@ fn no_child() -> bool {
     unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) == -1 }
 }
 
+/// How long the end waits for the next killed process to be dead, seconds: a tracer of it (a debugger) may keep
+/// it for as long as it likes.
+const MOURNING: i64 = 2;
+
+/// Reaps one child that was killed just now; `false` when there is none, or somebody keeps it.
+fn reap_killed() -> bool {
+    loop {
+        match reap_one(libc::WNOHANG) {
+            Some(_) => return true,
+            None if no_child() => return false,
+            None => {}
+        }
+        // SAFETY: a signal set and a limit on this stack; the signal is blocked, as signalfd wants it.
+        let told = unsafe {
+            let mut set = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+            let limit = libc::timespec { tv_sec: MOURNING, tv_nsec: 0 };
+            libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit)
+        };
+        if told < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) {
+            return false;
+        }
+    }
+}
+
 /// Kills every host process of the sandbox and reaps it. All are children of this one; more may come
 /// while we look, from those that are not dead yet.
 fn bury() {
@@ -338,7 +364,7 @@ fn bury() {
         }
         // As many as were killed; when none is left that says so, too.
         for _ in list.split_ascii_whitespace() {
-            if reap_one(0).is_none() {
+            if !reap_killed() {
                 return;
             }
         }
