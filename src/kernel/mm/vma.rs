@@ -133,6 +133,12 @@ impl VmaTree {
     /// What `mprotect` asks of a range: whether every byte is mapped, all may become writable, and whether
     /// shared mappings are in it that are not writable yet.
     pub fn protectable(&self, start: u64, end: u64) -> (bool, bool, bool) {
+        let copied_up = |v: &Vma| v.shared && v.prot & PROT_WRITE == 0;
+        if let Some(v) = self.find(start)
+            && v.end >= end
+        {
+            return (true, v.may_write, copied_up(v));
+        }
         let (mut at, mut may_write, mut copies_up) = (start, true, false);
         for v in self.overlapping(start, end) {
             if v.start > at {
@@ -140,7 +146,7 @@ impl VmaTree {
             }
             at = v.end;
             may_write &= v.may_write;
-            copies_up |= v.shared && v.prot & PROT_WRITE == 0;
+            copies_up |= copied_up(v);
         }
         (at >= end, may_write, copies_up)
     }
@@ -243,8 +249,13 @@ impl VmaTree {
             if v.prot == prot {
                 return;
             }
-            self.split(start);
-            self.split(end);
+            let (first, last) = (v.start, v.end);
+            if first < start {
+                self.split(start);
+            }
+            if last > end {
+                self.split(end);
+            }
             if let Some(v) = self.map.get_mut(&start) {
                 let was_data = is_data(v);
                 v.prot = prot;
@@ -254,8 +265,13 @@ impl VmaTree {
                     _ => {}
                 }
             }
-            self.join_next(start);
-            if let Some((&before, _)) = self.map.range(..start).next_back() {
+            // What was split off just now differs.
+            if last == end {
+                self.join_next(start);
+            }
+            if first == start
+                && let Some((&before, _)) = self.map.range(..start).next_back()
+            {
                 self.join_next(before);
             }
             return;
