@@ -63,9 +63,7 @@ impl Server {
         };
         // SAFETY: plain numbers, and a signal set on this stack.
         let (epoll, children, timer) = unsafe {
-            let mut set = std::mem::zeroed::<libc::sigset_t>();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+            let set = deaths();
             (
                 owned(libc::epoll_create1(libc::EPOLL_CLOEXEC), "make a poller")?,
                 owned(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), "watch children")?,
@@ -247,7 +245,7 @@ impl Server {
 
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
-        while let Some((pid, status)) = reap_one(libc::WNOHANG) {
+        while let Some((pid, status)) = reap_one() {
             // SAFETY: an image entry, from the supervisor's only thread.
             unsafe { (self.image.reaped)(pid, status) };
         }
@@ -307,11 +305,22 @@ fn drain(fd: RawFd, size: usize) {
     }
 }
 
-/// Reaps one child, whatever it is to us.
-fn reap_one(flags: i32) -> Option<(i32, i32)> {
+/// The signal that tells of children's deaths, as a set.
+fn deaths() -> libc::sigset_t {
+    // SAFETY: a set on this stack, made empty before it is used.
+    unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&raw mut set);
+        libc::sigaddset(&raw mut set, libc::SIGCHLD);
+        set
+    }
+}
+
+/// Reaps one dead child, whatever it is to us.
+fn reap_one() -> Option<(i32, i32)> {
     let mut status = 0;
     // SAFETY: writes one status.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, flags | libc::__WALL) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
     (pid > 0).then_some((pid, status))
 }
 
@@ -330,16 +339,14 @@ const MOURNING: i64 = 2;
 /// Reaps one child that was killed just now; `false` when there is none, or somebody keeps it.
 fn reap_killed() -> bool {
     loop {
-        match reap_one(libc::WNOHANG) {
+        match reap_one() {
             Some(_) => return true,
             None if no_child() => return false,
             None => {}
         }
         // SAFETY: a signal set and a limit on this stack; the signal is blocked, as signalfd wants it.
         let told = unsafe {
-            let mut set = std::mem::zeroed::<libc::sigset_t>();
-            libc::sigemptyset(&raw mut set);
-            libc::sigaddset(&raw mut set, libc::SIGCHLD);
+            let set = deaths();
             let limit = libc::timespec { tv_sec: MOURNING, tv_nsec: 0 };
             libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit)
         };
