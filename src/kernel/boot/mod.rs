@@ -207,7 +207,7 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
 /// Host processes that have ended.
 static REAPED: AtomicU64 = AtomicU64::new(0);
 /// So many ended processes make a sandbox one that makes processes.
-const MANY: u64 = 8;
+const MANY: u64 = 4;
 /// When huge pages are asked for next, by [`REAPED`].
 static HUGE_PAGES_AT: AtomicU64 = AtomicU64::new(MANY);
 
