@@ -147,6 +147,28 @@ fn many_at_once_from_many_threads() {
     assert_eq!(sandbox.processes().expect("it lives").len(), 0, "all were reaped");
 }
 
+/// A program asks for processes to be kept ready, and before the supervisor has heard it, it needs one itself.
+#[test]
+fn a_spawn_while_a_program_asks_for_processes_in_reserve() {
+    let sandbox = start();
+    let supervisor = sandbox.supervisor() as i32;
+    let mut first = sandbox.command("sh").args(["-c", "/usr/bin/true && exit 3"]).spawn().expect("it runs");
+    // SAFETY: the supervisor is ours and lives.
+    unsafe { libc::kill(supervisor, libc::SIGSTOP) };
+    let list = format!("/proc/{supervisor}/task/{supervisor}/children");
+    until("a child", || fs::read_to_string(&list).expect("it lives").split_whitespace().count() == 2);
+    sleep(Duration::from_millis(50));
+    let second = thread::scope(|scope| {
+        let second = scope.spawn(|| sandbox.command("true").status());
+        sleep(Duration::from_millis(50));
+        // SAFETY: as above.
+        unsafe { libc::kill(supervisor, libc::SIGCONT) };
+        second.join().expect("no panic")
+    });
+    assert!(second.expect("it runs").success());
+    assert_eq!(first.wait().expect("it ends").code(), Some(3));
+}
+
 #[test]
 fn pausing_stops_everything_and_nests() {
     let sandbox = start();

@@ -135,8 +135,11 @@ pub extern "C" fn spawn_first() -> i64 {
     spawn(first_main).map_or_else(|e| -i64::from(e.raw()), |_| 0)
 }
 
-/// Starts the mother: 0 or `-errno`.
+/// Starts the mother unless there is one: 0 or `-errno`.
 pub extern "C" fn spawn_mother() -> i64 {
+    if MOTHER.load(SeqCst) != 0 {
+        return 0;
+    }
     match spawn(mother_main) {
         Ok(pid) => {
             MOTHER.store(pid, SeqCst);

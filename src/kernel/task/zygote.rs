@@ -90,7 +90,7 @@ static FAILURES: AtomicU32 = AtomicU32::new(0);
 static ENTER: AtomicUsize = AtomicUsize::new(0);
 /// How to get a mother, registered at boot.
 static MOTHER_WANTED: OnceBox<fn()> = OnceBox::new();
-/// There is a mother, or there will be one.
+/// There is a mother, or somebody has asked for one.
 static HAS_MOTHER: AtomicBool = AtomicBool::new(false);
 
 /// Enters the guest with these registers; of the room `entry`, registered at boot.
@@ -101,7 +101,8 @@ pub fn set_enter(enter: Enter) {
     ENTER.store(enter as usize, SeqCst);
 }
 
-/// Registers who starts the mother. In the supervisor it must have happened when the function returns.
+/// Registers who starts the mother. In the supervisor it must have happened when the function returns; there
+/// it may be called again.
 pub fn set_mother_wanted(f: fn()) {
     let _ = MOTHER_WANTED.set(Box::new(f));
 }
@@ -163,7 +164,8 @@ impl Drop for Ticket {
 
 /// Makes the mother look, and makes her first if need be.
 fn call_mother() {
-    if !HAS_MOTHER.swap(true, SeqCst)
+    // What a process has asked the supervisor for cannot happen while the supervisor waits here.
+    if (!HAS_MOTHER.swap(true, SeqCst) || process::is_supervisor())
         && let Some(start) = MOTHER_WANTED.get()
     {
         start();
