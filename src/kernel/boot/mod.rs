@@ -95,6 +95,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     let root = mounts::assemble(&config)?;
     channel::init(root, &config);
+    exit::tell_of_endings(MANY);
     if let Some(calls) = &config.strace {
         strace::init(calls, config.strace_fd);
     }
@@ -199,20 +200,26 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
         return;
     }
     exit::reaped(host_pid as u32, status);
-    let so_far = REAPED.fetch_add(1, SeqCst) + 1;
-    if so_far == HUGE_PAGES_AT.load(SeqCst) {
-        // A page that somebody uses at this very moment is in the way, and will not be later.
-        let next = if use_huge_pages() { so_far + 64 * MANY } else { so_far * 2 };
-        HUGE_PAGES_AT.store(next, SeqCst);
-    }
 }
 
-/// Host processes that have ended.
-static REAPED: AtomicU64 = AtomicU64::new(0);
-/// So many ended processes make a sandbox one that makes processes.
+/// So many ended programs make a sandbox one that makes processes.
 const MANY: u64 = 4;
-/// When huge pages are asked for next, by [`REAPED`].
-static HUGE_PAGES_AT: AtomicU64 = AtomicU64::new(MANY);
+/// After how many endings huge pages are asked for next, and how many more it will be after that if
+/// the host cannot give them.
+static HUGE_PAGES_AT: [AtomicU64; 2] = [AtomicU64::new(MANY), AtomicU64::new(1)];
+
+/// Asks for huge pages where processes come and go.
+fn consider_huge_pages() {
+    let so_far = exit::endings();
+    let [at, wait] = &HUGE_PAGES_AT;
+    if so_far < at.load(SeqCst) {
+        return;
+    }
+    // A page that somebody uses at this very moment is in the way, and will not be later.
+    let more = if use_huge_pages() { 64 * MANY } else { wait.fetch_add(wait.load(SeqCst), SeqCst) };
+    at.store(so_far + more, SeqCst);
+    exit::tell_of_endings(so_far + more);
+}
 
 /// A forked child faults the kernel's memory in again, page by page, and most of it lies together: where
 /// many processes are made, huge pages make one fault of these. Of the supervisor, off everybody's path.
@@ -234,8 +241,9 @@ fn use_huge_pages() -> bool {
     all
 }
 
-/// Runs the timers that are due; the next deadline.
+/// What the supervisor has to do whenever it wakes: runs the timers that are due; the next deadline.
 pub extern "C" fn timer() -> u64 {
+    consider_huge_pages();
     time::timer::run()
 }
 

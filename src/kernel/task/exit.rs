@@ -11,7 +11,7 @@ use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_IGN, info};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Told when a process that was started from outside ended: pid, wait status. Registered at boot.
 static ENDED: once_cell::race::OnceBox<fn(u32, i32)> = once_cell::race::OnceBox::new();
@@ -270,10 +270,33 @@ fn hang_up_orphans(group: &Arc<ThreadGroup>) {
     }
 }
 
+/// Programs that have ended, whether their host process did or waits for another.
+static ENDINGS: AtomicU64 = AtomicU64::new(0);
+/// The supervisor wants to know when there are so many.
+static TELL_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+
+/// How many programs have ended.
+pub fn endings() -> u64 {
+    ENDINGS.load(SeqCst)
+}
+
+/// Wakes the supervisor when so many programs have ended.
+pub fn tell_of_endings(at: u64) {
+    TELL_AT.store(at, SeqCst);
+}
+
+/// Counts one whose host process goes on. Of a host process that ends the supervisor hears anyway.
+pub fn count_kept() {
+    if ENDINGS.fetch_add(1, SeqCst) + 1 == TELL_AT.load(SeqCst) {
+        crate::host::panic::ring();
+    }
+}
+
 /// The supervisor reaped a host process. Slots that had not been given back belonged to tasks that
 /// the host ended under us: their process is killed, or, if it died with kernel locks held, the
 /// sandbox ends.
 pub fn reaped(host_pid: u32, status: i32) {
+    ENDINGS.fetch_add(1, SeqCst);
     for slot in slots::reaped(host_pid) {
         let locks = slot.locks_held.load(SeqCst);
         if locks > 0 {

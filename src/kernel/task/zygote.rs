@@ -10,7 +10,7 @@
 //! they are in demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
 //! the kernel already, and nobody has to make, start and reap another.
 
-use super::slots;
+use super::{exit, slots};
 use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
@@ -290,6 +290,7 @@ extern "C" fn kept(_: u64) -> ! {
     if waited_for {
         changed();
     }
+    exit::count_kept();
     run(Arc::into_raw(zygote) as u64)
 }
 
