@@ -29,7 +29,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// Bytes of a file that travel in one message.
 const PIECE: usize = 1 << 20;
@@ -51,6 +51,8 @@ struct Inner {
     state: Mutex<State>,
     changed: Condvar,
     supervisor: libc::pid_t,
+    /// How it ended, once it was waited for: after that the number may be another process's.
+    supervisor_status: OnceLock<Option<ExitStatus>>,
     /// The sandbox sees the host's tree, so that the host's current directory means something in it.
     host_tree: bool,
 }
@@ -99,6 +101,7 @@ impl Sandbox {
             state: Mutex::default(),
             changed: Condvar::new(),
             supervisor,
+            supervisor_status: OnceLock::new(),
             host_tree,
         };
         Sandbox { inner: Arc::new(inner) }
@@ -347,7 +350,7 @@ impl Inner {
             Ok(Received::Message(FromSupervisor::Started, _) | Received::Pending) => {}
             Ok(Received::HungUp) | Err(_) => {
                 if state.end.is_none() {
-                    state.end = Some(lost(reap_supervisor(self.supervisor), "its supervisor has ended"));
+                    state.end = Some(lost(self.reap_supervisor(), "its supervisor has ended"));
                 }
             }
         }
@@ -383,8 +386,13 @@ impl Inner {
         }
         // The supervisor hangs up when nothing is left.
         let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
-        reap_supervisor(self.supervisor);
+        self.reap_supervisor();
         self.changed.notify_all();
+    }
+
+    /// Waits for the supervisor's end; `None` if somebody else has reaped it.
+    fn reap_supervisor(&self) -> Option<ExitStatus> {
+        *self.supervisor_status.get_or_init(|| reap_supervisor(self.supervisor))
     }
 }
 

@@ -36,6 +36,18 @@ pub struct SigContext {
     pub reserved: [u64; 8],
 }
 
+/// The general registers but for the two that say where the code is, for a log.
+impl core::fmt::Display for SigContext {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        let SigContext { rax, rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, eflags, .. } = self;
+        write!(
+            f,
+            "rax {rax:#x} rbx {rbx:#x} rcx {rcx:#x} rdx {rdx:#x} rsi {rsi:#x} rdi {rdi:#x} rbp {rbp:#x} r8 {r8:#x} \
+             r9 {r9:#x} r10 {r10:#x} r11 {r11:#x} r12 {r12:#x} r13 {r13:#x} r14 {r14:#x} r15 {r15:#x} flags {eflags:#x}"
+        )
+    }
+}
+
 /// `stack_t`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -47,26 +47,7 @@ pub fn report(cur: &CurrentTask, sig: u32, info: &SigInfo, regs: &SigContext) {
         Place(mm, regs.rip),
         Place(mm, regs.rsp),
     );
-    log::info!(
-        "rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x} rbp {:#x} r8 {:#x} r9 {:#x} r10 {:#x} r11 {:#x} \
-         r12 {:#x} r13 {:#x} r14 {:#x} r15 {:#x} flags {:#x}",
-        regs.rax,
-        regs.rbx,
-        regs.rcx,
-        regs.rdx,
-        regs.rsi,
-        regs.rdi,
-        regs.rbp,
-        regs.r8,
-        regs.r9,
-        regs.r10,
-        regs.r11,
-        regs.r12,
-        regs.r13,
-        regs.r14,
-        regs.r15,
-        regs.eflags
-    );
+    log::info!("{regs}");
     let mut code = [0u8; 2 * AROUND as usize];
     let mut stack = [0u64; STACK_WORDS];
     let start = regs.rip.wrapping_sub(AROUND);

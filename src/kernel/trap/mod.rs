@@ -188,7 +188,7 @@ fn kernel_fault(sig: u32, info: &SigInfo, regs: &SigContext) -> ! {
     }
     panic::panic(format_args!(
         "kernel fault: signal {sig} code {} at address {:#x}, pc image+{:#x} ({:#x}), rsp {:#x}, slot {}, host thread {}\n\
-         rax {:#x} rbx {:#x} rcx {:#x} rdx {:#x} rsi {:#x} rdi {:#x}\nbacktrace (image offsets): {:x?}",
+         {regs}\nbacktrace (image offsets): {:x?}",
         info.code,
         info.fields[0],
         regs.rip.wrapping_sub(image),
@@ -196,12 +196,6 @@ fn kernel_fault(sig: u32, info: &SigInfo, regs: &SigContext) -> ! {
         regs.rsp,
         arch::slot().index.load(SeqCst),
         arch::slot().host_tid.load(SeqCst),
-        regs.rax,
-        regs.rbx,
-        regs.rcx,
-        regs.rdx,
-        regs.rsi,
-        regs.rdi,
         trace
     ))
 }
