@@ -6,7 +6,7 @@ use super::{CurrentTask, Own, Task, exec, futex, session, slots, tree, zygote};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
-use crate::host::process;
+use crate::host::{process, sched};
 use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_IGN, info};
 use alloc::sync::Arc;
@@ -55,6 +55,9 @@ pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
         f(pid, status);
     }
     let_go(slot);
+    // Whoever waited for this end may have been queued behind us on this processor, and what the host has to take
+    // down now takes longer than all that came before.
+    sched::sched_yield();
     if alone && zygote::wanted() {
         zygote::keep();
     }
