@@ -288,7 +288,6 @@ impl SandboxBuilder {
             memory: self.memory,
             rewrite: self.rewrite,
             text_cache: -1,
-            texts: Vec::new(),
             strace: self.strace.clone(),
             strace_fd,
             log_level: self.log_level as u8,

@@ -1,7 +1,7 @@
 //! What the host half and the kernel say to each other, encoded with postcard. Both are built from
 //! this file; the build hash in [`ImageHeader`] keeps two builds apart.
 
-use super::text::{CachedText, TextKey, TextPlan};
+use super::text::{TextKey, TextPlan};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -113,8 +113,6 @@ pub struct Config {
     pub rewrite: bool,
     /// Directory of the copies of code that earlier sandboxes have left, -1 for none.
     pub text_cache: i32,
-    /// These copies.
-    pub texts: Vec<CachedText>,
     /// Calls to trace: `None` off, empty list all.
     pub strace: Option<Vec<String>>,
     /// Host descriptor that trace lines go to.

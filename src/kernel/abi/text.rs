@@ -1,6 +1,6 @@
 //! Remembered text: what both halves say of a file's code whose system call sites are rewritten in a copy.
 
-use alloc::string::String;
+use super::slot::SlotHeader;
 use alloc::vec::Vec;
 use serde::{Deserialize, Serialize};
 
@@ -75,16 +75,58 @@ pub struct TextPlan {
     pub refused: Vec<u32>,
 }
 
-/// A copy that an earlier sandbox has left.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct CachedText {
+/// How a copy is kept in the cache: the piece, and behind it, at its length, this mark and a
+/// [`CopyRecord`] encoded with postcard.
+///
+/// The mark's last bytes are what copies know of the kernel: where they find its entry.
+pub const COPY_MARK: [u8; 16] = {
+    let mut mark = *b"drupe text 4    ";
+    let entry = (core::mem::offset_of!(SlotHeader, fast_entry) as u32).to_le_bytes();
+    let mut i = 0;
+    while i < entry.len() {
+        mark[12 + i] = entry[i];
+        i += 1;
+    }
+    mark
+};
+
+/// What stands behind a copy in the cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CopyRecord {
     /// What it is a copy of.
     pub key: TextKey,
-    /// Its file's name in the cache directory.
-    pub name: String,
-    /// What was done to it: a [`TextPlan`], encoded with postcard. Most are never looked at.
-    #[serde(with = "serde_bytes")]
-    pub plan: Vec<u8>,
+    /// What was done to it.
+    pub plan: TextPlan,
+}
+
+impl CopyRecord {
+    /// The record that these bytes, the mark first, hold, if it is of this piece.
+    pub fn parse(bytes: &[u8], key: &TextKey) -> Option<CopyRecord> {
+        let record: CopyRecord = postcard::from_bytes(bytes.strip_prefix(&COPY_MARK[..])?).ok()?;
+        (record.key == *key).then_some(record)
+    }
+}
+
+/// Length of [`TextKey::copy_name`].
+pub const COPY_NAME: usize = 16;
+
+impl TextKey {
+    /// Name of the copy in the cache's directory. All states of a piece have one name, so the newest copy
+    /// replaces older ones; [`CopyRecord::key`] says of which state it is.
+    pub fn copy_name(&self) -> [u8; COPY_NAME] {
+        // FNV-1a. Pieces that share a name only take each other's place.
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for word in [self.file.dev, self.file.ino, self.offset] {
+            for byte in word.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3);
+            }
+        }
+        let mut name = [0; COPY_NAME];
+        for (i, digit) in name.iter_mut().enumerate() {
+            *digit = b"0123456789abcdef"[(hash >> (60 - 4 * i)) as usize & 15];
+        }
+        name
+    }
 }
 
 /// Length of a long jump, bytes.

@@ -75,7 +75,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     slot.host_tgid.store(pid as u32, SeqCst);
     // SAFETY: the host half says where its encoded settings lie.
     let config = unsafe { core::slice::from_raw_parts(params.config, params.config_len) };
-    let mut config: Config = postcard::from_bytes(config).map_err(|_| Errno::EINVAL)?;
+    let config: Config = postcard::from_bytes(config).map_err(|_| Errno::EINVAL)?;
     random::seed(&config.seed);
     host_time::set_vdso(params.vdso[0]);
     time::set_wall_clock_ahead(config.clock_ahead);
@@ -88,7 +88,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     loader::set_hardware(hwcap, 0, params.min_sigstack);
     if config.rewrite {
         trap::rewrite::enable();
-        text::remember(config.text_cache, core::mem::take(&mut config.texts));
+        text::set_cache(config.text_cache);
     }
     zygote::set_enter(entry::start);
     zygote::set_mother_wanted(mother_wanted);

@@ -9,9 +9,9 @@
 
 use super::Mappable;
 use super::memfile::PAGE;
+use crate::abi::Result;
 use crate::abi::linux::{MAP_FIXED, MAP_PRIVATE, O_RDONLY};
-use crate::abi::text::{CachedText, FileIdentity, Form, JUMP, Patched, TextKey, TextPlan};
-use crate::abi::{Errno, Result};
+use crate::abi::text::{CopyRecord, FileIdentity, Form, JUMP, Patched, TextKey, TextPlan};
 use crate::host::{HostFd, files, mem};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -25,6 +25,8 @@ use once_cell::race::OnceBox;
 const MAX_TEXTS: usize = 512;
 /// Most sites of one piece.
 const MAX_SITES: usize = 4096;
+/// Longest record of a copy in the cache, bytes: `MAX_SITES` take some 100 KiB.
+const MAX_RECORD: u64 = 1 << 20;
 /// Longest piece that is copied, bytes.
 const MAX_LEN: u64 = 64 << 20;
 
@@ -43,9 +45,9 @@ pub struct Text {
 
 /// The newest copy of a piece.
 enum Newest {
+    /// Nobody has looked yet whether the cache has one.
+    Unasked,
     None,
-    /// In the cache; nobody has asked for it yet.
-    Cached(CachedText),
     Ready(Arc<TextCopy>),
 }
 
@@ -60,18 +62,10 @@ struct Learned {
 
 /// A copy with rewritten sites.
 pub struct TextCopy {
-    file: Mutex<CopyFile>,
+    file: HostFd,
     plan: TextPlan,
     /// Start, end and index into the plan of everything that a site runs through, in order.
     detours: Vec<(u32, u32, u32)>,
-}
-
-enum CopyFile {
-    Open(Arc<HostFd>),
-    /// In the cache, by name.
-    Cached(Vec<u8>),
-    /// It is there no more.
-    Gone,
 }
 
 /// A detour that a thread is on, relative to the piece.
@@ -106,13 +100,24 @@ fn tell_wanted() {
     }
 }
 
-/// Takes over what earlier sandboxes have left (at boot). `dir` is the cache's directory.
-pub fn remember(dir: i32, cached: Vec<CachedText>) {
+/// Where earlier sandboxes have left copies (at boot): the directory, -1 for none.
+pub fn set_cache(dir: i32) {
     CACHE.store(dir, SeqCst);
-    let mut texts = TEXTS.lock();
-    for c in cached {
-        texts.insert(c.key, Arc::new(Text::new(c.key, Newest::Cached(c))));
+}
+
+/// What the cache has of this state of the piece.
+fn cached(key: &TextKey) -> Option<TextCopy> {
+    let dir = CACHE.load(Relaxed);
+    if dir < 0 {
+        return None;
     }
+    let file = files::openat(dir, &key.copy_name(), O_RDONLY, 0).ok()?;
+    let size = files::statx(file.raw(), b"").ok()?.stx_size;
+    let record = size.checked_sub(key.len).filter(|&n| n <= MAX_RECORD)?;
+    let mut bytes = alloc::vec![0u8; record as usize];
+    let n = files::pread(file.raw(), bytes.as_mut_ptr() as u64, bytes.len(), key.len).ok()?;
+    let record = CopyRecord::parse(&bytes[..n], key)?;
+    Some(TextCopy::new(file, record.plan))
 }
 
 /// What is known of the code at `offset`, `len` bytes long, of the host file behind `fd`.
@@ -140,31 +145,32 @@ pub fn of(fd: i32, offset: u64, len: u64) -> Option<Arc<Text>> {
             return None;
         }
     }
-    let text = Arc::new(Text::new(key, Newest::None));
+    let text = Arc::new(Text::new(key));
     texts.insert(key, text.clone());
     Some(text)
 }
 
 impl Text {
-    fn new(key: TextKey, copy: Newest) -> Text {
-        Text { key, learned: Mutex::new(Level::Leaf, Learned::default()), copy: Mutex::new(Level::Text, copy) }
+    fn new(key: TextKey) -> Text {
+        let copy = Mutex::new(Level::Text, Newest::Unasked);
+        Text { key, learned: Mutex::new(Level::Leaf, Learned::default()), copy }
     }
 
     /// The newest copy.
     pub fn copy(&self) -> Option<Arc<TextCopy>> {
         let mut newest = self.copy.lock();
-        let cached = match &*newest {
+        match &*newest {
+            Newest::Unasked => {}
             Newest::None => return None,
             Newest::Ready(copy) => return Some(copy.clone()),
-            Newest::Cached(cached) => cached,
-        };
-        let Ok(plan) = postcard::from_bytes::<TextPlan>(&cached.plan) else {
+        }
+        let Some(copy) = cached(&self.key) else {
             *newest = Newest::None;
             return None;
         };
-        let sites = plan.patched.iter().map(|p| p.site).chain(plan.refused.iter().copied());
+        let sites = copy.plan.patched.iter().map(|p| p.site).chain(copy.plan.refused.iter().copied());
         self.learned.lock().sites.extend(sites);
-        let copy = Arc::new(TextCopy::new(CopyFile::Cached(cached.name.clone().into_bytes()), plan));
+        let copy = Arc::new(copy);
         *newest = Newest::Ready(copy.clone());
         Some(copy)
     }
@@ -218,7 +224,7 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
     };
     drop(source);
     if let Some(fd) = fd {
-        let copy = Arc::new(TextCopy::new(CopyFile::Open(Arc::new(fd)), plan));
+        let copy = Arc::new(TextCopy::new(fd, plan));
         let old = core::mem::replace(&mut *text.copy.lock(), Newest::Ready(copy));
         drop(old);
     }
@@ -240,7 +246,7 @@ pub fn counts() -> (u64, u64) {
 }
 
 impl TextCopy {
-    fn new(file: CopyFile, plan: TextPlan) -> TextCopy {
+    fn new(file: HostFd, plan: TextPlan) -> TextCopy {
         let mut detours = Vec::new();
         for (i, p) in plan.patched.iter().enumerate() {
             detours.push((p.stub, p.stub.saturating_add(p.form.stub_len()), i as u32));
@@ -249,38 +255,15 @@ impl TextCopy {
             }
         }
         detours.sort_unstable();
-        TextCopy { file: Mutex::new(Level::Leaf, file), plan, detours }
+        TextCopy { file, plan, detours }
     }
 
     /// Maps it.
     ///
     /// # Errors
-    /// The host's; `ENOENT` when it has left the cache: the file itself is to be mapped then.
+    /// The host's.
     pub fn map(&self, addr: u64, len: u64, prot: u32, flags: u32) -> Result {
-        let fd = self.open(len)?;
-        mem::mmap(addr, len, prot, MAP_PRIVATE | MAP_FIXED | flags, fd.raw(), 0).map(drop)
-    }
-
-    fn open(&self, len: u64) -> Result<Arc<HostFd>> {
-        let mut file = self.file.lock();
-        let name = match &*file {
-            CopyFile::Open(fd) => return Ok(fd.clone()),
-            CopyFile::Gone => return Err(Errno::ENOENT),
-            CopyFile::Cached(name) => name,
-        };
-        let opened = files::openat(CACHE.load(Relaxed), name, O_RDONLY, 0)
-            .and_then(|fd| files::statx(fd.raw(), b"").map(|st| (fd, st.stx_size)));
-        match opened {
-            Ok((fd, size)) if size == len => {
-                let fd = Arc::new(fd);
-                *file = CopyFile::Open(fd.clone());
-                Ok(fd)
-            }
-            _ => {
-                *file = CopyFile::Gone;
-                Err(Errno::ENOENT)
-            }
-        }
+        mem::mmap(addr, len, prot, MAP_PRIVATE | MAP_FIXED | flags, self.file.raw(), 0).map(drop)
     }
 
     /// Every rewritten site.
@@ -319,7 +302,7 @@ mod tests {
             ],
             refused: Vec::new(),
         };
-        let copy = TextCopy::new(CopyFile::Gone, plan);
+        let copy = TextCopy::new(HostFd::new(-1), plan);
         let moved = Detour { site: 0x105, resume: 0x100, nr: Some(39) };
         let relayed = Detour { site: 0x200, resume: 0x200, nr: None };
         for (pc, expected) in [
@@ -337,6 +320,5 @@ mod tests {
             assert_eq!(copy.detour(pc), expected, "{pc:#x}");
         }
         assert!(copy.replaces(0x200) && !copy.replaces(0x105) && !copy.replaces(0x201));
-        assert_eq!(copy.map(0, 0x1000, 5, 0), Err(Errno::ENOENT));
     }
 }

@@ -136,7 +136,7 @@ fn setup(
     if config.rewrite {
         texts.cache = text_cache.and_then(texts::Cache::open);
         if let Some(cache) = &texts.cache {
-            (config.text_cache, config.texts) = (cache.fd(), cache.entries());
+            config.text_cache = cache.fd();
         }
     }
     let [a, b, c, d, e, f, g, h, ..] = config.seed;

@@ -1,28 +1,28 @@
 //! Copies of code in which call sites are rewritten, and the cache in which they outlive a sandbox.
 //!
 //! The kernel says which sites of which file have trapped (`mm::text`); the copy is made here, in the
-//! supervisor, which is the only one that writes it. The cache is a directory of the user's own: a file
-//! for each copy, and an index that a starting sandbox reads. An entry is good for one state of one file.
+//! supervisor, which is the only one that writes it. The cache is a directory of the user's own with a file
+//! for each copy, by whose name the kernel finds it when the piece is mapped: a starting sandbox reads
+//! nothing of it. A copy is good for one state of one file.
 
 mod plan;
 
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::slot::SlotHeader;
-use drupe_kernel::abi::text::{CachedText, TextKey, TextPlan};
+use drupe_kernel::abi::text::{COPY_MARK, COPY_NAME, CopyRecord, TextKey, TextPlan};
+use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, Write};
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Most copies in the cache, and most bytes of them.
-const MAX_ENTRIES: usize = 64;
+const MAX_ENTRIES: usize = 256;
 /// See [`MAX_ENTRIES`].
 const MAX_BYTES: u64 = 256 << 20;
-/// First bytes of the index: the format of index and copies, and what copies know of the kernel.
-const MAGIC: [u8; 16] = *b"drupe text 3    ";
 /// Where copies find the kernel's entry.
 const ENTRY: u32 = offset_of!(SlotHeader, fast_entry) as u32;
 
@@ -30,13 +30,6 @@ const ENTRY: u32 = offset_of!(SlotHeader, fast_entry) as u32;
 pub struct Cache {
     dir: PathBuf,
     handle: File,
-    made: u32,
-}
-
-fn magic() -> [u8; 16] {
-    let mut magic = MAGIC;
-    magic[12..].copy_from_slice(&ENTRY.to_le_bytes());
-    magic
 }
 
 impl Cache {
@@ -50,7 +43,7 @@ impl Cache {
         let meta = handle.metadata().ok()?;
         // SAFETY: no preconditions.
         let own = meta.uid() == unsafe { libc::geteuid() };
-        (own && meta.permissions().mode() & 0o022 == 0).then(|| Cache { dir: dir.to_path_buf(), handle, made: 0 })
+        (own && meta.permissions().mode() & 0o022 == 0).then(|| Cache { dir: dir.to_path_buf(), handle })
     }
 
     /// Its descriptor, by which the kernel opens copies.
@@ -58,59 +51,42 @@ impl Cache {
         self.handle.as_raw_fd()
     }
 
-    /// What is there.
-    pub fn entries(&self) -> Vec<CachedText> {
-        let Ok(bytes) = fs::read(self.dir.join("index")) else { return Vec::new() };
-        let body = bytes.strip_prefix(&magic()[..]);
-        body.and_then(|b| postcard::from_bytes(b).ok()).unwrap_or_default()
-    }
-
-    /// Adds a copy; returns its file.
+    /// Adds a copy, in the place of an older one of the same piece; returns its file.
     fn store(&mut self, key: &TextKey, text: &[u8], plan: &TextPlan) -> io::Result<OwnedFd> {
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
         lock.lock()?;
-        self.made += 1;
-        let mut hasher = DefaultHasher::new();
-        (key.file.dev, key.file.ino, key.offset, key.file.ctime, std::process::id(), self.made).hash(&mut hasher);
-        let name = format!("{:016x}", hasher.finish());
-        let path = self.dir.join(&name);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&path)?;
+        let record = CopyRecord { key: *key, plan: plan.clone() };
+        let record = postcard::to_extend(&record, COPY_MARK.to_vec()).map_err(io::Error::other)?;
+        let new = self.dir.join("new");
+        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
         file.write_all(text)?;
-        let mut entries = self.entries();
-        entries.insert(0, CachedText { key: *key, name, plan: postcard::to_stdvec(plan).map_err(io::Error::other)? });
-        let mut bytes = 0;
-        let mut kept = Vec::new();
-        for (i, e) in entries.into_iter().enumerate() {
-            // An older state of the same piece goes, too.
-            let same =
-                |k: &TextKey| (k.file.dev, k.file.ino, k.offset) == (e.key.file.dev, e.key.file.ino, e.key.offset);
-            bytes += e.key.len;
-            if i > 0
-                && (kept.len() >= MAX_ENTRIES || bytes > MAX_BYTES || kept.iter().any(|k: &CachedText| same(&k.key)))
-            {
-                bytes -= e.key.len;
-                let _ = fs::remove_file(self.dir.join(&e.name));
-            } else {
-                kept.push(e);
-            }
-        }
-        let index = postcard::to_stdvec(&kept).map_err(io::Error::other)?;
-        let new = self.dir.join("index.new");
-        let mut out = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
-        out.write_all(&magic())?;
-        out.write_all(&index)?;
-        fs::rename(new, self.dir.join("index"))?;
-        self.sweep(&kept);
+        file.write_all(&record)?;
+        let name = key.copy_name();
+        let path = self.dir.join(OsStr::from_bytes(&name));
+        fs::rename(new, &path)?;
+        self.sweep();
         Ok(File::open(&path)?.into())
     }
 
-    /// Removes what nobody knows any more: copies of a supervisor that was killed in the middle. Under the
-    /// lock nobody else is in the middle.
-    fn sweep(&self, kept: &[CachedText]) {
+    /// Removes the oldest copies beyond what the cache may hold, and what an earlier format has left. Under
+    /// the lock.
+    fn sweep(&self) {
         let Ok(files) = fs::read_dir(&self.dir) else { return };
-        for name in files.filter_map(|f| f.ok()?.file_name().into_string().ok()) {
-            let is_copy = name.len() == 16 && name.bytes().all(|b| b.is_ascii_hexdigit());
-            if is_copy && !kept.iter().any(|k| k.name == name) {
+        let mut copies = Vec::new();
+        for file in files.filter_map(std::result::Result::ok) {
+            let (Ok(name), Ok(meta)) = (file.file_name().into_string(), file.metadata()) else { continue };
+            if name.len() == COPY_NAME && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                copies.push((meta.modified().ok(), name, meta.len()));
+            } else if name == "index" {
+                let _ = fs::remove_file(file.path());
+            }
+        }
+        copies.sort_unstable();
+        let mut bytes = 0;
+        for (i, (_, name, len)) in copies.into_iter().rev().enumerate() {
+            bytes += len;
+            if i >= MAX_ENTRIES || bytes > MAX_BYTES && i > 0 {
+                bytes -= len;
                 let _ = fs::remove_file(self.dir.join(name));
             }
         }
@@ -173,34 +149,44 @@ mod tests {
         TextKey { file: FileIdentity { ino, ctime, ..FileIdentity::default() }, offset: 0, len: 4096 }
     }
 
+    /// What the kernel would find.
+    fn found(dir: &Path, key: &TextKey) -> Option<(Vec<u8>, TextPlan)> {
+        let mut bytes = fs::read(dir.join(OsStr::from_bytes(&key.copy_name()))).ok()?;
+        let record = CopyRecord::parse(&bytes.split_off(key.len as usize), key)?;
+        Some((bytes, record.plan))
+    }
+
     #[test]
     fn the_cache_keeps_the_newest_and_nothing_else() {
         let dir = std::env::temp_dir().join(format!("drupe-cache-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         let mut cache = Cache::open(&dir).expect("a directory of our own");
-        assert!(cache.entries().is_empty());
-        fs::write(dir.join("0123456789abcdef"), "left by one that was killed").expect("ours");
+        fs::write(dir.join("new"), "left by one that was killed").expect("ours");
+        fs::write(dir.join("index"), "left by an earlier version").expect("ours");
         let plan = TextPlan { patched: Vec::new(), refused: vec![7] };
         for (ino, ctime) in [(1, 1), (2, 1), (1, 2)] {
             let mut copy = File::from(cache.store(&key(ino, ctime), &[ino as u8; 4096], &plan).expect("stored"));
-            let mut bytes = Vec::new();
-            io::Read::read_to_end(&mut copy, &mut bytes).expect("readable");
+            let mut bytes = vec![0; 4096];
+            io::Read::read_exact(&mut copy, &mut bytes).expect("readable");
             assert_eq!(bytes, [ino as u8; 4096]);
         }
-        // The file that changed has one entry, of its new state; another sandbox finds both files' copies.
-        let entries = Cache::open(&dir).expect("still ours").entries();
-        assert_eq!(entries.iter().map(|e| e.key).collect::<Vec<_>>(), [key(1, 2), key(2, 1)]);
-        assert_eq!(postcard::from_bytes::<TextPlan>(&entries[0].plan).expect("a plan"), plan);
-        for i in 0..MAX_ENTRIES as u64 + 5 {
+        // Of the file that changed there is a copy of its new state only.
+        assert_eq!(found(&dir, &key(1, 2)), Some((vec![1; 4096], plan.clone())));
+        assert_eq!(found(&dir, &key(2, 1)), Some((vec![2; 4096], plan.clone())));
+        assert_eq!(found(&dir, &key(1, 1)), None);
+        let names = |ino| String::from_utf8(key(ino, 1).copy_name().to_vec()).expect("digits");
+        let long_ago = std::time::SystemTime::UNIX_EPOCH;
+        File::options().write(true).open(dir.join(names(2))).and_then(|f| f.set_modified(long_ago)).expect("ours");
+        for i in 0..MAX_ENTRIES as u64 - 1 {
             cache.store(&key(10 + i, 1), &[0; 4096], &plan).expect("stored");
         }
-        let entries = cache.entries();
-        assert_eq!(entries.len(), MAX_ENTRIES);
-        // The copies, the index and the lock.
-        assert_eq!(fs::read_dir(&dir).expect("ours").count(), MAX_ENTRIES + 2);
-        // Damage is no more than a cache that is empty.
-        fs::write(dir.join("index"), "nonsense").expect("ours");
-        assert!(cache.entries().is_empty());
+        assert_eq!(found(&dir, &key(2, 1)), None, "the oldest went");
+        assert!(found(&dir, &key(1, 2)).is_some());
+        // The copies and the lock.
+        assert_eq!(fs::read_dir(&dir).expect("ours").count(), MAX_ENTRIES + 1);
+        // Damage is no more than a copy that is not there.
+        fs::write(dir.join(names(1)), vec![0; 5000]).expect("ours");
+        assert_eq!(found(&dir, &key(1, 2)), None);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("ours");
         assert!(Cache::open(&dir).is_none(), "others can write there");
         fs::remove_dir_all(&dir).expect("ours");
