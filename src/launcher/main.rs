@@ -61,7 +61,9 @@ extern "C" fn main(_argc: i32, _argv: *const *const libc::c_char) -> i32 {
     prepare();
     let status = std::panic::catch_unwind(launch).unwrap_or(FAILED);
     let _ = std::io::stdout().flush();
-    i32::from(status)
+    // Nothing is registered for the exit, and a launch is short.
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(i32::from(status)) }
 }
 
 /// What is left of the runtime's start: nothing that we open may become 0, 1 or 2, and a reader that is

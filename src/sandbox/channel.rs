@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
@@ -17,6 +18,9 @@ pub const MAX_FDS: usize = 253;
 /// Longest message.
 const MAX_LEN: usize = 64 << 20;
 const HEADER: usize = 8;
+/// How many bytes are asked for at a time, at least and at most: most messages are short, and memory that was never
+/// touched costs a young process a fault for each page.
+const FILL: Range<usize> = 2 << 10..1 << 20;
 
 /// What the holder says.
 #[derive(Debug, Serialize, Deserialize)]
@@ -132,13 +136,26 @@ impl Channel {
         }
     }
 
+    /// How many more bytes the message needs that has come in part.
+    fn missing(&self) -> usize {
+        let len = self.bytes.first_chunk::<4>().map_or(0, |&len| u32::from_le_bytes(len) as usize);
+        (HEADER + len).saturating_sub(self.bytes.len())
+    }
+
     fn fill(&mut self, wait: bool) -> io::Result<usize> {
-        let mut buf = [0u8; 16 << 10];
+        let have = self.bytes.len();
+        self.bytes.resize(have + self.missing().clamp(FILL.start, FILL.end), 0);
+        let n = self.receive_bytes(have, wait);
+        self.bytes.truncate(have + *n.as_ref().unwrap_or(&0));
+        n
+    }
+
+    fn receive_bytes(&mut self, at: usize, wait: bool) -> io::Result<usize> {
         let mut space = nix::cmsg_space!([RawFd; MAX_FDS]);
         let mut flags = MsgFlags::MSG_CMSG_CLOEXEC;
         flags.set(MsgFlags::MSG_DONTWAIT, !wait);
         loop {
-            let mut iov = [IoSliceMut::new(&mut buf)];
+            let mut iov = [IoSliceMut::new(&mut self.bytes[at..])];
             let message = match recvmsg::<()>(self.socket.as_raw_fd(), &mut iov, Some(&mut space), flags) {
                 Err(nix::Error::EINTR) => continue,
                 other => other?,
@@ -149,9 +166,7 @@ impl Channel {
                     self.fds.extend(fds.into_iter().map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }));
                 }
             }
-            let n = message.bytes;
-            self.bytes.extend_from_slice(&buf[..n]);
-            return Ok(n);
+            return Ok(message.bytes);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! it back in order when a guest that had changed it was killed.
 
 use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
-use std::io::{IsTerminal, stdin};
+use std::io::stdin;
+use std::os::fd::BorrowedFd;
 
 /// Remembers the terminal's settings, and restores them when dropped.
 #[derive(Debug)]
@@ -15,8 +16,9 @@ pub struct Console {
 impl Console {
     /// Looks at standard input.
     pub fn new() -> Console {
-        let saved = if stdin().is_terminal() { tcgetattr(stdin()).ok() } else { None };
-        Console { saved }
+        // SAFETY: borrowed for this call. The library's own handle would come with a buffer.
+        let input = unsafe { BorrowedFd::borrow_raw(0) };
+        Console { saved: tcgetattr(input).ok() }
     }
 
     /// Whether standard input is a terminal.

@@ -190,16 +190,14 @@ fn own_descriptors(socket: RawFd, keep: &[RawFd]) -> Result {
     }
     close_range(next as u32, u32::MAX)?;
     // 0, 1 and 2 must never be a guest's files: something may print there.
-    for _ in 0..3 {
-        // SAFETY: opens the null device, or copies a descriptor when there is none.
-        unsafe {
-            let fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
-            if fd > 2 {
-                libc::close(fd);
-            }
-            if fd > 1 {
-                break;
-            }
+    // SAFETY: opens the null device and copies the descriptor; none of them is anybody's.
+    unsafe {
+        let mut fd = libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        while (0..2).contains(&fd) {
+            fd = libc::dup(fd);
+        }
+        if fd > 2 {
+            libc::close(fd);
         }
     }
     Ok(())
@@ -229,16 +227,39 @@ fn raise_limits() {
     }
 }
 
+// Where glibc (2.35 and later) says what it has registered: addresses of two of its variables, 0 in another C
+// library. The dynamic linker finds them at the start; asking it here would cost a look-up in every fork.
+std::arch::global_asm!(
+    ".weak __rseq_offset, __rseq_size",
+    ".globl drupe_rseq_variables",
+    ".hidden drupe_rseq_variables",
+    ".type drupe_rseq_variables, @function",
+    "drupe_rseq_variables:",
+    "mov rax, [rip + __rseq_offset@GOTPCREL]",
+    "mov rdx, [rip + __rseq_size@GOTPCREL]",
+    "ret",
+);
+
+/// What a function returns in rax and rdx.
+#[repr(C)]
+struct RseqVariables {
+    offset: *const isize,
+    size: *const u32,
+}
+
+unsafe extern "C" {
+    fn drupe_rseq_variables() -> RseqVariables;
+}
+
 /// Withdraws the C library's rseq registration: a cloned child would inherit it, and die when its
 /// page is gone.
 fn unregister_rseq() {
     const RSEQ_FLAG_UNREGISTER: i32 = 1;
     const RSEQ_SIG: u32 = 0x5305_3053;
-    // SAFETY: looks up two variables of glibc (2.35 and later) and reads them; the system call only
-    // withdraws what it finds registered for this thread.
+    // SAFETY: reads two variables of the C library where it has them; the system call only withdraws what it
+    // finds registered for this thread.
     unsafe {
-        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
-        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        let RseqVariables { offset, size } = drupe_rseq_variables();
         if offset.is_null() || size.is_null() || *size == 0 {
             return;
         }
