@@ -11,8 +11,37 @@ fn main() {
     for dir in ["asm", "src/kernel", "src/image", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(dir).display());
     }
+    link_launcher(&out);
     let image = build_image(&root, &out);
     println!("cargo:rustc-env=DRUPE_IMAGE_PATH={}", image.display());
+}
+
+/// Links the launcher statically where the C library can be: the dynamic linker would take a seventh of a launch.
+///
+/// The compiler has that for whole builds only (`crt-static`), and then it makes no shared library. So it goes on
+/// asking for shared libraries, and a directory that is searched first leads their names to the static ones.
+fn link_launcher(out: &Path) {
+    let compiler = cc::Build::new().get_compiler();
+    let has = |file: &str| {
+        let found = compiler.to_command().arg(format!("-print-file-name={file}")).output();
+        // The bare name comes back for what is not there.
+        found.is_ok_and(|o| o.status.success() && o.stdout.contains(&b'/'))
+    };
+    if !["rcrt1.o", "libc.a", "libgcc.a", "libgcc_eh.a"].into_iter().all(has) {
+        return;
+    }
+    let dir = out.join("static");
+    fs::create_dir_all(&dir).expect("the output directory is writable");
+    let all = "GROUP(-l:libc.a -l:libgcc_eh.a -l:libgcc.a)";
+    for name in ["c", "gcc_s"] {
+        fs::write(dir.join(format!("lib{name}.so")), all).expect("the output directory is writable");
+    }
+    for name in ["m", "dl", "rt", "util", "pthread"].into_iter().filter(|name| has(&format!("lib{name}.a"))) {
+        fs::write(dir.join(format!("lib{name}.so")), format!("INPUT(-l:lib{name}.a)"))
+            .expect("the output directory is writable");
+    }
+    println!("cargo:rustc-link-arg-bins=-static-pie");
+    println!("cargo:rustc-link-arg-bins=-L{}", dir.display());
 }
 
 /// Builds `drupe-image` and returns the shared object's path.
