@@ -49,10 +49,6 @@ unsafe extern "C" fn image_boot(params: *const BootParams) -> i64 {
     on_slot(boot::boot as *const (), core::ptr::from_ref(params) as u64, 0, 0, 0)
 }
 
-unsafe extern "C" fn image_spawn_first() -> i64 {
-    on_slot(boot::spawn_first as *const (), 0, 0, 0, 0)
-}
-
 unsafe extern "C" fn image_spawn_mother() -> i64 {
     on_slot(boot::spawn_mother as *const (), 0, 0, 0, 0)
 }
@@ -88,7 +84,6 @@ unsafe impl Sync for Exported {}
 pub static DRUPE_IMAGE: Exported = Exported(ImageHeader {
     magic: MAGIC,
     boot: image_boot,
-    spawn_first: image_spawn_first,
     spawn_mother: image_spawn_mother,
     control: image_control,
     reaped: image_reaped,

@@ -186,7 +186,7 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 /// Runs the program and returns the exit status that tells its fate.
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let console = Console::new();
-    let sandbox = match settings(&args)?.start() {
+    let sandbox = match settings(&args)?.launch() {
         Err(Error::Panic(text)) => return Ok(panicked(&text)),
         other => other?,
     };

@@ -1,6 +1,6 @@
 //! The settings of a sandbox, and its start.
 
-use super::channel::{Channel, FromSupervisor, Received};
+use super::channel::Channel;
 use super::error::{Error, Result};
 use super::supervisor::{self, Plan};
 use super::{Sandbox, open_path};
@@ -187,11 +187,23 @@ impl SandboxBuilder {
     /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe
     /// needs.
     pub fn start(self) -> Result<Sandbox> {
+        let sandbox = self.launch()?;
+        sandbox.inner.booted()?;
+        Ok(sandbox)
+    }
+
+    /// As [`SandboxBuilder::start`], without waiting for the kernel to have booted: a host that lacks what
+    /// drupe needs is told by the first request, such as the spawn of a process.
+    ///
+    /// # Errors
+    /// A setting that makes no sense, a path that cannot be opened.
+    pub fn launch(self) -> Result<Sandbox> {
         let mut files = Vec::new();
         let host_tree = self.root == Path::new("/");
         let config = self.config(&mut files)?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
+        let ours = above_stdio(ours)?;
         let plan = Plan {
             config,
             socket: above_stdio(theirs)?,
@@ -199,25 +211,7 @@ impl SandboxBuilder {
             text_cache: self.text_cache,
         };
         let pid = supervisor::fork(plan)?;
-        drop(files);
-        let mut channel = Channel::new(above_stdio(ours)?);
-        match channel.receive::<FromSupervisor>(true) {
-            Ok(Received::Message(FromSupervisor::Started, _)) => Ok(Sandbox::running(channel, pid, host_tree)),
-            Ok(Received::Message(FromSupervisor::Failed { unsupported: true, message, .. }, _)) => {
-                super::reap_supervisor(pid);
-                Err(Error::Unsupported(message))
-            }
-            Ok(Received::Message(FromSupervisor::Failed { errno, message, .. }, _)) => {
-                super::reap_supervisor(pid);
-                Err(Error::Refused { errno, message })
-            }
-            Ok(Received::Message(FromSupervisor::Event(drupe_kernel::abi::control::Event::Panic(text)), _)) => {
-                super::reap_supervisor(pid);
-                Err(Error::Panic(text))
-            }
-            Ok(_) => Err(super::ended(super::reap_supervisor(pid), "its supervisor ended while the kernel booted")),
-            Err(e) => Err(Error::host("talk to the supervisor", e)),
-        }
+        Ok(Sandbox::running(Channel::new(ours), pid, host_tree))
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.

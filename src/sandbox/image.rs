@@ -2,7 +2,8 @@
 //!
 //! The embedded object is page-aligned in the file that it is embedded in, so its code is never copied:
 //! the supervisor moves the pages that the host's loader has mapped already, and all sandboxes share
-//! them in the page cache. Only what is written to or relocated lies in the window's memory file.
+//! them in the page cache. What is relocated and then only read is private to the supervisor and inherited; only
+//! what is written to lies in the window's memory file.
 
 use super::error::{Error, Result};
 use drupe_kernel::abi::control::{ImageHeader, MAGIC};
@@ -41,6 +42,8 @@ struct Segment {
     mem_len: u64,
     bytes: &'static [u8],
     protection: i32,
+    /// It is written to by relocation only.
+    relro: bool,
 }
 
 impl Segment {
@@ -71,14 +74,21 @@ pub fn load(base: u64, window: BorrowedFd<'_>) -> Result<ImageHeader> {
     let program = header.program_headers(endian, bytes()).map_err(bad)?;
     let load_at = base + layout::IMAGE;
     let segments = segments(endian, program)?;
+    let mut sealed = Vec::new();
     for segment in &segments {
-        if segment.writable() {
-            place_data(segment, load_at, window)?;
-        } else {
+        if !segment.writable() {
             place_text(segment, load_at, window)?;
+        } else if segment.relro && move_own_pages(segment, load_at) {
+            sealed.push(segment.pages());
+        } else {
+            place_data(segment, load_at, window)?;
         }
     }
     relocate(endian, program, load_at, &segments)?;
+    for (start, len) in sealed {
+        // SAFETY: pages of the image that nobody writes to from here on.
+        unsafe { libc::mprotect((load_at + start) as *mut libc::c_void, len as usize, libc::PROT_READ) };
+    }
     // The image's entry point is its header.
     let at = header.e_entry(endian);
     if !segments.iter().any(|s| s.at(at, size_of::<ImageHeader>() as u64).is_some()) || at % 8 != 0 {
@@ -96,6 +106,8 @@ pub fn load(base: u64, window: BorrowedFd<'_>) -> Result<ImageHeader> {
 
 fn segments(endian: Endianness, program: &[ProgramHeader64<Endianness>]) -> Result<Vec<Segment>> {
     let mut out = Vec::new();
+    let relro = program.iter().find(|ph| ph.p_type(endian) == elf::PT_GNU_RELRO);
+    let relro = relro.map(|ph| (ph.p_vaddr(endian), ph.p_memsz(endian)));
     for ph in program {
         match ph.p_type(endian) {
             elf::PT_LOAD => {}
@@ -115,7 +127,8 @@ fn segments(endian: Endianness, program: &[ProgramHeader64<Endianness>]) -> Resu
         let bit = |flag, prot| if flags.contains(flag) { prot } else { 0 };
         let protection =
             bit(elf::PF_R, libc::PROT_READ) | bit(elf::PF_W, libc::PROT_WRITE) | bit(elf::PF_X, libc::PROT_EXEC);
-        out.push(Segment { vaddr, mem_len, bytes: data, protection });
+        let relro = relro == Some((vaddr, mem_len));
+        out.push(Segment { vaddr, mem_len, bytes: data, protection, relro });
     }
     let overlap = out.windows(2).any(|w| (w[0].vaddr + w[0].mem_len).div_ceil(PAGE) > w[1].vaddr / PAGE);
     if out.is_empty() || overlap {
@@ -215,11 +228,13 @@ fn place_text(segment: &Segment, load_at: u64, window: BorrowedFd<'_>) -> Result
     map_file(segment, load_at, window)
 }
 
-/// A second mapping of the pages that hold the segment in our own file.
+/// A second mapping, private, of the pages that hold the segment in our own file.
 fn move_own_pages(segment: &Segment, load_at: u64) -> bool {
     let (start, len) = segment.pages();
     let from = segment.bytes.as_ptr() as u64 - (segment.vaddr - start);
-    if !from.is_multiple_of(PAGE) || segment.mem_len != segment.bytes.len() as u64 {
+    // Zeros that the file does not have would be another mapping; padding of the last page is nobody's.
+    let in_file = segment.vaddr + segment.bytes.len() as u64;
+    if !from.is_multiple_of(PAGE) || in_file.next_multiple_of(PAGE) != start + len {
         return false;
     }
     let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED | libc::MREMAP_DONTUNMAP;

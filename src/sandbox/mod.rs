@@ -66,6 +66,7 @@ struct State {
     first: Option<u32>,
     first_status: Option<i32>,
     reading: bool,
+    booted: bool,
     end: Option<End>,
 }
 
@@ -75,6 +76,13 @@ enum End {
     Stopped,
     Panic(String),
     Lost(String),
+    /// The kernel never booted, for want of something that the host does not have.
+    Unsupported(String),
+    /// The kernel never booted.
+    Refused {
+        errno: i32,
+        message: String,
+    },
 }
 
 impl End {
@@ -83,6 +91,8 @@ impl End {
             End::Stopped => Error::Ended("it was stopped".into()),
             End::Panic(text) => Error::Panic(text.clone()),
             End::Lost(why) => Error::Ended(why.clone()),
+            End::Unsupported(what) => Error::Unsupported(what.clone()),
+            End::Refused { errno, message } => Error::Refused { errno: *errno, message: message.clone() },
         }
     }
 }
@@ -296,6 +306,11 @@ impl Inner {
         self.ask(&request, &[]).map(drop)
     }
 
+    /// Waits until the kernel has booted.
+    fn booted(&self) -> Result {
+        self.until(|state| state.booted.then_some(()))
+    }
+
     /// Waits until `found` finds something.
     fn until<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
         // With `wait` there is always an answer.
@@ -344,13 +359,18 @@ impl Inner {
                 state.replies.insert(id, response);
             }
             Ok(Received::Message(FromSupervisor::Event(event), _)) => self.event(state, event),
-            Ok(Received::Message(FromSupervisor::Failed { message, .. }, _)) => {
-                state.end.get_or_insert(End::Lost(message));
+            Ok(Received::Message(FromSupervisor::Failed { errno, unsupported, message }, _)) => {
+                state.end.get_or_insert(match unsupported {
+                    true => End::Unsupported(message),
+                    false => End::Refused { errno, message },
+                });
             }
-            Ok(Received::Message(FromSupervisor::Started, _) | Received::Pending) => {}
+            Ok(Received::Message(FromSupervisor::Started, _)) => state.booted = true,
+            Ok(Received::Pending) => {}
             Ok(Received::HungUp) | Err(_) => {
                 if state.end.is_none() {
-                    state.end = Some(lost(self.reap_supervisor(), "its supervisor has ended"));
+                    let when = if state.booted { "" } else { " while the kernel booted" };
+                    state.end = Some(lost(self.reap_supervisor(), &format!("its supervisor has ended{when}")));
                 }
             }
         }
@@ -392,7 +412,7 @@ impl Inner {
 
     /// Waits for the supervisor's end; `None` if somebody else has reaped it.
     fn reap_supervisor(&self) -> Option<ExitStatus> {
-        *self.supervisor_status.get_or_init(|| reap_supervisor(self.supervisor))
+        *self.supervisor_status.get_or_init(|| reap(self.supervisor))
     }
 }
 
@@ -400,8 +420,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits for the supervisor's end; `None` if somebody else has reaped it.
-fn reap_supervisor(pid: libc::pid_t) -> Option<ExitStatus> {
+/// Waits for the end of a child; `None` if it is none of ours any more.
+fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
     use nix::sys::wait::{WaitStatus, waitpid};
     let pid = nix::unistd::Pid::from_raw(pid);
     loop {
@@ -422,10 +442,6 @@ fn lost(status: Option<ExitStatus>, what: &str) -> End {
         Some(s) if s.signal().is_some() => End::Lost(format!("{what} ({s})")),
         _ => End::Lost(what.to_string()),
     }
-}
-
-fn ended(status: Option<ExitStatus>, what: &str) -> Error {
-    lost(status, what).error()
 }
 
 fn unexpected(response: Response) -> Error {

@@ -11,10 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct ImageHeader {
     /// `MAGIC`.
     pub magic: u64,
-    /// `boot(&BootParams) -> i64`: called once in the supervisor, on its own stack. 0 or -errno.
+    /// `boot(&BootParams) -> i64`: called once in the supervisor, on its own stack; starts the host process of the
+    /// first program, too. 0 or -errno.
     pub boot: unsafe extern "C" fn(*const BootParams) -> i64,
-    /// Starts the host process of the first program, after `boot`: 0 or `-errno`.
-    pub spawn_first: unsafe extern "C" fn() -> i64,
     /// Starts the mother of further host processes, when [`Event::Mother`] asks for it: 0 or `-errno`.
     pub spawn_mother: unsafe extern "C" fn() -> i64,
     /// `control(req, req_len, resp, resp_cap) -> resp_len or -errno`: serves one [`Request`].

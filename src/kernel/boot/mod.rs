@@ -41,7 +41,7 @@ pub fn supervisor_stack() -> u64 {
     frame::stack_top(arch::slot_at(0))
 }
 
-/// Boots the kernel in the supervisor: 0 or `-errno`.
+/// Boots the kernel in the supervisor, and starts the host process of the first program: 0 or `-errno`.
 ///
 /// # Safety
 /// `params` is the record that the host half filled in.
@@ -76,6 +76,15 @@ unsafe fn assemble(params: &BootParams) -> Result {
     // SAFETY: the host half says where its encoded settings lie.
     let config = unsafe { core::slice::from_raw_parts(params.config, params.config_len) };
     let config: Config = postcard::from_bytes(config).map_err(|_| Errno::EINVAL)?;
+    // SAFETY: the host half passes the address of a `sock_fprog`.
+    let filter = unsafe { keep_filter(params.filter) };
+    let _ = SETUP.set(Box::new(Setup { filter }));
+    zygote::set_enter(entry::start);
+    if config.rewrite {
+        trap::rewrite::enable();
+    }
+    // It has enough to do until there is a program for it.
+    spawn(first_main)?;
     random::seed(&config.seed);
     host_time::set_vdso(params.vdso[0]);
     time::set_wall_clock_ahead(config.clock_ahead);
@@ -87,10 +96,8 @@ unsafe fn assemble(params: &BootParams) -> Result {
     let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
     loader::set_hardware(hwcap, 0, params.min_sigstack);
     if config.rewrite {
-        trap::rewrite::enable();
         text::set_cache(config.text_cache);
     }
-    zygote::set_enter(entry::start);
     zygote::set_mother_wanted(mother_wanted);
     clone::set_child_main(entry::CHILD_MAIN);
     let root = mounts::assemble(&config)?;
@@ -99,9 +106,6 @@ unsafe fn assemble(params: &BootParams) -> Result {
     if let Some(calls) = &config.strace {
         strace::init(calls, config.strace_fd);
     }
-    // SAFETY: the host half passes the address of a `sock_fprog`.
-    let filter = unsafe { keep_filter(params.filter) };
-    let _ = SETUP.set(Box::new(Setup { filter }));
     log::info!("kernel at {:#x}", params.base);
     Ok(())
 }
@@ -129,11 +133,6 @@ fn spawn(main: process::Start) -> Result<i32> {
     let slot = slots::alloc()?;
     process::clone(CloneKind::Mother, slot, frame::zygote_stack(slot), main, 0, None)
         .inspect_err(|_| slots::free_unused(slot))
-}
-
-/// Starts the host process of the first program: 0 or `-errno`.
-pub extern "C" fn spawn_first() -> i64 {
-    spawn(first_main).map_or_else(|e| -i64::from(e.raw()), |_| 0)
 }
 
 /// Starts the mother unless there is one: 0 or `-errno`.

@@ -287,7 +287,7 @@ fn event_fd() -> Result<OwnedFd> {
     }
 }
 
-/// Calls the image's `boot` and starts the host process of the first program.
+/// Calls the image's `boot`.
 fn boot(
     header: &ImageHeader,
     window: &Window,
@@ -312,14 +312,10 @@ fn boot(
         config_len: config.len(),
     };
     // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
-    // and the settings outlive both calls.
-    let answer = unsafe {
-        match (header.boot)(&raw const params) {
-            0 => (header.spawn_first)(),
-            error => error,
-        }
-    };
+    // and the settings outlive the call.
+    let answer = unsafe { (header.boot)(&raw const params) };
     if answer < 0 {
+        serve::bury(|| {});
         return Err(Error::host("boot the kernel", io::Error::from_raw_os_error(-answer as i32)));
     }
     Ok(())

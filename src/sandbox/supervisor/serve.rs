@@ -35,7 +35,7 @@ enum End {
 pub struct Server {
     channel: Channel,
     image: ImageHeader,
-    _window: Window,
+    window: Window,
     epoll: OwnedFd,
     children: OwnedFd,
     doorbell: OwnedFd,
@@ -90,7 +90,7 @@ impl Server {
         Ok(Server {
             channel,
             image,
-            _window: window,
+            window,
             epoll,
             children,
             doorbell,
@@ -109,7 +109,8 @@ impl Server {
             Ok(()) => self.serve(),
             Err(end) => end,
         };
-        bury();
+        // While they end: what the host has to take down for us takes it as long.
+        bury(|| self.window.unmap());
         match end {
             End::Told => 0,
             End::Panic => PANIC_STATUS,
@@ -358,7 +359,10 @@ fn reap_killed() -> bool {
 
 /// Kills every host process of the sandbox and reaps it. All are children of this one; more may come
 /// while we look, from those that are not dead yet.
-fn bury() {
+///
+/// `meanwhile` is called while they end.
+pub fn bury(meanwhile: impl FnOnce()) {
+    let mut meanwhile = Some(meanwhile);
     for _ in 0..1000 {
         let list = std::fs::read_to_string("/proc/thread-self/children");
         let Ok(list) = list else {
@@ -368,6 +372,9 @@ fn bury() {
         for pid in list.split_ascii_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
             unsafe { libc::kill(pid, libc::SIGKILL) };
+        }
+        if let Some(meanwhile) = meanwhile.take() {
+            meanwhile();
         }
         // As many as were killed; when none is left that says so, too.
         for _ in list.split_ascii_whitespace() {

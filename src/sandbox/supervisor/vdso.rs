@@ -6,7 +6,9 @@
 
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol};
+use std::ffi::CStr;
 use std::io::Read;
+use std::os::fd::AsRawFd;
 
 /// What the kernel calls, in the order of `BootParams::vdso`.
 const FUNCTIONS: [&str; 4] = ["__vdso_clock_gettime", "__vdso_gettimeofday", "__vdso_time", "__vdso_getcpu"];
@@ -39,8 +41,64 @@ pub fn move_to(target: u64) -> [u64; 4] {
     functions.map(|offset| if offset == 0 { 0 } else { target + (code.start - first) + offset })
 }
 
-/// `[vvar]`, `[vvar_vclock]` and `[vdso]`, as this process's maps list them.
+/// `[vvar]`, `[vvar_vclock]` and `[vdso]` of this process.
 fn find() -> Vec<Mapping> {
+    asked().unwrap_or_else(listed)
+}
+
+/// A question about one mapping, by an address in it (`PROCMAP_QUERY`, `linux/fs.h`).
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    size: u64,
+    flags: u64,
+    addr: u64,
+    start: u64,
+    end: u64,
+    unasked: [u64; 4],
+    dev: [u32; 2],
+    name_size: u32,
+    build_id_size: u32,
+    name: u64,
+    build_id: u64,
+}
+
+nix::ioctl_readwrite!(procmap_query, b'f', 17, Query);
+
+/// The group, where the host answers questions about single mappings (since 6.11): its list is long.
+fn asked() -> Option<Vec<Mapping>> {
+    // SAFETY: reads the auxiliary vector.
+    let mut next = unsafe { libc::getauxval(libc::AT_SYSINFO_EHDR) };
+    let maps = std::fs::File::open("/proc/self/maps").ok()?;
+    let mut found = Vec::new();
+    loop {
+        let mut name = [0u8; 32];
+        let mut query = Query {
+            size: size_of::<Query>() as u64,
+            addr: next,
+            name_size: name.len() as u32,
+            name: name.as_mut_ptr() as u64,
+            ..Query::default()
+        };
+        // SAFETY: the record says how large it and the name's buffer are.
+        let answer = unsafe { procmap_query(maps.as_raw_fd(), &raw mut query) };
+        let is_code = found.is_empty();
+        let of_group = match CStr::from_bytes_until_nul(&name).map(CStr::to_bytes) {
+            Ok(b"[vdso]") => is_code,
+            Ok(b"[vvar]" | b"[vvar_vclock]") => !is_code,
+            _ => false,
+        };
+        match answer {
+            Ok(_) if of_group => found.push(Mapping { start: query.start, len: query.end - query.start, is_code }),
+            // What lies in front of the group has no name, another one or one that is too long, or is nothing.
+            _ => return (!is_code).then_some(found),
+        }
+        next = query.start.checked_sub(1)?;
+    }
+}
+
+/// The group, from the list of all mappings.
+fn listed() -> Vec<Mapping> {
     own_maps()
         .unwrap_or_default()
         .lines()
@@ -89,4 +147,24 @@ fn remap(from: u64, len: u64, to: u64) -> bool {
     // SAFETY: the target is in the window's reservation or where the mapping was before; this process
     // has one thread, which does not read a clock meanwhile.
     unsafe { libc::mremap(from, len, len, libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED, to) != libc::MAP_FAILED }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways_find_the_same() {
+        let ranges = |group: Vec<Mapping>| {
+            let mut ranges: Vec<_> = group.into_iter().map(|m| (m.start, m.len, m.is_code)).collect();
+            ranges.sort_unstable();
+            ranges
+        };
+        let listed = ranges(listed());
+        assert!(listed.iter().any(|m| m.2), "this host has no vDSO");
+        // Hosts before 6.11 do not answer.
+        if let Some(asked) = asked() {
+            assert_eq!(ranges(asked), listed);
+        }
+    }
 }

@@ -75,6 +75,11 @@ impl Window {
         Ok(())
     }
 
+    /// Unmaps all of it: the kernel is there no more.
+    pub fn unmap(&self) {
+        unmap(self.base, layout::END + layout::GUARD);
+    }
+
     /// The memory file's descriptor; it stays open as long as the supervisor lives.
     pub fn fd(&self) -> i32 {
         self.file.as_raw_fd()
@@ -124,6 +129,6 @@ fn map(at: u64, len: u64, protection: i32, file: Option<(&OwnedFd, u64)>) -> io:
 }
 
 fn unmap(at: u64, len: u64) {
-    // SAFETY: only called on what `map` has just mapped and nobody has used.
+    // SAFETY: only called on what `map` has just mapped and nobody has used, or on what nobody uses any more.
     unsafe { libc::munmap(at as *mut libc::c_void, len as usize) };
 }
