@@ -7,6 +7,7 @@ use drupe_kernel::abi::control::{Event, Request, Response};
 use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
@@ -24,13 +25,13 @@ const FILL: Range<usize> = 2 << 10..1 << 20;
 
 /// What the holder says.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum ToSupervisor {
+pub enum ToSupervisor<'a> {
     /// For the kernel. `Spawn::fds` are indices into the message's descriptors, or -1.
     Request {
         /// Comes back with the answer.
         id: u64,
         /// The request.
-        request: Request,
+        request: Cow<'a, Request>,
     },
     /// End the sandbox.
     Stop,
@@ -215,7 +216,8 @@ mod tests {
         for id in 0..3u64 {
             let request = Request::WriteFile { path: vec![b'/'], offset: id, data: vec![7; 5000], mode: 0o600 };
             let fds = vec![null.as_raw_fd(); id as usize];
-            send(a.as_fd(), &ToSupervisor::Request { id, request }, &fds).expect("it fits the socket");
+            send(a.as_fd(), &ToSupervisor::Request { id, request: Cow::Owned(request) }, &fds)
+                .expect("it fits the socket");
         }
         for want in 0..3u64 {
             match b.receive::<ToSupervisor>(true).expect("received") {

@@ -21,6 +21,7 @@ pub use supervisor::PANIC_STATUS;
 
 use channel::{Channel, FromSupervisor, Received, ToSupervisor};
 use drupe_kernel::abi::control::{Event, Request, Response};
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -288,7 +289,7 @@ impl Inner {
         };
         {
             let _one = lock(&self.writer);
-            let message = ToSupervisor::Request { id, request: request.clone() };
+            let message = ToSupervisor::Request { id, request: Cow::Borrowed(request) };
             match channel::send(self.socket.as_fd(), &message, fds) {
                 Ok(()) => {}
                 // It is gone: its last words say why.

@@ -256,7 +256,7 @@ impl Server {
         loop {
             match self.channel.receive::<ToSupervisor>(false) {
                 Ok(Received::Message(ToSupervisor::Request { id, request }, fds)) => {
-                    let response = self.ask(request, fds);
+                    let response = self.ask(request.into_owned(), fds);
                     self.say(&FromSupervisor::Reply { id, response })?;
                 }
                 Ok(Received::Pending) => return Ok(()),
