@@ -58,6 +58,8 @@ struct Learned {
     source: Option<(Arc<dyn Mappable>, i32)>,
     /// One is being made.
     building: bool,
+    /// None could be made.
+    hopeless: bool,
 }
 
 /// A copy with rewritten sites.
@@ -186,7 +188,7 @@ impl Text {
         if u64::from(site) + 2 > self.key.len || learned.sites.len() >= MAX_SITES || !learned.sites.insert(site) {
             return;
         }
-        if learned.source.is_some() {
+        if learned.source.is_some() || learned.hopeless {
             return;
         }
         learned.source = Some((map.clone(), fd));
@@ -219,6 +221,7 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
         learned.building = false;
         let known = plan.patched.len() + plan.refused.len();
         // Without a copy there is no use in trying again.
+        learned.hopeless = fd.is_none();
         let more = fd.is_some() && learned.sites.len() > known;
         (more, if more { None } else { learned.source.take() })
     };

@@ -10,9 +10,10 @@ mod plan;
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::slot::SlotHeader;
 use drupe_kernel::abi::text::{COPY_MARK, COPY_NAME, CopyRecord, TextKey, TextPlan};
+use object::read::ReadCache;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -105,7 +106,9 @@ impl Builder {
     /// # Errors
     /// The host's; a file of which no copy can be made.
     pub fn build(&mut self, fd: RawFd, key: &TextKey, sites: &[u32]) -> Result<(OwnedFd, TextPlan)> {
-        let image = read(fd, key.file.size).map_err(|e| Error::host("read a file's code", e))?;
+        // SAFETY: the kernel keeps the descriptor open until the job is done; it is not closed here.
+        let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
+        let image = ReadCache::new(At { file: &file, size: key.file.size, at: 0 });
         let (text, plan) = plan::copy(&image, key, sites, ENTRY)
             .ok_or_else(|| Error::Setting("no copy of this code can be made".into()))?;
         if let Some(cache) = &mut self.cache
@@ -131,13 +134,32 @@ fn in_memory(text: &[u8]) -> io::Result<OwnedFd> {
     Ok(file.into())
 }
 
-/// A file's bytes: read, not mapped, because it may shrink meanwhile.
-fn read(fd: RawFd, size: u64) -> io::Result<Vec<u8>> {
-    // SAFETY: the kernel keeps the descriptor open until the job is done; it is not closed here.
-    let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
-    let mut bytes = vec![0; usize::try_from(size).map_err(io::Error::other)?];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+/// A file that is read in pieces, at offsets of our own: its descriptor's is the guest's. Not mapped, because
+/// it may shrink meanwhile.
+struct At<'a> {
+    file: &'a File,
+    size: u64,
+    at: u64,
+}
+
+impl Read for At<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for At<'_> {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.at)
+    }
 }
 
 #[cfg(test)]
@@ -167,7 +189,7 @@ mod tests {
         for (ino, ctime) in [(1, 1), (2, 1), (1, 2)] {
             let mut copy = File::from(cache.store(&key(ino, ctime), &[ino as u8; 4096], &plan).expect("stored"));
             let mut bytes = vec![0; 4096];
-            io::Read::read_exact(&mut copy, &mut bytes).expect("readable");
+            copy.read_exact(&mut bytes).expect("readable");
             assert_eq!(bytes, [ino as u8; 4096]);
         }
         // Of the file that changed there is a copy of its new state only.

@@ -1,7 +1,7 @@
 //! Where and how the call sites of a piece of code can be rewritten in a copy.
 //!
-//! Stubs go into the padding between the code's end and the end of its last page, so a copy needs no
-//! mapping more than the file does. A site gets there in one of two ways, neither of which moves an
+//! Stubs go behind the code, up to the end of its last page, so a copy needs no mapping more than the file
+//! does. (What the file has there is padding, or begins the next segment, which has a mapping of its own.) A site gets there in one of two ways, neither of which moves an
 //! instruction boundary that somebody may rely on:
 //!
 //! - *Move*: `mov $nr, %eax` directly in front of the call becomes a long jump of the same five bytes.
@@ -15,7 +15,7 @@ use drupe_kernel::abi::text::{Form, JUMP, Patched, TextKey, TextPlan};
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object, ObjectSection, elf};
+use object::{Endianness, Object, ObjectSection, ReadRef, elf};
 use std::collections::HashMap;
 
 const PAGE: u64 = 4096;
@@ -37,8 +37,8 @@ struct Code64<'a> {
 
 /// Makes the copy: its bytes, and what was done to it. `None` when the file is not such that anything
 /// can be done. `entry` is where a slot, to which gs points, holds the kernel's entry.
-pub fn copy(image: &[u8], key: &TextKey, sites: &[u32], entry: u32) -> Option<(Vec<u8>, TextPlan)> {
-    let file = ElfFile64::<Endianness>::parse(image).ok()?;
+pub fn copy<'a>(image: impl ReadRef<'a>, key: &TextKey, sites: &[u32], entry: u32) -> Option<(Vec<u8>, TextPlan)> {
+    let file = ElfFile64::<Endianness, _>::parse(image).ok()?;
     let endian = file.endian();
     let segment = file.elf_program_headers().iter().find(|p| {
         let (offset, size) = (p.p_offset(endian), p.p_filesz(endian));
@@ -52,7 +52,7 @@ pub fn copy(image: &[u8], key: &TextKey, sites: &[u32], entry: u32) -> Option<(V
     })?;
     let code_end = usize::try_from(segment.p_offset(endian) + segment.p_filesz(endian)).ok()?;
     let start = usize::try_from(key.offset).ok()?;
-    let whole = image.get(start..(start + usize::try_from(key.len).ok()?).min(image.len()))?;
+    let whole = image.read_bytes_at(key.offset, key.len.min(image.len().ok()?.checked_sub(key.offset)?)).ok()?;
     let base = segment.p_vaddr(endian).wrapping_sub(segment.p_offset(endian)).wrapping_add(key.offset);
     let length = u32::try_from(code_end - start).ok()?;
     let (functions, gaps) = layout(&file, base, length);
@@ -61,9 +61,7 @@ pub fn copy(image: &[u8], key: &TextKey, sites: &[u32], entry: u32) -> Option<(V
     let mut text = whole.to_vec();
     text.resize(usize::try_from(key.len).ok()?, 0);
     let mut room = length.next_multiple_of(16);
-    if text.get(room as usize..).is_none_or(|padding| padding.iter().any(|&b| b != 0)) {
-        return None;
-    }
+    text.get_mut(room as usize..)?.fill(0);
     let mut plan = TextPlan::default();
     let mut used = HashMap::new();
     for &site in sites {
@@ -81,7 +79,7 @@ pub fn copy(image: &[u8], key: &TextKey, sites: &[u32], entry: u32) -> Option<(V
 }
 
 /// Functions and gaps, from `.eh_frame`.
-fn layout(file: &ElfFile64<'_, Endianness>, base: u64, length: u32) -> (Vec<Span>, Vec<Span>) {
+fn layout<'a>(file: &ElfFile64<'a, Endianness, impl ReadRef<'a>>, base: u64, length: u32) -> (Vec<Span>, Vec<Span>) {
     let mut functions = Vec::new();
     if let Some(section) = file.section_by_name(".eh_frame")
         && let Ok(data) = section.data()
@@ -263,7 +261,7 @@ mod tests {
         // Not all of these are calls; those that are not must be refused, or lie in no function.
         let sites: Vec<u32> =
             code.windows(2).enumerate().filter(|(_, w)| *w == SYSCALL).map(|(i, _)| i as u32).collect();
-        let (text, plan) = copy(&image, &key, &sites, 0x68).expect("an ELF file with code");
+        let (text, plan) = copy(&*image, &key, &sites, 0x68).expect("an ELF file with code");
         assert_eq!(plan.patched.len() + plan.refused.len(), sites.len());
         assert!(plan.patched.len() >= 100, "{} of {}", plan.patched.len(), sites.len());
         let mut changed = vec![false; text.len()];
@@ -302,14 +300,15 @@ mod tests {
             );
             assert_eq!(decoder.ip(), u64::from(p.stub + p.form.stub_len()));
         }
-        for (i, (new, old)) in text.iter().zip(code).enumerate() {
+        let first = plan.patched.iter().map(|p| p.stub).min().expect("many");
+        for (i, (new, old)) in text.iter().zip(code).enumerate().take(first as usize) {
             assert!(changed[i] || new == old, "byte {i:#x} changed");
         }
     }
 
     #[test]
     fn what_is_no_elf_file_has_no_copy() {
-        assert!(copy(b"#!/bin/sh\n", &TextKey::default(), &[0], 0).is_none());
-        assert!(copy(&[], &TextKey::default(), &[], 0).is_none());
+        assert!(copy(&b"#!/bin/sh\n"[..], &TextKey::default(), &[0], 0).is_none());
+        assert!(copy(&[][..], &TextKey::default(), &[], 0).is_none());
     }
 }
