@@ -16,11 +16,15 @@ fn main() {
     println!("cargo:rustc-env=DRUPE_IMAGE_PATH={}", image.display());
 }
 
-/// Links the launcher statically where the C library can be: the dynamic linker would take a seventh of a launch.
+/// Links the launcher statically where the GNU C library can be: the dynamic linker would take a seventh of a launch.
 ///
 /// The compiler has that for whole builds only (`crt-static`), and then it makes no shared library. So it goes on
 /// asking for shared libraries, and a directory that is searched first leads their names to the static ones.
 fn link_launcher(out: &Path) {
+    let is_static = env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|f| f.split(',').any(|f| f == "crt-static"));
+    if is_static || env::var("TARGET").is_ok_and(|t| t != "x86_64-unknown-linux-gnu") {
+        return;
+    }
     let compiler = cc::Build::new().get_compiler();
     let has = |file: &str| {
         let found = compiler.to_command().arg(format!("-print-file-name={file}")).output();
