@@ -101,6 +101,29 @@ int main(void)
 	buf[n] = 0;
 	printf("%s\n", buf);
 	wait(NULL);
+	close(r);
+
+	/* who waits for the other end meets it, however short it stays */
+	pipe(fds);
+	if (fork() == 0) {
+		for (int i = 0; i < 2000; i++) {
+			int w = open(name, O_WRONLY);
+			write(w, "x", 1);
+			close(w);
+			read(fds[0], buf, 1);
+		}
+		_exit(0);
+	}
+	n = 0;
+	for (int i = 0; i < 2000; i++) {
+		r = open(name, O_RDONLY);
+		while (read(r, buf, sizeof buf) > 0)
+			n++;
+		close(r);
+		write(fds[1], "g", 1);
+	}
+	printf("met %d times\n", n);
+	wait(NULL);
 	unlink(name);
 	return 0;
 }

@@ -294,15 +294,17 @@ fn open_end(pipe: &Arc<Pipe>, flags: u32, fifo: bool) -> Result<Box<dyn FileOps>
     if fifo && writes && !reads && nonblock && pipe.readers.load(SeqCst) == 0 {
         return Err(Errno::ENXIO);
     }
-    let seen = [pipe.opened[0].load(SeqCst), pipe.opened[1].load(SeqCst)];
+    let (there, other) = if reads { (&pipe.writers, 1) } else { (&pipe.readers, 0) };
+    // Before the other side can see this one: it may do all it wants and be gone before we look again.
+    let seen = pipe.opened[other].load(SeqCst);
+    let waits_for_us = there.load(SeqCst) > 0;
     let end = PipeEnd::new(pipe, reads, writes);
     pipe.queue.wake(Events::IN | Events::OUT);
-    if reads && writes || nonblock || !fifo {
+    if reads && writes || nonblock || !fifo || waits_for_us {
         return Ok(end);
     }
-    let (there, other) = if reads { (&pipe.writers, 1) } else { (&pipe.readers, 0) };
     let met = pipe.queue.wait_until(Events::IN | Events::OUT, None, || {
-        (there.load(SeqCst) > 0 || pipe.opened[other].load(SeqCst) != seen[other]).then_some(())
+        (there.load(SeqCst) > 0 || pipe.opened[other].load(SeqCst) != seen).then_some(())
     });
     met.map_err(|_| Errno::EINTR)?;
     Ok(end)
