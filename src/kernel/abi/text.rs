@@ -75,13 +75,16 @@ pub struct TextPlan {
     pub refused: Vec<u32>,
 }
 
+/// Where copies find the kernel's entry: offset in the slot, to which gs points.
+pub const COPY_ENTRY: u32 = core::mem::offset_of!(SlotHeader, fast_entry) as u32;
+
 /// How a copy is kept in the cache: the piece, and behind it, at its length, this mark and a
 /// [`CopyRecord`] encoded with postcard.
 ///
-/// The mark's last bytes are what copies know of the kernel: where they find its entry.
+/// The mark's last bytes are what copies know of the kernel, [`COPY_ENTRY`].
 pub const COPY_MARK: [u8; 16] = {
     let mut mark = *b"drupe text 4    ";
-    let entry = (core::mem::offset_of!(SlotHeader, fast_entry) as u32).to_le_bytes();
+    let entry = COPY_ENTRY.to_le_bytes();
     let mut i = 0;
     while i < entry.len() {
         mark[12 + i] = entry[i];

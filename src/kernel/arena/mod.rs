@@ -207,6 +207,7 @@ fn same_block(a: &Layout, b: &Layout) -> bool {
 // multiples of their size.
 unsafe impl GlobalAlloc for Heap {
     #[inline]
+    // SAFETY: the trait's declaration; every layout is served or refused.
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         KERNEL.alloc(layout)
     }

@@ -102,7 +102,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     let root = mounts::assemble(&config)?;
     channel::init(root, &config);
-    exit::tell_of_endings(MANY);
+    exit::await_endings(MANY);
     if let Some(calls) = &config.strace {
         strace::init(calls, config.strace_fd);
     }
@@ -203,21 +203,21 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
 
 /// So many ended programs make a sandbox one that makes processes.
 const MANY: u64 = 4;
-/// After how many endings huge pages are asked for next, and how many more it will be after that if
-/// the host cannot give them.
-static HUGE_PAGES_AT: [AtomicU64; 2] = [AtomicU64::new(MANY), AtomicU64::new(1)];
+/// After how many more endings huge pages are asked for again if the host cannot give them.
+static HUGE_PAGES_WAIT: AtomicU64 = AtomicU64::new(1);
 
 /// Asks for huge pages where processes come and go.
 fn consider_huge_pages() {
-    let so_far = exit::endings();
-    let [at, wait] = &HUGE_PAGES_AT;
-    if so_far < at.load(SeqCst) {
-        return;
-    }
-    // A page that somebody uses at this very moment is in the way, and will not be later.
-    let more = if use_huge_pages() { 64 * MANY } else { wait.fetch_add(wait.load(SeqCst), SeqCst) };
-    at.store(so_far + more, SeqCst);
-    exit::tell_of_endings(so_far + more);
+    let Some(so_far) = exit::awaited_endings() else { return };
+    let wait = HUGE_PAGES_WAIT.load(SeqCst);
+    let more = if use_huge_pages() {
+        64 * MANY
+    } else {
+        // A page that somebody uses at this very moment is in the way, and will not be later.
+        HUGE_PAGES_WAIT.store(2 * wait, SeqCst);
+        wait
+    };
+    exit::await_endings(so_far + more);
 }
 
 /// A forked child faults the kernel's memory in again, page by page, and most of it lies together: where

@@ -116,7 +116,9 @@ fn cached(key: &TextKey) -> Option<TextCopy> {
     let file = files::openat(dir, &key.copy_name(), O_RDONLY, 0).ok()?;
     let size = files::statx(file.raw(), b"").ok()?.stx_size;
     let record = size.checked_sub(key.len).filter(|&n| n <= MAX_RECORD)?;
-    let mut bytes = alloc::vec![0u8; record as usize];
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(record as usize).ok()?;
+    bytes.resize(record as usize, 0u8);
     let n = files::pread(file.raw(), bytes.as_mut_ptr() as u64, bytes.len(), key.len).ok()?;
     let record = CopyRecord::parse(&bytes[..n], key)?;
     Some(TextCopy::new(file, record.plan))

@@ -275,22 +275,23 @@ fn hang_up_orphans(group: &Arc<ThreadGroup>) {
 
 /// Programs that have ended, whether their host process did or waits for another.
 static ENDINGS: AtomicU64 = AtomicU64::new(0);
-/// The supervisor wants to know when there are so many.
-static TELL_AT: AtomicU64 = AtomicU64::new(u64::MAX);
+/// The supervisor waits for so many.
+static AWAITED: AtomicU64 = AtomicU64::new(u64::MAX);
 
-/// How many programs have ended.
-pub fn endings() -> u64 {
-    ENDINGS.load(SeqCst)
+/// How many programs have ended, once there are as many as the supervisor waits for.
+pub fn awaited_endings() -> Option<u64> {
+    let so_far = ENDINGS.load(SeqCst);
+    (so_far >= AWAITED.load(SeqCst)).then_some(so_far)
 }
 
 /// Wakes the supervisor when so many programs have ended.
-pub fn tell_of_endings(at: u64) {
-    TELL_AT.store(at, SeqCst);
+pub fn await_endings(count: u64) {
+    AWAITED.store(count, SeqCst);
 }
 
 /// Counts one whose host process goes on. Of a host process that ends the supervisor hears anyway.
 pub fn count_kept() {
-    if ENDINGS.fetch_add(1, SeqCst) + 1 == TELL_AT.load(SeqCst) {
+    if ENDINGS.fetch_add(1, SeqCst) + 1 == AWAITED.load(SeqCst) {
         crate::host::panic::ring();
     }
 }

@@ -361,9 +361,8 @@ fn reap_killed() -> bool {
 /// while we look, from those that are not dead yet.
 ///
 /// `meanwhile` is called while they end.
-pub fn bury(meanwhile: impl FnOnce()) {
-    let mut meanwhile = Some(meanwhile);
-    for _ in 0..1000 {
+pub fn bury(meanwhile: impl Fn()) {
+    for round in 0..1000 {
         let list = std::fs::read_to_string("/proc/thread-self/children");
         let Ok(list) = list else {
             // Without that file the host ends them when this process ends (PDEATHSIG).
@@ -373,7 +372,7 @@ pub fn bury(meanwhile: impl FnOnce()) {
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
-        if let Some(meanwhile) = meanwhile.take() {
+        if round == 0 {
             meanwhile();
         }
         // As many as were killed; when none is left that says so, too.

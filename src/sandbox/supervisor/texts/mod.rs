@@ -8,13 +8,11 @@
 mod plan;
 
 use crate::sandbox::error::{Error, Result};
-use drupe_kernel::abi::slot::SlotHeader;
-use drupe_kernel::abi::text::{COPY_MARK, COPY_NAME, CopyRecord, TextKey, TextPlan};
+use drupe_kernel::abi::text::{COPY_ENTRY, COPY_MARK, COPY_NAME, CopyRecord, TextKey, TextPlan};
 use object::read::ReadCache;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::mem::offset_of;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -24,8 +22,6 @@ use std::path::{Path, PathBuf};
 const MAX_ENTRIES: usize = 256;
 /// See [`MAX_ENTRIES`].
 const MAX_BYTES: u64 = 256 << 20;
-/// Where copies find the kernel's entry.
-const ENTRY: u32 = offset_of!(SlotHeader, fast_entry) as u32;
 
 /// The directory of copies.
 pub struct Cache {
@@ -109,7 +105,7 @@ impl Builder {
         // SAFETY: the kernel keeps the descriptor open until the job is done; it is not closed here.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
         let image = ReadCache::new(At { file: &file, size: key.file.size, at: 0 });
-        let (text, plan) = plan::copy(&image, key, sites, ENTRY)
+        let (text, plan) = plan::copy(&image, key, sites, COPY_ENTRY)
             .ok_or_else(|| Error::Setting("no copy of this code can be made".into()))?;
         if let Some(cache) = &mut self.cache
             && let Ok(file) = cache.store(key, &text, &plan)
