@@ -6,6 +6,7 @@ use common::{DRUPE, guest_dir, run, sandboxed};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -190,14 +191,20 @@ fn signals_at_the_launcher_reach_the_program() {
     // A background job of a shell without job control ignores SIGINT and SIGQUIT, as any program there does.
     for signal in ["INT", "QUIT", "TERM", "HUP", "USR1", "USR2", "WINCH"] {
         let guest = format!("trap 'echo got {signal}; exit 5' {signal}; echo ready; while :; do sleep 0.05; done");
-        let mut child = Command::new(DRUPE)
-            .args(["run", "--", "bash", "-c", &guest])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .expect("it runs");
+        let number: nix::sys::signal::Signal = format!("SIG{signal}").parse().expect("a signal");
+        let mut command = Command::new(DRUPE);
+        command.args(["run", "--", "bash", "-c", &guest]).stdout(std::process::Stdio::piped());
+        // What starts the tests may ignore some (nohup, a job of a shell), and an ignored signal stays so.
+        // SAFETY: one call that is safe between fork and exec.
+        unsafe {
+            command.pre_exec(move || {
+                nix::sys::signal::signal(number, nix::sys::signal::SigHandler::SigDfl)?;
+                Ok(())
+            })
+        };
+        let mut child = command.spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         assert_eq!(lines.next().as_deref(), Some("ready"));
-        let number: nix::sys::signal::Signal = format!("SIG{signal}").parse().expect("a signal");
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), number).expect("ours");
         assert_eq!(lines.next(), Some(format!("got {signal}")));
         assert_eq!(child.wait().expect("ours").code(), Some(5), "{signal}");
