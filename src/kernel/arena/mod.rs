@@ -18,6 +18,7 @@
 //! that are already under way.
 
 mod lock;
+mod nursery;
 mod pages;
 mod slab;
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! the region, so that free pages are never touched and can be given back to the host.
 
 use super::lock::Locked;
+use super::nursery::Nursery;
 use crate::abi::linux;
 use crate::arch;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -45,6 +46,8 @@ pub struct Pages {
     taken: AtomicU64,
     limit: AtomicU64,
     reserve: AtomicU64,
+    /// For small blocks.
+    pub(super) nursery: Nursery,
 }
 
 /// The order of the smallest block that holds `size` bytes.
@@ -66,6 +69,7 @@ impl Pages {
             available: 0,
         };
         Pages {
+            nursery: Nursery::new(),
             buddy: Locked::new(buddy),
             base: AtomicU64::new(0),
             taken: AtomicU64::new(0),

@@ -235,10 +235,25 @@ fn run_of(block: *mut Block) -> u64 {
     block as u64 & !(RUN as u64 - 1)
 }
 
+/// Chains up `count` blocks of fresh memory from `start` on.
+fn chain(start: usize, count: usize, size: usize) -> (*mut Block, u32) {
+    let mut chain = null_mut();
+    for i in (0..count).rev() {
+        let block = (start + i * size) as *mut Block;
+        // SAFETY: fresh memory of ours.
+        unsafe { (*block).next = chain };
+        chain = block;
+    }
+    (chain, count as u32)
+}
+
 impl Chains {
     fn carve(&mut self, class: usize, pages: &Pages) -> (*mut Block, u32) {
         let size = CLASSES[class];
         if self.fresh.0 + size > self.fresh.1 {
+            if let Some((start, count)) = pages.nursery.piece(size, RUN, || pages.alloc(RUN_ORDER, true) as usize) {
+                return chain(start, count, size);
+            }
             let run = pages.alloc(RUN_ORDER, true) as usize;
             if run == 0 {
                 return (null_mut(), 0);
@@ -248,14 +263,7 @@ impl Chains {
         let (start, end) = self.fresh;
         let count = ((end - start) / size).min(batch(class) as usize);
         self.fresh.0 += count * size;
-        let mut chain = null_mut();
-        for i in (0..count).rev() {
-            let block = (start + i * size) as *mut Block;
-            // SAFETY: fresh memory of ours.
-            unsafe { (*block).next = chain };
-            chain = block;
-        }
-        (chain, count as u32)
+        chain(start, count, size)
     }
 
     /// All blocks as one list; the chains are empty afterwards.
@@ -286,7 +294,9 @@ impl Chains {
             let all = self.flatten();
             let mut block = all;
             while !block.is_null() {
-                *pages.owner_word(run_of(block)) += 1;
+                if !pages.nursery.is(run_of(block)) {
+                    *pages.owner_word(run_of(block)) += 1;
+                }
                 block = (*block).next;
             }
             // Blocks of whole runs are dropped; one of each run, the first that is met, stands for it
@@ -296,7 +306,10 @@ impl Chains {
             while !block.is_null() {
                 let next = (*block).next;
                 let word = pages.owner_word(run_of(block));
-                if *word == per_run {
+                if pages.nursery.is(run_of(block)) {
+                    (*block).next = kept;
+                    kept = block;
+                } else if *word == per_run {
                     *word = u32::MAX;
                     (*block).chain = runs;
                     runs = block;
@@ -323,7 +336,9 @@ impl Chains {
         unsafe {
             while !kept.is_null() {
                 let next = (*kept).next;
-                *pages.owner_word(run_of(kept)) = 0;
+                if !pages.nursery.is(run_of(kept)) {
+                    *pages.owner_word(run_of(kept)) = 0;
+                }
                 (*kept).next = self.rest.0;
                 self.rest = (kept, self.rest.1 + 1);
                 if self.rest.1 == batch(class) {
