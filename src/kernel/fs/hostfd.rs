@@ -77,15 +77,13 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
         queue: WaitQueue::new(),
     });
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
-    let name = alloc::format!("self/fd/{raw}");
-    let name = files::readlinkat(crate::host::window::proc_fd(), name.as_bytes()).unwrap_or_default();
     let flags = flags & !linux::O_NONBLOCK;
-    if let Some(node) = tty.then(|| place(&name, &stat)).flatten() {
+    if let Some(node) = tty.then(|| place(&file.name(), &stat)).flatten() {
         let inode = node.inode().clone();
         return Ok(OpenFile::new(Box::new(HostOps(file)), inode, node, flags));
     }
     let inode: Arc<dyn Inode> = Arc::new(HostInode(file.clone()));
-    let path = mount::detached_named(inode.clone(), "host", &alloc::string::String::from_utf8_lossy(&name));
+    let path = mount::detached_named(inode.clone(), "host", "");
     Ok(OpenFile::new(Box::new(HostOps(file)), inode, path, flags))
 }
 
@@ -98,6 +96,12 @@ impl Drop for HostFile {
 }
 
 impl HostFile {
+    /// What the host calls it now, which costs it more than to open most files.
+    fn name(&self) -> Vec<u8> {
+        let link = alloc::format!("self/fd/{}", self.fd.raw());
+        files::readlinkat(crate::host::window::proc_fd(), link.as_bytes()).unwrap_or_default()
+    }
+
     fn ready_for(&self, events: Events) -> Result<bool> {
         let wanted = events | Events::ERR | Events::HUP;
         Ok(files::poll_now(self.fd.raw(), events.bits())? & wanted.bits() != 0)
@@ -110,6 +114,9 @@ impl Inode for HostInode {
     }
     fn file_type(&self) -> FileType {
         self.0.kind
+    }
+    fn shown_name(&self) -> Option<Vec<u8>> {
+        Some(self.0.name())
     }
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
         match attr.size {

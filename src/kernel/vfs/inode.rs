@@ -120,6 +120,11 @@ pub trait Inode: Send + Sync + Any {
     /// Type; never changes.
     fn file_type(&self) -> FileType;
 
+    /// What a descriptor of it is shown as where it lies in no tree and its mount has no name for it.
+    fn shown_name(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Changes attributes (and ctime).
     ///
     /// # Errors

@@ -329,7 +329,7 @@ impl Path {
     pub fn display(&self, root: &Path) -> Vec<u8> {
         let (mut name, reachable) = self.name(root);
         if !reachable && self.mount.at.is_none() && name == b"/" {
-            name = self.mount.source.as_bytes().to_vec();
+            name = self.inode().shown_name().unwrap_or_else(|| self.mount.source.as_bytes().to_vec());
         }
         if self.dentry.unlinked() {
             name.extend_from_slice(b" (deleted)");
