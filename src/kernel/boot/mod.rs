@@ -83,8 +83,13 @@ unsafe fn assemble(params: &BootParams) -> Result {
     if config.rewrite {
         trap::rewrite::enable();
     }
+    sched::remember_affinity();
     // It has enough to do until there is a program for it.
-    spawn(first_main)?;
+    let alone = sched::alone();
+    let first = spawn(first_main)?;
+    if alone {
+        sched::send_away(first as u32);
+    }
     random::seed(&config.seed);
     host_time::set_vdso(params.vdso[0]);
     time::set_wall_clock_ahead(config.clock_ahead);
@@ -174,11 +179,11 @@ extern "C" fn mother_main(_: u64) -> ! {
 /// From a copy of the supervisor to a host process with nothing but the window, behind the filter.
 fn become_guest() {
     process::settle(true);
+    process::leave_session();
     match SETUP.get() {
         Some(setup) => trap::install(setup),
         None => panic::panic(format_args!("a host process was started before the kernel had booted")),
     }
-    sched::remember_affinity();
 }
 
 /// Serves one request; see [`channel::serve`].

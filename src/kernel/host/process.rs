@@ -130,6 +130,13 @@ pub fn settle(new_process: bool) {
     }
 }
 
+/// Leaves the session of the process that started this one: what a terminal does to its programs is emulated
+/// for guests, and not the host's to do.
+pub fn leave_session() {
+    // SAFETY: no arguments. A process that has just been made leads no group, which is all that is in its way.
+    unsafe { arch::syscall(linux::__NR_setsid, [0; 6]) };
+}
+
 /// Goes on with `start(arg)` at the top of the running slot's stack, as in a new host process; nothing
 /// that lies on the stack now is ever returned to.
 pub fn start_over(start: Start, arg: u64) -> ! {

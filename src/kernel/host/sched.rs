@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
+use crate::host::{files, window};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
@@ -45,6 +46,34 @@ fn own_affinity() -> Option<[u64; 16]> {
 pub fn remember_affinity() {
     for (to, word) in AFFINITY.iter().zip(own_affinity().unwrap_or_default()) {
         to.store(word, Relaxed);
+    }
+}
+
+/// Whether nothing else runs on the host at this moment (`/proc/loadavg`), so that all its other CPUs idle.
+pub fn alone() -> bool {
+    let mut text = [0u8; 64];
+    let read = files::openat(window::proc_fd(), b"loadavg", linux::O_RDONLY, 0)
+        .and_then(|file| files::pread(file.raw(), text.as_mut_ptr() as u64, text.len(), 0));
+    // Three averages, and how many run of how many there are.
+    let running = read.ok().and_then(|n| text.get(..n)?.split(|&b| b == b' ').nth(3));
+    running.is_some_and(|of| of.starts_with(b"1/"))
+}
+
+/// Moves a thread that was made just now to another CPU than the running one's, if it waits for that.
+///
+/// On virtual machines the host takes an idle CPU for one that its own host has taken away (`vcpu_is_preempted`),
+/// and leaves new and woken threads behind the running one, often until that sleeps.
+pub fn send_away(tid: u32) {
+    let Ok((cpu, _)) = getcpu() else { return };
+    let all: [u64; 16] = core::array::from_fn(|i| AFFINITY[i].load(Relaxed));
+    let mut others = all;
+    if let Some(word) = others.get_mut(cpu as usize / 64) {
+        *word &= !(1 << (cpu % 64));
+    }
+    let set = |mask: [u64; 16]| setaffinity(tid, mask.map(u64::to_ne_bytes).as_flattened());
+    // The host refuses if there is no other one.
+    if set(others).is_ok() {
+        let _ = set(all);
     }
 }
 
