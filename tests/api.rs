@@ -169,16 +169,6 @@ fn a_spawn_while_a_program_asks_for_processes_in_reserve() {
 }
 
 #[test]
-fn requests_need_not_wait_for_the_boot() {
-    let sandbox = Sandbox::builder().launch().expect("the settings are fine");
-    assert_eq!(sandbox.command("sh").args(["-c", "exit 4"]).status().expect("it runs").code(), Some(4));
-    let sandbox = Sandbox::builder().launch().expect("the settings are fine");
-    let supervisor = sandbox.supervisor();
-    drop(sandbox);
-    assert!(!PathBuf::from(format!("/proc/{supervisor}")).exists());
-}
-
-#[test]
 fn pausing_stops_everything_and_nests() {
     let sandbox = start();
     let script = "i=0; while :; do i=$((i+1)); echo $i > /tmp/count-$1.new; mv /tmp/count-$1.new /tmp/count-$1; done";

@@ -8,6 +8,8 @@ use common::tracepoint::Counter;
 use common::{DRUPE, Link, compile, guest_dir, run, sandboxed};
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -44,6 +46,20 @@ fn every_call_is_a_trap() {
     assert_eq!(many, none + 5000);
 }
 
+#[test]
+fn descriptors_of_whoever_started_the_launcher_are_closed() {
+    let (mut read, write) = std::io::pipe().expect("a pipe");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" run -- sleep 100 9>&0 0</dev/null", DRUPE]).stdin(Stdio::from(write));
+    let sleeper = Sleeper(command.spawn().expect("it starts"));
+    drop(command);
+    sleeper.filtered();
+    let mut fds = [nix::poll::PollFd::new(read.as_fd(), nix::poll::PollFlags::POLLIN)];
+    nix::poll::poll(&mut fds, 10_000u16).expect("polled");
+    assert!(fds[0].any() == Some(true), "the other end is open in the launcher");
+    assert_eq!(read.read(&mut [0]).expect("nobody is left who could write"), 0);
+}
+
 /// A sandbox whose guest sleeps.
 struct Sleeper(Child);
 
@@ -57,8 +73,7 @@ impl Sleeper {
     /// Its processes behind the filter: the guest, and whatever else was made for guests.
     fn filtered(&self) -> Vec<i32> {
         wait_for("a sleeping guest", LIMIT, || {
-            let supervisor = *children(self.0.id() as i32).first()?;
-            let behind: Vec<i32> = children(supervisor).into_iter().filter(|&p| seccomp_mode(p) == 2).collect();
+            let behind: Vec<i32> = children(self.0.id() as i32).into_iter().filter(|&p| seccomp_mode(p) == 2).collect();
             (!behind.is_empty()).then_some(behind)
         })
     }

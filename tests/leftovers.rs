@@ -4,6 +4,7 @@ mod common;
 
 use common::host::{Cgroup, children};
 use common::{DRUPE, guest_dir, run, sandboxed};
+use drupe::Sandbox;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -65,10 +66,33 @@ fn two_hundred_runs_leave_nothing() {
     assert_eq!(mounts(), before);
 }
 
-/// A launcher with a busy guest, in the group.
-fn start(group: &Cgroup, dir: &PathBuf, script: &str) -> Child {
-    let mut command = Command::new(DRUPE);
-    command.args(["run", "--", "/bin/sh", "-c", script]).current_dir(dir).env("TMPDIR", dir);
+/// Where [`holder`] finds its script.
+const SCRIPT: &str = "DRUPE_TEST_SCRIPT";
+
+/// Not a test but a program that the tests start: one that holds a sandbox with a supervisor of its own.
+#[test]
+#[ignore = "started by tests"]
+fn holder() {
+    let Ok(script) = std::env::var(SCRIPT) else { return };
+    let sandbox = Sandbox::builder().start();
+    let status = sandbox.and_then(|s| s.command("/bin/sh").args(["-c", &script]).status());
+    let Err(e) = status else { std::process::exit(0) };
+    eprintln!("{e}");
+    std::process::exit(125);
+}
+
+/// A launcher, or a program that holds a sandbox with a supervisor of its own, with a busy guest, in the group.
+fn start(group: &Cgroup, dir: &PathBuf, script: &str, apart: bool) -> Child {
+    let mut command = if apart {
+        let mut command = Command::new(std::env::current_exe().expect("it is known"));
+        command.args(["--exact", "holder", "--ignored", "--nocapture"]).env(SCRIPT, script);
+        command
+    } else {
+        let mut command = Command::new(DRUPE);
+        command.args(["run", "--", "/bin/sh", "-c", script]);
+        command
+    };
+    command.current_dir(dir).env("TMPDIR", dir);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
     group.enter(&mut command).spawn().expect("the launcher starts")
 }
@@ -88,7 +112,7 @@ fn killed_in_the_middle(name: &str, script: &str, supervisor_too: bool) {
     let Some(group) = Cgroup::new() else { return };
     let (mut slowest, mut supervisors) = (Duration::ZERO, 0);
     for round in 0..ROUNDS {
-        let mut launcher = start(&group, &dir, script);
+        let mut launcher = start(&group, &dir, script, supervisor_too);
         sleep(moment(round));
         let pid = launcher.id() as i32;
         let victim = if supervisor_too { children(pid).first().copied() } else { None };

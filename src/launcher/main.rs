@@ -67,10 +67,12 @@ extern "C" fn main(_argc: i32, _argv: *const *const libc::c_char) -> i32 {
 }
 
 /// What is left of the runtime's start: nothing that we open may become 0, 1 or 2, and a reader that is
-/// gone is an error, not a signal.
+/// gone is an error, not a signal. And whatever else was open goes: the descriptors of a launcher that supervises
+/// are its guests' processes', too.
 fn prepare() {
-    // SAFETY: plain calls, before there is any other thread.
+    // SAFETY: plain calls, before there is any other thread, and anything that holds a descriptor.
     unsafe {
+        libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
         for fd in 0..3 {
             if libc::fcntl(fd, libc::F_GETFD) == -1 {
                 closed::note(fd);

@@ -186,7 +186,7 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 /// Runs the program and returns the exit status that tells its fate.
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let console = Console::new();
-    let sandbox = settings(&args)?.launch()?;
+    let sandbox = settings(&args)?.start_here()?;
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
     let mut command = sandbox.command(&args.program);

@@ -27,14 +27,14 @@ pub fn syscalls(args: &Args) -> anyhow::Result<u8> {
     let lines: Vec<Line> = TABLE
         .iter()
         .enumerate()
-        .filter(|(_, entry)| !entry.name.is_empty())
+        .filter(|(_, entry)| !entry.name().is_empty())
         .map(|(number, entry)| {
             let support = match entry.support {
                 Support::Full => "full",
                 Support::Partial => "partial",
                 Support::None => "none",
             };
-            Line { number, name: entry.name, support, note: entry.note }
+            Line { number, name: entry.name(), support, note: entry.note() }
         })
         .filter(|line| !args.missing || line.support != "full")
         .collect();

@@ -1,9 +1,11 @@
 //! The settings of a sandbox, and its start.
 
 use super::channel::Channel;
+use super::command::limits;
 use super::error::{Error, Result};
+use super::link::Link;
 use super::supervisor::{self, Plan};
-use super::{Sandbox, open_path};
+use super::{Given, Sandbox, open_path};
 use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
 use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -181,37 +183,48 @@ impl SandboxBuilder {
         self
     }
 
-    /// Starts the sandbox: boots a kernel. No process runs in it yet.
+    /// Starts the sandbox: boots a kernel, in a process of its own. No process runs in it yet.
     ///
     /// # Errors
     /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe
     /// needs.
     pub fn start(self) -> Result<Sandbox> {
-        let sandbox = self.launch()?;
+        let given = Given { host_tree: self.host_tree(), limits: None };
+        let plan = self.plan()?;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|e| Error::host("make the control socket", e))?;
+        let ours = above_stdio(ours)?;
+        let pid = supervisor::fork(plan, above_stdio(theirs)?)?;
+        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given);
         sandbox.inner.booted()?;
         Ok(sandbox)
     }
 
-    /// As [`SandboxBuilder::start`], without waiting for the kernel to have booted: a host that lacks what
-    /// drupe needs is told by the first request, such as the spawn of a process.
+    /// As [`SandboxBuilder::start`], with the calling process as the supervisor: for a launcher, which has
+    /// nothing else to do. A start takes less time so.
+    ///
+    /// The sandbox is served, and its clocks' timers run, only while the calling thread, and no other, waits in
+    /// a call of the sandbox or of its children, or calls [`Child::try_change`](super::Child::try_change)
+    /// whenever the sandbox's descriptor is readable. It ends with that thread. The process must have no other
+    /// threads that start or await children: every child is reaped here. `SIGCHLD` stays blocked, its limits
+    /// are raised, it can gain no more privileges by exec, and it must keep its descriptors 0, 1 and 2 open.
     ///
     /// # Errors
-    /// A setting that makes no sense, a path that cannot be opened.
-    pub fn launch(self) -> Result<Sandbox> {
-        let mut files = Vec::new();
-        let host_tree = self.root == Path::new("/");
-        let config = self.config(&mut files)?;
-        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(|e| Error::host("make the control socket", e))?;
-        let ours = above_stdio(ours)?;
-        let plan = Plan {
-            config,
-            socket: above_stdio(theirs)?,
-            keep: files.iter().map(AsRawFd::as_raw_fd).collect(),
-            text_cache: self.text_cache,
-        };
-        let pid = supervisor::fork(plan)?;
-        Ok(Sandbox::running(Channel::new(ours), pid, host_tree))
+    /// As [`SandboxBuilder::start`].
+    pub fn start_here(self) -> Result<Sandbox> {
+        let given = Given { host_tree: self.host_tree(), limits: Some(limits()) };
+        let server = supervisor::here(self.plan()?)?;
+        let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
+        Ok(Sandbox::over(link, given))
+    }
+
+    fn host_tree(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    fn plan(self) -> Result<Plan> {
+        let mut keep = Vec::new();
+        Ok(Plan { config: self.config(&mut keep)?, keep, text_cache: self.text_cache })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.
@@ -226,7 +239,7 @@ impl SandboxBuilder {
         if self.memory != 0 && self.memory < 4 << 20 {
             return Err(Error::Setting("a sandbox needs at least 4 MiB of memory".into()));
         }
-        let known = |name: &str| TABLE.iter().any(|call| call.name == name);
+        let known = |name: &str| TABLE.iter().any(|call| call.name() == name);
         let names = self.strace.iter().flatten().map(|name| name.strip_prefix('!').unwrap_or(name));
         if let Some(unknown) = names.into_iter().find(|name| name.is_empty() || !known(name)) {
             return Err(Error::Setting(format!("there is no system call {unknown:?} to trace")));

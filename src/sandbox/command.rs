@@ -6,8 +6,9 @@ use drupe_kernel::abi::control::{Request, Response, Spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -170,9 +171,8 @@ impl Command {
             guests.extend(guest);
             ours[i] = own;
         }
-        let fds: Vec<_> = guests.iter().map(AsRawFd::as_raw_fd).collect();
         let request = Request::Spawn(self.request(numbers)?);
-        let pid = match self.inner.ask(&request, &fds) {
+        let pid = match self.inner.ask(request, guests) {
             Ok(Response::Pid(pid)) => pid,
             Ok(Response::Unrunnable { errno, message }) => {
                 return Err(Error::Spawn { program: self.program.to_string_lossy().into_owned(), errno, message });
@@ -196,7 +196,7 @@ impl Command {
         if program.is_empty() {
             return Err(Error::Setting("the program's name is empty".into()));
         }
-        if self.cwd.is_none() && !self.inner.host_tree && program[0] != b'/' && program.contains(&b'/') {
+        if self.cwd.is_none() && !self.inner.given.host_tree && program[0] != b'/' && program.contains(&b'/') {
             let shown = self.program.to_string_lossy();
             return Err(Error::Setting(format!("a relative program path needs a working directory: {shown}")));
         }
@@ -212,7 +212,7 @@ impl Command {
             user: self.user,
             fds,
             umask: self.umask,
-            rlimits: limits(),
+            rlimits: self.inner.given.limits.clone().unwrap_or_else(limits),
             tty: self.tty,
         })
     }
@@ -244,7 +244,7 @@ impl Command {
     fn directory(&self) -> Result<Vec<u8>> {
         match &self.cwd {
             Some(dir) => super::inside(dir),
-            None if self.inner.host_tree => {
+            None if self.inner.given.host_tree => {
                 Ok(std::env::current_dir().map_or_else(|_| b"/".to_vec(), |d| d.into_os_string().into_vec()))
             }
             None => Ok(b"/".to_vec()),
@@ -260,7 +260,7 @@ fn no_nul(text: &OsStr) -> Result<Vec<u8>> {
 }
 
 /// The caller's own limits, by resource number.
-fn limits() -> Vec<(u64, u64)> {
+pub(super) fn limits() -> Vec<(u64, u64)> {
     use nix::sys::resource::{Resource as R, getrlimit};
     let numbered = [
         R::RLIMIT_CPU,
@@ -392,16 +392,8 @@ impl Child {
     /// As [`Child::wait`].
     pub fn wait_with_output(mut self) -> Result<Output> {
         drop(self.stdin.take());
-        let (stdout, stderr) = match (self.stdout.take(), self.stderr.take()) {
-            (Some(out), Some(err)) => read_both(out, err).map_err(|e| Error::host("read a process's output", e))?,
-            (out, err) => {
-                let mut both = (Vec::new(), Vec::new());
-                let failed = |e| Error::host("read a process's output", e);
-                out.map_or(Ok(0), |mut out| out.read_to_end(&mut both.0)).map_err(failed)?;
-                err.map_or(Ok(0), |mut err| err.read_to_end(&mut both.1)).map_err(failed)?;
-                both
-            }
-        };
+        let pipes = [self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from)];
+        let [stdout, stderr] = read_all(&self.inner, pipes).map_err(|e| Error::host("read a process's output", e))?;
         Ok(Output { status: self.wait()?, stdout, stderr })
     }
 }
@@ -416,35 +408,33 @@ fn exit_of(changes: &mut VecDeque<Change>) -> Option<ExitStatus> {
     None
 }
 
-/// Reads two pipes to their ends, whichever has something.
-fn read_both(mut out: ChildStdout, mut err: ChildStderr) -> io::Result<(Vec<u8>, Vec<u8>)> {
-    let mut got = (Vec::new(), Vec::new());
-    let mut open = (true, true);
+/// Reads two pipes to their ends, whichever has something, and serves the sandbox meanwhile if that is ours to do.
+fn read_all(inner: &Inner, pipes: [Option<OwnedFd>; 2]) -> io::Result<[Vec<u8>; 2]> {
+    let mut got = [Vec::new(), Vec::new()];
+    let mut pipes = pipes.map(|pipe| pipe.map(File::from));
+    let mut served = inner.link.served_here();
     let mut buf = [0; 16 << 10];
-    while open.0 || open.1 {
-        let mut fds = Vec::new();
-        if open.0 {
-            fds.push(PollFd::new(out.as_fd(), PollFlags::POLLIN));
-        }
-        if open.1 {
-            fds.push(PollFd::new(err.as_fd(), PollFlags::POLLIN));
-        }
+    while pipes.iter().any(Option::is_some) {
+        let mut fds: Vec<_> = pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
+        fds.extend(served.map(|poller| PollFd::new(poller, PollFlags::POLLIN)));
         match poll(&mut fds, PollTimeout::NONE) {
             Err(nix::Error::EINTR) => continue,
             other => other?,
         };
-        let mut ready = fds.iter().map(|f| f.any().unwrap_or(true));
-        let out_ready = open.0 && ready.next().unwrap_or(false);
-        let err_ready = open.1 && ready.next().unwrap_or(false);
-        if out_ready {
-            let n = out.read(&mut buf)?;
-            got.0.extend_from_slice(&buf[..n]);
-            open.0 = n > 0;
+        let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(true)).collect();
+        let mut ready = ready.into_iter();
+        for (pipe, got) in pipes.iter_mut().zip(&mut got) {
+            if pipe.is_some() && ready.next() == Some(true) {
+                let n = pipe.as_mut().map_or(Ok(0), |pipe| pipe.read(&mut buf))?;
+                got.extend_from_slice(&buf[..n]);
+                if n == 0 {
+                    *pipe = None;
+                }
+            }
         }
-        if err_ready {
-            let n = err.read(&mut buf)?;
-            got.1.extend_from_slice(&buf[..n]);
-            open.1 = n > 0;
+        // With the sandbox its processes end, and so do the pipes.
+        if ready.next() == Some(true) && inner.poll(false, |_| None::<()>).is_err() {
+            served = None;
         }
     }
     Ok(got)

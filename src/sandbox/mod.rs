@@ -9,6 +9,7 @@ mod error;
 mod filter;
 pub mod image;
 mod jail;
+mod link;
 mod stdio;
 mod supervisor;
 
@@ -19,18 +20,18 @@ pub use error::{Error, Result};
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 
-use channel::{Channel, FromSupervisor, Received, ToSupervisor};
+use channel::{FromSupervisor, Received};
 use drupe_kernel::abi::control::{Event, Request, Response};
-use std::borrow::Cow;
+use link::Link;
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Bytes of a file that travel in one message.
 const PIECE: usize = 1 << 20;
@@ -42,20 +43,26 @@ pub struct Sandbox {
 }
 
 /// What a [`Sandbox`] and its [`Child`] handles share.
-#[derive(Debug)]
 struct Inner {
-    socket: Arc<OwnedFd>,
-    /// Locked by whoever waits for messages, on behalf of all who do.
-    reader: Mutex<Channel>,
-    /// Messages must not mix.
-    writer: Mutex<()>,
+    link: Link,
     state: Mutex<State>,
     changed: Condvar,
-    supervisor: libc::pid_t,
-    /// How it ended, once it was waited for: after that the number may be another process's.
-    supervisor_status: OnceLock<Option<ExitStatus>>,
+    /// What processes get of the caller.
+    given: Given,
+}
+
+impl std::fmt::Debug for Inner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inner").field("supervisor", &self.link.pid()).field("state", &self.state).finish()
+    }
+}
+
+/// What processes of a sandbox get of the caller where nothing else was asked for.
+struct Given {
     /// The sandbox sees the host's tree, so that the host's current directory means something in it.
     host_tree: bool,
+    /// Resource limits, where the caller's own are not what they were: a supervisor raises its own.
+    limits: Option<Vec<(u64, u64)>>,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +74,8 @@ struct State {
     first: Option<u32>,
     first_status: Option<i32>,
     reading: bool,
+    /// Threads that wait for [`Inner::changed`].
+    waiting: usize,
     booted: bool,
     end: Option<End>,
 }
@@ -104,18 +113,8 @@ impl Sandbox {
         SandboxBuilder::default()
     }
 
-    fn running(channel: Channel, supervisor: libc::pid_t, host_tree: bool) -> Sandbox {
-        let inner = Inner {
-            socket: channel.socket(),
-            reader: Mutex::new(channel),
-            writer: Mutex::new(()),
-            state: Mutex::default(),
-            changed: Condvar::new(),
-            supervisor,
-            supervisor_status: OnceLock::new(),
-            host_tree,
-        };
-        Sandbox { inner: Arc::new(inner) }
+    fn over(link: Link, given: Given) -> Sandbox {
+        Sandbox { inner: Arc::new(Inner { link, state: Mutex::default(), changed: Condvar::new(), given }) }
     }
 
     /// A program to run in it. A name without a slash is looked up along `PATH`, in the sandbox; a
@@ -161,7 +160,7 @@ impl Sandbox {
         let mut out = Vec::new();
         loop {
             let request = Request::ReadFile { path: path.clone(), offset: out.len() as u64, len: PIECE as u32 };
-            match self.inner.ask(&request, &[])? {
+            match self.inner.ask(request, Vec::new())? {
                 Response::Data(data) => {
                     let last = data.len() < PIECE;
                     out.extend(data);
@@ -223,7 +222,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox has ended.
     pub fn processes(&self) -> Result<Vec<PsEntry>> {
-        match self.inner.ask(&Request::Ps, &[])? {
+        match self.inner.ask(Request::Ps, Vec::new())? {
             Response::Ps(list) => Ok(list),
             other => Err(unexpected(other)),
         }
@@ -234,7 +233,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox has ended.
     pub fn stats(&self) -> Result<Stats> {
-        match self.inner.ask(&Request::Stats, &[])? {
+        match self.inner.ask(Request::Stats, Vec::new())? {
             Response::Stats(stats) => Ok(stats),
             other => Err(unexpected(other)),
         }
@@ -245,7 +244,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox has ended.
     pub fn dump(&self) -> Result<String> {
-        match self.inner.ask(&Request::Dump, &[])? {
+        match self.inner.ask(Request::Dump, Vec::new())? {
             Response::Text(text) => Ok(text),
             Response::Ok => Ok(String::new()),
             other => Err(unexpected(other)),
@@ -254,7 +253,7 @@ impl Sandbox {
 
     /// Host process id of its supervisor.
     pub fn supervisor(&self) -> u32 {
-        self.inner.supervisor as u32
+        self.inner.link.pid()
     }
 
     /// Ends it and every process in it; returns when nothing is left.
@@ -263,10 +262,10 @@ impl Sandbox {
     }
 }
 
-/// The control socket: readable when a process may have changed. See [`Child::try_change`].
+/// Readable when a process may have changed. See [`Child::try_change`].
 impl AsFd for Sandbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.socket.as_fd()
+        self.inner.link.as_fd()
     }
 }
 
@@ -278,7 +277,7 @@ impl Drop for Sandbox {
 
 impl Inner {
     /// Sends a request and waits for its answer.
-    fn ask(&self, request: &Request, fds: &[RawFd]) -> Result<Response> {
+    fn ask(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Response> {
         let id = {
             let mut state = lock(&self.state);
             if let Some(end) = &state.end {
@@ -287,15 +286,11 @@ impl Inner {
             state.next_id += 1;
             state.next_id
         };
-        {
-            let _one = lock(&self.writer);
-            let message = ToSupervisor::Request { id, request: Cow::Borrowed(request) };
-            match channel::send(self.socket.as_fd(), &message, fds) {
-                Ok(()) => {}
-                // It is gone: its last words say why.
-                Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
-                Err(e) => return Err(Error::host("send a request to the supervisor", e)),
-            }
+        match self.link.request(id, request, fds) {
+            Ok(()) => {}
+            // It is gone: its last words say why.
+            Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
+            Err(e) => return Err(Error::host("send a request to the supervisor", e)),
         }
         match self.until(|state| state.replies.remove(&id))? {
             Response::Err { errno, message } => Err(Error::Refused { errno, message }),
@@ -304,7 +299,7 @@ impl Inner {
     }
 
     fn ask_ok(&self, request: Request) -> Result {
-        self.ask(&request, &[]).map(drop)
+        self.ask(request, Vec::new()).map(drop)
     }
 
     /// Waits until the kernel has booted.
@@ -332,17 +327,22 @@ impl Inner {
                 if !wait {
                     return Ok(None);
                 }
+                state.waiting += 1;
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.waiting -= 1;
                 continue;
             }
             state.reading = true;
             drop(state);
-            let received = lock(&self.reader).receive::<FromSupervisor>(wait);
+            let received = self.link.receive(wait);
             state = lock(&self.state);
             state.reading = false;
             let pending = matches!(received, Ok(Received::Pending));
             self.apply(&mut state, received);
-            self.changed.notify_all();
+            // Nearly always there is nobody, and the host need not be asked to look.
+            if state.waiting > 0 {
+                self.changed.notify_all();
+            }
             if pending && !wait {
                 return Ok(found(&mut state));
             }
@@ -371,7 +371,7 @@ impl Inner {
             Ok(Received::HungUp) | Err(_) => {
                 if state.end.is_none() {
                     let when = if state.booted { "" } else { " while the kernel booted" };
-                    state.end = Some(lost(self.reap_supervisor(), &format!("its supervisor has ended{when}")));
+                    state.end = Some(self.link.lost(&format!("its supervisor has ended{when}")));
                 }
             }
         }
@@ -397,52 +397,16 @@ impl Inner {
     }
 
     fn stop(&self) {
-        {
-            let mut state = lock(&self.state);
-            state.end.get_or_insert(End::Stopped);
+        lock(&self.state).end.get_or_insert(End::Stopped);
+        self.link.end();
+        if lock(&self.state).waiting > 0 {
+            self.changed.notify_all();
         }
-        {
-            let _one = lock(&self.writer);
-            let _ = channel::send(self.socket.as_fd(), &ToSupervisor::Stop, &[]);
-        }
-        // The supervisor hangs up when nothing is left.
-        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
-        self.reap_supervisor();
-        self.changed.notify_all();
-    }
-
-    /// Waits for the supervisor's end; `None` if somebody else has reaped it.
-    fn reap_supervisor(&self) -> Option<ExitStatus> {
-        *self.supervisor_status.get_or_init(|| reap(self.supervisor))
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Waits for the end of a child; `None` if it is none of ours any more.
-fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
-    use nix::sys::wait::{WaitStatus, waitpid};
-    let pid = nix::unistd::Pid::from_raw(pid);
-    loop {
-        match waitpid(pid, None) {
-            Err(nix::Error::EINTR) => {}
-            Ok(WaitStatus::Exited(_, code)) => return Some(ExitStatus::from_raw(code << 8)),
-            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(ExitStatus::from_raw(signal as i32)),
-            Ok(_) => {}
-            Err(_) => return None,
-        }
-    }
-}
-
-/// Why a supervisor that hung up without a word is gone.
-fn lost(status: Option<ExitStatus>, what: &str) -> End {
-    match status {
-        Some(s) if s.code() == Some(PANIC_STATUS) => End::Panic("kernel panic".into()),
-        Some(s) if s.signal().is_some() => End::Lost(format!("{what} ({s})")),
-        _ => End::Lost(what.to_string()),
-    }
 }
 
 fn unexpected(response: Response) -> Error {

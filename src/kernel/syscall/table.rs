@@ -20,59 +20,124 @@ pub enum Support {
     None,
 }
 
+/// A piece of [`NAMES`] or [`NOTES`]. A reference would have to be relocated at each start, in the image and in
+/// whatever else shows the table.
+#[derive(Clone, Copy)]
+struct Text {
+    at: u16,
+    len: u16,
+}
+
+impl Text {
+    const fn of(text: &str) -> Text {
+        Text { at: 0, len: text.len() as u16 }
+    }
+
+    /// The same text, which lies at `at`, and what comes behind it.
+    const fn placed(self, at: u16) -> (Text, u16) {
+        (Text { at, len: self.len }, at + self.len)
+    }
+
+    fn get(self, all: &'static str) -> &'static str {
+        let at = usize::from(self.at);
+        &all[at..at + usize::from(self.len)]
+    }
+}
+
 /// A line of the table.
 #[derive(Clone, Copy)]
 pub struct Entry {
-    /// Name as in `syscalls(2)`; empty for a number that Linux does not use.
-    pub name: &'static str,
+    name: Text,
+    note: Text,
+    kinds: [Kind; 6],
+    arity: u8,
     /// How much of it there is.
     pub support: Support,
-    /// What is missing.
-    pub note: &'static str,
-    /// Argument kinds.
-    pub kinds: &'static [Kind],
-    /// The handler, unless support is `None`.
-    pub handler: Option<RawHandler>,
 }
 
-const UNUSED: Entry = Entry { name: "", support: Support::None, note: "", kinds: &[], handler: None };
+impl Entry {
+    const fn new(name: &str, support: Support, note: &str, kinds: &[Kind]) -> Entry {
+        let mut six = [Kind::Hex; 6];
+        let mut i = 0;
+        while i < kinds.len() {
+            six[i] = kinds[i];
+            i += 1;
+        }
+        Entry { name: Text::of(name), note: Text::of(note), kinds: six, arity: kinds.len() as u8, support }
+    }
+
+    const fn is_used(&self) -> bool {
+        self.name.len > 0
+    }
+
+    /// Name as in `syscalls(2)`; empty for a number that Linux does not use.
+    pub fn name(&self) -> &'static str {
+        self.name.get(NAMES)
+    }
+
+    /// What is missing.
+    pub fn note(&self) -> &'static str {
+        self.note.get(NOTES)
+    }
+
+    /// Argument kinds.
+    pub fn kinds(&self) -> &[Kind] {
+        &self.kinds[..usize::from(self.arity)]
+    }
+}
 
 /// Size of the table; numbers from here on are `ENOSYS`.
 pub const COUNT: usize = 470;
 
 macro_rules! entry {
     ($name:ident, None) => {
-        Entry { name: stringify!($name), support: Support::None, note: "", kinds: &[], handler: None }
+        Entry::new(stringify!($name), Support::None, "", &[])
     };
     ($name:ident, $handler:path, Full) => {
         entry!($name, $handler, Full, "")
     };
     ($name:ident, $handler:path, $support:ident, $note:literal) => {
-        Entry {
-            name: stringify!($name),
-            support: Support::$support,
-            note: $note,
-            kinds: kinds(&$handler),
-            handler: Some(|cur, a| Handler::invoke($handler, cur, a)),
-        }
+        Entry::new(stringify!($name), Support::$support, $note, kinds(&$handler))
+    };
+}
+
+macro_rules! handler {
+    (None) => {
+        None
+    };
+    ($handler:path) => {
+        Some(|cur, a| Handler::invoke($handler, cur, a))
     };
 }
 
 macro_rules! table {
     ($($nr:literal $name:ident => $($what:tt)::+ $(, $support:ident $(, $note:literal)?)?;)*) => {
+        const NAMES: &str = concat!($(stringify!($name)),*);
+        const NOTES: &str = concat!($($($($note,)?)?)*);
+
         /// The table, by number.
         pub static TABLE: [Entry; COUNT] = {
-            let mut t = [UNUSED; COUNT];
+            let mut t = [Entry::new("", Support::None, "", &[]); COUNT];
+            let (mut name_at, mut note_at) = (0, 0);
             $(
-                assert!(t[$nr].name.is_empty(), "a number stands twice in the table");
+                assert!(!t[$nr].is_used(), "a number stands twice in the table");
                 t[$nr] = entry!($name, $($what)::+ $(, $support $(, $note)?)?);
+                (t[$nr].name, name_at) = t[$nr].name.placed(name_at);
+                (t[$nr].note, note_at) = t[$nr].note.placed(note_at);
             )*
+            assert!(name_at as usize == NAMES.len() && note_at as usize == NOTES.len());
             let mut i = 0;
             while i < COUNT {
-                assert!(i >= 335 && i < 424 || !t[i].name.is_empty(), "a number is missing in the table");
+                assert!(i >= 335 && i < 424 || t[i].is_used(), "a number is missing in the table");
                 i += 1;
             }
             t
+        };
+
+        const HANDLERS: [Option<RawHandler>; COUNT] = {
+            let mut handlers: [Option<RawHandler>; COUNT] = [None; COUNT];
+            $(handlers[$nr] = handler!($($what)::+);)*
+            handlers
         };
     };
 }
@@ -125,12 +190,7 @@ struct Hot {
 }
 
 static HOT: Hot = {
-    let mut hot = Hot { handlers: [None; COUNT], makers: [0; COUNT.div_ceil(64)] };
-    let mut i = 0;
-    while i < COUNT {
-        hot.handlers[i] = TABLE[i].handler;
-        i += 1;
-    }
+    let mut hot = Hot { handlers: HANDLERS, makers: [0; COUNT.div_ceil(64)] };
     let mut i = 0;
     while i < MAKERS.len() {
         hot.makers[MAKERS[i] as usize / 64] |= 1 << (MAKERS[i] % 64);

@@ -2,8 +2,9 @@
 //! sandbox's guests. It owns the descriptor table that they all share, reaps their host processes,
 //! keeps timer and poller, and carries requests into the kernel image and events out of it.
 //!
-//! It is a fork of the holder, so until its end it must not touch locks of the holder's other
-//! threads: no printing through `std`, no environment, nothing but memory and host calls.
+//! It is a fork of the holder ([`fork`]), so until its end it must not touch locks of the holder's other
+//! threads: no printing through `std`, no environment, nothing but memory and host calls. Or it is the
+//! holder itself ([`here`]), if that has nothing else to do.
 
 mod serve;
 mod texts;
@@ -16,6 +17,7 @@ use super::{filter, image, jail};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
+pub use serve::Server;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::{io, ptr};
@@ -24,41 +26,57 @@ use window::Window;
 /// Exit status of a sandbox whose kernel panicked.
 pub const PANIC_STATUS: i32 = 70;
 
-/// What a supervisor is started with. Descriptors are numbers that mean the same after the fork.
+/// What a supervisor is started with. Descriptors are numbers that mean the same after a fork.
 pub struct Plan {
     /// The sandbox's settings.
     pub config: Config,
-    /// The supervisor's end of the control socket.
-    pub socket: OwnedFd,
     /// Descriptors that `config` names, to be kept open.
-    pub keep: Vec<RawFd>,
+    pub keep: Vec<OwnedFd>,
     /// Directory of copies of code, if there shall be any beyond the sandbox's life.
     pub text_cache: Option<PathBuf>,
 }
 
-/// Forks the supervisor off and returns its process id. In the child this does not return.
+/// Forks the supervisor off, with its end of the control socket, and returns its process id. In the child this
+/// does not return.
 ///
 /// # Errors
 /// The host's `EAGAIN` or `ENOMEM`.
-pub fn fork(plan: Plan) -> Result<libc::pid_t> {
+pub fn fork(plan: Plan, socket: OwnedFd) -> Result<libc::pid_t> {
     // SAFETY: no preconditions.
     let (me, tid) = unsafe { (libc::getpid(), libc::gettid()) };
     if me == tid {
-        return fork_here(plan, me);
+        return fork_now(plan, socket, me);
     }
     // The host's promise to end a child with its parent is about the *thread* that forked it: do it
     // from one that lives as long as the process.
-    forker::run(move || fork_here(plan, me))
+    forker::run(move || fork_now(plan, socket, me))
 }
 
-fn fork_here(plan: Plan, holder: libc::pid_t) -> Result<libc::pid_t> {
+fn fork_now(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> Result<libc::pid_t> {
     // SAFETY: glibc's fork leaves the allocator usable in the child; the child keeps to what the
     // module's introduction says.
     match unsafe { libc::fork() } {
         -1 => Err(Error::last("start the supervisor")),
-        0 => child(plan, holder),
+        0 => child(plan, socket, holder),
         pid => Ok(pid),
     }
+}
+
+/// Makes this process the supervisor. Its signal `SIGCHLD` stays blocked, and its limits raised.
+///
+/// # Errors
+/// A host that lacks what drupe needs; the host's.
+pub fn here(plan: Plan) -> Result<Server> {
+    let strangers = serve::strangers();
+    // SAFETY: plain numbers.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
+    watch_children(libc::SIG_BLOCK);
+    let mut server = setup(plan, None, strangers)?;
+    server.begin();
+    Ok(server)
 }
 
 /// A thread that forks on behalf of threads that may end before their sandboxes do.
@@ -92,12 +110,12 @@ mod forker {
     }
 }
 
-/// The supervisor's life.
-fn child(plan: Plan, holder: libc::pid_t) -> ! {
-    let Plan { config, socket, keep, text_cache } = plan;
+/// The life of a supervisor of its own.
+fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
     // A number from here on: whatever fails, the socket is still there to say so.
     let socket = socket.into_raw_fd();
-    let status = match setup(config, text_cache.as_deref(), socket, &keep, holder) {
+    let server = detach(holder).and_then(|()| own_descriptors(socket, &plan.keep));
+    let status = match server.and_then(|()| setup(plan, Some(socket), Vec::new())) {
         Ok(server) => server.run(),
         Err(e) => {
             let failed = FromSupervisor::Failed {
@@ -118,23 +136,16 @@ fn child(plan: Plan, holder: libc::pid_t) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Becomes a process of its own, builds the window and boots the kernel in it.
-fn setup(
-    mut config: Config,
-    text_cache: Option<&Path>,
-    socket: RawFd,
-    keep: &[RawFd],
-    holder: libc::pid_t,
-) -> Result<serve::Server> {
-    detach(holder)?;
-    own_descriptors(socket, keep)?;
+/// Builds the window and boots the kernel in it.
+fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<Server> {
+    let Plan { mut config, keep, text_cache } = plan;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
 
     let mut texts = texts::Builder { cache: None };
     if config.rewrite {
-        texts.cache = text_cache.and_then(texts::Cache::open);
+        texts.cache = text_cache.as_deref().and_then(texts::Cache::open);
         if let Some(cache) = &texts.cache {
             config.text_cache = cache.fd();
         }
@@ -146,10 +157,11 @@ fn setup(
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
     let program = filter::build(header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64)?;
-    boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)?;
-    // The kernel owns this from here on.
-    std::mem::forget(proc);
-    serve::Server::new(socket, header, window, doorbell, texts)
+    boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)
+        .inspect_err(|_| serve::bury(&mut strangers, || {}))?;
+    // The kernel owns these from here on.
+    std::mem::forget((proc, keep));
+    Server::new(socket, header, window, doorbell, texts, strangers)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.
@@ -167,19 +179,23 @@ fn detach(holder: libc::pid_t) -> Result {
         }
         libc::signal(libc::SIGPIPE, libc::SIG_IGN);
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-        let mut mask = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut mask);
-        libc::sigaddset(&raw mut mask, libc::SIGCHLD);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const mask, ptr::null_mut());
+        watch_children(libc::SIG_SETMASK);
         let none = libc::stack_t { ss_sp: ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         libc::sigaltstack(&raw const none, ptr::null_mut());
     }
     Ok(())
 }
 
+/// Blocks the signal of children's deaths, which is read from a descriptor; the only one with `SIG_SETMASK`.
+fn watch_children(how: i32) {
+    let set = serve::deaths();
+    // SAFETY: a set on this stack.
+    unsafe { libc::sigprocmask(how, &raw const set, ptr::null_mut()) };
+}
+
 /// Keeps the socket, the plan's descriptors and stderr (for messages); everything else goes.
-fn own_descriptors(socket: RawFd, keep: &[RawFd]) -> Result {
-    let mut keep: Vec<RawFd> = keep.iter().copied().chain([socket, 2]).collect();
+fn own_descriptors(socket: RawFd, keep: &[OwnedFd]) -> Result {
+    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).chain([socket, 2]).collect();
     keep.sort_unstable();
     let mut next = 0;
     for fd in keep.into_iter().filter(|&fd| fd >= 0) {
@@ -315,7 +331,6 @@ fn boot(
     // and the settings outlive the call.
     let answer = unsafe { (header.boot)(&raw const params) };
     if answer < 0 {
-        serve::bury(|| {});
         return Err(Error::host("boot the kernel", io::Error::from_raw_os_error(-answer as i32)));
     }
     Ok(())

@@ -8,8 +8,9 @@ use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervi
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
 use drupe_kernel::abi::text::TextPlan;
-use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 use std::{io, ptr};
 
 /// Largest answer to one request.
@@ -24,6 +25,7 @@ const DOORBELL: u64 = 3 << 40;
 const TIMER: u64 = 4 << 40;
 
 /// Why the loop ended.
+#[derive(Clone, Copy)]
 enum End {
     /// The holder said so, or is gone.
     Told,
@@ -31,9 +33,17 @@ enum End {
     Panic,
 }
 
+/// Who holds the sandbox.
+pub enum Holder {
+    /// A process at the other end of the control socket.
+    Apart(Channel),
+    /// This process itself: what there is to say to it waits here.
+    Here(VecDeque<FromSupervisor>),
+}
+
 /// The running supervisor.
 pub struct Server {
-    channel: Channel,
+    holder: Holder,
     image: ImageHeader,
     window: Window,
     epoll: OwnedFd,
@@ -48,14 +58,26 @@ pub struct Server {
     always_ready: Vec<(RawFd, u32)>,
     answer: Vec<u8>,
     texts: Builder,
+    strangers: Vec<i32>,
+    /// A program has ended: its host process may be about to end, too.
+    leaving: bool,
+    ended: Option<End>,
 }
 
 impl Server {
-    /// Sets the loop's descriptors up. The socket becomes its own unless that fails.
+    /// Sets the loop's descriptors up. A socket becomes its own unless that fails. `strangers` are children of
+    /// this process that it had before.
     ///
     /// # Errors
     /// The host's.
-    pub fn new(socket: RawFd, image: ImageHeader, window: Window, doorbell: OwnedFd, texts: Builder) -> Result<Server> {
+    pub fn new(
+        socket: Option<RawFd>,
+        image: ImageHeader,
+        window: Window,
+        doorbell: OwnedFd,
+        texts: Builder,
+        strangers: Vec<i32>,
+    ) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -81,14 +103,19 @@ impl Server {
                 _ => Err(Error::last("poll")),
             }
         };
-        poll(socket, CONTROL)?;
+        if let Some(socket) = socket {
+            poll(socket, CONTROL)?;
+        }
         poll(children.as_raw_fd(), CHILDREN)?;
         poll(doorbell.as_raw_fd(), DOORBELL)?;
         poll(timer.as_raw_fd(), TIMER)?;
-        // SAFETY: the caller's, which leaves it to us.
-        let channel = Channel::new(unsafe { OwnedFd::from_raw_fd(socket) });
+        let holder = match socket {
+            // SAFETY: the caller's, which leaves it to us.
+            Some(socket) => Holder::Apart(Channel::new(unsafe { OwnedFd::from_raw_fd(socket) })),
+            None => Holder::Here(VecDeque::new()),
+        };
         Ok(Server {
-            channel,
+            holder,
             image,
             window,
             epoll,
@@ -100,46 +127,108 @@ impl Server {
             always_ready: Vec::new(),
             answer: vec![0; ANSWER_MAX],
             texts,
+            strangers,
+            leaving: false,
+            ended: None,
         })
     }
 
     /// Serves until the end and returns the exit status; no process of the sandbox is left then.
     pub fn run(mut self) -> i32 {
-        let end = match self.say(&FromSupervisor::Started) {
-            Ok(()) => self.serve(),
-            Err(end) => end,
+        // What boot has left to do comes first.
+        let mut turn = self.say(FromSupervisor::Started).and_then(|()| self.after_kernel());
+        let end = loop {
+            if let Err(end) = turn {
+                break end;
+            }
+            turn = self.turn(true);
         };
-        // While they end: what the host has to take down for us takes it as long.
-        bury(|| self.window.unmap());
+        self.bury();
         match end {
             End::Told => 0,
             End::Panic => PANIC_STATUS,
         }
     }
 
-    fn serve(&mut self) -> End {
-        // What boot has left to do.
-        if let Err(end) = self.after_kernel() {
-            return end;
-        }
+    /// Does what boot has left to do.
+    pub fn begin(&mut self) {
+        self.ended = self.after_kernel().err();
+    }
+
+    /// What there is to say to the holder in this process; with `wait`, when there is something. The sandbox
+    /// lives on in these calls only: [`Server::as_fd`] is readable when one is due.
+    pub fn receive(&mut self, wait: bool) -> Received<FromSupervisor> {
+        let mut looked = false;
         loop {
-            let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
-            let wait = if self.always_ready.is_empty() { -1 } else { 0 };
-            // SAFETY: the host writes at most BATCH events.
-            let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), BATCH as i32, wait) };
-            for (fd, ready) in std::mem::take(&mut self.always_ready) {
-                // SAFETY: an image entry, from the supervisor's only thread.
-                unsafe { (self.image.host_ready)(fd, ready) };
+            if let Holder::Here(said) = &mut self.holder
+                && let Some(message) = said.pop_front()
+            {
+                return Received::Message(message, Vec::new());
             }
-            for event in events.iter().take(n.max(0) as usize) {
-                if let Err(end) = self.one(event.u64, event.events) {
-                    return end;
-                }
+            if self.ended.is_some() {
+                return Received::HungUp;
             }
-            if let Err(end) = self.after_kernel() {
-                return end;
+            if looked && !wait {
+                return Received::Pending;
             }
+            looked = true;
+            self.ended = self.turn(wait).err();
         }
+    }
+
+    /// Puts a request of the holder in this process; the answer is the next thing said.
+    ///
+    /// # Errors
+    /// `EPIPE` after the end.
+    pub fn request(&mut self, id: u64, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
+        if self.ended.is_none() {
+            let response = self.ask(request, fds);
+            let told = self.say(FromSupervisor::Reply { id, response }).and_then(|()| self.after_kernel());
+            self.ended = told.err();
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(libc::EPIPE))
+    }
+
+    /// Ends the sandbox, with every process in it.
+    pub fn bury(&mut self) {
+        self.ended.get_or_insert(End::Told);
+        if !self.leaving {
+            // While they end: what the host has to take down for us takes it as long.
+            bury(&mut self.strangers, || self.window.unmap());
+            return;
+        }
+        self.window.unmap();
+        if !none_left(&mut self.strangers) {
+            bury(&mut self.strangers, || {});
+        }
+    }
+
+    /// Serves what is due; with `wait`, when there is something.
+    fn turn(&mut self, wait: bool) -> Result<(), End> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
+        let wait = if wait && self.always_ready.is_empty() { -1 } else { 0 };
+        // SAFETY: the host writes at most BATCH events.
+        let n = unsafe { libc::epoll_wait(self.epoll.as_raw_fd(), events.as_mut_ptr(), BATCH as i32, wait) };
+        for (fd, ready) in std::mem::take(&mut self.always_ready) {
+            // SAFETY: an image entry, from the supervisor's only thread.
+            unsafe { (self.image.host_ready)(fd, ready) };
+        }
+        for event in events.iter().take(n.max(0) as usize) {
+            self.one(event.u64, event.events)?;
+        }
+        self.after_kernel()?;
+        if !self.always_ready.is_empty() && matches!(self.holder, Holder::Here(_)) {
+            self.ring();
+        }
+        Ok(())
+    }
+
+    /// Makes the poller's descriptor readable: there is something due that the host will not tell of.
+    fn ring(&self) {
+        let one = 1u64.to_ne_bytes();
+        // SAFETY: eight bytes of ours; the descriptor does not block.
+        unsafe { libc::write(self.doorbell.as_raw_fd(), one.as_ptr().cast(), one.len()) };
     }
 
     fn one(&mut self, token: u64, ready: u32) -> Result<(), End> {
@@ -195,10 +284,13 @@ impl Server {
                     unsafe { (self.image.spawn_mother)() };
                 }
                 Event::Panic(_) => {
-                    let _ = self.say(&FromSupervisor::Event(event));
+                    let _ = self.say(FromSupervisor::Event(event));
                     return Err(End::Panic);
                 }
-                event => self.say(&FromSupervisor::Event(event))?,
+                event => {
+                    self.leaving |= matches!(event, Event::Exited { .. });
+                    self.say(FromSupervisor::Event(event))?;
+                }
             }
         }
     }
@@ -247,17 +339,20 @@ impl Server {
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
         while let Some((pid, status)) = reap_one() {
-            // SAFETY: an image entry, from the supervisor's only thread.
-            unsafe { (self.image.reaped)(pid, status) };
+            if !forget(&mut self.strangers, pid) {
+                // SAFETY: an image entry, from the supervisor's only thread.
+                unsafe { (self.image.reaped)(pid, status) };
+            }
         }
     }
 
     fn requests(&mut self) -> Result<(), End> {
         loop {
-            match self.channel.receive::<ToSupervisor>(false) {
+            let Holder::Apart(channel) = &mut self.holder else { return Ok(()) };
+            match channel.receive::<ToSupervisor>(false) {
                 Ok(Received::Message(ToSupervisor::Request { id, request }, fds)) => {
                     let response = self.ask(request.into_owned(), fds);
-                    self.say(&FromSupervisor::Reply { id, response })?;
+                    self.say(FromSupervisor::Reply { id, response })?;
                 }
                 Ok(Received::Pending) => return Ok(()),
                 Ok(Received::Message(ToSupervisor::Stop, _) | Received::HungUp) | Err(_) => return Err(End::Told),
@@ -290,8 +385,21 @@ impl Server {
         }
     }
 
-    fn say(&self, message: &FromSupervisor) -> Result<(), End> {
-        channel::send(self.channel.as_fd(), message, &[]).map_err(|_| End::Told)
+    fn say(&mut self, message: FromSupervisor) -> Result<(), End> {
+        match &mut self.holder {
+            Holder::Apart(channel) => channel::send(channel.as_fd(), &message, &[]).map_err(|_| End::Told),
+            Holder::Here(said) => {
+                said.push_back(message);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Readable when something is due.
+impl AsFd for Server {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
     }
 }
 
@@ -307,7 +415,7 @@ fn drain(fd: RawFd, size: usize) {
 }
 
 /// The signal that tells of children's deaths, as a set.
-fn deaths() -> libc::sigset_t {
+pub fn deaths() -> libc::sigset_t {
     // SAFETY: a set on this stack, made empty before it is used.
     unsafe {
         let mut set = std::mem::zeroed();
@@ -315,6 +423,23 @@ fn deaths() -> libc::sigset_t {
         libc::sigaddset(&raw mut set, libc::SIGCHLD);
         set
     }
+}
+
+/// Children of this process that it had before it became a supervisor.
+pub fn strangers() -> Vec<i32> {
+    if no_child() { Vec::new() } else { children().unwrap_or_default() }
+}
+
+/// Whether `pid`, which was reaped just now, was one of the strangers; it is no more.
+fn forget(strangers: &mut Vec<i32>, pid: i32) -> bool {
+    let index = strangers.iter().position(|&p| p == pid);
+    index.map(|i| strangers.swap_remove(i)).is_some()
+}
+
+/// Children of this process, dead ones among them; `None` where the host does not tell.
+fn children() -> Option<Vec<i32>> {
+    let list = std::fs::read_to_string("/proc/thread-self/children").ok()?;
+    Some(list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect())
 }
 
 /// Reaps one dead child, whatever it is to us.
@@ -333,42 +458,53 @@ fn no_child() -> bool {
     unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) == -1 }
 }
 
-/// How long the end waits for the next killed process to be dead, seconds: a tracer of it (a debugger) may keep
-/// it for as long as it likes.
-const MOURNING: i64 = 2;
+/// How long the end waits for the next killed process to be dead: a tracer of it (a debugger) may keep it for as
+/// long as it likes.
+const MOURNING: Duration = Duration::from_secs(2);
+/// How long the end waits for a process to go by itself. It takes the host a tenth of that.
+const PARTING: Duration = Duration::from_millis(1);
+
+/// Waits for the death of a child; whether it was told of one.
+fn await_death(limit: Duration) -> bool {
+    let limit = libc::timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
+    let set = deaths();
+    // SAFETY: a signal set and a limit on this stack; the signal is blocked, as signalfd wants it.
+    let told = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
+    told >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EAGAIN)
+}
+
+/// Reaps a process that is about to end by itself; whether there is no other child. Most often there is none, and
+/// the host's list of them costs more than anything else here.
+fn none_left(strangers: &mut Vec<i32>) -> bool {
+    let mut reap = || reap_one().is_some_and(|(pid, _)| !forget(strangers, pid));
+    (reap() || await_death(PARTING) && reap()) && no_child()
+}
 
 /// Reaps one child that was killed just now; `false` when there is none, or somebody keeps it.
-fn reap_killed() -> bool {
+fn reap_killed(strangers: &mut Vec<i32>) -> bool {
     loop {
         match reap_one() {
+            Some((pid, _)) if forget(strangers, pid) => continue,
             Some(_) => return true,
             None if no_child() => return false,
             None => {}
         }
-        // SAFETY: a signal set and a limit on this stack; the signal is blocked, as signalfd wants it.
-        let told = unsafe {
-            let set = deaths();
-            let limit = libc::timespec { tv_sec: MOURNING, tv_nsec: 0 };
-            libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit)
-        };
-        if told < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EAGAIN) {
+        if !await_death(MOURNING) {
             return false;
         }
     }
 }
 
-/// Kills every host process of the sandbox and reaps it. All are children of this one; more may come
-/// while we look, from those that are not dead yet.
+/// Kills every host process of the sandbox and reaps it. All are children of this one, as `strangers` are,
+/// which are left alone; more may come while we look, from those that are not dead yet.
 ///
 /// `meanwhile` is called while they end.
-pub fn bury(meanwhile: impl Fn()) {
+pub fn bury(strangers: &mut Vec<i32>, meanwhile: impl Fn()) {
     for round in 0..1000 {
-        let list = std::fs::read_to_string("/proc/thread-self/children");
-        let Ok(list) = list else {
-            // Without that file the host ends them when this process ends (PDEATHSIG).
-            return;
-        };
-        for pid in list.split_ascii_whitespace().filter_map(|p| p.parse::<i32>().ok()) {
+        // Without the list the host ends them when this process ends (PDEATHSIG).
+        let Some(mut list) = children() else { return };
+        list.retain(|pid| !strangers.contains(pid));
+        for &pid in &list {
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
             unsafe { libc::kill(pid, libc::SIGKILL) };
         }
@@ -376,12 +512,7 @@ pub fn bury(meanwhile: impl Fn()) {
             meanwhile();
         }
         // As many as were killed; when none is left that says so, too.
-        for _ in list.split_ascii_whitespace() {
-            if !reap_killed() {
-                return;
-            }
-        }
-        if no_child() {
+        if list.is_empty() || !list.iter().all(|_| reap_killed(strangers)) || no_child() {
             return;
         }
     }

@@ -1,11 +1,10 @@
 //! The host's vDSO, moved into the window so that every process of the sandbox has it.
 //!
-//! The supervisor moves its own `[vvar]` and `[vdso]` mappings, and they are inherited. From then on
-//! the C library's clock functions must not be called in the supervisor: they would jump to where the
-//! vDSO was. Nothing in it reads a clock except through the kernel image.
+//! The supervisor moves its own `[vvar]` and `[vdso]` mappings, and they are inherited. The C library of the
+//! supervisor knows where they were, and finds code there that makes system calls.
 
 use object::read::elf::ElfFile64;
-use object::{Endianness, Object, ObjectSymbol};
+use object::{Endianness, Object, ObjectSymbol, SymbolKind};
 use std::ffi::CStr;
 use std::io::Read;
 use std::os::fd::AsRawFd;
@@ -25,10 +24,7 @@ pub fn move_to(target: u64) -> [u64; 4] {
     let mappings = find();
     let Some(code) = mappings.iter().find(|m| m.is_code) else { return [0; 4] };
     let first = mappings.iter().map(|m| m.start).min().unwrap_or(code.start);
-    let functions = resolve(code);
-    if functions[0] == 0 {
-        return [0; 4];
-    }
+    let Some((functions, stand_in)) = resolve(code, target + (code.start - first)) else { return [0; 4] };
     for (i, m) in mappings.iter().enumerate() {
         if !remap(m.start, m.len, target + (m.start - first)) {
             // Sealed mappings stay where they are; put back what had moved already.
@@ -38,7 +34,22 @@ pub fn move_to(target: u64) -> [u64; 4] {
             return [0; 4];
         }
     }
-    functions.map(|offset| if offset == 0 { 0 } else { target + (code.start - first) + offset })
+    place(&stand_in, code.start);
+    functions
+}
+
+/// Maps `code` at `at`, where the vDSO's has been.
+fn place(code: &[u8], at: u64) {
+    let (at, write, flags) = (at as *mut libc::c_void, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_FIXED_NOREPLACE);
+    // SAFETY: replaces nothing, and writes what was mapped just now. Without memory for it the C library's next call
+    // for the time ends this process, which has none left anyway.
+    unsafe {
+        let got = libc::mmap(at, code.len(), write, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, 0);
+        if got == at {
+            std::ptr::copy_nonoverlapping(code.as_ptr(), at.cast(), code.len());
+            libc::mprotect(at, code.len(), libc::PROT_READ | libc::PROT_EXEC);
+        }
+    }
 }
 
 /// `[vvar]`, `[vvar_vclock]` and `[vdso]` of this process.
@@ -130,15 +141,41 @@ fn own_maps() -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Offsets of the functions in the vDSO, 0 for one that it lacks.
-fn resolve(code: &Mapping) -> [u64; 4] {
+/// `mov $number, %eax; syscall; ret`
+fn calling(number: i64) -> [u8; 8] {
+    let [a, b, c, d, ..] = number.to_le_bytes();
+    [0xb8, a, b, c, d, 0x0f, 0x05, 0xc3]
+}
+
+/// `mov $-ENOSYS, %rax; ret`: the C library then makes the call itself.
+const MISSING: [u8; 8] = [0x48, 0xc7, 0xc0, -libc::ENOSYS as u8, 0xff, 0xff, 0xff, 0xc3];
+
+/// The functions' addresses once the vDSO is at `target` (0 for one that it lacks), and code for where it was.
+/// `None` if this is no vDSO that can be moved.
+fn resolve(code: &Mapping, target: u64) -> Option<([u64; 4], Vec<u8>)> {
     // SAFETY: the host mapped a whole ELF file here, readable, and nobody writes it.
     let bytes = unsafe { std::slice::from_raw_parts(code.start as *const u8, code.len as usize) };
-    let Ok(file) = ElfFile64::<Endianness>::parse(bytes) else { return [0; 4] };
-    FUNCTIONS.map(|name| {
-        let symbol = file.dynamic_symbols().find(|s| s.name() == Ok(name));
-        symbol.map_or(0, |s| s.address()).min(code.len - 1)
-    })
+    let file = ElfFile64::<Endianness>::parse(bytes).ok()?;
+    // Whatever else somebody may look for there is a breakpoint.
+    let mut stand_in = vec![0xcc; bytes.len()];
+    let mut found = [0; 4];
+    for symbol in file.dynamic_symbols().filter(|s| s.kind() == SymbolKind::Text) {
+        let name = symbol.name().unwrap_or_default();
+        if let Some(i) = FUNCTIONS.iter().position(|&function| function == name) {
+            found[i] = target + symbol.address();
+        }
+        // Each function has a second name without the prefix, of the same address.
+        let stub = match name.trim_start_matches("__vdso_") {
+            "clock_gettime" => calling(libc::SYS_clock_gettime),
+            "clock_getres" => calling(libc::SYS_clock_getres),
+            "gettimeofday" => calling(libc::SYS_gettimeofday),
+            "time" => calling(libc::SYS_time),
+            "getcpu" => calling(libc::SYS_getcpu),
+            _ => MISSING,
+        };
+        stand_in.get_mut(symbol.address() as usize..)?.get_mut(..stub.len())?.copy_from_slice(&stub);
+    }
+    (found[0] != 0).then_some((found, stand_in))
 }
 
 fn remap(from: u64, len: u64, to: u64) -> bool {

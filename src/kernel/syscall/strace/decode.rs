@@ -57,7 +57,7 @@ pub struct CallName(pub u64);
 impl Display for CallName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match TABLE.get(self.0 as usize) {
-            Some(e) if !e.name.is_empty() => f.write_str(e.name),
+            Some(e) if !e.name().is_empty() => f.write_str(e.name()),
             _ => write!(f, "syscall_{:#x}", self.0),
         }
     }
@@ -74,17 +74,17 @@ pub fn gives_address(nr: u64) -> bool {
 /// How the arguments of a call are shown, in order.
 fn shows(nr: u64) -> Vec<Show> {
     let Some(entry) = TABLE.get(nr as usize) else { return [Show::Hex; 6].to_vec() };
-    if let Some(known) = names::call(entry.name) {
+    if let Some(known) = names::call(entry.name()) {
         return known.to_vec();
     }
     if entry.support == Support::None {
         return [Show::Hex; 6].to_vec();
     }
-    entry.kinds.iter().map(|_| Show::Auto).collect()
+    entry.kinds().iter().map(|_| Show::Auto).collect()
 }
 
 fn kind(nr: u64, i: usize) -> Kind {
-    TABLE.get(nr as usize).and_then(|e| e.kinds.get(i)).copied().unwrap_or(Kind::Hex)
+    TABLE.get(nr as usize).and_then(|e| e.kinds().get(i).copied()).unwrap_or(Kind::Hex)
 }
 
 /// The arguments that go in, as text; `None` for those that come out.

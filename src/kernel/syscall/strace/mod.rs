@@ -43,7 +43,7 @@ pub fn init<S: AsRef<str>>(calls: &[S], fd: i32) {
             Some(name) => (name, false),
             None => (call.as_ref(), true),
         };
-        let Some(nr) = TABLE.iter().position(|e| !e.name.is_empty() && e.name == name) else {
+        let Some(nr) = TABLE.iter().position(|e| !e.name().is_empty() && e.name() == name) else {
             put(&format!("drupe: --strace: there is no system call '{name}'\n"));
             continue;
         };

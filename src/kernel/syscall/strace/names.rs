@@ -197,7 +197,7 @@ mod tests {
     #[test]
     fn calls_are_in_the_table() {
         for (name, _) in CALLS {
-            assert!(crate::syscall::TABLE.iter().any(|e| e.name == *name), "{name}");
+            assert!(crate::syscall::TABLE.iter().any(|e| e.name() == *name), "{name}");
         }
     }
 }

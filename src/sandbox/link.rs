@@ -1,0 +1,179 @@
+//! How a sandbox's holder reaches its supervisor.
+
+use super::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
+use super::supervisor::{PANIC_STATUS, Server};
+use super::{End, lock};
+use drupe_kernel::abi::control::Request;
+use std::borrow::Cow;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::thread::ThreadId;
+
+/// One end of it.
+pub enum Link {
+    /// The supervisor is a process of its own.
+    Apart(Apart),
+    /// This process is the supervisor.
+    Here(Box<Here>),
+}
+
+/// See [`Link::Apart`].
+pub struct Apart {
+    socket: Arc<OwnedFd>,
+    /// Locked by whoever waits for messages, on behalf of all who do.
+    reader: Mutex<Channel>,
+    /// Messages must not mix.
+    writer: Mutex<()>,
+    pid: libc::pid_t,
+    /// How it ended, once it was waited for: after that the number may be another process's.
+    status: OnceLock<Option<ExitStatus>>,
+}
+
+/// See [`Link::Here`].
+pub struct Here {
+    server: Mutex<Server>,
+    /// Copy of the poller's descriptor.
+    poller: OwnedFd,
+    /// The only thread that may serve: guests end with it.
+    thread: ThreadId,
+}
+
+impl Link {
+    /// To the supervisor `pid`, by our end of its socket.
+    pub fn apart(channel: Channel, pid: libc::pid_t) -> Link {
+        Link::Apart(Apart {
+            socket: channel.socket(),
+            reader: Mutex::new(channel),
+            writer: Mutex::new(()),
+            pid,
+            status: OnceLock::new(),
+        })
+    }
+
+    /// To the supervisor that the running thread is.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn here(server: Server) -> io::Result<Link> {
+        let poller = server.as_fd().try_clone_to_owned()?;
+        let thread = std::thread::current().id();
+        Ok(Link::Here(Box::new(Here { server: Mutex::new(server), poller, thread })))
+    }
+
+    /// Sends a request; the answer comes by [`Link::receive`].
+    ///
+    /// # Errors
+    /// `EPIPE` or `ECONNRESET` when the supervisor is gone; the host's.
+    pub fn request(&self, id: u64, request: Request, fds: Vec<OwnedFd>) -> io::Result<()> {
+        match self {
+            Link::Apart(apart) => {
+                let fds: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+                apart.send(&ToSupervisor::Request { id, request: Cow::Owned(request) }, &fds)
+            }
+            Link::Here(here) => here.served()?.request(id, request, fds),
+        }
+    }
+
+    /// Takes one message in; waits for it if `wait`.
+    ///
+    /// # Errors
+    /// The host's; garbage on the socket.
+    pub fn receive(&self, wait: bool) -> io::Result<Received<FromSupervisor>> {
+        match self {
+            Link::Apart(apart) => lock(&apart.reader).receive(wait),
+            Link::Here(here) => Ok(here.served()?.receive(wait)),
+        }
+    }
+
+    /// Ends the sandbox; nothing is left of it afterwards.
+    pub fn end(&self) {
+        match self {
+            Link::Apart(apart) => {
+                let _ = apart.send(&ToSupervisor::Stop, &[]);
+                // The supervisor hangs up when nothing is left.
+                let _ = nix::sys::socket::shutdown(apart.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+                apart.reap();
+            }
+            // Another thread leaves it to the host, which ends the guests with this process.
+            Link::Here(here) => drop(here.served().map(|mut server| server.bury())),
+        }
+    }
+
+    /// Why it hung up without a word.
+    pub fn lost(&self, what: &str) -> End {
+        let status = match self {
+            Link::Apart(apart) => apart.reap(),
+            Link::Here(_) => None,
+        };
+        match status {
+            Some(s) if s.code() == Some(PANIC_STATUS) => End::Panic("kernel panic".into()),
+            Some(s) if s.signal().is_some() => End::Lost(format!("{what} ({s})")),
+            _ => End::Lost(what.to_string()),
+        }
+    }
+
+    /// What to poll while the sandbox has to be served by this process.
+    pub fn served_here(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Link::Apart(_) => None,
+            Link::Here(here) => Some(here.poller.as_fd()),
+        }
+    }
+
+    /// The supervisor's process id.
+    pub fn pid(&self) -> u32 {
+        match self {
+            Link::Apart(apart) => apart.pid as u32,
+            Link::Here(_) => std::process::id(),
+        }
+    }
+}
+
+/// Readable when there may be a message.
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Link::Apart(apart) => apart.socket.as_fd(),
+            Link::Here(here) => here.poller.as_fd(),
+        }
+    }
+}
+
+impl Apart {
+    fn send(&self, message: &ToSupervisor<'_>, fds: &[i32]) -> io::Result<()> {
+        let _one = lock(&self.writer);
+        channel::send(self.socket.as_fd(), message, fds)
+    }
+
+    /// Waits for the supervisor's end; `None` if somebody else has reaped it.
+    fn reap(&self) -> Option<ExitStatus> {
+        *self.status.get_or_init(|| reap(self.pid))
+    }
+}
+
+impl Here {
+    fn served(&self) -> io::Result<std::sync::MutexGuard<'_, Server>> {
+        if std::thread::current().id() != self.thread {
+            return Err(io::Error::other("only the thread that started the sandbox can serve it"));
+        }
+        Ok(lock(&self.server))
+    }
+}
+
+/// Waits for the end of a child; `None` if it is none of ours any more.
+fn reap(pid: libc::pid_t) -> Option<ExitStatus> {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let pid = nix::unistd::Pid::from_raw(pid);
+    loop {
+        match waitpid(pid, None) {
+            Err(nix::Error::EINTR) => {}
+            Ok(WaitStatus::Exited(_, code)) => return Some(ExitStatus::from_raw(code << 8)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => return Some(ExitStatus::from_raw(signal as i32)),
+            Ok(_) => {}
+            Err(_) => return None,
+        }
+    }
+}
