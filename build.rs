@@ -11,7 +11,7 @@ fn main() {
     for dir in ["asm", "src/kernel", "src/image", "Cargo.lock"] {
         println!("cargo:rerun-if-changed={}", root.join(dir).display());
     }
-    link_launcher(&out);
+    link_launcher(&root, &out);
     let image = build_image(&root, &out);
     println!("cargo:rustc-env=DRUPE_IMAGE_PATH={}", image.display());
 }
@@ -20,7 +20,7 @@ fn main() {
 ///
 /// The compiler has that for whole builds only (`crt-static`), and then it makes no shared library. So it goes on
 /// asking for shared libraries, and a directory that is searched first leads their names to the static ones.
-fn link_launcher(out: &Path) {
+fn link_launcher(root: &Path, out: &Path) {
     let is_static = env::var("CARGO_CFG_TARGET_FEATURE").is_ok_and(|f| f.split(',').any(|f| f == "crt-static"));
     if is_static || env::var("TARGET").is_ok_and(|t| t != "x86_64-unknown-linux-gnu") {
         return;
@@ -46,6 +46,9 @@ fn link_launcher(out: &Path) {
     }
     println!("cargo:rustc-link-arg-bins=-static-pie");
     println!("cargo:rustc-link-arg-bins=-L{}", dir.display());
+    let order = root.join("src/launcher/hot.lds");
+    println!("cargo:rerun-if-changed={}", order.display());
+    println!("cargo:rustc-link-arg-bins=-Wl,-T,{}", order.display());
 }
 
 /// Builds `drupe-image` and returns the shared object's path.

@@ -9,7 +9,7 @@ use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
 use crate::fs::hostfd;
 use crate::host::process::{self, CloneKind};
-use crate::host::{log as ring, panic, random, sched, time as host_time, window};
+use crate::host::{log as ring, mem, panic, random, sched, time as host_time, window};
 use crate::mm::{memfile, text};
 use crate::syscall::strace;
 use crate::task::{clone, exit, loader, slots, zygote};
@@ -136,7 +136,8 @@ unsafe fn keep_filter(at: u64) -> (u64, u16) {
 
 fn spawn(main: process::Start) -> Result<i32> {
     let slot = slots::alloc()?;
-    process::clone(CloneKind::Mother, slot, frame::zygote_stack(slot), main, 0, None)
+    let stack = frame::zygote_stack(slot);
+    mem::forking_the_window(|| process::clone(CloneKind::Mother, slot, stack, main, 0, None))
         .inspect_err(|_| slots::free_unused(slot))
 }
 

@@ -80,6 +80,23 @@ pub fn unmap_guest() -> Result {
     munmap(end, TASK_SIZE - end)
 }
 
+/// Runs `f`, in which a forked child gets nothing of the running process but the kernel window: what it would
+/// only unmap need not be copied, and this process keeps what it writes to as its own.
+pub fn forking_the_window<T>(f: impl FnOnce() -> T) -> T {
+    let base = arch::slot::window();
+    let end = base + END + GUARD;
+    let all = |advice: u32| {
+        for (start, len) in [(0, base), (end, TASK_SIZE - end)] {
+            // ENOMEM: there are gaps.
+            let _ = madvise(start, len, advice as i32);
+        }
+    };
+    all(linux::MADV_DONTFORK);
+    let result = f();
+    all(linux::MADV_DOFORK);
+    result
+}
+
 /// `mprotect`.
 ///
 /// # Errors
