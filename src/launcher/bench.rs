@@ -147,8 +147,8 @@ fn launches(me: &Path, rewrite: bool) -> Pairs {
     let mut pairs = Pairs::new();
     for _ in 0..LAUNCHES {
         let native = took(&mut Command::new("/bin/true"));
-        let switch = if rewrite { "on" } else { "off" };
-        let emulated = took(Command::new(me).args(["run", "--rewrite", switch, "--", "/bin/true"]));
+        let options: &[&str] = if rewrite { &[] } else { &["--rewrite", "off"] };
+        let emulated = took(Command::new(me).arg("run").args(options).args(["--", "/bin/true"]));
         pairs.extend(native.zip(emulated));
     }
     pairs

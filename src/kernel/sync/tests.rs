@@ -1,8 +1,10 @@
 //! Stress of the locks and queues by real threads over real futexes, and the checks of lockdep.
 
-use super::wait::block_on;
+use super::wait::{WakeList, block_on};
 use super::*;
+use crate::abi::slot::Waker;
 use crate::abi::{Errno, SysError};
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -226,4 +228,23 @@ fn lockdep_allows_the_order() {
     assert_eq!(crate::arch::slot().locks_held.load(SeqCst), 0);
     assert_eq!(crate::arch::slot().lock_levels.load(SeqCst), 0);
     may_block();
+}
+
+/// Until the list is dropped those on it count as if a lock were held: whoever dies with it leaves them asleep.
+#[test]
+fn those_to_be_woken_have_seen_the_change_before_they_are() {
+    let slot = crate::arch::slot();
+    let waker: &'static Waker = Box::leak(Box::new(Waker { word: 0.into(), sleeping: 0.into() }));
+    let (ticket, held) = (waker.ticket(), slot.locks_held.load(SeqCst));
+    let mut list = WakeList::default();
+    list.add(waker);
+    assert_ne!(waker.ticket(), ticket);
+    assert_eq!(slot.locks_held.load(SeqCst), held, "nobody sleeps there");
+    waker.sleeping.store(1, SeqCst);
+    for _ in 0..40 {
+        list.add(waker);
+    }
+    assert_eq!(slot.locks_held.load(SeqCst), held + 1);
+    drop(list);
+    assert_eq!(slot.locks_held.load(SeqCst), held);
 }

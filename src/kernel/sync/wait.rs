@@ -66,10 +66,15 @@ impl From<Interrupted> for SysError {
 impl Waker {
     /// Wakes the task that sleeps here, if any.
     pub fn wake(&self) {
-        self.word.fetch_add(1, SeqCst);
-        if self.sleeping.load(SeqCst) != 0 {
+        if self.change() {
             futex::wake(&self.word, 1);
         }
+    }
+
+    /// Makes a task that is about to sleep here stay awake; whether one has to be woken yet.
+    fn change(&self) -> bool {
+        self.word.fetch_add(1, SeqCst);
+        self.sleeping.load(SeqCst) != 0
     }
 
     /// The word's value, to be read before the condition is looked at.
@@ -81,6 +86,8 @@ impl Waker {
 /// How long a sleeper looks before it sleeps, cycles: some microseconds, what a sleep and a wake cost
 /// both sides when they are on different CPUs.
 const LOOK: u64 = 20_000;
+/// Cycles between two glances by which a thread knows that another one had its CPU meanwhile.
+const SWITCHED: u64 = 2_500;
 /// Sleeps after which a thread looks again that has looked in vain.
 const RETRY: u32 = 32;
 /// Bit of `patience` that says: looking has paid lately. The rest counts down to the next look, or the
@@ -98,17 +105,27 @@ fn look(slot: &SlotHeader, ticket: u32) -> bool {
     }
     // SAFETY: reads the time stamp counter, which user code may.
     let now = || unsafe { core::arch::x86_64::_rdtsc() };
+    let changed = || slot.waker.word.load(SeqCst) != ticket || slot.kicked();
+    // What is there already came from before, or from a peer on this very CPU that ran first: it tells nothing.
+    if changed() {
+        return true;
+    }
     let start = now();
+    let (mut last, mut switched) = (start, false);
     let came = loop {
-        if slot.waker.word.load(SeqCst) != ticket || slot.kicked() {
+        core::hint::spin_loop();
+        let time = now();
+        // Whom we make room for on this CPU may be the peer: it would have come without the look, and sooner.
+        switched |= time.wrapping_sub(last) > SWITCHED;
+        last = time;
+        if changed() {
             break true;
         }
-        if now().wrapping_sub(start) > LOOK {
+        if time.wrapping_sub(start) > LOOK {
             break false;
         }
-        core::hint::spin_loop();
     };
-    let next = match (came, patience & !PAYS) {
+    let next = match (came && !switched, patience & !PAYS) {
         (true, _) => PAYS | 3,
         (false, left) if patience & PAYS != 0 && left > 0 => PAYS | (left - 1),
         (false, _) => RETRY,
@@ -143,6 +160,43 @@ pub fn sleep(slot: &SlotHeader, ticket: u32, deadline: Option<u64>) -> Result<()
     };
     slot.waker.sleeping.store(0, SeqCst);
     end
+}
+
+/// Tasks to be woken once the lock is free under which they were found. The host lets a woken thread run at once on
+/// its waker's CPU, where it would find the lock taken, and have to sleep again for it.
+///
+/// Made before the lock is taken, so that it is dropped, and wakes them, after it.
+#[derive(Default)]
+pub struct WakeList(ArrayVec<&'static Waker, 16>);
+
+impl WakeList {
+    /// Adds the task that sleeps here, if any.
+    pub fn add(&mut self, waker: &'static Waker) {
+        if !waker.change() {
+            return;
+        }
+        // As with a lock held: whoever dies now leaves the others asleep.
+        if self.0.is_empty() {
+            let held = &arch::slot().locks_held;
+            held.store(held.load(Relaxed) + 1, Relaxed);
+        }
+        if let Err(full) = self.0.try_push(waker) {
+            futex::wake(&full.element().word, 1);
+        }
+    }
+}
+
+impl Drop for WakeList {
+    fn drop(&mut self) {
+        if self.0.is_empty() {
+            return;
+        }
+        for waker in &self.0 {
+            futex::wake(&waker.word, 1);
+        }
+        let held = &arch::slot().locks_held;
+        held.store(held.load(Relaxed).wrapping_sub(1), Relaxed);
+    }
 }
 
 /// Is told about readiness without sleeping: epoll, signal-driven I/O, the supervisor.
@@ -254,6 +308,7 @@ impl WaitQueue {
         // back, hence must wait until this queue is unlocked.
         let mut called = ArrayVec::<Arc<dyn Notify>, 8>::new();
         let mut more = Vec::new();
+        let mut woken = WakeList::default();
         let mut inner = self.inner.lock();
         for e in &mut inner.entries {
             if !e.events.intersects(events) {
@@ -268,7 +323,7 @@ impl WaitQueue {
             match &e.target {
                 Target::Task(w) => {
                     e.woken = true;
-                    w.wake();
+                    woken.add(w);
                 }
                 Target::Callback(c, key) => {
                     if let Some(c) = c.upgrade() {

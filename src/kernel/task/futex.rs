@@ -5,7 +5,8 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, usercopy};
 use crate::mm::user::range_ok;
 use crate::mm::{Backing, UserPtr};
-use crate::sync::{Level, Mutex, WaitEnd, wait};
+use crate::sync::wait::{self, WakeList};
+use crate::sync::{Level, Mutex, WaitEnd};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -122,20 +123,21 @@ pub fn wait(
     }
 }
 
-fn wake_waiter(w: &Waiter) {
+fn wake_waiter(w: &Waiter, list: &mut WakeList) {
     let slot = arch::slot_at(w.slot);
     slot.futex_wait.store(0, SeqCst);
-    slot.waker.wake();
+    list.add(&slot.waker);
 }
 
 fn wake_key(key: &Key, n: u32, bits: u32) -> u32 {
     let mut woken = 0;
+    let mut list = WakeList::default();
     let mut waiters = TABLE[bucket(key)].lock();
     let mut at = 0;
     while at < waiters.len() && woken < n {
         if waiters[at].key == *key && waiters[at].bits & bits != 0 {
             let w = waiters.remove(at);
-            wake_waiter(&w);
+            wake_waiter(&w, &mut list);
             woken += 1;
         } else {
             at += 1;
@@ -178,6 +180,7 @@ pub fn requeue(
 ) -> Result<(u32, u32)> {
     let (a, b) = (key_of(cur, from, private)?, key_of(cur, to, private)?);
     let (ba, bb) = (bucket(&a), bucket(&b));
+    let mut list = WakeList::default();
     let mut first = TABLE[ba.min(bb)].lock();
     let mut second = (ba != bb).then(|| TABLE[ba.max(bb)].lock());
     if let Some(e) = expected
@@ -197,7 +200,7 @@ pub fn requeue(
             }
             let mut w = source.remove(at);
             if woken < wake_n {
-                wake_waiter(&w);
+                wake_waiter(&w, &mut list);
                 woken += 1;
             } else {
                 w.key = b;
