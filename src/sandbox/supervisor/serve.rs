@@ -59,9 +59,12 @@ pub struct Server {
     answer: Vec<u8>,
     texts: Builder,
     strangers: Vec<i32>,
-    /// A program has ended: its host process may be about to end, too.
-    leaving: bool,
+    /// How many of the holder's programs have not ended; `None` before there was one.
+    running: Option<usize>,
+    /// The kernel keeps processes in reserve, which do not end by themselves.
+    reserve: bool,
     ended: Option<End>,
+    buried: bool,
 }
 
 impl Server {
@@ -128,8 +131,10 @@ impl Server {
             answer: vec![0; ANSWER_MAX],
             texts,
             strangers,
-            leaving: false,
+            running: None,
+            reserve: false,
             ended: None,
+            buried: false,
         })
     }
 
@@ -193,15 +198,19 @@ impl Server {
     /// Ends the sandbox, with every process in it.
     pub fn bury(&mut self) {
         self.ended.get_or_insert(End::Told);
-        if !self.leaving {
-            // While they end: what the host has to take down for us takes it as long.
-            bury(&mut self.strangers, || self.window.unmap());
+        if std::mem::replace(&mut self.buried, true) {
             return;
         }
-        self.window.unmap();
-        if !none_left(&mut self.strangers) {
-            bury(&mut self.strangers, || {});
+        // Most often the only program has ended, and its process is about to.
+        if self.running == Some(0) && !self.reserve {
+            self.window.unmap();
+            if !none_left(&mut self.strangers) {
+                bury(&mut self.strangers, || {});
+            }
+            return;
         }
+        // While they end: what the host has to take down for us takes it as long.
+        bury(&mut self.strangers, || self.window.unmap());
     }
 
     /// Serves what is due; with `wait`, when there is something.
@@ -279,6 +288,7 @@ impl Server {
                     self.ask(Request::TextBuilt { key, fd, plan }, Vec::new());
                 }
                 Event::Mother => {
+                    self.reserve = true;
                     // SAFETY: an image entry, from the supervisor's only thread. The kernel tells those who wait
                     // if it fails.
                     unsafe { (self.image.spawn_mother)() };
@@ -288,7 +298,9 @@ impl Server {
                     return Err(End::Panic);
                 }
                 event => {
-                    self.leaving |= matches!(event, Event::Exited { .. });
+                    if let (Event::Exited { .. }, Some(running)) = (&event, &mut self.running) {
+                        *running = running.saturating_sub(1);
+                    }
                     self.say(FromSupervisor::Event(event))?;
                 }
             }
@@ -375,14 +387,18 @@ impl Server {
         // SAFETY: both buffers are ours and of these sizes.
         let len =
             unsafe { (self.image.control)(bytes.as_ptr(), bytes.len(), self.answer.as_mut_ptr(), self.answer.len()) };
-        match usize::try_from(len) {
+        let response = match usize::try_from(len) {
             Ok(len) => postcard::from_bytes(&self.answer[..len.min(ANSWER_MAX)])
                 .unwrap_or_else(|_| failed(libc::EIO, "the kernel's answer is malformed")),
             Err(_) => {
                 let errno = -len as i32;
                 failed(errno, &io::Error::from_raw_os_error(errno).to_string())
             }
+        };
+        if matches!(response, Response::Pid(_)) {
+            *self.running.get_or_insert(0) += 1;
         }
+        response
     }
 
     fn say(&mut self, message: FromSupervisor) -> Result<(), End> {
@@ -393,6 +409,12 @@ impl Server {
                 Ok(())
             }
         }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.bury();
     }
 }
 
@@ -461,8 +483,8 @@ fn no_child() -> bool {
 /// How long the end waits for the next killed process to be dead: a tracer of it (a debugger) may keep it for as
 /// long as it likes.
 const MOURNING: Duration = Duration::from_secs(2);
-/// How long the end waits for a process to go by itself. It takes the host a tenth of that.
-const PARTING: Duration = Duration::from_millis(1);
+/// How long the end waits for a process to go by itself: twice what it takes the host.
+const PARTING: Duration = Duration::from_micros(300);
 
 /// Waits for the death of a child; whether it was told of one.
 fn await_death(limit: Duration) -> bool {
