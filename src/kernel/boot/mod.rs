@@ -233,8 +233,9 @@ fn use_huge_pages() -> bool {
     use crate::host::mem::{HUGE, collapse};
     let (start, end) = arena::used();
     let start = start / HUGE * HUGE;
-    // What is there already costs no more memory; the first one is where most of it is.
-    let whole = ((end - start) / HUGE).clamp(1, 8) * HUGE;
+    // Nearly all of it is in the first one; a further one costs memory unless it is full.
+    let full = arena::stats().taken / HUGE;
+    let whole = ((end - start) / HUGE).min(full).clamp(1, 8) * HUGE;
     let slots = arch::slot::window() + crate::abi::layout::SLOTS;
     let mut all = true;
     for (at, len) in [(start, whole), (slots, HUGE)] {
