@@ -8,16 +8,14 @@ mod common;
 use common::host::{children, stat};
 use drupe::{Change, Sandbox};
 use std::os::fd::AsFd;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// Runs a function of this program in a process of its own.
 fn alone(name: &str) {
-    let mut command = Command::new(std::env::current_exe().expect("it is known"));
-    command.args(["--exact", name, "--ignored", "--nocapture", "--test-threads", "1"]).stdin(Stdio::null());
-    let out = common::run(&mut command, LIMIT);
+    let out = common::run(&mut common::itself(name), LIMIT);
     assert_eq!(out.status, 0, "{name}: {}{}", out.stdout, out.stderr);
     assert!(out.stdout.contains("1 passed"), "{name}: {}", out.stdout);
 }

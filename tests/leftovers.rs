@@ -3,7 +3,7 @@
 mod common;
 
 use common::host::{Cgroup, children};
-use common::{DRUPE, guest_dir, run, sandboxed};
+use common::{DRUPE, guest_dir, itself, run, sandboxed};
 use drupe::Sandbox;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -84,8 +84,8 @@ fn holder() {
 /// A launcher, or a program that holds a sandbox with a supervisor of its own, with a busy guest, in the group.
 fn start(group: &Cgroup, dir: &PathBuf, script: &str, apart: bool) -> Child {
     let mut command = if apart {
-        let mut command = Command::new(std::env::current_exe().expect("it is known"));
-        command.args(["--exact", "holder", "--ignored", "--nocapture"]).env(SCRIPT, script);
+        let mut command = itself("holder");
+        command.env(SCRIPT, script);
         command
     } else {
         let mut command = Command::new(DRUPE);

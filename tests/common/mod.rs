@@ -67,6 +67,13 @@ pub fn run(command: &mut Command, limit: Duration) -> Outcome {
     build(command, limit)
 }
 
+/// The running test program again, for one of its ignored functions: what needs a process of its own.
+pub fn itself(function: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("it is known"));
+    command.args(["--exact", function, "--ignored", "--nocapture", "--test-threads", "1"]);
+    command
+}
+
 /// As [`run`], always as who we are: for compilers.
 pub fn build(command: &mut Command, limit: Duration) -> Outcome {
     use std::os::unix::process::CommandExt;

@@ -294,6 +294,7 @@ impl Chains {
             let all = self.flatten();
             let mut block = all;
             while !block.is_null() {
+                // That run's word stays 0, which makes it one that is not whole.
                 if !pages.nursery.is(run_of(block)) {
                     *pages.owner_word(run_of(block)) += 1;
                 }
@@ -306,10 +307,7 @@ impl Chains {
             while !block.is_null() {
                 let next = (*block).next;
                 let word = pages.owner_word(run_of(block));
-                if pages.nursery.is(run_of(block)) {
-                    (*block).next = kept;
-                    kept = block;
-                } else if *word == per_run {
+                if *word == per_run {
                     *word = u32::MAX;
                     (*block).chain = runs;
                     runs = block;
