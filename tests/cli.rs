@@ -6,7 +6,6 @@ use common::{DRUPE, guest_dir, run, sandboxed};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -194,15 +193,7 @@ fn signals_at_the_launcher_reach_the_program() {
         let number: nix::sys::signal::Signal = format!("SIG{signal}").parse().expect("a signal");
         let mut command = Command::new(DRUPE);
         command.args(["run", "--", "bash", "-c", &guest]).stdout(std::process::Stdio::piped());
-        // What starts the tests may ignore some (nohup, a job of a shell), and an ignored signal stays so.
-        // SAFETY: one call that is safe between fork and exec.
-        unsafe {
-            command.pre_exec(move || {
-                nix::sys::signal::signal(number, nix::sys::signal::SigHandler::SigDfl)?;
-                Ok(())
-            })
-        };
-        let mut child = command.spawn().expect("it runs");
+        let mut child = common::with_default_signals(&mut command).spawn().expect("it runs");
         let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines().map_while(Result::ok);
         assert_eq!(lines.next().as_deref(), Some("ready"));
         nix::sys::signal::kill(nix::unistd::Pid::from_raw(child.id() as i32), number).expect("ours");

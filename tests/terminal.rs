@@ -34,6 +34,7 @@ impl Terminal {
         let copy = || slave.try_clone().expect("a descriptor");
         let mut command = Command::new(DRUPE);
         command.args(["run", "--"]).args(program).stdin(copy()).stdout(copy()).stderr(copy()).env("PS1", "$ ");
+        common::with_default_signals(&mut command);
         // SAFETY: two host calls between fork and exec.
         unsafe {
             command.pre_exec(|| {

@@ -74,6 +74,22 @@ pub fn itself(function: &str) -> Command {
     command
 }
 
+/// Lets the program find every signal as a shell at a terminal would leave it. What starts the tests may ignore
+/// some (nohup, a job of a shell), and an ignored signal stays so.
+pub fn with_default_signals(command: &mut Command) -> &mut Command {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    use std::os::unix::process::CommandExt;
+    let set = || {
+        for number in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+            // SAFETY: installs no handler.
+            unsafe { signal(number, SigHandler::SigDfl) }?;
+        }
+        Ok(())
+    };
+    // SAFETY: calls that are safe between fork and exec.
+    unsafe { command.pre_exec(set) }
+}
+
 /// As [`run`], always as who we are: for compilers.
 pub fn build(command: &mut Command, limit: Duration) -> Outcome {
     use std::os::unix::process::CommandExt;
