@@ -98,6 +98,8 @@ pub struct SlotHeader {
     pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
     pub mm: AtomicU64,
+    /// Which failure to fetch an instruction made this thread try again last.
+    pub text_retry: AtomicU64,
 }
 
 impl SlotHeader {

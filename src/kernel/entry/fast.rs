@@ -221,6 +221,6 @@ pub fn trapped(regs: &mut SigContext) {
         let site = regs.rip.wrapping_sub(2);
         let cur = CurrentTask::here(regs);
         let mm = cur.mm();
-        mm.call_trapped(site, alloc::sync::Arc::strong_count(mm) == 1);
+        mm.call_trapped(site);
     }
 }

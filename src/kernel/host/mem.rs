@@ -35,24 +35,6 @@ pub fn window_seek(offset: u64, data: bool) -> Result<u64> {
     call(linux::__NR_lseek, [window::fd() as u64, offset, u64::from(whence), 0, 0, 0])
 }
 
-/// Announces [`code_barrier`]s of the running process.
-///
-/// # Errors
-/// The host's, where it has none.
-pub fn register_code_barrier() -> Result {
-    let cmd = linux::membarrier_cmd::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE;
-    call(linux::__NR_membarrier, [cmd as u64, 0, 0, 0, 0, 0]).map(drop)
-}
-
-/// All threads of the running process see the code as it is now.
-///
-/// # Errors
-/// The host's.
-pub fn code_barrier() -> Result {
-    let cmd = linux::membarrier_cmd::MEMBARRIER_CMD_PRIVATE_EXPEDITED_SYNC_CORE;
-    call(linux::__NR_membarrier, [cmd as u64, 0, 0, 0, 0, 0]).map(drop)
-}
-
 /// `mmap`. `flags` must place the mapping (`MAP_FIXED` or `MAP_FIXED_NOREPLACE`).
 ///
 /// # Errors

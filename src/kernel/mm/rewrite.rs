@@ -10,18 +10,22 @@
 //! copies no page of them, and parent and child draw from one record of what is used. Their mapping
 //! is an ordinary vma under [`LABEL`], so that nothing else is ever placed there; before anything
 //! takes it away, the sites that jump there are put back. Code that maps a remembered copy (`text`) has
-//! its sites and stubs already; they are put back in the same way. Text is written through `/proc/self/mem`
-//! of this very process: it copies the page as a debugger's write does and leaves protection alone.
+//! its sites and stubs already; they are put back in the same way.
+//!
+//! Text is never writable and executable at once: its page loses the permission to execute, is written, and gets
+//! its protection back. A thread that is to run it meanwhile faults, waits for the address space's lock and tries
+//! again ([`super::AddressSpace::awaits_text`]); the host's change of the page's protection reaches every
+//! processor before it returns, so none runs what it had fetched before.
 
 use super::memfile::{Extent, PAGE};
 use super::text::{Text, TextCopy};
 use super::vma::{Backing, Vma, VmaTree};
 use super::{HostRun, Mappable, UserSlice};
 use crate::abi::layout::TASK_SIZE;
-use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, O_CLOEXEC, O_RDWR, PROT_EXEC, PROT_READ, PROT_WRITE};
+use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::text::{Form, JUMP};
 use crate::abi::{Errno, Result};
-use crate::host::{HostFd, files, mem, window as host_window};
+use crate::host::{mem, window as host_window};
 use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -52,7 +56,6 @@ const SETS: usize = 64;
 /// See [`SETS`].
 const WAYS: usize = 4;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
-const INT3: u8 = 0xcc;
 const JMP: u8 = 0xe9;
 const MOV_EAX: u8 = 0xb8;
 
@@ -226,12 +229,12 @@ pub struct Patches {
     off: bool,
     /// The process uses gs itself: no site leads to the kernel any more.
     guest_gs: bool,
-    memory: Option<HostFd>,
-    registered: bool,
+    /// Counts writes to text.
+    writes: u64,
 }
 
 impl Patches {
-    /// For fork: the copy's text is rewritten as ours is. Its memory descriptor is another.
+    /// For fork: the copy's text is rewritten as ours is.
     pub fn fork_copy(&self) -> Patches {
         Patches {
             sites: self.sites.clone(),
@@ -239,9 +242,7 @@ impl Patches {
             copies: self.copies.clone(),
             off: self.off,
             guest_gs: self.guest_gs,
-            memory: None,
-            // The host's registration is of the old address space.
-            registered: false,
+            writes: self.writes,
         }
     }
 
@@ -291,18 +292,23 @@ impl Patches {
         (pc - region.start < offset + STUB).then_some(StubHit { site, resume: site, nr: None })
     }
 
-    /// Rewrites `site`. `alone`: no other thread runs in this address space.
-    pub fn rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) {
+    /// How often text was written so far.
+    pub fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// Rewrites `site`.
+    pub fn rewrite(&mut self, vmas: &mut VmaTree, site: u64) {
         if self.off || self.has(site) {
             return;
         }
-        match self.try_rewrite(vmas, site, alone) {
+        match self.try_rewrite(vmas, site) {
             Ok(()) => REWRITTEN.fetch_add(1, Relaxed),
             Err(why) => REFUSED[why as usize].fetch_add(1, Relaxed),
         };
     }
 
-    fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64, alone: bool) -> core::result::Result<(), Refusal> {
+    fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64) -> core::result::Result<(), Refusal> {
         let vma = vmas.find(site).ok_or(Refusal::Mapping)?.clone();
         let plain = vma.prot & (PROT_READ | PROT_WRITE | PROT_EXEC) == PROT_READ | PROT_EXEC;
         if !plain || vma.shared || vma.label == LABEL {
@@ -310,9 +316,6 @@ impl Patches {
         }
         if site + 5 > vma.end {
             return Err(Refusal::Code);
-        }
-        if !self.may_write(alone) {
-            return Err(Refusal::Process);
         }
         let mut code = [0u8; 5];
         UserSlice::<u8>::new(site, 5).read_into(&mut code).map_err(|_| Refusal::Code)?;
@@ -323,7 +326,7 @@ impl Patches {
         let first = (site + 5).checked_add_signed(jump).ok_or(Refusal::Room)?;
         let region = self.region_for(vmas, &vma, site, first).ok_or(Refusal::Room)?;
         let stub = region.add(first, site).ok_or(Refusal::Room)?;
-        if self.write(site, &[JMP, (stub - first) as u8], alone).is_err() {
+        if self.write(vmas, site, &[JMP, (stub - first) as u8]).is_err() {
             self.off = true;
             return Err(Refusal::Process);
         }
@@ -371,63 +374,43 @@ impl Patches {
         Some(region)
     }
 
-    fn may_write(&mut self, alone: bool) -> bool {
-        if self.memory.is_none() {
-            match files::openat(host_window::proc_fd(), b"self/mem", O_RDWR | O_CLOEXEC, 0) {
-                Ok(fd) => self.memory = Some(fd),
-                Err(_) => {
-                    self.off = true;
-                    return false;
-                }
+    /// Writes text of the guest's; at most a page of it.
+    fn write(&mut self, vmas: &VmaTree, at: u64, bytes: &[u8]) -> Result {
+        self.writes += 1;
+        let first = at & !(PAGE - 1);
+        let last = (at + bytes.len() as u64 - 1) & !(PAGE - 1);
+        let prot = |page| vmas.find(page).map(|v| v.prot).ok_or(Errno::EFAULT);
+        let pages = [(first, prot(first)?), (last, prot(last)?)];
+        let pages = if first == last { &pages[..1] } else { &pages[..] };
+        let mut result = Ok(());
+        for (done, &(page, prot)) in pages.iter().enumerate() {
+            if let Err(e) = mem::mprotect(page, PAGE, (prot | PROT_READ | PROT_WRITE) & !PROT_EXEC) {
+                restore(&pages[..done])?;
+                return Err(e);
             }
         }
-        if !alone && !self.registered {
-            self.registered = mem::register_code_barrier().is_ok();
-        }
-        alone || self.registered
+        result = result.and_then(|()| UserSlice::<u8>::new(at, bytes.len()).write_from(bytes));
+        result.and(restore(pages))
     }
 
-    fn poke(&self, at: u64, bytes: &[u8]) -> Result {
-        let fd = self.memory.as_ref().ok_or(Errno::EBADF)?;
-        let n = files::pwrite(fd.raw(), bytes.as_ptr() as u64, bytes.len(), at)?;
-        if n == bytes.len() { Ok(()) } else { Err(Errno::EFAULT) }
-    }
-
-    /// Replaces the instruction at `site`. Other threads may be about to run them: they meet an int3
-    /// first, and whoever does waits for us and tries again (see `trap`).
-    fn write(&self, site: u64, bytes: &[u8], alone: bool) -> Result {
-        if alone {
-            return self.poke(site, bytes);
-        }
-        self.poke(site, &[INT3])?;
-        mem::code_barrier()?;
-        self.poke(site + 1, &bytes[1..])?;
-        mem::code_barrier()?;
-        self.poke(site, &bytes[..1])
-    }
-
-    fn put_back(&mut self, sites: &[u64]) {
+    fn put_back(&mut self, vmas: &VmaTree, sites: &[u64]) {
         for &site in sites {
-            if self.sites.remove(&site).is_some() && self.may_write(false) && self.write(site, &SYSCALL, false).is_ok()
-            {
+            if self.sites.remove(&site).is_some() && self.write(vmas, site, &SYSCALL).is_ok() {
                 PUT_BACK.fetch_add(1, Relaxed);
             }
         }
     }
 
     /// Puts every site of a copy back, but for those in `gone`.
-    fn put_back_copy(&mut self, c: &MappedCopy, gone: core::ops::Range<u64>) {
-        if !self.may_write(false) {
-            return;
-        }
+    fn put_back_copy(&mut self, vmas: &VmaTree, c: &MappedCopy, gone: core::ops::Range<u64>) {
         for p in c.copy.patched() {
             let site = c.start + u64::from(p.site);
             let written = match p.form {
                 _ if gone.contains(&site) => continue,
-                Form::Relay { .. } => self.write(site, &SYSCALL, false),
+                Form::Relay { .. } => self.write(vmas, site, &SYSCALL),
                 Form::Move { nr } => {
                     let [a, b, c, d] = nr.to_le_bytes();
-                    self.write(site - u64::from(JUMP), &[MOV_EAX, a, b, c, d], false)
+                    self.write(vmas, site - u64::from(JUMP), &[MOV_EAX, a, b, c, d])
                 }
             };
             if written.is_ok() {
@@ -438,15 +421,15 @@ impl Patches {
 
     /// `start..end` is about to be unmapped or replaced (`gone`), or to change in a way that a
     /// rewritten text must not see.
-    pub fn before_change(&mut self, start: u64, end: u64, gone: bool) {
+    pub fn before_change(&mut self, vmas: &VmaTree, start: u64, end: u64, gone: bool) {
         if self.copies.iter().any(|c| c.start < end && c.end > start) {
             for c in core::mem::take(&mut self.copies) {
                 if c.start >= end || c.end <= start {
                     self.copies.push(c);
                 } else if !gone {
-                    self.put_back_copy(&c, 0..0);
+                    self.put_back_copy(vmas, &c, 0..0);
                 } else if c.start < start || c.end > end {
-                    self.put_back_copy(&c, start..end);
+                    self.put_back_copy(vmas, &c, start..end);
                 }
             }
         }
@@ -460,7 +443,7 @@ impl Patches {
                 self.sites.remove(&site);
             }
         } else {
-            self.put_back(&texts);
+            self.put_back(vmas, &texts);
         }
         let hit = |r: &Region| r.start < end && r.end > start;
         if gone && self.regions.iter().any(hit) {
@@ -470,22 +453,34 @@ impl Patches {
                 .filter(|&(_, &stub)| (start..end).contains(&stub) || { (start..end).contains(&(stub + STUB - 1)) })
                 .map(|(&s, _)| s)
                 .collect();
-            self.put_back(&lost);
+            self.put_back(vmas, &lost);
             // Nothing new goes into what is left of them.
             self.regions.retain(|r| !hit(r));
         }
     }
 
     /// Puts every site back, for good.
-    pub fn give_up(&mut self) {
+    pub fn give_up(&mut self, vmas: &VmaTree) {
         let all: Vec<u64> = self.sites.keys().copied().collect();
-        self.put_back(&all);
+        self.put_back(vmas, &all);
         for c in core::mem::take(&mut self.copies) {
-            self.put_back_copy(&c, 0..0);
+            self.put_back_copy(vmas, &c, 0..0);
         }
         self.off = true;
         self.guest_gs = true;
     }
+}
+
+/// Gives text its protection back.
+fn restore(pages: &[(u64, u32)]) -> Result {
+    let mut result = Ok(());
+    for &(page, prot) in pages {
+        if let Err(e) = mem::mprotect(page, PAGE, prot) {
+            log::error!("text at {page:#x} stays without permission to execute: {e}");
+            result = Err(e);
+        }
+    }
+    result
 }
 
 impl Region {

@@ -58,7 +58,7 @@ fn sites_lead_to_the_entry_and_back() {
     let rewritten = REWRITTEN.load(Relaxed);
     for &p in &places {
         assert_eq!(run(base + p), pid);
-        patches.rewrite(&mut vmas, base + p + 2, true);
+        patches.rewrite(&mut vmas, base + p + 2);
     }
     let done = REWRITTEN.load(Relaxed) - rewritten;
     assert_eq!(done, 200);
@@ -75,13 +75,13 @@ fn sites_lead_to_the_entry_and_back() {
     let mut child = patches.fork_copy();
     let mut child_vmas = vmas.clone();
     assert!(child.has(base + places[3] + 2));
-    child.put_back(&[base + places[3] + 2]);
+    child.put_back(&child_vmas, &[base + places[3] + 2]);
     assert_eq!(run(base + places[3]), pid);
-    child.rewrite(&mut child_vmas, base + places[3] + 2, true);
+    child.rewrite(&mut child_vmas, base + places[3] + 2);
     assert_eq!(child.sites[&(base + places[3] + 2)], patches.sites[&(base + places[3] + 2)]);
 
     // Writable text is as it was.
-    patches.before_change(base + 0x1000, base + 0x2000, false);
+    patches.before_change(&vmas, base + 0x1000, base + 0x2000, false);
     for &p in &places {
         let call = base + p + 2;
         let inside = call + 4 >= base + 0x1000 && call < base + 0x2000;
@@ -89,11 +89,11 @@ fn sites_lead_to_the_entry_and_back() {
     }
     // The loss of the stubs leaves no jump to them behind.
     let region = patches.regions[0].clone();
-    patches.before_change(region.start, region.end, true);
+    patches.before_change(&vmas, region.start, region.end, true);
     assert!(patches.sites.is_empty() && patches.regions.is_empty());
     assert!(places.iter().all(|&p| run(base + p) == pid));
-    patches.give_up();
-    patches.rewrite(&mut vmas, base + places[0] + 2, true);
+    patches.give_up(&vmas);
+    patches.rewrite(&mut vmas, base + places[0] + 2);
     assert!(!patches.has(base + places[0] + 2));
 }
 
@@ -105,11 +105,11 @@ fn what_cannot_be_rewritten_stays() {
     let (mut vmas, mut patches) = (VmaTree::default(), Patches::default());
     text(&mut vmas, base, 0x1000, &[0x100]);
     // Not a call; at the very end of the mapping; where the stub's place is taken.
-    patches.rewrite(&mut vmas, base + 0x103, true);
+    patches.rewrite(&mut vmas, base + 0x103);
     let target = (base + 0x102 + 5 + 0x013d_4800) & !0xfff;
     let taken = Vma { start: target, end: target + 0x2000, ..vmas.find(base).expect("text").clone() };
     vmas.insert(taken);
-    patches.rewrite(&mut vmas, base + 0x102, true);
+    patches.rewrite(&mut vmas, base + 0x102);
     assert!(patches.sites.is_empty());
     assert_eq!(run(base + 0x100), std::process::id() as i32);
 }

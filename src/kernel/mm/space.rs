@@ -257,7 +257,8 @@ impl AddressSpace {
         }
         let copies_up = prot & PROT_WRITE != 0 && copies_up;
         if prot & PROT_WRITE != 0 {
-            inner.patches.before_change(addr, end, false);
+            let inner = &mut *inner;
+            inner.patches.before_change(&inner.vmas, addr, end, false);
         }
         inner.vmas.protect(addr, end, prot);
         if copies_up {
@@ -393,9 +394,9 @@ impl AddressSpace {
         Ok(all)
     }
 
-    /// A call at `site` trapped: hot sites are rewritten. `alone`: no other thread lives here.
+    /// A call at `site` trapped: hot sites are rewritten.
     #[inline]
-    pub fn call_trapped(&self, site: u64, alone: bool) {
+    pub fn call_trapped(&self, site: u64) {
         if !rewrite::enabled() {
             return;
         }
@@ -403,7 +404,7 @@ impl AddressSpace {
             Trapped::First => self.learn(site),
             Trapped::Hot => {
                 let inner = &mut *self.inner.write();
-                inner.patches.rewrite(&mut inner.vmas, site, alone);
+                inner.patches.rewrite(&mut inner.vmas, site);
             }
             Trapped::Again => {}
         }
@@ -429,17 +430,17 @@ impl AddressSpace {
         if !rewrite::enabled() { None } else { self.inner.read().patches.site_of_stub(pc) }
     }
 
-    /// Whether a breakpoint at `pc` is, or was, one of a rewriting under way: the instruction there is
-    /// to be tried again. Waits for the rewriting's end.
-    pub fn is_rewriting_breakpoint(&self, pc: u64) -> bool {
+    /// After a failure to fetch an instruction at `addr`: whether that may be because text was being written there,
+    /// and how often text has been written so far. Waits for the end of a write under way.
+    pub fn awaits_text(&self, addr: u64) -> Option<u64> {
         let inner = self.inner.read();
-        let mut byte = [0u8];
-        inner.patches.has(pc) || super::UserSlice::<u8>::new(pc, 1).read_into(&mut byte).is_ok() && byte != [0xcc]
+        inner.vmas.find(addr).filter(|v| v.prot & PROT_EXEC != 0).map(|_| inner.patches.writes())
     }
 
     /// The guest wants gs for itself: no site is rewritten any more.
     pub fn give_up_rewriting(&self) {
-        self.inner.write().patches.give_up();
+        let inner = &mut *self.inner.write();
+        inner.patches.give_up(&inner.vmas);
     }
 
     /// Whether gs is the guest's.

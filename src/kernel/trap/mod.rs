@@ -57,6 +57,9 @@ fn in_range(rip: u64, first: usize, last: usize) -> bool {
     (first as u64..=last as u64).contains(&rip)
 }
 
+/// The bit of a page fault's error code for instruction fetches.
+const FETCH: u64 = 0x10;
+
 /// Whether the interrupted code was the kernel's: it ran on a slot's stack, or its pc is in the image.
 fn in_kernel(regs: &SigContext) -> bool {
     use crate::abi::layout::{IMAGE, IMAGE_MAX};
@@ -94,8 +97,10 @@ pub unsafe extern "C" fn drupe_on_signal(sig: u32, info: *mut SigInfo, uc: *mut 
         }
         linux::SIGSEGV | linux::SIGBUS | linux::SIGFPE | linux::SIGILL | linux::SIGTRAP if info.code > 0 => {
             if !kernel {
-                if sig == linux::SIGTRAP {
-                    rewrite::trap_in_guest(uc);
+                match sig {
+                    linux::SIGTRAP => rewrite::trap_in_guest(uc),
+                    linux::SIGSEGV if regs.err & FETCH != 0 => rewrite::fetch_failed(uc, info.fields[0]),
+                    _ => {}
                 }
                 entry::fault(uc, sig, info);
             }

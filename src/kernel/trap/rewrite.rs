@@ -119,9 +119,21 @@ pub(super) fn trap_in_guest(uc: *mut UContext) {
         }
         fast::call(uc)
     }
-    let ours = cur.mm().is_rewriting_breakpoint(pc.wrapping_sub(1));
-    if ours && regs.eflags & TF == 0 {
-        regs.rip = pc - 1;
-        entry::kicked(uc)
+}
+
+/// The guest could not fetch an instruction at `addr`. Does not return where text was being written there, unless
+/// that failed for the same reason before and no text was written since.
+pub(super) fn fetch_failed(uc: *mut UContext, addr: u64) {
+    if !rewrite::enabled() {
+        return;
+    }
+    // SAFETY: as above.
+    let regs = unsafe { &mut (*uc).mcontext };
+    let pc = regs.rip;
+    if let Some(writes) = CurrentTask::here(regs).mm().awaits_text(addr) {
+        let this = pc.rotate_left(32) ^ addr ^ writes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        if arch::slot().text_retry.swap(this, Relaxed) != this {
+            entry::kicked(uc)
+        }
     }
 }

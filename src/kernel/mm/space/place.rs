@@ -74,7 +74,7 @@ impl Inner {
     }
 
     pub(super) fn unmap(&mut self, start: u64, end: u64, host: bool) -> Result {
-        self.patches.before_change(start, end, true);
+        self.patches.before_change(&self.vmas, start, end, true);
         let gone = self.vmas.remove(start, end);
         if gone.is_empty() {
             return Ok(());
@@ -126,7 +126,7 @@ impl Inner {
         new: u64,
         flags: u32,
     ) -> Result<u64> {
-        self.patches.before_change(old, old + old_len, false);
+        self.patches.before_change(&self.vmas, old, old + old_len, false);
         let host = MREMAP_MAYMOVE | MREMAP_FIXED | flags & MREMAP_DONTUNMAP;
         let moved = old_len.min(new_len);
         let backing = match &vma.backing {
