@@ -32,6 +32,21 @@
 #define DRUPE_STDIO_CLOSED -3
 
 /*
+ `drupe_sandbox_set_jail`: every layer that the host offers and that costs little (the default).
+ */
+#define DRUPE_JAIL_AUTO 0
+
+/*
+ `drupe_sandbox_set_jail`: nothing starts on a host without Landlock, and no rewritten code is shared.
+ */
+#define DRUPE_JAIL_STRICT 1
+
+/*
+ `drupe_sandbox_set_jail`: the system call filter alone.
+ */
+#define DRUPE_JAIL_OFF 2
+
+/*
  A process in a sandbox.
  */
 typedef struct drupe_process drupe_process;
@@ -150,6 +165,14 @@ int drupe_sandbox_set_rewrite(drupe_sandbox *sandbox, bool on);
  `sandbox` is a live handle.
  */
 int drupe_sandbox_set_user(drupe_sandbox *sandbox, uint32_t uid, uint32_t gid);
+
+/*
+ What holds its processes beyond the system call filter: one of `DRUPE_JAIL_…`.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_jail(drupe_sandbox *sandbox, int jail);
 
 /*
  Boots its kernel. A sandbox starts once; one that failed to start can only be freed.

@@ -5,7 +5,7 @@
 //! that are passed in stay the caller's.
 #![allow(non_camel_case_types)]
 
-use crate::sandbox::{Child, Command, Error, Network, Sandbox, SandboxBuilder, Stdio, shell_status};
+use crate::sandbox::{Child, Command, Error, Jail, Network, Sandbox, SandboxBuilder, Stdio, shell_status};
 use std::cell::RefCell;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::os::fd::{BorrowedFd, RawFd};
@@ -260,6 +260,31 @@ pub unsafe extern "C" fn drupe_sandbox_set_rewrite(sandbox: *mut drupe_sandbox, 
 pub unsafe extern "C" fn drupe_sandbox_set_user(sandbox: *mut drupe_sandbox, uid: u32, gid: u32) -> c_int {
     // SAFETY: by the caller's promise.
     guard(-1, || unsafe { change(sandbox, |b| b.user(uid, gid)) })
+}
+
+/// `drupe_sandbox_set_jail`: every layer that the host offers and that costs little (the default).
+pub const DRUPE_JAIL_AUTO: c_int = 0;
+/// `drupe_sandbox_set_jail`: nothing starts on a host without Landlock, and no rewritten code is shared.
+pub const DRUPE_JAIL_STRICT: c_int = 1;
+/// `drupe_sandbox_set_jail`: the system call filter alone.
+pub const DRUPE_JAIL_OFF: c_int = 2;
+
+/// What holds its processes beyond the system call filter: one of `DRUPE_JAIL_…`.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_jail(sandbox: *mut drupe_sandbox, jail: c_int) -> c_int {
+    guard(-1, || {
+        let jail = match jail {
+            DRUPE_JAIL_AUTO => Jail::Auto,
+            DRUPE_JAIL_STRICT => Jail::Strict,
+            DRUPE_JAIL_OFF => Jail::Off,
+            other => return Err(Error::Setting(format!("there is no jail number {other}"))),
+        };
+        // SAFETY: by the caller's promise.
+        unsafe { change(sandbox, |b| b.jail(jail)) }
+    })
 }
 
 /// Boots its kernel. A sandbox starts once; one that failed to start can only be freed.

@@ -4,7 +4,7 @@ use crate::closed;
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
-use drupe::{Change, Child, Error, LogLevel, Network, Sandbox, SandboxBuilder};
+use drupe::{Change, Child, Error, Jail, LogLevel, Network, Sandbox, SandboxBuilder};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -51,6 +51,9 @@ pub struct Args {
     /// Rewrite hot system call sites; off, every call is a trap
     #[arg(long, value_enum, default_value_t = Switch::On)]
     rewrite: Switch,
+    /// What holds the program beyond the system call filter
+    #[arg(long, value_enum, value_name = "LAYERS", default_value_t = Layers::Auto)]
+    jail: Layers,
     /// Trace system calls, all or those named (comma-separated; !CALL leaves one out)
     #[arg(long, value_name = "CALLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
     strace: Option<String>,
@@ -76,6 +79,16 @@ enum Net {
     Loopback,
     /// The host's network (refused: there is none yet)
     Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Layers {
+    /// Every layer that the host offers and that costs little
+    Auto,
+    /// Nothing starts on a host without Landlock, and no rewritten code is shared with other sandboxes
+    Strict,
+    /// The filter alone
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -124,6 +137,7 @@ impl Args {
             hostname: None,
             memory: None,
             rewrite: Switch::On,
+            jail: Layers::Auto,
             strace: None,
             strace_file: None,
             log: Log::Warn,
@@ -232,8 +246,17 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
         Net::Loopback => Network::Loopback,
         Net::Host => Network::Host,
     };
+    let jail = match args.jail {
+        Layers::Auto => Jail::Auto,
+        Layers::Strict => Jail::Strict,
+        Layers::Off => {
+            eprintln!("drupe: without a jail, a program that takes over its kernel may do on the host what you may");
+            Jail::Off
+        }
+    };
     let mut builder = Sandbox::builder()
         .writable_root(args.rw)
+        .jail(jail)
         .network(network)
         .rewrite(args.rewrite == Switch::On)
         .log_level(args.log.into());

@@ -3,6 +3,7 @@
 use super::channel::Channel;
 use super::command::limits;
 use super::error::{Error, Result};
+use super::jail::{Jail, Reach};
 use super::link::Link;
 use super::supervisor::{self, Plan};
 use super::{Given, Sandbox, open_path};
@@ -64,6 +65,7 @@ pub struct SandboxBuilder {
     seed: Option<[u8; 32]>,
     clock_ahead: i64,
     text_cache: Option<PathBuf>,
+    jail: Jail,
 }
 
 impl Default for SandboxBuilder {
@@ -83,6 +85,7 @@ impl Default for SandboxBuilder {
             seed: None,
             clock_ahead: 0,
             text_cache: user_cache(),
+            jail: Jail::default(),
         }
     }
 }
@@ -183,6 +186,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// What holds the sandbox's processes beyond the filter: a program that takes over the kernel in its address
+    /// space reaches what these layers leave it.
+    pub fn jail(mut self, jail: Jail) -> Self {
+        self.jail = jail;
+        self
+    }
+
     /// Starts the sandbox: boots a kernel, in a process of its own. No process runs in it yet.
     ///
     /// # Errors
@@ -224,7 +234,17 @@ impl SandboxBuilder {
 
     fn plan(self) -> Result<Plan> {
         let mut keep = Vec::new();
-        Ok(Plan { config: self.config(&mut keep)?, keep, text_cache: self.text_cache })
+        let config = self.config(&mut keep)?;
+        let mut given = Reach::default();
+        if config.root_writable { &mut given.write } else { &mut given.read }.push(config.root_fd);
+        for mount in &config.mounts {
+            if let MountSpec::Bind { fd, read_only, .. } = mount {
+                if *read_only { &mut given.read } else { &mut given.write }.push(*fd);
+            }
+        }
+        // A hostile program could write there what later sandboxes run.
+        let text_cache = self.text_cache.filter(|_| self.jail != Jail::Strict);
+        Ok(Plan { config, keep, text_cache, jail: self.jail, given })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.

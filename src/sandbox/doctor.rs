@@ -164,7 +164,8 @@ fn protection_keys() -> Finding {
 
 /// The layers that hold every sandbox: one that cannot be set up is an error at the start.
 fn jail() -> Finding {
-    need("jail", true, "on: seccomp filter, no_new_privs, no core dumps; off: namespaces, landlock", "")
+    let text = "always on: system call filter, no_new_privs, no core dumps, no capabilities that nothing given needs";
+    need("jail", true, text, "")
 }
 
 fn user_namespaces() -> Finding {
@@ -178,9 +179,21 @@ fn user_namespaces() -> Finding {
 }
 
 fn landlock() -> Finding {
-    const VERSION: u32 = 1;
-    // SAFETY: asks for the version only.
-    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
-    let detail = if abi > 0 { format!("ABI {abi}, not used yet") } else { "not available".into() };
-    want("landlock", abi > 0, detail, "not needed to run; a layer of the jail is missing (Linux 5.13, lsm=landlock)")
+    let abi = super::jail::landlock_version();
+    let missing = match abi {
+        0 => "not available",
+        1 => "no truncation, TCP, device ioctls and signals",
+        2 | 3 => "no TCP, device ioctls and signals",
+        4 => "no device ioctls and signals",
+        5 => "no signals",
+        _ => "",
+    };
+    let detail = match (abi, missing) {
+        (0, _) => missing.into(),
+        (_, "") => format!("ABI {abi}, on by default"),
+        _ => format!("ABI {abi}, on by default; it bounds {missing}"),
+    };
+    let advice = "what a hostile program that takes over its kernel writes is bounded by the user's rights alone; \
+                  Linux 5.13 has Landlock, where `lsm=` names it";
+    want("landlock", abi > 0, detail, advice)
 }

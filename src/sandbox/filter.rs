@@ -52,119 +52,79 @@ const RSH_X: u16 = 0x7c;
 const TAX: u16 = 0x07;
 const RET: u16 = 0x06;
 
-/// The most frequent host calls, in order; allowed whatever their arguments.
-const HOT: [i64; 9] = [
+/// The most frequent host calls that any arguments are allowed for, in order.
+const HOT: [i64; 7] = [
     libc::SYS_futex,
     libc::SYS_pread64,
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_close,
-    libc::SYS_openat,
     libc::SYS_munmap,
-    libc::SYS_statx,
     libc::SYS_getdents64,
 ];
 
-/// Host calls that the kernel may make with any arguments. What they can reach is bounded by the
-/// descriptors that the sandbox was given and by the jail.
+/// The other host calls that the kernel may make with any arguments: they reach descriptors that are open,
+/// memory of the process, and the process itself.
 const PLAIN: &[i64] = &[
     libc::SYS_poll,
-    libc::SYS_ppoll,
-    libc::SYS_lseek,
     libc::SYS_mprotect,
+    libc::SYS_lseek,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_pwrite64,
-    libc::SYS_readv,
-    libc::SYS_writev,
-    libc::SYS_preadv,
-    libc::SYS_pwritev,
-    libc::SYS_preadv2,
     libc::SYS_pwritev2,
     libc::SYS_sched_yield,
     libc::SYS_msync,
     libc::SYS_mincore,
     libc::SYS_madvise,
-    libc::SYS_dup,
-    libc::SYS_nanosleep,
-    libc::SYS_clock_nanosleep,
     libc::SYS_clock_gettime,
-    libc::SYS_clock_getres,
     // What the moved vDSO falls back to.
+    libc::SYS_clock_getres,
     libc::SYS_gettimeofday,
     libc::SYS_time,
     // How the host goes on with a sleep after a stop.
     libc::SYS_restart_syscall,
     libc::SYS_getpid,
-    libc::SYS_gettid,
     libc::SYS_getppid,
     libc::SYS_getcpu,
     libc::SYS_getrusage,
-    libc::SYS_times,
     libc::SYS_sysinfo,
-    libc::SYS_uname,
     libc::SYS_exit,
     libc::SYS_exit_group,
-    libc::SYS_flock,
     libc::SYS_fsync,
     libc::SYS_fdatasync,
-    libc::SYS_syncfs,
-    libc::SYS_sync_file_range,
-    libc::SYS_fadvise64,
-    libc::SYS_readahead,
     libc::SYS_ftruncate,
     libc::SYS_fallocate,
-    libc::SYS_copy_file_range,
-    libc::SYS_openat2,
     libc::SYS_fstat,
-    libc::SYS_newfstatat,
     libc::SYS_fstatfs,
-    libc::SYS_readlinkat,
-    libc::SYS_faccessat2,
-    libc::SYS_mkdirat,
-    libc::SYS_mknodat,
-    libc::SYS_linkat,
-    libc::SYS_symlinkat,
-    libc::SYS_unlinkat,
-    libc::SYS_renameat2,
-    libc::SYS_fchmod,
-    libc::SYS_fchmodat,
-    libc::SYS_fchown,
-    libc::SYS_fchownat,
-    libc::SYS_utimensat,
-    libc::SYS_fgetxattr,
-    libc::SYS_fsetxattr,
-    libc::SYS_flistxattr,
-    libc::SYS_fremovexattr,
-    libc::SYS_getxattr,
-    libc::SYS_setxattr,
-    libc::SYS_listxattr,
-    libc::SYS_removexattr,
-    libc::SYS_lgetxattr,
-    libc::SYS_lsetxattr,
-    libc::SYS_llistxattr,
-    libc::SYS_lremovexattr,
     libc::SYS_mlock,
     libc::SYS_munlock,
-    libc::SYS_mlock2,
     libc::SYS_sigaltstack,
     libc::SYS_membarrier,
-    libc::SYS_rseq,
-    libc::SYS_getrandom,
-    libc::SYS_eventfd2,
-    libc::SYS_pipe2,
-    libc::SYS_memfd_create,
     libc::SYS_sched_getaffinity,
     libc::SYS_sched_setaffinity,
-    libc::SYS_getpriority,
-    libc::SYS_setpriority,
-    libc::SYS_sendmsg,
-    libc::SYS_recvmsg,
-    libc::SYS_sendto,
-    libc::SYS_recvfrom,
-    libc::SYS_shutdown,
-    libc::SYS_getsockopt,
 ];
+
+/// Calls that name files, with the arguments that are descriptors of directories. The kernel names a file below a
+/// directory that it has open, never below the host's idea of the current one.
+const NAMING: &[(i64, &[u32])] = &[(libc::SYS_statx, &[0]), (libc::SYS_readlinkat, &[0])];
+
+/// As [`NAMING`], of the calls that change what the host has: for sandboxes that may change something.
+const CHANGING: &[(i64, &[u32])] = &[
+    (libc::SYS_mkdirat, &[0]),
+    (libc::SYS_mknodat, &[0]),
+    (libc::SYS_linkat, &[0, 2]),
+    (libc::SYS_symlinkat, &[1]),
+    (libc::SYS_unlinkat, &[0]),
+    (libc::SYS_renameat2, &[0, 2]),
+    (libc::SYS_fchmodat, &[0]),
+    (libc::SYS_fchownat, &[0]),
+    (libc::SYS_utimensat, &[0]),
+];
+
+/// Flags of `openat` with which a file is written or made.
+const WRITING: u32 =
+    (libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_APPEND | libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
 
 /// Terminal and descriptor requests of `ioctl`. `TIOCSTI` and `TIOCLINUX` push input into the
 /// person's shell and are not among them.
@@ -191,30 +151,16 @@ const IOCTLS: &[u32] = &[
 ];
 
 /// What the kernel asks of its descriptors.
-const FCNTLS: &[u32] = &[
-    libc::F_GETFD as u32,
-    libc::F_SETFD as u32,
-    libc::F_GETFL as u32,
-    libc::F_SETFL as u32,
-    libc::F_DUPFD_CLOEXEC as u32,
-    libc::F_OFD_GETLK as u32,
-    libc::F_OFD_SETLK as u32,
-    libc::F_OFD_SETLKW as u32,
-    libc::F_GETPIPE_SZ as u32,
-    libc::F_SETPIPE_SZ as u32,
-    libc::F_GET_SEALS as u32,
-    libc::F_ADD_SEALS as u32,
-];
+const FCNTLS: &[u32] = &[libc::F_GETFL as u32];
 
 /// The calls of which one argument (its lower half: the host looks at no more) is one of a list.
 const LISTED: &[(i64, u32, &[u32])] = &[
     (libc::SYS_tgkill, 2, &[KICK]),
     (libc::SYS_ioctl, 1, IOCTLS),
     (libc::SYS_fcntl, 1, FCNTLS),
-    (libc::SYS_prctl, 0, &[libc::PR_SET_PDEATHSIG as u32, libc::PR_SET_NAME as u32, libc::PR_SET_TIMERSLACK as u32]),
+    (libc::SYS_prctl, 0, &[libc::PR_SET_PDEATHSIG as u32, libc::PR_SET_NAME as u32]),
     // ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS
     (libc::SYS_arch_prctl, 0, &[0x1001, 0x1002, 0x1003, 0x1004]),
-    (libc::SYS_prlimit64, 0, &[0]),
 ];
 
 /// Namespaces, tracing and everything else that a clone of ours never asks for.
@@ -273,11 +219,11 @@ fn jump(code: u16, k: u32, jt: usize, jf: usize) -> sock_filter {
 }
 
 /// Compiles the filter. `gate` and `sigreturn` are the addresses behind the two `syscall`
-/// instructions, as the host reports them.
+/// instructions, as the host reports them. `writable`: something on the host may be changed.
 ///
 /// # Errors
 /// When the two do not lie in one 4 GiB (the loader never does that).
-pub fn build(gate: u64, sigreturn: u64) -> Result<BpfProgram> {
+pub fn build(gate: u64, sigreturn: u64, writable: bool) -> Result<BpfProgram> {
     if gate >> 32 != sigreturn >> 32 || gate == sigreturn {
         return Err(internal("the gate is not where it should be"));
     }
@@ -287,6 +233,11 @@ pub fn build(gate: u64, sigreturn: u64) -> Result<BpfProgram> {
     let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
 
     let mut p = prologue(gate, sigreturn);
+    p.extend(refused(libc::SYS_openat, &[0], if writable { 0 } else { WRITING }));
+    let changing = if writable { CHANGING } else { &[] };
+    for (nr, dirs) in NAMING.iter().chain(changing) {
+        p.extend(refused(*nr, dirs, 0));
+    }
     p.extend(bitmap(PLAIN));
     for (nr, argument, values) in LISTED {
         p.extend(list(*nr, *argument, values));
@@ -320,6 +271,27 @@ fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
         p.push(jump(JEQ, nr as u32, behind, usize::from(last)));
     }
     p.push(stmt(RET, RET_ALLOW));
+    p
+}
+
+/// Allows call `nr` unless one of the arguments `dirs` is the current directory, or the third argument has one of
+/// the bits in `flags`; then it kills. Goes on behind itself with other calls.
+fn refused(nr: i64, dirs: &[u32], flags: u32) -> Vec<sock_filter> {
+    let flagged = usize::from(flags != 0);
+    let n = 2 * (dirs.len() + flagged);
+    let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 2)];
+    let mut kill = n;
+    let mut test = |argument: u32, code: u16, value: u32| {
+        kill -= 2;
+        [stmt(LD_ABS, DATA_ARGS + 8 * argument), jump(code, value, kill + 1, 0)]
+    };
+    for &dir in dirs {
+        p.extend(test(dir, JEQ, libc::AT_FDCWD as u32));
+    }
+    if flags != 0 {
+        p.extend(test(2, JSET, flags));
+    }
+    p.extend([stmt(RET, RET_ALLOW), stmt(RET, RET_KILL_PROCESS)]);
     p
 }
 
@@ -398,7 +370,11 @@ mod tests {
     }
 
     fn at(ip: u64, nr: i64, args: [u64; 6]) -> u32 {
-        let program = build(GATE, SIGRETURN).expect("it compiles");
+        judge(false, ip, nr, args)
+    }
+
+    fn judge(writable: bool, ip: u64, nr: i64, args: [u64; 6]) -> u32 {
+        let program = build(GATE, SIGRETURN, writable).expect("it compiles");
         interpret(&program, ARCH_X86_64, nr as u32, ip, args)
     }
 
@@ -420,6 +396,8 @@ mod tests {
         }
         let mut named: Vec<i64> = checked().expect("built").into_iter().map(|(nr, _)| nr).collect();
         named.extend(LISTED.iter().map(|(nr, ..)| nr));
+        named.extend(NAMING.iter().map(|(nr, ..)| nr));
+        named.push(libc::SYS_openat);
         for nr in (0..600).filter(|nr| !HOT.contains(nr) && !PLAIN.contains(nr) && !named.contains(nr)) {
             assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
         }
@@ -429,6 +407,34 @@ mod tests {
             assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
         }
         assert_eq!(at(GATE, libc::SYS_rt_sigreturn, [0; 6]), RET_KILL_PROCESS);
+    }
+
+    #[test]
+    fn files_are_named_below_directories_and_changed_where_that_was_given() {
+        const CWD: u64 = libc::AT_FDCWD as u32 as u64;
+        let far = |nr, dirs: &[u32], dir: u64| {
+            let mut args = [7, 7, 0, 7, 7, 7];
+            dirs.iter().for_each(|&d| args[d as usize] = dir);
+            judge(true, GATE, nr, args)
+        };
+        for &(nr, dirs) in NAMING.iter().chain(CHANGING).chain(&[(libc::SYS_openat, &[0u32][..])]) {
+            assert_eq!(far(nr, dirs, 5), RET_ALLOW, "call {nr}");
+            for dir in dirs {
+                assert_eq!(far(nr, &[*dir], CWD), RET_KILL_PROCESS, "call {nr}");
+                assert_eq!(far(nr, &[*dir], CWD | 0xffff_ffff_0000_0000), RET_KILL_PROCESS, "call {nr}");
+            }
+        }
+        for &(nr, _) in CHANGING {
+            assert_eq!(at(GATE, nr, [7; 6]), RET_KILL_PROCESS, "call {nr}");
+        }
+        for flags in [libc::O_RDONLY, libc::O_PATH | libc::O_NOFOLLOW, libc::O_DIRECTORY | libc::O_CLOEXEC] {
+            assert_eq!(at(GATE, libc::SYS_openat, [7, 7, flags as u64, 0, 0, 0]), RET_ALLOW, "flags {flags:#x}");
+        }
+        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE | libc::O_RDWR, 3] {
+            let args = [7, 7, flags as u64, 0, 0, 0];
+            assert_eq!(at(GATE, libc::SYS_openat, args), RET_KILL_PROCESS, "flags {flags:#x}");
+            assert_eq!(judge(true, GATE, libc::SYS_openat, args), RET_ALLOW, "flags {flags:#x}");
+        }
     }
 
     #[test]
@@ -467,7 +473,7 @@ mod tests {
 
     #[test]
     fn other_architectures_trap_even_at_the_gate() {
-        let program = build(GATE, SIGRETURN).expect("it compiles");
+        let program = build(GATE, SIGRETURN, true).expect("it compiles");
         for ip in [GATE, SIGRETURN, 0x40_1000] {
             assert_eq!(interpret(&program, I386, 3, ip, [0; 6]), RET_TRAP);
             let x32 = X32_BIT | libc::SYS_write as u32;
@@ -478,7 +484,7 @@ mod tests {
 
     #[test]
     fn the_program_fits_and_every_jump_lands() {
-        let program = build(GATE, SIGRETURN).expect("it compiles");
+        let program = build(GATE, SIGRETURN, true).expect("it compiles");
         assert!(program.len() <= 4096);
         for (at, i) in program.iter().enumerate() {
             if i.code & 7 == 5 {

@@ -1,8 +1,54 @@
-//! What the host can take away from the sandbox's processes beyond the filter.
+//! What the host takes away from the sandbox's processes beyond the filter, the supervisor included: a program
+//! that has taken over its kernel reaches the supervisor through the memory that they share.
+//!
+//! In this order, and for good: no privileges by exec, the capabilities that nothing given needs, and (Landlock)
+//! every part of the host's tree that was not given, TCP, devices' ioctls, signals to processes outside and
+//! abstract sockets outside. Whatever was opened before stays open.
 
 use super::error::{Error, Result};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus, Ruleset,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::path::Path;
 
 const SECCOMP_GET_ACTION_AVAIL: libc::c_uint = 2;
+/// The newest Landlock version whose rights are known here.
+const NEWEST: ABI = ABI::V6;
+/// What the kernel shows of the host in the `/proc` of its own, relative to it.
+const PROC_FILES: [&str; 5] = ["cpuinfo", "loadavg", "meminfo", "stat", "vmstat"];
+
+/// Which layers beyond the filter hold a sandbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Jail {
+    /// Every layer that the host offers and that costs little.
+    #[default]
+    Auto,
+    /// As `Auto`, but where the host has no Landlock nothing starts; and nothing that a hostile program could have
+    /// written is used again: rewritten code is neither kept for later sandboxes nor taken from earlier ones.
+    Strict,
+    /// The filter alone, which lets a program that takes over its kernel write wherever the user may.
+    Off,
+}
+
+/// What a sandbox was given of the host.
+#[derive(Debug, Default)]
+pub struct Reach {
+    /// Files and directories that it may read.
+    pub read: Vec<RawFd>,
+    /// Files and directories that it may change.
+    pub write: Vec<RawFd>,
+    /// Directory of copies of code.
+    pub cache: Option<RawFd>,
+}
+
+impl Reach {
+    /// Whether anything on the host may be changed.
+    pub fn writable(&self) -> bool {
+        !self.write.is_empty()
+    }
+}
 
 /// Gives up what can be given up for good: no process of this tree gains privileges by exec. That is
 /// also what lets an ordinary user install a seccomp filter.
@@ -17,5 +63,133 @@ pub fn enter() -> Result {
     match unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_GET_ACTION_AVAIL, 0, &raw const trap) } {
         0 => Ok(()),
         _ => Err(Error::Unsupported(format!("seccomp filters are refused ({})", std::io::Error::last_os_error()))),
+    }
+}
+
+/// Shuts the jail around the running process and whatever it starts.
+///
+/// # Errors
+/// A layer that the host has and refuses; with [`Jail::Strict`] a host without Landlock.
+pub fn shut(jail: Jail, given: &Reach) -> Result {
+    if jail == Jail::Off {
+        return Ok(());
+    }
+    drop_capabilities(given.writable())?;
+    if landlock_version() == 0 {
+        return match jail {
+            Jail::Strict => Err(Error::Unsupported("it has no Landlock, which a strict jail needs".into())),
+            _ => Ok(()),
+        };
+    }
+    restrict(given)
+        .map(drop)
+        .map_err(|e| Error::Host { what: "set up Landlock".into(), source: std::io::Error::other(e.to_string()) })
+}
+
+/// The host's Landlock version, 0 for none.
+pub fn landlock_version() -> u32 {
+    const VERSION: u32 = 1;
+    // SAFETY: asks for the version only.
+    let abi = unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, std::ptr::null::<u8>(), 0usize, VERSION) };
+    u32::try_from(abi).unwrap_or(0)
+}
+
+fn restrict(given: &Reach) -> std::result::Result<RestrictionStatus, RulesetError> {
+    let read = AccessFs::ReadFile | AccessFs::ReadDir;
+    let mut rules = Ruleset::default()
+        .set_compatibility(CompatLevel::BestEffort)
+        .handle_access(AccessFs::from_all(NEWEST))?
+        .handle_access(AccessNet::from_all(NEWEST))?
+        .scope(Scope::from_all(NEWEST))?
+        .create()?
+        .set_compatibility(CompatLevel::BestEffort);
+    for &fd in &given.read {
+        rules = allow(rules, fd, read)?;
+    }
+    // Nothing is ever executed by the host, and ioctls go to descriptors that were open before.
+    let write = AccessFs::from_all(NEWEST) & !(AccessFs::Execute | AccessFs::IoctlDev);
+    for &fd in &given.write {
+        rules = allow(rules, fd, write)?;
+    }
+    if let Some(cache) = given.cache {
+        let keep = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::RemoveFile | AccessFs::Truncate;
+        rules = allow(rules, cache, read | keep)?;
+    }
+    for name in PROC_FILES {
+        // A host that does not show one has nothing to allow.
+        if let Ok(file) = super::open_path(&Path::new("/proc").join(name)) {
+            rules = allow(rules, file.as_raw_fd(), AccessFs::ReadFile.into())?;
+        }
+    }
+    rules.restrict_self()
+}
+
+/// Allows `access` at and below what `fd` stands for; a file has no rights of a directory.
+fn allow(
+    rules: RulesetCreated,
+    fd: RawFd,
+    access: BitFlags<AccessFs>,
+) -> std::result::Result<RulesetCreated, RulesetError> {
+    // SAFETY: the plan keeps what was given open, and the caller the rest.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    let is_dir = nix::sys::stat::fstat(fd).is_ok_and(|s| s.st_mode & libc::S_IFMT == libc::S_IFDIR);
+    let access = if is_dir { access } else { access & AccessFs::from_file(NEWEST) };
+    rules.add_rule(PathBeneath::new(fd, access))
+}
+
+/// Capability numbers of `linux/capability.h`.
+mod cap {
+    pub const CHOWN: u32 = 0;
+    pub const DAC_OVERRIDE: u32 = 1;
+    pub const DAC_READ_SEARCH: u32 = 2;
+    pub const FOWNER: u32 = 3;
+    pub const FSETID: u32 = 4;
+}
+
+/// Keeps of the capabilities that the process has what files need that were given: to read those of every user,
+/// as the person who starts a program as root expects, and to change them where something is writable.
+fn drop_capabilities(writable: bool) -> Result {
+    const VERSION_3: u32 = 0x2008_0522;
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, Default)]
+    struct Sets {
+        effective: u32,
+        permitted: u32,
+        inheritable: u32,
+    }
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut sets = [Sets::default(); 2];
+    let failed = |what: &str| Error::last(what);
+    // SAFETY: the header and both halves of the sets are on this stack.
+    if unsafe { libc::syscall(libc::SYS_capget, &raw mut header, sets.as_mut_ptr()) } != 0 {
+        return Err(failed("ask for capabilities"));
+    }
+    if sets.iter().all(|s| s.permitted | s.inheritable == 0) {
+        return Ok(());
+    }
+    let mut kept = 1u64 << cap::DAC_READ_SEARCH;
+    if writable {
+        kept |= 1 << cap::CHOWN | 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
+    }
+    // SAFETY: plain numbers. EINVAL ends the loop: the host knows no more capabilities; EPERM: it lets only those
+    // with CAP_SETPCAP shrink the bounding set, which exec would need, and no exec is ever made.
+    for number in 0..64u32 {
+        if kept >> number & 1 == 0 && unsafe { libc::prctl(libc::PR_CAPBSET_DROP, number, 0, 0, 0) } != 0 {
+            break;
+        }
+    }
+    // SAFETY: plain numbers; hosts without ambient capabilities have none to clear.
+    unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
+    let low = sets[0].permitted & kept as u32;
+    sets = [Sets { effective: low, permitted: low, inheritable: 0 }, Sets::default()];
+    // SAFETY: as above.
+    match unsafe { libc::syscall(libc::SYS_capset, &raw mut header, sets.as_ptr()) } {
+        0 => Ok(()),
+        _ => Err(failed("drop capabilities")),
     }
 }

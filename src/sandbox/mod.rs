@@ -17,6 +17,7 @@ pub use builder::{LogLevel, Network, SandboxBuilder};
 pub use command::{Change, Child, Command, shell_status};
 pub use drupe_kernel::abi::control::{PsEntry, Stats};
 pub use error::{Error, Result};
+pub use jail::Jail;
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 

@@ -13,7 +13,8 @@ mod window;
 
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
-use super::{filter, image, jail};
+use super::jail::{self, Jail};
+use super::{filter, image};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
@@ -34,6 +35,10 @@ pub struct Plan {
     pub keep: Vec<OwnedFd>,
     /// Directory of copies of code, if there shall be any beyond the sandbox's life.
     pub text_cache: Option<PathBuf>,
+    /// What holds the sandbox.
+    pub jail: Jail,
+    /// What it was given of the host, of `keep`.
+    pub given: jail::Reach,
 }
 
 /// Forks the supervisor off, with its end of the control socket, and returns its process id. In the child this
@@ -138,7 +143,7 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<Server> {
-    let Plan { mut config, keep, text_cache } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given } = plan;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
@@ -148,6 +153,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
         texts.cache = text_cache.as_deref().and_then(texts::Cache::open);
         if let Some(cache) = &texts.cache {
             config.text_cache = cache.fd();
+            given.cache = Some(cache.fd());
         }
     }
     let [a, b, c, d, e, f, g, h, ..] = config.seed;
@@ -156,7 +162,10 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
     window.map_data()?;
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
-    let program = filter::build(header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64)?;
+    let writable = jail == Jail::Off || given.writable();
+    let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
+    let program = filter::build(gate, sigreturn, writable)?;
+    jail::shut(jail, &given)?;
     boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)
         .inspect_err(|_| serve::bury(&mut strangers, || {}))?;
     // The kernel owns these from here on.
@@ -233,7 +242,7 @@ fn raise_limits() {
     // SAFETY: limits on this stack.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const core);
-        for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_FSIZE, libc::RLIMIT_AS] {
+        for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_FSIZE, libc::RLIMIT_AS, libc::RLIMIT_MEMLOCK] {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             if libc::getrlimit(resource, &raw mut limit) == 0 {
                 limit.rlim_cur = limit.rlim_max;
