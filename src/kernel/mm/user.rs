@@ -51,6 +51,16 @@ pub struct MsgHeader {
     pub pad2: u32,
 }
 plain!(MsgHeader);
+/// `struct mmsghdr`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+#[allow(missing_docs)]
+pub struct MultiMsgHeader {
+    pub header: MsgHeader,
+    pub len: u32,
+    pub pad: u32,
+}
+plain!(MultiMsgHeader);
 // SAFETY: arrays of plain values.
 unsafe impl<T: Plain, const N: usize> Plain for [T; N] {}
 

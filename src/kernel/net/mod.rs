@@ -1,3 +1,12 @@
-//! Sockets. Only the local family exists; nothing here reaches the host's network.
+//! Sockets.
+//!
+//! [`socket`] holds what every family shares: the trait by which the system calls know a socket, the
+//! state and options of level `SOL_SOCKET`, addresses and messages. A family is one line of
+//! [`socket::family`]'s table. [`ns`] is the network that sockets live in. Nothing here reaches the
+//! host's network.
 
+pub mod ns;
+pub mod socket;
 pub mod unix;
+
+pub use ns::NetNamespace;

@@ -10,6 +10,7 @@ use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
+use crate::time;
 use crate::vfs::{self, OpCtx, OpenFile, Whence, notify};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
@@ -29,7 +30,14 @@ fn block<T>(file: &OpenFile, events: Events, nowait: bool, mut attempt: impl FnM
     match attempt() {
         Ok(value) => Ok(value),
         Err(SysError::Errno(Errno::EAGAIN)) if !nowait && !file.nonblock() => match file.ops.wait_queue() {
-            Some(queue) => wait::block_on(queue, events, None, attempt),
+            Some(queue) => {
+                let limit = file.ops.wait_limit(events);
+                match wait::block_on(queue, events, limit.map(time::deadline_in), attempt) {
+                    // A call that would wait anew for all of its time is not begun again.
+                    Err(SysError::Restart(_)) if limit.is_some() => Err(Errno::EINTR.into()),
+                    other => other,
+                }
+            }
             None => Err(Errno::EAGAIN.into()),
         },
         Err(e) => Err(e),

@@ -1,56 +1,63 @@
-//! Sockets. The local family is there; every other one is `EAFNOSUPPORT`.
+//! Sockets: from registers to [`SocketOps`]. Families are known by `net::socket::family` alone.
 
 use super::Fd;
 use super::files;
-use super::read_write::with_vecs;
 use super::socket_msg as msg;
-use crate::abi::linux;
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::linux::{self, __kernel_timespec};
+use crate::abi::{Errno, Result, SysError, SysResult};
+use crate::mm::user::range_ok;
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
-use crate::net::unix::{self, Kind, Name, Received, Socket, UnixFile, bind_abstract, lookup_abstract};
-use crate::sync::{Events, wait};
+use crate::net::ns;
+use crate::net::socket::{
+    self, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, blocking, family,
+};
+use crate::sync::Events;
 use crate::task::CurrentTask;
 use crate::time;
-use crate::vfs::names::{self, At};
-use crate::vfs::{FileType, Lookup, NewNode, OpenFile, access};
+use crate::vfs::OpenFile;
 use alloc::sync::Arc;
-use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Relaxed;
 
-/// `AF_UNIX`.
-const AF_UNIX: u16 = 1;
-/// `MSG_PEEK`, `MSG_TRUNC`, `MSG_DONTWAIT`, `MSG_WAITALL`, `MSG_NOSIGNAL`, `MSG_CMSG_CLOEXEC`, `MSG_OOB`.
-const PEEK: u32 = 2;
-const TRUNC: u32 = 0x20;
-const DONTWAIT: u32 = 0x40;
-const WAITALL: u32 = 0x100;
-const NOSIGNAL: u32 = 0x4000;
-const CMSG_CLOEXEC: u32 = 0x4000_0000;
-const OOB: u32 = 1;
+/// Flags in `socket(2)`'s type (`SOCK_TYPE_MASK` is what lies below).
+const TYPE_FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
+const TYPE_MASK: u32 = 0xf;
+/// Most bytes that one call moves (`MAX_RW_COUNT`).
+const MAX_COUNT: usize = 0x7fff_f000;
+/// Most messages of one call (`UIO_MAXIOV`).
+const MAX_MESSAGES: u32 = 1024;
 
-fn kind_of(kind: u32, protocol: u32) -> SysResult<(Kind, u32)> {
-    let flags = kind & (linux::O_CLOEXEC | linux::O_NONBLOCK);
-    if protocol > 1 {
-        return Err(Errno::EPROTONOSUPPORT.into());
+/// An open socket.
+struct Opened {
+    file: Arc<OpenFile>,
+    socket: Arc<dyn SocketOps>,
+}
+
+/// The socket behind a descriptor.
+fn opened(cur: &CurrentTask, fd: Fd) -> Result<Opened> {
+    let file = files::file(cur, fd)?;
+    let socket = socket::of(&file)?.clone();
+    Ok(Opened { file, socket })
+}
+
+fn ctx(cur: &CurrentTask) -> SockCtx<'_> {
+    SockCtx { op: cur.op_ctx(), fs: Some(cur.fs()) }
+}
+
+/// `socket(2)`'s type without its flags, and these.
+fn split(kind: u32) -> Result<(u32, u32)> {
+    let flags = kind & !TYPE_MASK;
+    if flags & !TYPE_FLAGS != 0 {
+        return Err(Errno::EINVAL);
     }
-    let kind = match kind & !flags {
-        1 => Kind::Stream,
-        // SOCK_RAW of the local family means datagrams.
-        2 | 3 => Kind::Datagram,
-        5 => Kind::SeqPacket,
-        0..=10 => return Err(Errno::ESOCKTNOSUPPORT.into()),
-        _ => return Err(Errno::EINVAL.into()),
-    };
-    Ok((kind, flags))
+    Ok((kind & TYPE_MASK, flags))
 }
 
 /// `socket(2)`.
 pub fn sys_socket(cur: &CurrentTask, family: u32, kind: u32, protocol: u32) -> SysResult<Fd> {
-    if family != u32::from(AF_UNIX) {
-        return Err(Errno::EAFNOSUPPORT.into());
-    }
-    let (kind, flags) = kind_of(kind, protocol)?;
-    files::install(cur, UnixFile::open(unix::socket(kind), flags, &cur.op_ctx()), flags)
+    let (kind, flags) = split(kind)?;
+    let (family, wanted) = family::wanted(family, kind, protocol)?;
+    let ctx = ctx(cur);
+    let socket = (family.create)(&ctx, &ns::current(), wanted)?;
+    files::install(cur, socket::open(socket, flags, &ctx.op), flags)
 }
 
 /// `socketpair(2)`.
@@ -61,155 +68,64 @@ pub fn sys_socketpair(
     protocol: u32,
     out: UserPtr<[i32; 2]>,
 ) -> SysResult<()> {
-    if family != u32::from(AF_UNIX) {
-        return Err(Errno::EAFNOSUPPORT.into());
-    }
-    let (kind, flags) = kind_of(kind, protocol)?;
-    let ctx = cur.op_ctx();
-    let [a, b] = unix::pair(kind, &ctx);
-    let a = files::install(cur, UnixFile::open(a, flags, &ctx), flags)?;
-    let b = match files::install(cur, UnixFile::open(b, flags, &ctx), flags) {
+    let (kind, flags) = split(kind)?;
+    let (family, wanted) = family::wanted(family, kind, protocol)?;
+    let ctx = ctx(cur);
+    let [a, b] = match family.pair {
+        Some(pair) => pair(&ctx, &ns::current(), wanted)?,
+        None => {
+            // The family may refuse the type or protocol first.
+            (family.create)(&ctx, &ns::current(), wanted)?.close();
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+    };
+    let a = files::install(cur, socket::open(a, flags, &ctx.op), flags)?;
+    let b = match files::install(cur, socket::open(b, flags, &ctx.op), flags) {
         Ok(b) => b,
         Err(e) => {
-            let _ = cur.files().close(&ctx, a.0);
+            let _ = cur.files().close(&ctx.op, a.0);
             return Err(e);
         }
     };
     if let Err(e) = out.write([a.0, b.0]) {
-        let _ = cur.files().close(&ctx, a.0);
-        let _ = cur.files().close(&ctx, b.0);
+        let _ = cur.files().close(&ctx.op, a.0);
+        let _ = cur.files().close(&ctx.op, b.0);
         return Err(e.into());
     }
     Ok(())
 }
 
-/// The open file and the socket in it.
-fn opened(cur: &CurrentTask, fd: Fd) -> Result<(Arc<OpenFile>, Arc<Socket>)> {
-    let file = cur.files().get(fd.0)?;
-    let socket = file.ops.as_any().downcast_ref::<UnixFile>().ok_or(Errno::ENOTSOCK)?.0.clone();
-    Ok((file, socket))
-}
-
-/// The name in a `struct sockaddr_un`; empty for one without a path.
-fn name_at(addr: UserPtr<u8>, len: u32) -> Result<Vec<u8>> {
-    if !(2..=110).contains(&len) {
-        return Err(Errno::EINVAL);
-    }
-    let bytes = addr.slice(len as usize).read_vec()?;
-    if u16::from_ne_bytes([bytes[0], bytes[1]]) != AF_UNIX {
-        return Err(Errno::EINVAL);
-    }
-    let path = &bytes[2..];
-    match path.first() {
-        Some(0) | None => Ok(path.to_vec()),
-        Some(_) => Ok(path.split(|&b| b == 0).next().unwrap_or(path).to_vec()),
-    }
-}
-
-/// Copies an address out, cut to what there is room for; the length tells all of it.
-fn give_name(name: &[u8], addr: UserPtr<u8>, len: UserPtr<u32>) -> Result {
-    if addr.is_null() {
-        return Ok(());
-    }
-    let room = len.read()?;
-    if room > i32::MAX as u32 {
-        return Err(Errno::EINVAL);
-    }
-    let bytes = address(name);
-    let n = bytes.len().min(room as usize);
-    addr.slice(n).write_from(&bytes[..n])?;
-    len.write(bytes.len() as u32)
-}
-
-/// A name as a `struct sockaddr_un`.
-pub(super) fn address(name: &[u8]) -> Vec<u8> {
-    let mut bytes = AF_UNIX.to_ne_bytes().to_vec();
-    bytes.extend_from_slice(name);
-    if name.first().is_some_and(|&b| b != 0) {
-        bytes.push(0);
-    }
-    bytes
-}
-
-/// The endpoint that owns a name.
-fn owner(cur: &CurrentTask, name: &[u8]) -> Result<Arc<unix::Endpoint>> {
-    match name.first() {
-        None => Err(Errno::EINVAL),
-        Some(0) => lookup_abstract(name),
-        Some(_) => {
-            let ctx = cur.op_ctx();
-            let place = Lookup::new(cur.fs(), &ctx, None).path(name, true)?;
-            access::check(ctx.cred, &**place.inode(), access::WRITE)?;
-            if place.inode().file_type() != FileType::Socket {
-                return Err(Errno::ECONNREFUSED);
-            }
-            let attached = place.inode().attached().ok_or(Errno::ECONNREFUSED)?.lock().clone();
-            attached.and_then(|a| a.downcast().ok()).ok_or(Errno::ECONNREFUSED)
-        }
-    }
-}
-
 /// `bind(2)`.
 pub fn sys_bind(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    let mut name = name_at(addr, len)?;
-    if !socket.name().is_empty() {
-        return Err(Errno::EINVAL.into());
-    }
-    if name.is_empty() {
-        // Autobind: an abstract name of five hexadecimal digits.
-        name = alloc::format!("\0{:05x}", crate::host::random::next_u64() & 0xf_ffff).into_bytes();
-    }
-    let shared: Name = Arc::from(name.as_slice());
-    if name[0] == 0 {
-        bind_abstract(&shared, socket.endpoint())?;
-        return Ok(socket.set_name(shared)?);
-    }
-    let ctx = cur.op_ctx();
-    let node = NewNode::Node(FileType::Socket, 0);
-    let place = names::make(cur.fs(), &ctx, At { base: None, path: &name }, node, 0o777).map_err(|e| match e {
-        Errno::EEXIST => Errno::EADDRINUSE,
-        e => e,
-    })?;
-    let attached = place.inode().attached().ok_or(Errno::EOPNOTSUPP)?;
-    *attached.lock() = Some(socket.endpoint().clone());
-    Ok(socket.set_name(shared)?)
+    let it = opened(cur, fd)?;
+    let addr = SockAddr::read(addr, len)?;
+    Ok(it.socket.bind(&ctx(cur), &addr)?)
 }
 
 /// `listen(2)`.
 pub fn sys_listen(cur: &CurrentTask, fd: Fd, backlog: i32) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    Ok(socket.listen(usize::try_from(backlog).unwrap_or(4096))?)
-}
-
-/// Waits, unless told not to, until `attempt` says something else than `EAGAIN`.
-fn waiting<T>(
-    file: &OpenFile,
-    socket: &Socket,
-    events: Events,
-    dont: bool,
-    mut attempt: impl FnMut() -> SysResult<T>,
-) -> SysResult<T> {
-    if dont || file.nonblock() {
-        return attempt();
-    }
-    let ns = socket.timeouts[usize::from(events.contains(Events::OUT))].load(Relaxed);
-    let deadline = (ns > 0).then(|| time::deadline_in(ns));
-    match file.ops.wait_queue() {
-        Some(queue) => wait::block_on(queue, events, deadline, attempt),
-        None => attempt(),
-    }
+    let it = opened(cur, fd)?;
+    // `somaxconn` bounds a backlog; a negative one is as large as can be.
+    let most = it.socket.core().ns.somaxconn();
+    let backlog = if backlog < 0 || backlog > most { most } else { backlog };
+    Ok(it.socket.listen(&ctx(cur), backlog)?)
 }
 
 /// `accept4(2)`.
 pub fn sys_accept4(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32>, flags: u32) -> SysResult<Fd> {
-    if flags & !(linux::O_CLOEXEC | linux::O_NONBLOCK) != 0 {
+    if flags & !TYPE_FLAGS != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let (file, socket) = opened(cur, fd)?;
-    let new = waiting(&file, &socket, Events::IN, false, || Ok(socket.accept()?))?;
-    give_name(&new.peer_name()?, addr, len)?;
-    files::install(cur, UnixFile::open(new, flags, &cur.op_ctx()), flags)
+    let it = opened(cur, fd)?;
+    let ctx = ctx(cur);
+    let dont = it.file.nonblock();
+    let new = blocking(&ctx, &*it.socket, (Events::IN, None), dont, || Ok(it.socket.accept(&ctx)?))?;
+    let file = socket::open(new.clone(), flags, &ctx.op);
+    if !addr.is_null() {
+        let peer = new.peer_addr().map_err(|_| Errno::ECONNABORTED)?;
+        peer.write(addr, len)?;
+    }
+    files::install(cur, file, flags)
 }
 
 /// `accept(2)`.
@@ -219,64 +135,58 @@ pub fn sys_accept(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32
 
 /// `connect(2)`.
 pub fn sys_connect(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysResult<()> {
-    let (file, socket) = opened(cur, fd)?;
-    let name = name_at(addr, len)?;
-    let to = owner(cur, &name)?;
-    let name: Name = Arc::from(name.as_slice());
-    let ctx = cur.op_ctx();
-    waiting(&file, &socket, Events::OUT, false, || Ok(socket.connect(&ctx, &to, name.clone())?))
+    let it = opened(cur, fd)?;
+    let addr = SockAddr::read(addr, len)?;
+    let ctx = ctx(cur);
+    let dont = it.file.nonblock();
+    let attempt = || Ok(it.socket.connect(&ctx, &addr, dont)?);
+    match blocking(&ctx, &*it.socket, (Events::OUT, Some(&addr)), dont, attempt) {
+        Err(SysError::Errno(Errno::EINPROGRESS)) if !dont => {
+            match blocking(&ctx, &*it.socket, (Events::OUT, None), false, || Ok(it.socket.connected()?)) {
+                Err(SysError::Errno(Errno::EAGAIN)) => Err(Errno::EINPROGRESS.into()),
+                other => other,
+            }
+        }
+        other => other,
+    }
 }
 
 /// `getsockname(2)`.
 pub fn sys_getsockname(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32>) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    Ok(give_name(&socket.name(), addr, len)?)
+    let it = opened(cur, fd)?;
+    Ok(it.socket.local_addr()?.write(addr, len)?)
 }
 
 /// `getpeername(2)`.
 pub fn sys_getpeername(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32>) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    Ok(give_name(&socket.peer_name()?, addr, len)?)
+    let it = opened(cur, fd)?;
+    Ok(it.socket.peer_addr()?.write(addr, len)?)
 }
 
 /// `shutdown(2)`.
 pub fn sys_shutdown(cur: &CurrentTask, fd: Fd, how: u32) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
+    let it = opened(cur, fd)?;
     if how > 2 {
         return Err(Errno::EINVAL.into());
     }
-    Ok(socket.shutdown(how != 1, how != 0)?)
+    Ok(it.socket.shutdown(Halves { read: how != 1, write: how != 0 })?)
 }
 
 /// Sends all of `src` on a stream, one packet else.
-fn send(
-    cur: &CurrentTask,
-    (file, socket): (&OpenFile, &Socket),
-    src: &mut IoSrc<'_>,
-    mut attached: Vec<Arc<OpenFile>>,
-    to: Option<&Arc<unix::Endpoint>>,
-    flags: u32,
-) -> SysResult<usize> {
-    if flags & OOB != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
+fn send(cur: &CurrentTask, it: &Opened, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+    if it.file.nonblock() {
+        msg.flags |= MsgFlags::DONTWAIT;
     }
-    let ctx = cur.op_ctx();
+    let dont = msg.flags.contains(MsgFlags::DONTWAIT);
+    let socket = &*it.socket;
+    let ctx = ctx(cur);
+    let to = msg.to;
     let mut done = 0;
     let out = loop {
-        let mut attempt = || Ok(socket.send(&ctx, src, &mut attached, to)?);
-        let dont = flags & DONTWAIT != 0 || file.nonblock();
-        let sent = match to.cloned().or_else(|| socket.peer()) {
-            // Room for a datagram is announced where it is received.
-            Some(at) if socket.kind == Kind::Datagram && !dont => {
-                wait::block_on(at.queue(), Events::OUT, None, attempt)
-            }
-            _ if dont => attempt(),
-            _ => waiting(file, socket, Events::OUT, false, attempt),
-        };
-        match sent {
+        match blocking(&ctx, socket, (Events::OUT, to.as_ref()), dont, || socket.send(&ctx, src, msg)) {
             Ok(n) => {
                 done += n;
-                if n == 0 || src.left() == 0 || socket.kind != Kind::Stream {
+                if n == 0 || src.left() == 0 || !socket.is_stream() {
                     break Ok(done);
                 }
             }
@@ -284,32 +194,48 @@ fn send(
             Err(e) => break Err(e),
         }
     };
-    if out == Err(Errno::EPIPE.into()) && flags & NOSIGNAL == 0 && socket.kind != Kind::Datagram {
+    if out == Err(Errno::EPIPE.into()) && !msg.flags.contains(MsgFlags::NOSIGNAL) && socket.raises_sigpipe() {
         files::broken_pipe(cur);
     }
     out
 }
 
-fn receive(file: &OpenFile, socket: &Socket, dst: &mut IoDst<'_>, flags: u32) -> SysResult<Received> {
-    if flags & OOB != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    let all = flags & WAITALL != 0 && socket.kind == Kind::Stream && flags & PEEK == 0;
-    let one = |dst: &mut IoDst<'_>| {
-        waiting(file, socket, Events::IN, flags & DONTWAIT != 0, || Ok(socket.receive(dst, flags & PEEK != 0)?))
-    };
-    let mut got = one(dst)?;
-    while all && got.len > 0 && dst.left() > 0 && got.files.is_empty() {
-        match one(dst) {
-            Ok(more) if more.len > 0 => {
-                got.len += more.len;
-                got.whole = got.len;
-                got.files = more.files;
-            }
+/// Receives; `MSG_WAITALL` on a stream goes on until all room is filled.
+fn receive(
+    cur: &CurrentTask,
+    it: &Opened,
+    dst: &mut IoDst<'_>,
+    flags: MsgFlags,
+    out: &mut RecvMsg,
+) -> SysResult<usize> {
+    let socket = &*it.socket;
+    let ctx = ctx(cur);
+    let dont = flags.intersects(MsgFlags::DONTWAIT | MsgFlags::ERRQUEUE) || it.file.nonblock();
+    let all = flags.contains(MsgFlags::WAITALL)
+        && socket.is_stream()
+        && !flags.intersects(MsgFlags::PEEK | MsgFlags::OOB | MsgFlags::ERRQUEUE);
+    let mut got = blocking(&ctx, socket, (Events::IN, None), dont, || socket.receive(&ctx, dst, flags, out))?;
+    while all && got > 0 && dst.left() > 0 && out.files.is_empty() {
+        match blocking(&ctx, socket, (Events::IN, None), dont, || socket.receive(&ctx, dst, flags, out)) {
+            Ok(more) if more > 0 => got += more,
             _ => break,
         }
     }
     Ok(got)
+}
+
+/// What a receive returns: with `MSG_TRUNC` the packet's length, whatever was received of it.
+fn length(it: &Opened, flags: MsgFlags, got: usize, out: &RecvMsg) -> usize {
+    if flags.contains(MsgFlags::TRUNC) && !it.socket.is_stream() { out.whole.max(got) } else { got }
+}
+
+/// One buffer as a vector.
+fn single(buf: UserPtr<u8>, len: usize) -> Result<[IoVec; 1]> {
+    let len = len.min(MAX_COUNT) as u64;
+    if !range_ok(buf.addr(), len) {
+        return Err(Errno::EFAULT);
+    }
+    Ok([IoVec { base: buf.addr(), len }])
 }
 
 /// `sendto(2)`.
@@ -322,20 +248,12 @@ pub fn sys_sendto(
     addr: UserPtr<u8>,
     addr_len: u32,
 ) -> SysResult<usize> {
-    let (file, socket) = opened(cur, fd)?;
-    let to = destination(cur, &socket, addr, addr_len)?;
-    let vecs = [IoVec { base: buf.addr(), len: len.min(0x7fff_f000) as u64 }];
-    send(cur, (&file, &socket), &mut IoSrc::user(&vecs), Vec::new(), to.as_ref(), flags)
-}
-
-fn destination(cur: &CurrentTask, socket: &Socket, addr: UserPtr<u8>, len: u32) -> Result<Option<Arc<unix::Endpoint>>> {
-    if addr.is_null() || len == 0 {
-        return Ok(None);
-    }
-    if socket.kind != Kind::Datagram {
-        return Err(if socket.peer_name().is_ok() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
-    }
-    owner(cur, &name_at(addr, len)?).map(Some)
+    let vecs = single(buf, len)?;
+    let it = opened(cur, fd)?;
+    let to = if addr.is_null() { None } else { Some(SockAddr::read(addr, addr_len)?) };
+    let flags = MsgFlags::from_bits_retain(flags);
+    let mut msg = SendMsg { flags, to, ..SendMsg::default() };
+    send(cur, &it, &mut IoSrc::user(&vecs), &mut msg)
 }
 
 /// `recvfrom(2)`.
@@ -348,58 +266,153 @@ pub fn sys_recvfrom(
     addr: UserPtr<u8>,
     addr_len: UserPtr<u32>,
 ) -> SysResult<usize> {
-    let (file, socket) = opened(cur, fd)?;
-    let vecs = [IoVec { base: buf.addr(), len: len.min(0x7fff_f000) as u64 }];
-    let got = receive(&file, &socket, &mut IoDst::user(&vecs), flags)?;
-    match &got.from {
-        Some(from) if !from.is_empty() => give_name(from, addr, addr_len)?,
-        _ if !addr.is_null() => addr_len.write(0)?,
-        _ => {}
+    let vecs = single(buf, len)?;
+    let it = opened(cur, fd)?;
+    let flags = MsgFlags::from_bits_retain(flags);
+    let mut out = RecvMsg::default();
+    let got = receive(cur, &it, &mut IoDst::user(&vecs), flags, &mut out)?;
+    if !addr.is_null() {
+        match &out.from {
+            Some(from) => from.write(addr, addr_len)?,
+            None => addr_len.write(0)?,
+        }
     }
-    Ok(if flags & TRUNC != 0 { got.whole } else { got.len })
+    Ok(length(&it, flags, got, &out))
+}
+
+fn send_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
+    let h = msg::read_header(header)?;
+    let to = match h.name {
+        0 => None,
+        _ if h.name_len == 0 => None,
+        at => Some(SockAddr::read(UserPtr::new(at), h.name_len)?),
+    };
+    msg::with_data(&h, |vecs| {
+        let mut message = SendMsg { flags, to, ..SendMsg::default() };
+        msg::read_control(cur, &*it.socket, &h, &mut message)?;
+        let mut src = IoSrc::user(vecs);
+        src.limit(MAX_COUNT);
+        send(cur, it, &mut src, &mut message)
+    })
 }
 
 /// `sendmsg(2)`.
 pub fn sys_sendmsg(cur: &CurrentTask, fd: Fd, header: UserPtr<msg::Header>, flags: u32) -> SysResult<usize> {
-    let (file, socket) = opened(cur, fd)?;
-    let h = header.read()?;
-    let to = destination(cur, &socket, UserPtr::new(h.name), h.name_len)?;
-    let attached = msg::files_of(cur, &h)?;
-    with_vecs(UserPtr::new(h.vecs), h.vec_count as usize, |v| {
-        send(cur, (&file, &socket), &mut IoSrc::user(v), attached, to.as_ref(), flags)
+    let flags = MsgFlags::from_bits_retain(flags);
+    if flags.contains(MsgFlags::CMSG_COMPAT) {
+        return Err(Errno::EINVAL.into());
+    }
+    let it = opened(cur, fd)?;
+    send_message(cur, &it, header, flags)
+}
+
+/// `sendmmsg(2)`.
+pub fn sys_sendmmsg(
+    cur: &CurrentTask,
+    fd: Fd,
+    messages: UserPtr<msg::Many>,
+    count: u32,
+    flags: u32,
+) -> SysResult<usize> {
+    let flags = MsgFlags::from_bits_retain(flags);
+    if flags.contains(MsgFlags::CMSG_COMPAT) {
+        return Err(Errno::EINVAL.into());
+    }
+    let it = opened(cur, fd)?;
+    let mut done = 0;
+    while done < count.min(MAX_MESSAGES) as usize {
+        let at = messages.add(done);
+        match send_message(cur, &it, at.cast(), flags).and_then(|n| Ok(msg::set_length(at, n)?)) {
+            Ok(()) => done += 1,
+            Err(e) if done == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+fn receive_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
+    let mut h = msg::read_header(header)?;
+    msg::with_data(&h.clone(), |vecs| {
+        let mut out = RecvMsg { wants_control: h.control_len > 0, ..RecvMsg::default() };
+        let mut dst = IoDst::user(vecs);
+        dst.limit(MAX_COUNT);
+        let got = receive(cur, it, &mut dst, flags, &mut out)?;
+        let len = length(it, flags, got, &out);
+        msg::give(cur, header, &mut h, out, flags)?;
+        Ok(len)
     })
 }
 
 /// `recvmsg(2)`.
 pub fn sys_recvmsg(cur: &CurrentTask, fd: Fd, header: UserPtr<msg::Header>, flags: u32) -> SysResult<usize> {
-    let (file, socket) = opened(cur, fd)?;
-    let mut h = header.read()?;
-    let got =
-        with_vecs(UserPtr::new(h.vecs), h.vec_count as usize, |v| receive(&file, &socket, &mut IoDst::user(v), flags))?;
-    let mut out_flags = 0;
-    if got.whole > got.len {
-        out_flags |= TRUNC;
+    let flags = MsgFlags::from_bits_retain(flags);
+    if flags.contains(MsgFlags::CMSG_COMPAT) {
+        return Err(Errno::EINVAL.into());
     }
-    let from = got.from.as_ref().filter(|n| !n.is_empty()).map(|n| address(n)).unwrap_or_default();
-    if h.name != 0 {
-        let n = from.len().min(h.name_len as usize);
-        UserPtr::<u8>::new(h.name).slice(n).write_from(&from[..n])?;
-    }
-    h.name_len = from.len() as u32;
-    let (len, whole) = (got.len, got.whole);
-    let cred = socket.pass_cred.load(Relaxed).then_some(got.cred);
-    out_flags |= msg::give_control(cur, &mut h, got.files, cred, flags & CMSG_CLOEXEC)?;
-    h.flags = out_flags | flags & CMSG_CLOEXEC;
-    header.write(h)?;
-    Ok(if flags & TRUNC != 0 { whole } else { len })
+    let it = opened(cur, fd)?;
+    receive_message(cur, &it, header, flags)
 }
 
-/// `struct timeval` as nanoseconds.
-fn timeout(t: linux::timeval) -> Result<u64> {
-    if !(0..1_000_000).contains(&t.tv_usec) {
-        return Err(Errno::EDOM);
+/// `recvmmsg(2)`. The timeout is looked at between messages only (BUGS in its man page).
+pub fn sys_recvmmsg(
+    cur: &CurrentTask,
+    fd: Fd,
+    messages: UserPtr<msg::Many>,
+    count: u32,
+    flags: u32,
+    timeout: UserPtr<__kernel_timespec>,
+) -> SysResult<usize> {
+    let mut flags = MsgFlags::from_bits_retain(flags);
+    if flags.contains(MsgFlags::CMSG_COMPAT) {
+        return Err(Errno::EINVAL.into());
     }
-    Ok((t.tv_sec.max(0) as u64).saturating_mul(1_000_000_000).saturating_add(t.tv_usec as u64 * 1000))
+    let deadline = match timeout.option() {
+        None => None,
+        Some(p) => {
+            let t = p.read()?;
+            if t.tv_sec < 0 || !(0..time::SECOND).contains(&t.tv_nsec) {
+                return Err(Errno::EINVAL.into());
+            }
+            Some(time::deadline_in((t.tv_sec as u64).saturating_mul(time::SECOND as u64) + t.tv_nsec as u64))
+        }
+    };
+    let it = opened(cur, fd)?;
+    it.socket.core().check_error()?;
+    let mut done = 0;
+    let mut failed = None;
+    while done < count.min(MAX_MESSAGES) as usize {
+        let at = messages.add(done);
+        let one = flags - MsgFlags::WAITFORONE;
+        match receive_message(cur, &it, at.cast(), one).and_then(|n| Ok(msg::set_length(at, n)?)) {
+            Ok(()) => done += 1,
+            Err(e) => {
+                failed = Some(e);
+                break;
+            }
+        }
+        if flags.contains(MsgFlags::WAITFORONE) {
+            flags |= MsgFlags::DONTWAIT;
+        }
+        if deadline.is_some_and(|d| time::host_monotonic() >= d) {
+            break;
+        }
+    }
+    if let (Some(p), Some(d)) = (timeout.option(), deadline)
+        && done > 0
+    {
+        let left = d.saturating_sub(time::host_monotonic()) as i64;
+        p.write(__kernel_timespec { tv_sec: left / time::SECOND, tv_nsec: left % time::SECOND })?;
+    }
+    match failed {
+        Some(e) if done == 0 => Err(e),
+        // What went wrong after some messages is told by the next call.
+        Some(SysError::Errno(e)) if e != Errno::EAGAIN => {
+            it.socket.core().set_error(e);
+            Ok(done)
+        }
+        _ => Ok(done),
+    }
 }
 
 /// `setsockopt(2)`.
@@ -411,27 +424,18 @@ pub fn sys_setsockopt(
     value: UserPtr<u8>,
     len: u32,
 ) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    if level != 1 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    if len < 4 {
+    let it = opened(cur, fd)?;
+    if len > i32::MAX as u32 {
         return Err(Errno::EINVAL.into());
     }
-    match option {
-        16 => socket.pass_cred.store(value.cast::<i32>().read()? != 0, Relaxed),
-        20 | 21 => {
-            if len < 16 {
-                return Err(Errno::EINVAL.into());
-            }
-            let ns = timeout(value.cast::<linux::timeval>().read()?)?;
-            socket.timeouts[(option - 20) as usize].store(ns, Relaxed);
-        }
-        // REUSEADDR, SNDBUF, RCVBUF, KEEPALIVE, PRIORITY, LINGER, REUSEPORT, their FORCE forms: accepted.
-        1 | 2 | 5..=15 | 18 | 32 | 33 => {}
-        _ => return Err(Errno::ENOPROTOOPT.into()),
+    let value = OptionValue { at: value, len };
+    let ctx = ctx(cur);
+    if level == SOL_SOCKET
+        && let Some(outcome) = socket::set_common(&ctx, &*it.socket, option, value)
+    {
+        return Ok(outcome?);
     }
-    Ok(())
+    Ok(it.socket.set_option(&ctx, level, option, value)?)
 }
 
 /// `getsockopt(2)`.
@@ -443,35 +447,25 @@ pub fn sys_getsockopt(
     out: UserPtr<u8>,
     len: UserPtr<u32>,
 ) -> SysResult<()> {
-    let (_, socket) = opened(cur, fd)?;
-    if level != 1 {
-        return Err(Errno::EOPNOTSUPP.into());
+    let it = opened(cur, fd)?;
+    let room = len.read()?;
+    if room > i32::MAX as u32 {
+        return Err(Errno::EINVAL.into());
     }
-    let number = |n: u32| n.to_ne_bytes().to_vec();
-    let bytes = match option {
-        3 => number(match socket.kind {
-            Kind::Stream => 1,
-            Kind::Datagram => 2,
-            Kind::SeqPacket => 5,
-        }),
-        16 => number(u32::from(socket.pass_cred.load(Relaxed))),
-        17 => {
-            let c = socket.peer_cred();
-            [c.pid, c.uid, c.gid].iter().flat_map(|n| n.to_ne_bytes()).collect()
+    let ctx = ctx(cur);
+    let family = || it.socket.get_option(&ctx, level, option, room as usize);
+    let bytes = if level == SOL_SOCKET {
+        match family() {
+            // What a family knows better than the common answer comes first.
+            Err(Errno::ENOPROTOOPT) => {
+                socket::get_common(&*it.socket, option, room as usize).unwrap_or(Err(Errno::ENOPROTOOPT))
+            }
+            other => other,
         }
-        20 | 21 => {
-            let ns = socket.timeouts[(option - 20) as usize].load(Relaxed);
-            [ns / 1_000_000_000, ns % 1_000_000_000 / 1000].iter().flat_map(|n| n.to_ne_bytes()).collect()
-        }
-        30 => number(u32::from(socket.listening())),
-        38 => number(0),
-        39 => number(u32::from(AF_UNIX)),
-        7 | 8 => number(212_992),
-        1 | 2 | 4..=6 | 9..=12 | 15 | 18 => number(0),
-        13 => alloc::vec![0; 8],
-        _ => return Err(Errno::ENOPROTOOPT.into()),
-    };
-    let n = bytes.len().min(len.read()? as usize);
+    } else {
+        family()
+    }?;
+    let n = bytes.len().min(room as usize);
     out.slice(n).write_from(&bytes[..n])?;
     Ok(len.write(n as u32)?)
 }

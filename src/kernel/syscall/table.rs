@@ -527,7 +527,7 @@ table! {
     296 pwritev => super::read_write::sys_pwritev, Full;
     297 rt_tgsigqueueinfo => super::signal::sys_rt_tgsigqueueinfo, Full;
     298 perf_event_open => None;
-    299 recvmmsg => None;
+    299 recvmmsg => super::socket::sys_recvmmsg, Partial, "the local family only";
     300 fanotify_init => None;
     301 fanotify_mark => None;
     302 prlimit64 => super::limits::sys_prlimit64, Full;
@@ -535,7 +535,7 @@ table! {
     304 open_by_handle_at => None;
     305 clock_adjtime => None;
     306 syncfs => super::attr::sys_syncfs, Full;
-    307 sendmmsg => None;
+    307 sendmmsg => super::socket::sys_sendmmsg, Partial, "the local family only";
     308 setns => None;
     309 getcpu => super::sched::sys_getcpu, Full;
     310 process_vm_readv => None;

@@ -91,6 +91,12 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// How long a read (`Events::IN`) or write (`Events::OUT`) may wait, ns; `None`: for ever. Only asked
+    /// once there is nothing to do but wait.
+    fn wait_limit(&self, _events: Events) -> Option<u64> {
+        None
+    }
+
     /// `ioctl(2)`; `arg` is unchecked.
     ///
     /// # Errors

@@ -6,11 +6,14 @@
 //!
 //! Locks: a socket's state and inboxes are of level `FileData`; no two inboxes are held at once.
 
+mod family;
 mod names;
 mod socket;
 
-pub use names::{bind_abstract, lookup_abstract};
-pub use socket::{Kind, Received, Socket, UnixFile, pair, socket};
+pub use crate::net::socket::Ucred;
+pub use family::{create, create_pair};
+use names::{bind_abstract, lookup_abstract};
+pub use socket::{Kind, Received, Socket};
 
 use crate::abi::{Errno, Result};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
@@ -23,18 +26,6 @@ use alloc::vec::Vec;
 const ROOM: usize = 212_992;
 /// Packets that wait in a datagram inbox (`/proc/sys/net/unix/max_dgram_qlen` is less).
 const PACKETS: usize = 512;
-
-/// Who sent a packet or made a connection: pid, uid, gid.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-#[repr(C)]
-pub struct Ucred {
-    /// Process id.
-    pub pid: u32,
-    /// User id.
-    pub uid: u32,
-    /// Group id.
-    pub gid: u32,
-}
 
 /// A name as `sun_path` holds it: a path, or NUL and an abstract name; empty for none.
 pub type Name = Arc<[u8]>;

@@ -1,15 +1,14 @@
 //! A socket: states, sending, receiving.
 
 use super::{Endpoint, Inbox, Incoming, Name, Packet, Ucred, names};
-use crate::abi::{Errno, Result, SysResult, linux};
-use crate::mm::{IoDst, IoSrc, UserPtr};
-use crate::sync::{Events, Level, Mutex, WaitQueue};
-use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
-use alloc::boxed::Box;
+use crate::abi::{Errno, Result};
+use crate::mm::{IoDst, IoSrc};
+use crate::net::socket::Core;
+use crate::sync::{Events, Level, Mutex};
+use crate::vfs::{OpCtx, OpenFile};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicU64};
+use core::sync::atomic::AtomicBool;
 
 /// `SOCK_STREAM` and its siblings.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -37,8 +36,8 @@ pub struct Socket {
     state: Mutex<State>,
     /// `SO_PASSCRED`.
     pub pass_cred: AtomicBool,
-    /// `SO_RCVTIMEO`, `SO_SNDTIMEO`, ns; 0: none.
-    pub timeouts: [AtomicU64; 2],
+    /// What it shares with sockets of other families.
+    pub core: Core,
 }
 
 /// What a receive gave besides data.
@@ -65,17 +64,17 @@ fn no_name() -> Name {
 }
 
 impl Socket {
-    fn new(kind: Kind) -> Arc<Socket> {
-        Socket::over(kind, Endpoint::new(kind))
+    fn new(kind: Kind, core: Core) -> Arc<Socket> {
+        Socket::over(kind, Endpoint::new(kind), core)
     }
 
-    fn over(kind: Kind, endpoint: Arc<Endpoint>) -> Arc<Socket> {
+    fn over(kind: Kind, endpoint: Arc<Endpoint>, core: Core) -> Arc<Socket> {
         Arc::new(Socket {
             kind,
             endpoint,
             state: Mutex::new(Level::FileData, State::default()),
             pass_cred: AtomicBool::new(false),
-            timeouts: [const { AtomicU64::new(0) }; 2],
+            core,
         })
     }
 
@@ -210,7 +209,7 @@ impl Socket {
             inbox.incoming.pop_front().ok_or(Errno::EAGAIN)?
         };
         self.endpoint.queue.wake(Events::OUT);
-        let socket = Socket::over(self.kind, incoming.mine);
+        let socket = Socket::over(self.kind, incoming.mine, self.core.accepted());
         {
             let mut state = socket.state.lock();
             state.name = Some(self.name());
@@ -323,7 +322,7 @@ impl Socket {
     }
 
     /// Bytes that could be read now, for FIONREAD.
-    fn unread(&self) -> usize {
+    pub fn unread(&self) -> usize {
         let inbox = self.endpoint.inbox.lock();
         match self.kind {
             Kind::Stream => inbox.bytes,
@@ -427,8 +426,9 @@ fn packet(inbox: &mut Inbox, dst: &mut IoDst<'_>, peek: bool) -> Result<Received
     Ok(out)
 }
 
-impl Drop for Socket {
-    fn drop(&mut self) {
+impl Socket {
+    /// Nobody has it open any more.
+    pub fn release(&self) {
         let unread = self.endpoint.refuse(true);
         let state = self.state.lock();
         if let Some(name) = state.name.as_ref().filter(|n| n.first() == Some(&0))
@@ -444,62 +444,14 @@ impl Drop for Socket {
     }
 }
 
-/// A socket as an open file.
-pub struct UnixFile(pub Arc<Socket>);
-
-impl UnixFile {
-    /// An open file description over `socket`.
-    pub fn open(socket: Arc<Socket>, flags: u32, ctx: &OpCtx<'_>) -> Arc<OpenFile> {
-        let kept = linux::O_RDWR | flags & linux::O_NONBLOCK;
-        anon_file("socket", Box::new(UnixFile(socket)), kept, ctx)
-    }
-}
-
-impl FileOps for UnixFile {
-    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
-        if dst.left() == 0 && self.0.kind == Kind::Stream {
-            return Ok(0);
-        }
-        Ok(self.0.receive(dst, false)?.len)
-    }
-
-    fn write(&self, ctx: &OpCtx<'_>, _file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
-        Ok(self.0.send(ctx, src, &mut Vec::new(), None)?)
-    }
-
-    fn writes_all(&self) -> bool {
-        self.0.kind == Kind::Stream
-    }
-
-    fn poll(&self) -> Events {
-        self.0.ready()
-    }
-
-    fn wait_queue(&self) -> Option<&WaitQueue> {
-        Some(&self.0.endpoint.queue)
-    }
-
-    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
-        if request != linux_raw_sys::ioctl::FIONREAD {
-            return Err(Errno::ENOTTY.into());
-        }
-        UserPtr::<i32>::new(arg).write(self.0.unread() as i32)?;
-        Ok(0)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 /// An unconnected socket.
-pub fn socket(kind: Kind) -> Arc<Socket> {
-    Socket::new(kind)
+pub fn socket(kind: Kind, core: Core) -> Arc<Socket> {
+    Socket::new(kind, core)
 }
 
 /// Two connected sockets.
-pub fn pair(kind: Kind, ctx: &OpCtx<'_>) -> [Arc<Socket>; 2] {
-    let both = [Socket::new(kind), Socket::new(kind)];
+pub fn pair(kind: Kind, cores: [Core; 2], ctx: &OpCtx<'_>) -> [Arc<Socket>; 2] {
+    let both = cores.map(|core| Socket::new(kind, core));
     for (a, b) in [(0, 1), (1, 0)] {
         let mut state = both[a].state.lock();
         state.peer = Some(both[b].endpoint.clone());

@@ -1,0 +1,244 @@
+//! The state that every socket has (`struct sock`).
+
+use super::SockCtx;
+use crate::abi::Errno;
+use crate::net::NetNamespace;
+use crate::sync::Events;
+use crate::vfs::anon;
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// `/proc/sys/net/core/{r,w}mem_default`, and the largest that an ordinary program may set.
+pub const DEFAULT_BUFFER: u32 = 212_992;
+/// No timeout.
+const FOREVER: u64 = u64::MAX;
+
+/// Options that are on or off: bits of [`Core::flags`], each 1 << the option's number.
+pub mod flag {
+    /// `SO_DEBUG`.
+    pub const DEBUG: u64 = 1 << 1;
+    /// `SO_REUSEADDR`.
+    pub const REUSEADDR: u64 = 1 << 2;
+    /// `SO_DONTROUTE`.
+    pub const DONTROUTE: u64 = 1 << 5;
+    /// `SO_BROADCAST`.
+    pub const BROADCAST: u64 = 1 << 6;
+    /// `SO_KEEPALIVE`.
+    pub const KEEPALIVE: u64 = 1 << 9;
+    /// `SO_OOBINLINE`.
+    pub const OOBINLINE: u64 = 1 << 10;
+    /// `SO_NO_CHECK`.
+    pub const NO_CHECK: u64 = 1 << 11;
+    /// `SO_REUSEPORT`.
+    pub const REUSEPORT: u64 = 1 << 15;
+    /// `SO_TIMESTAMP`.
+    pub const TIMESTAMP: u64 = 1 << 29;
+    /// `SO_TIMESTAMPNS`.
+    pub const TIMESTAMPNS: u64 = 1 << 35;
+    /// `SO_RXQ_OVFL`.
+    pub const RXQ_OVFL: u64 = 1 << 40;
+    /// `SO_SELECT_ERR_QUEUE`.
+    pub const SELECT_ERR_QUEUE: u64 = 1 << 45;
+    /// `SO_ZEROCOPY`.
+    pub const ZEROCOPY: u64 = 1 << 60;
+}
+
+/// See the module.
+pub struct Core {
+    /// `AF_*` (`SO_DOMAIN`).
+    pub family: u16,
+    /// `SOCK_*` (`SO_TYPE`).
+    pub kind: u16,
+    /// `SO_PROTOCOL`.
+    pub protocol: u32,
+    /// The user that made it.
+    pub uid: u32,
+    /// Its inode number, which `/proc/net` shows.
+    pub ino: u64,
+    /// `SO_COOKIE`.
+    pub cookie: u64,
+    /// The network that it lives in.
+    pub ns: Arc<NetNamespace>,
+    flags: AtomicU64,
+    /// `SO_SNDBUF`, bytes, doubled as Linux does.
+    pub send_buffer: AtomicU32,
+    /// `SO_RCVBUF`, bytes, doubled.
+    pub receive_buffer: AtomicU32,
+    /// `SO_RCVTIMEO`, `SO_SNDTIMEO`, ns.
+    timeouts: [AtomicU64; 2],
+    /// `SO_RCVLOWAT`, bytes.
+    pub low_water: AtomicU32,
+    /// `SO_LINGER`, seconds; below 0: off.
+    linger: AtomicI32,
+    /// The time of `SO_LINGER` while it is off.
+    linger_time: AtomicI32,
+    /// `SO_PRIORITY`.
+    pub priority: AtomicU32,
+    /// `SO_MARK`.
+    pub mark: AtomicU32,
+    /// `SO_BINDTODEVICE`'s interface; 0: none.
+    pub device: AtomicU32,
+    /// `SO_PEEK_OFF`; below 0: off.
+    pub peek_offset: AtomicI32,
+    /// `SO_BUSY_POLL`, `SO_BUSY_POLL_BUDGET`, `SO_INCOMING_CPU`, `SO_TXREHASH`: kept.
+    pub(super) kept: [AtomicI32; 4],
+    /// `SO_MAX_PACING_RATE`.
+    pub(super) pacing: AtomicU64,
+    /// `SO_BUF_LOCK`.
+    pub(super) locks: AtomicU32,
+    error: AtomicU32,
+}
+
+impl Core {
+    /// The state of a new socket.
+    pub fn new(family: u16, kind: u16, protocol: u32, ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>) -> Core {
+        let zeros = || [const { AtomicI32::new(0) }; 4];
+        let kept = zeros();
+        kept[2].store(-1, Relaxed);
+        kept[3].store(1, Relaxed);
+        Core {
+            family,
+            kind,
+            protocol,
+            uid: ctx.op.cred.fsuid,
+            ino: anon::new_ino(),
+            cookie: ns.new_cookie(),
+            ns: ns.clone(),
+            flags: AtomicU64::new(0),
+            send_buffer: AtomicU32::new(DEFAULT_BUFFER),
+            receive_buffer: AtomicU32::new(DEFAULT_BUFFER),
+            timeouts: [const { AtomicU64::new(FOREVER) }; 2],
+            low_water: AtomicU32::new(1),
+            linger: AtomicI32::new(-1),
+            linger_time: AtomicI32::new(0),
+            priority: AtomicU32::new(0),
+            mark: AtomicU32::new(0),
+            device: AtomicU32::new(0),
+            peek_offset: AtomicI32::new(-1),
+            kept,
+            pacing: AtomicU64::new(u64::MAX),
+            locks: AtomicU32::new(0),
+            error: AtomicU32::new(0),
+        }
+    }
+
+    /// The state of a socket that `accept` gives: options as the listener has them.
+    pub fn accepted(&self) -> Core {
+        let copy = |a: &AtomicU32| AtomicU32::new(a.load(Relaxed));
+        let copy_i = |a: &AtomicI32| AtomicI32::new(a.load(Relaxed));
+        let copy_l = |a: &AtomicU64| AtomicU64::new(a.load(Relaxed));
+        Core {
+            family: self.family,
+            kind: self.kind,
+            protocol: self.protocol,
+            uid: self.uid,
+            ino: anon::new_ino(),
+            cookie: self.ns.new_cookie(),
+            ns: self.ns.clone(),
+            flags: copy_l(&self.flags),
+            send_buffer: copy(&self.send_buffer),
+            receive_buffer: copy(&self.receive_buffer),
+            timeouts: [copy_l(&self.timeouts[0]), copy_l(&self.timeouts[1])],
+            low_water: copy(&self.low_water),
+            linger: copy_i(&self.linger),
+            linger_time: copy_i(&self.linger_time),
+            priority: copy(&self.priority),
+            mark: copy(&self.mark),
+            device: copy(&self.device),
+            peek_offset: copy_i(&self.peek_offset),
+            kept: [0, 1, 2, 3].map(|i| copy_i(&self.kept[i])),
+            pacing: copy_l(&self.pacing),
+            locks: copy(&self.locks),
+            error: AtomicU32::new(0),
+        }
+    }
+
+    /// Whether a [`flag`] is on.
+    pub fn has(&self, flag: u64) -> bool {
+        self.flags.load(Relaxed) & flag != 0
+    }
+
+    /// Turns a [`flag`] on or off.
+    pub fn set(&self, flag: u64, on: bool) {
+        if on {
+            self.flags.fetch_or(flag, Relaxed);
+        } else {
+            self.flags.fetch_and(!flag, Relaxed);
+        }
+    }
+
+    /// Records an error for the next operation or `SO_ERROR`.
+    pub fn set_error(&self, e: Errno) {
+        self.error.store(e.raw() as u32, Relaxed);
+    }
+
+    /// Whether an error is recorded.
+    pub fn has_error(&self) -> bool {
+        self.error.load(Relaxed) != 0
+    }
+
+    /// Takes the recorded error, 0 for none.
+    pub fn take_error(&self) -> u32 {
+        if self.has_error() { self.error.swap(0, Relaxed) } else { 0 }
+    }
+
+    /// The recorded error as an outcome; it is recorded no more.
+    ///
+    /// # Errors
+    /// That error.
+    pub fn check_error(&self) -> crate::abi::Result {
+        match self.take_error() {
+            0 => Ok(()),
+            n => Err(Errno::from_raw(n as i32)),
+        }
+    }
+
+    /// How long a wait for `events` may take, ns; `None`: for ever.
+    pub fn wait_limit(&self, events: Events) -> Option<u64> {
+        let ns = self.timeouts[usize::from(events.contains(Events::OUT))].load(Relaxed);
+        (ns != FOREVER).then_some(ns)
+    }
+
+    /// `SO_RCVTIMEO` (0) or `SO_SNDTIMEO` (1), ns; `None`: for ever.
+    pub fn timeout(&self, which: usize) -> Option<u64> {
+        let ns = self.timeouts[which].load(Relaxed);
+        (ns != FOREVER).then_some(ns)
+    }
+
+    /// Sets `SO_RCVTIMEO` (0) or `SO_SNDTIMEO` (1), ns.
+    pub fn set_timeout(&self, which: usize, ns: Option<u64>) {
+        self.timeouts[which].store(ns.unwrap_or(FOREVER), Relaxed);
+    }
+
+    /// `SO_LINGER`: seconds, if it is on.
+    pub fn linger(&self) -> Option<u32> {
+        u32::try_from(self.linger.load(Relaxed)).ok()
+    }
+
+    /// `SO_LINGER` as it was set.
+    pub fn linger_raw(&self) -> (bool, i32) {
+        let on = self.linger.load(Relaxed);
+        if on >= 0 { (true, on) } else { (false, self.linger_time.load(Relaxed)) }
+    }
+
+    /// Sets `SO_LINGER`.
+    pub fn set_linger(&self, on: bool, seconds: i32) {
+        self.linger.store(if on { seconds.max(0) } else { -1 }, Relaxed);
+        self.linger_time.store(seconds, Relaxed);
+    }
+
+    /// `SO_SNDBUF`, bytes.
+    pub fn send_room(&self) -> usize {
+        self.send_buffer.load(Relaxed) as usize
+    }
+
+    /// `SO_RCVBUF`, bytes.
+    pub fn receive_room(&self) -> usize {
+        self.receive_buffer.load(Relaxed) as usize
+    }
+
+    /// Whether a program set `SO_SNDBUF` (1) or `SO_RCVBUF` (2).
+    pub fn buffer_locked(&self, which: u32) -> bool {
+        self.locks.load(Relaxed) & which != 0
+    }
+}
