@@ -34,6 +34,8 @@ guests! {
     signals: GLIBC;
     handlers: GLIBC;
     epoll: GLIBC;
+    watching: GLIBC;
+    timers: GLIBC;
     threads: GLIBC;
     pthreads: ALL;
     memory: GLIBC;

@@ -250,12 +250,15 @@ fn use_huge_pages() -> bool {
 /// What the supervisor has to do whenever it wakes: runs the timers that are due; the next deadline.
 pub extern "C" fn timer() -> u64 {
     consider_huge_pages();
-    time::timer::run()
+    let next = time::timer::run();
+    crate::task::async_io::run();
+    next
 }
 
 /// An armed host descriptor became ready.
 pub extern "C" fn host_ready(fd: i32, events: u32) {
     hostfd::ready(fd, events);
+    crate::task::async_io::run();
 }
 
 /// Takes an event.

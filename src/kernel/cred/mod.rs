@@ -1,5 +1,7 @@
 //! Credentials: ids, supplementary groups, capabilities.
 
+pub mod user;
+
 use alloc::vec::Vec;
 
 /// A task's credentials (`credentials(7)`); immutable, replaced as a whole.
@@ -46,6 +48,7 @@ pub mod cap {
     pub const SYS_RESOURCE: u32 = 24;
     pub const SYS_TIME: u32 = 25;
     pub const MKNOD: u32 = 27;
+    pub const WAKE_ALARM: u32 = 35;
     /// Every capability that exists (40 of them).
     pub const ALL: u64 = (1 << 41) - 1;
 }

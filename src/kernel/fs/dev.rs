@@ -4,6 +4,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::host::random;
 use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::task::signal_pending;
 use crate::vfs::inode::NewNode;
 use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile};
 use alloc::boxed::Box;
@@ -70,29 +71,59 @@ pub fn populate(dev: &Arc<Dentry>) -> Result {
     Ok(())
 }
 
-impl FileOps for Device {
-    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
-        let n = dst.left();
-        match self {
-            Device::Null => Ok(0),
-            Device::Zero | Device::Full => Ok(dst.put_zeros(n)?),
-            Device::Random => {
-                let mut done = 0;
-                let mut block = [0u8; 256];
-                while done < n {
-                    let k = (n - done).min(block.len());
-                    random::fill(&mut block[..k]);
-                    let put = match dst.put(&block[..k]) {
-                        Err(_) if done > 0 => break,
-                        other => other?,
-                    };
+/// Moves `n` bytes in pieces of at most `piece` by `put`, until a signal waits or it puts less.
+fn in_pieces(n: usize, piece: usize, mut put: impl FnMut(usize) -> Result<usize>) -> SysResult<usize> {
+    let mut done = 0;
+    while done < n {
+        let want = piece.min(n - done);
+        match put(want) {
+            Ok(k) => {
+                done += k;
+                if k < want || signal_pending() {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(done)
+}
+
+/// Fills `dst` with random bytes, or as much of it as comes before a signal that waits: a page at least
+/// (`random(4)`).
+///
+/// # Errors
+/// `EFAULT`.
+pub fn random_bytes(dst: &mut IoDst<'_>) -> SysResult<usize> {
+    in_pieces(dst.left(), 4096, |n| {
+        let mut done = 0;
+        let mut block = [0u8; 256];
+        while done < n {
+            let k = (n - done).min(block.len());
+            random::fill(&mut block[..k]);
+            match dst.put(&block[..k]) {
+                Ok(put) => {
                     done += put;
                     if put < k {
                         break;
                     }
                 }
-                Ok(done)
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
             }
+        }
+        Ok(done)
+    })
+}
+
+impl FileOps for Device {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        let n = dst.left();
+        match self {
+            Device::Null => Ok(0),
+            Device::Zero | Device::Full => in_pieces(n, 64 << 10, |k| dst.put_zeros(k)),
+            Device::Random => random_bytes(dst),
         }
     }
 

@@ -1,70 +1,132 @@
 //! `epoll(7)`.
 //!
-//! Every watched file's queue knows the instance as a callback. A callback only puts the item's key on
-//! the ready list and wakes; whether the file is ready is asked when events are collected, so that
-//! nothing is polled under a queue's lock. A level-triggered item goes back to the list's end after
-//! each report and leaves it when it is found not to be ready.
+//! Every watched file's queue knows the instance as a callback. A callback only puts the item on the ready
+//! list and wakes; whether the file is ready is asked when events are collected, so that nothing is polled
+//! under a queue's lock. A level-triggered item goes back to the list's end after each report and leaves it
+//! when it is found not to be ready.
+//!
+//! An item ends with the open file description that it watches ([`Watcher::gone`]), with the instance, or
+//! by `EPOLL_CTL_DEL`. The description's [`Watches`](crate::vfs::watch::Watches) own the registration with
+//! the file's queue: whoever takes the entry there takes the registration back.
+
+mod nest;
+mod ready;
 
 use crate::abi::linux::{self, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP};
 use crate::abi::{Errno, Result};
+use crate::cred::user::{User, charge, uncharge};
 use crate::sync::{Events, Level, Mutex, Notify, WaitQueue};
+use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use hashbrown::HashSet;
+use nest::Nest;
+use ready::Ready;
 
-/// Deepest nesting of instances (`EP_MAX_NESTS`).
-const MAX_NESTS: u32 = 4;
 /// The part of an item's mask that is not an event.
 const FLAGS: u32 = EPOLLET | EPOLLONESHOT | EPOLLEXCLUSIVE | EPOLLWAKEUP;
+/// What may stand beside `EPOLLEXCLUSIVE` (`EPOLLEXCLUSIVE_OK_BITS`).
+const EXCLUSIVE_MAY: u32 = EXCLUSIVE_EVENTS | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+/// The events among them: IN, OUT, ERR, HUP.
+const EXCLUSIVE_EVENTS: u32 = 0x1d;
+/// Most files that a user's instances watch (`/proc/sys/fs/epoll/max_user_watches`).
+pub const WATCHES_MAX: u64 = 1 << 20;
 
 struct Item {
+    fd: i32,
+    file_id: u64,
     file: Weak<OpenFile>,
     /// Events and flags as given.
     mask: u32,
     data: u64,
     /// Registration with the file's queue.
     registration: u64,
+    /// Tells items apart that had the same place.
+    generation: u32,
     /// A one-shot item that has fired.
     spent: bool,
+    /// Number of the instance that it watches, 0 for another file.
+    inner: u64,
 }
 
+/// The items by place, and the places by file.
 #[derive(Default)]
 struct Interest {
-    by_file: BTreeMap<(i32, u64), u64>,
-    items: BTreeMap<u64, Item>,
+    by_file: BTreeMap<(u64, i32), u32>,
+    items: Vec<Option<Item>>,
+    free: Vec<u32>,
+    generation: u32,
 }
 
-#[derive(Default)]
-struct Ready {
-    order: VecDeque<u64>,
-    known: HashSet<u64>,
+/// The name of an item: its place and generation.
+fn key_of(at: u32, generation: u32) -> u64 {
+    u64::from(generation) << 32 | u64::from(at)
 }
 
-impl Ready {
-    fn push(&mut self, key: u64) {
-        if self.known.insert(key) {
-            self.order.push_back(key);
-        }
+impl Interest {
+    fn get(&mut self, key: u64) -> Option<&mut Item> {
+        let item = self.items.get_mut(key as u32 as usize)?.as_mut()?;
+        (item.generation == (key >> 32) as u32).then_some(item)
     }
-    fn pop(&mut self) -> Option<u64> {
-        let key = self.order.pop_front()?;
-        self.known.remove(&key);
-        Some(key)
+
+    fn key(&self, fd: i32, file: &OpenFile) -> Option<u64> {
+        let at = *self.by_file.get(&(file.id, fd))?;
+        let item = self.items[at as usize].as_ref()?;
+        Some(key_of(at, item.generation))
+    }
+
+    /// A place for an item of `file`, with its name.
+    fn place(&mut self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result<u64> {
+        if self.free.is_empty() {
+            self.items.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            // So that every place can be given back.
+            self.free.try_reserve(self.items.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        }
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let item = Item {
+            fd,
+            file_id: file.id,
+            file: Arc::downgrade(file),
+            mask,
+            data,
+            registration: 0,
+            generation,
+            spent: false,
+            inner: 0,
+        };
+        let at = self.free.pop().unwrap_or_else(|| {
+            self.items.push(None);
+            (self.items.len() - 1) as u32
+        });
+        self.items[at as usize] = Some(item);
+        self.by_file.insert((file.id, fd), at);
+        Ok(key_of(at, generation))
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Item> {
+        self.get(key)?;
+        let item = self.items[key as u32 as usize].take()?;
+        self.by_file.remove(&(item.file_id, item.fd));
+        self.free.push(key as u32);
+        Some(item)
     }
 }
 
 /// An instance.
 pub struct Epoll {
+    id: u64,
+    scan: Mutex<()>,
     interest: Mutex<Interest>,
     ready: Mutex<Ready>,
     queue: WaitQueue,
-    next: AtomicU64,
+    nest: Nest,
+    user: Arc<User>,
     me: Weak<Epoll>,
 }
 
@@ -72,11 +134,15 @@ struct Ops(Arc<Epoll>);
 
 /// Makes an instance.
 pub fn epoll(ctx: &OpCtx<'_>) -> Arc<OpenFile> {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
     let instance = Arc::new_cyclic(|me| Epoll {
+        id: NEXT.fetch_add(1, Relaxed),
+        scan: Mutex::new(Level::EpollScan, ()),
         interest: Mutex::new(Level::Epoll, Interest::default()),
         ready: Mutex::new(Level::Leaf, Ready::default()),
         queue: WaitQueue::new(),
-        next: AtomicU64::new(1),
+        nest: Nest::default(),
+        user: User::of(ctx.cred.uid),
         me: me.clone(),
     });
     anon_file("[eventpoll]", Box::new(Ops(instance)), linux::O_RDWR, ctx)
@@ -91,9 +157,22 @@ pub fn of_file(file: &OpenFile) -> Result<&Epoll> {
 }
 
 impl Notify for Epoll {
-    fn notify(&self, _events: Events, key: u64) {
-        self.ready.lock().push(key);
+    fn notify(&self, events: Events, key: u64) -> bool {
+        self.ready.lock().push(key as u32);
+        let waited_for = !self.queue.is_empty();
         self.queue.wake(Events::IN);
+        // An exclusive item's wake counts where somebody is there to take it (`ep_poll_callback`).
+        waited_for && !events.is_empty()
+    }
+}
+
+impl Watcher for Epoll {
+    fn gone(&self, key: u64) {
+        if let Some(item) = self.forget(key)
+            && item.inner != 0
+        {
+            self.no_longer_watches(item.inner);
+        }
     }
 }
 
@@ -101,16 +180,26 @@ fn wanted(mask: u32) -> Events {
     Events::from_bits_truncate(mask & !FLAGS) | Events::ERR | Events::HUP
 }
 
-/// Events that were collected: bits and data. A few of them need no memory.
+/// An event that was collected.
+#[derive(Clone, Copy)]
+pub struct Event {
+    /// What the file is ready for.
+    pub bits: u32,
+    /// As given with the item.
+    pub data: u64,
+    key: u64,
+}
+
+/// Events that were collected. A few of them need no memory.
 #[derive(Default)]
 pub struct Collected {
-    few: ArrayVec<(u32, u64), 16>,
-    more: Vec<(u32, u64)>,
+    few: ArrayVec<Event, 16>,
+    more: Vec<Event>,
 }
 
 impl Collected {
     /// `false` without memory.
-    fn push(&mut self, event: (u32, u64)) -> bool {
+    fn push(&mut self, event: Event) -> bool {
         if let Err(full) = self.few.try_push(event) {
             if self.more.try_reserve(1).is_err() {
                 return false;
@@ -131,25 +220,14 @@ impl Collected {
     }
 
     /// One after the other.
-    pub fn iter(&self) -> impl Iterator<Item = &(u32, u64)> {
+    pub fn iter(&self) -> impl Iterator<Item = &Event> {
         self.few.iter().chain(&self.more)
     }
 }
 
 impl Epoll {
-    /// Whether `target` is reached from this instance, or too deep below it.
-    fn reaches(&self, target: &Epoll, depth: u32) -> bool {
-        if core::ptr::eq(self, target) || depth > MAX_NESTS {
-            return true;
-        }
-        let files: Vec<_> = self.interest.lock().items.values().filter_map(|i| i.file.upgrade()).collect();
-        files.iter().filter_map(|f| of_file(f).ok()).any(|e| e.reaches(target, depth + 1))
-    }
-
-    fn register(&self, file: &OpenFile, mask: u32, key: u64) -> Result<u64> {
-        let queue = file.ops.wait_queue().ok_or(Errno::EPERM)?;
-        let me: Arc<dyn Notify> = self.me.upgrade().ok_or(Errno::EBADF)?;
-        Ok(queue.add_callback(wanted(mask), mask & EPOLLEXCLUSIVE != 0, &me, key))
+    fn watcher(&self) -> Weak<dyn Watcher> {
+        self.me.clone()
     }
 
     /// Looks at an item for the first time after it was added or changed.
@@ -159,37 +237,54 @@ impl Epoll {
         }
     }
 
-    /// `EPOLL_CTL_ADD`.
+    /// `EPOLL_CTL_ADD`. `outer` is the description of this instance.
     ///
     /// # Errors
-    /// `EEXIST`, `ELOOP`, `EINVAL`, `EPERM` for a file that is always ready.
+    /// `EEXIST`, `ELOOP`, `EINVAL`, `ENOSPC`, `ENOMEM`, `EPERM` for a file that is always ready.
     pub fn add(&self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result {
-        if let Ok(other) = of_file(file) {
-            if core::ptr::eq(other, self) || mask & EPOLLEXCLUSIVE != 0 {
-                return Err(Errno::EINVAL);
-            }
-            if other.reaches(self, 1) {
-                return Err(Errno::ELOOP);
-            }
+        let inner = of_file(file).ok();
+        if mask & EPOLLEXCLUSIVE != 0 && (inner.is_some() || mask & !EXCLUSIVE_MAY != 0) {
+            return Err(Errno::EINVAL);
         }
-        let key = self.next.fetch_add(1, Relaxed);
-        if self.interest.lock().by_file.contains_key(&(fd, file.id)) {
-            return Err(Errno::EEXIST);
-        }
-        let registration = self.register(file, mask, key)?;
-        let item = Item { file: Arc::downgrade(file), mask, data, registration, spent: false };
-        let raced = {
-            let mut interest = self.interest.lock();
-            let raced = interest.by_file.contains_key(&(fd, file.id));
-            if !raced {
-                interest.by_file.insert((fd, file.id), key);
-                interest.items.insert(key, item);
-            }
-            raced
+        let _nesting = match inner {
+            Some(inner) => Some(self.enter(inner)?),
+            None => self.check_paths()?,
         };
-        if raced {
-            unregister(file, registration);
-            return Err(Errno::EEXIST);
+        let inserted = self.insert(fd, file, mask, data);
+        if let (Err(_), Some(inner)) = (&inserted, inner) {
+            self.leave(inner);
+        }
+        inserted
+    }
+
+    fn insert(&self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result {
+        let queue = file.ops.wait_queue().ok_or(Errno::EPERM)?;
+        let me: Arc<dyn Notify> = self.me.upgrade().ok_or(Errno::EBADF)?;
+        let key = {
+            let mut interest = self.interest.lock();
+            if interest.key(fd, file).is_some() {
+                return Err(Errno::EEXIST);
+            }
+            if !charge(&self.user.epoll_watches, 1, WATCHES_MAX) {
+                return Err(Errno::ENOSPC);
+            }
+            let key = interest.place(fd, file, mask, data);
+            let room = key.and_then(|key| {
+                self.ready.lock().reserve(key as u32).map(|()| key).inspect_err(|_| {
+                    interest.remove(key);
+                })
+            });
+            room.inspect_err(|_| uncharge(&self.user.epoll_watches, 1))?
+        };
+        let registration = queue.add_callback(wanted(mask), mask & EPOLLEXCLUSIVE != 0, &me, key);
+        if let Err(e) = file.watches.add(self.watcher(), self.id, key, registration) {
+            queue.remove(registration);
+            self.forget(key);
+            return Err(e);
+        }
+        if let Some(item) = self.interest.lock().get(key) {
+            item.registration = registration;
+            item.inner = of_file(file).map_or(0, |inner| inner.id);
         }
         self.look(file, mask, key);
         Ok(())
@@ -200,22 +295,22 @@ impl Epoll {
     /// # Errors
     /// `ENOENT`, `EINVAL` for an exclusive item.
     pub fn modify(&self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result {
-        let key = *self.interest.lock().by_file.get(&(fd, file.id)).ok_or(Errno::ENOENT)?;
         if mask & EPOLLEXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
-        let registration = self.register(file, mask, key)?;
-        let old = {
+        let (key, registration) = {
             let mut interest = self.interest.lock();
-            let Some(item) = interest.items.get_mut(&key) else {
-                drop(interest);
-                unregister(file, registration);
-                return Err(Errno::ENOENT);
-            };
+            let key = interest.key(fd, file).ok_or(Errno::ENOENT)?;
+            let item = interest.get(key).ok_or(Errno::ENOENT)?;
+            if item.mask & EPOLLEXCLUSIVE != 0 {
+                return Err(Errno::EINVAL);
+            }
             (item.mask, item.data, item.spent) = (mask, data, false);
-            core::mem::replace(&mut item.registration, registration)
+            (key, item.registration)
         };
-        unregister(file, old);
+        if let Some(queue) = file.ops.wait_queue() {
+            queue.change(registration, wanted(mask));
+        }
         self.look(file, mask, key);
         Ok(())
     }
@@ -225,51 +320,63 @@ impl Epoll {
     /// # Errors
     /// `ENOENT`.
     pub fn delete(&self, fd: i32, file: &Arc<OpenFile>) -> Result {
-        let item = {
-            let mut interest = self.interest.lock();
-            let key = interest.by_file.remove(&(fd, file.id)).ok_or(Errno::ENOENT)?;
-            interest.items.remove(&key)
-        };
-        if let Some(item) = item {
-            unregister(file, item.registration);
-        }
+        let key = self.interest.lock().key(fd, file).ok_or(Errno::ENOENT)?;
+        self.unregister(file, key);
+        let item = self.forget(key).ok_or(Errno::ENOENT)?;
+        self.unlink(&item, file);
         Ok(())
     }
 
-    /// What an item is ready for now, with its mask and data; `None` if it is gone or spent.
-    fn state(&self, key: u64) -> Option<(Arc<OpenFile>, u32, u64)> {
-        let mut interest = self.interest.lock();
-        let item = interest.items.get(&key)?;
+    /// Drops an item, whose registration is gone or about to go.
+    fn forget(&self, key: u64) -> Option<Item> {
+        let item = self.interest.lock().remove(key)?;
+        self.ready.lock().remove(key as u32);
+        uncharge(&self.user.epoll_watches, 1);
+        Some(item)
+    }
+
+    fn unlink(&self, item: &Item, file: &OpenFile) {
+        if item.inner != 0
+            && let Ok(inner) = of_file(file)
+        {
+            self.leave(inner);
+        }
+    }
+
+    fn unregister(&self, file: &OpenFile, key: u64) {
+        if let Some(registration) = file.watches.remove(self.id, key)
+            && let Some(queue) = file.ops.wait_queue()
+        {
+            queue.remove(registration);
+        }
+    }
+
+    /// What an item watches, with its mask and data; `None` if it is gone or spent.
+    fn state(&self, at: u32) -> Option<(Arc<OpenFile>, u32, Event)> {
+        let interest = self.interest.lock();
+        let item = interest.items.get(at as usize)?.as_ref()?;
         if item.spent {
             return None;
         }
-        match item.file.upgrade() {
-            Some(file) => Some((file, item.mask, item.data)),
-            // Its last descriptor was closed.
-            None => {
-                interest.items.remove(&key);
-                interest.by_file.retain(|_, k| *k != key);
-                None
-            }
-        }
+        let event = Event { bits: 0, data: item.data, key: key_of(at, item.generation) };
+        Some((item.file.upgrade()?, item.mask, event))
     }
 
     /// Takes up to `max` events: what is ready, and the data given for it.
     pub fn collect(&self, max: usize, out: &mut Collected) {
-        let (mut left, mut next) = {
-            let mut ready = self.ready.lock();
-            (ready.order.len(), ready.pop())
-        };
-        let mut returned = false;
-        while let Some(key) = next.take() {
+        if self.ready.lock().is_idle() {
+            return;
+        }
+        let _scan = self.scan.lock();
+        let (mut left, mut next) = self.ready.lock().begin();
+        while let Some(at) = next.take() {
             left -= 1;
-            let again = self.report(key, out);
+            let again = self.report(at, out);
             let more = left > 0 && out.len() < max;
             if again || more {
                 let mut ready = self.ready.lock();
                 if again {
-                    ready.push(key);
-                    returned = true;
+                    ready.push(at);
                 }
                 if more {
                     next = ready.pop();
@@ -277,20 +384,22 @@ impl Epoll {
             }
         }
         // Who found the list empty meanwhile registered as a waiter before it looked, under its lock.
-        if returned && !self.queue.is_idle() {
+        if self.ready.lock().finish() && !self.queue.is_idle() {
             self.queue.wake(Events::IN);
         }
     }
 
     /// Reports an item if it is ready; whether it goes back to the list.
-    fn report(&self, key: u64, out: &mut Collected) -> bool {
-        let Some((file, mask, data)) = self.state(key) else { return false };
+    fn report(&self, at: u32, out: &mut Collected) -> bool {
+        let Some((file, mask, mut event)) = self.state(at) else { return false };
         let got = file.ops.poll() & wanted(mask);
-        if !got.is_empty() && out.push((got.bits(), data)) {
+        event.bits = got.bits();
+        if !got.is_empty() {
+            if !out.push(event) {
+                return true;
+            }
             if mask & EPOLLONESHOT != 0 {
-                if let Some(item) = self.interest.lock().items.get_mut(&key) {
-                    item.spent = true;
-                }
+                self.spend(&file, event.key);
             } else if mask & EPOLLET == 0 {
                 return true;
             }
@@ -300,24 +409,52 @@ impl Epoll {
         false
     }
 
+    /// A one-shot item has fired: nothing wakes for it until it is changed.
+    fn spend(&self, file: &OpenFile, key: u64) {
+        let mut interest = self.interest.lock();
+        let Some(item) = interest.get(key) else { return };
+        item.spent = true;
+        if let Some(queue) = file.ops.wait_queue() {
+            queue.change(item.registration, Events::empty());
+        }
+    }
+
+    /// Puts events back that could not be told.
+    pub fn give_back<'a>(&self, events: impl Iterator<Item = &'a Event>) {
+        for event in events {
+            let mut interest = self.interest.lock();
+            let Some(item) = interest.get(event.key) else { continue };
+            if core::mem::take(&mut item.spent)
+                && let Some(file) = item.file.upgrade()
+            {
+                let (mask, registration) = (item.mask, item.registration);
+                drop(interest);
+                if let Some(queue) = file.ops.wait_queue() {
+                    queue.change(registration, wanted(mask));
+                }
+            }
+            self.ready.lock().push(event.key as u32);
+        }
+    }
+
     /// Where to wait for events.
     pub fn queue(&self) -> &WaitQueue {
         &self.queue
     }
 }
 
-fn unregister(file: &OpenFile, registration: u64) {
-    if let Some(queue) = file.ops.wait_queue() {
-        queue.remove(registration);
-    }
-}
-
 impl Drop for Ops {
     fn drop(&mut self) {
-        let items = core::mem::take(&mut *self.0.interest.lock()).items;
-        for item in items.into_values() {
-            if let Some(file) = item.file.upgrade() {
-                unregister(&file, item.registration);
+        let ep = &*self.0;
+        let interest = core::mem::take(&mut *ep.interest.lock());
+        uncharge(&ep.user.epoll_watches, interest.by_file.len() as u64);
+        for (at, item) in interest.items.into_iter().enumerate() {
+            // A description that is just ending takes its registrations back itself.
+            if let Some(item) = item
+                && let Some(file) = item.file.upgrade()
+            {
+                ep.unregister(&file, key_of(at as u32, item.generation));
+                ep.unlink(&item, &file);
             }
         }
     }
@@ -325,11 +462,25 @@ impl Drop for Ops {
 
 impl FileOps for Ops {
     fn poll(&self) -> Events {
-        let keys: Vec<u64> = self.0.ready.lock().order.iter().copied().collect();
-        let ready = keys
-            .into_iter()
-            .any(|key| self.0.state(key).is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask))));
-        if ready { Events::IN | Events::RDNORM } else { Events::empty() }
+        let ep = &*self.0;
+        if ep.ready.lock().is_idle() {
+            return Events::empty();
+        }
+        let _scan = ep.scan.lock();
+        let (mut left, mut next) = ep.ready.lock().begin();
+        let mut found = false;
+        while let Some(at) = next.take() {
+            left -= 1;
+            found = ep.state(at).is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask)));
+            let mut ready = ep.ready.lock();
+            if found {
+                ready.push_front(at);
+            } else if left > 0 {
+                next = ready.pop();
+            }
+        }
+        ep.ready.lock().finish();
+        if found { Events::IN | Events::RDNORM } else { Events::empty() }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

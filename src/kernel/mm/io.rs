@@ -153,7 +153,28 @@ impl IoDst<'_> {
     }
 }
 
+/// A place in a source ([`IoSrc::mark`]).
+#[derive(Clone, Copy)]
+pub struct IoMark {
+    at: usize,
+    offset: u64,
+    left: usize,
+    done: usize,
+}
+
 impl IoSrc<'_> {
+    /// Where it is, for [`IoSrc::reset`].
+    pub fn mark(&self) -> IoMark {
+        let Cursor { at, offset, left, done, .. } = self.cursor;
+        IoMark { at, offset, left, done }
+    }
+
+    /// Goes back to where it was: what was taken since was not used.
+    pub fn reset(&mut self, to: IoMark) {
+        let IoMark { at, offset, left, done } = to;
+        (self.cursor.at, self.cursor.offset, self.cursor.left, self.cursor.done) = (at, offset, left, done);
+    }
+
     /// Runs `f` with a source that is the kernel buffer `buf`.
     pub fn with_kernel<R>(buf: &[u8], f: impl FnOnce(&mut IoSrc<'_>) -> R) -> R {
         let vecs = [IoVec { base: buf.as_ptr() as u64, len: buf.len() as u64 }];

@@ -9,7 +9,7 @@ pub mod text;
 pub mod user;
 pub mod vma;
 
-pub use io::{IoDst, IoSrc, IoVec};
+pub use io::{IoDst, IoMark, IoSrc, IoVec};
 pub use mappable::{HostRun, Mappable};
 pub use space::AddressSpace;
 pub use user::{Plain, UserPtr, UserSlice, UserStr, zeroed};

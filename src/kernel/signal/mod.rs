@@ -136,7 +136,8 @@ impl Pending {
         self.set
     }
 
-    /// Adds a signal: a standard one at most once, real-time ones each time. Under memory pressure
+    /// Adds a signal: a standard one at most once, real-time ones and those of timers (each of which has at
+    /// most one) each time. Under memory pressure
     /// the record of a standard signal may be lost, never the signal.
     ///
     /// # Errors
@@ -144,7 +145,7 @@ impl Pending {
     pub fn add(&mut self, info: &SigInfo) -> crate::abi::Result {
         let sig = info.signo as u32;
         let standard = sig < 32;
-        if standard && self.set & bit(sig) != 0 {
+        if standard && self.set & bit(sig) != 0 && info.code != info::SI_TIMER {
             return Ok(());
         }
         if self.queue.len() < 4096 && self.queue.try_reserve(1).is_ok() {
@@ -173,6 +174,21 @@ impl Pending {
             self.set &= !bit(sig);
         }
         Some(info)
+    }
+
+    /// Whether a record of this kind waits.
+    pub fn any(&self, kind: impl FnMut(&SigInfo) -> bool) -> bool {
+        self.queue.iter().any(kind)
+    }
+
+    /// Forgets the records of this kind.
+    pub fn remove(&mut self, mut kind: impl FnMut(&SigInfo) -> bool) {
+        while let Some(at) = self.queue.iter().position(&mut kind) {
+            let sig = self.queue.remove(at).signo;
+            if !self.queue.iter().any(|i| i.signo == sig) {
+                self.set &= !bit(sig as u32);
+            }
+        }
     }
 
     /// Forgets the signals of `mask`.

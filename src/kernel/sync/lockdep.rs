@@ -15,6 +15,10 @@ pub enum Level {
     Control,
     /// Serialises an exec or a group exit of one thread group.
     ThreadGroupExec,
+    /// Serialises changes of which epoll instance watches which.
+    EpollNesting,
+    /// Serialises collecting the events of one epoll instance, which asks files what they are ready for.
+    EpollScan,
     /// An open file's offset: held while a file of `/proc` looks at any of what follows.
     FileOffset,
     /// An address space's vmas and text; held over the whole of a fork.
@@ -37,7 +41,7 @@ pub enum Level {
     FileData,
     /// An inode's metadata.
     Inode,
-    /// epoll instances' interest and ready lists.
+    /// epoll instances' interest lists.
     Epoll,
     /// File locks (POSIX, flock).
     FileLocks,
@@ -70,6 +74,7 @@ impl Level {
                 | Level::Dentry
                 | Level::FileData
                 | Level::Epoll
+                | Level::EpollScan
                 | Level::Futex
                 | Level::WaitQueue
         )

@@ -6,6 +6,7 @@ use crate::abi::slot::Waker;
 use crate::abi::{Errno, SysError};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
@@ -123,6 +124,49 @@ fn exclusive_wakes_go_to_different_sleepers() {
     });
 }
 
+/// Records the keys that it is told.
+#[derive(Default)]
+struct Keys(Mutex2<Vec<u64>>);
+type Mutex2<T> = std::sync::Mutex<T>;
+
+impl Notify for Keys {
+    fn notify(&self, _: Events, key: u64) -> bool {
+        self.0.lock().expect("nobody panics").push(key);
+        key != 7
+    }
+}
+
+#[test]
+fn registrations_are_told_in_linux_order_and_found_by_their_place() {
+    let queue = WaitQueue::new();
+    let keys = Arc::new(Keys::default());
+    let target: Arc<dyn Notify> = keys.clone();
+    let told = || core::mem::take(&mut *keys.0.lock().expect("nobody panics"));
+    // 7 refuses to count as the one exclusive wake.
+    let ids: Vec<u64> = [(7, true), (1, false), (8, true), (2, false), (9, true)]
+        .map(|(key, exclusive)| queue.add_callback(Events::IN, exclusive, &target, key))
+        .into();
+    queue.wake(Events::IN);
+    assert_eq!(told(), [2, 1, 7, 8]);
+    queue.remove(ids[1]);
+    queue.remove(ids[1]);
+    queue.change(ids[2], Events::OUT);
+    queue.wake(Events::IN);
+    assert_eq!(told(), [2, 7, 9]);
+    // The place of the removed one is used again, its old number is not.
+    let again = queue.add_callback(Events::RDNORM, false, &target, 3);
+    assert_ne!(again, ids[1]);
+    queue.remove(ids[1]);
+    queue.wake(Events::IN);
+    assert_eq!(told(), [3, 2, 7, 9]);
+    for id in [ids[0], ids[2], ids[3], ids[4], again] {
+        queue.remove(id);
+    }
+    assert!(queue.is_empty());
+    queue.wake_all();
+    assert_eq!(told(), []);
+}
+
 /// Takes its registration back when dropped, as an epoll instance does.
 struct Registered {
     queue: Arc<WaitQueue>,
@@ -132,10 +176,11 @@ struct Registered {
 }
 
 impl Notify for Registered {
-    fn notify(&self, _: Events, _: u64) {
+    fn notify(&self, _: Events, _: u64) -> bool {
         self.called.store(true, SeqCst);
         // The only other reference goes away during the call.
         self.keep.try_lock().expect("nobody else").take();
+        true
     }
 }
 

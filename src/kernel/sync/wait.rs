@@ -44,6 +44,13 @@ bitflags! {
     }
 }
 
+impl Events {
+    /// With `RDNORM` beside `IN` and `WRNORM` beside `OUT`, as every wake announces them.
+    const fn with_normal(self) -> Events {
+        Events::from_bits_retain(self.bits() | (self.bits() & (Events::IN.bits() | Events::OUT.bits())) << 6)
+    }
+}
+
 /// How a sleep ended without a wake.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum WaitEnd {
@@ -201,29 +208,118 @@ impl Drop for WakeList {
 
 /// Is told about readiness without sleeping: epoll, signal-driven I/O, the supervisor.
 pub trait Notify: Send + Sync {
-    /// `events` became ready on the queue that was registered under `key`. Called with the queue's
-    /// lock held: it may only take locks of level `WaitQueue` and later, except [`Level::Epoll`]
-    /// which is documented as taken inside.
-    fn notify(&self, events: Events, key: u64);
+    /// `events` became ready on the queue that was registered under `key`. Returns whether that counts as
+    /// the one wake of an exclusive registration. Called with the queue's lock held: it may only take locks
+    /// of level `WaitQueue` and later.
+    fn notify(&self, events: Events, key: u64) -> bool;
 }
 
 enum Target {
     Task(&'static Waker),
     Callback(Weak<dyn Notify>, u64),
+    /// The place is free; the next free one is `next`.
+    Free,
 }
 
+/// No index.
+const NONE: u32 = u32::MAX;
+
 struct Entry {
-    id: u64,
-    events: Events,
+    /// Tells registrations apart that had this place one after the other.
+    generation: u32,
+    prev: u32,
+    next: u32,
+    /// Whether it is in the list: an exclusive sleeper leaves it when it is woken.
+    linked: bool,
     exclusive: bool,
-    /// An exclusive sleeper that was woken and has not yet looked: the next wake is for another.
-    woken: bool,
+    events: Events,
     target: Target,
 }
 
+/// Registrations in a list, each found by its place: others before exclusive ones, and those in order of
+/// arrival, as Linux keeps them (`add_wait_queue`).
 struct Inner {
-    next_id: u64,
+    generation: u32,
+    live: u32,
+    free: u32,
+    head: u32,
+    tail: u32,
     entries: Vec<Entry>,
+}
+
+impl Inner {
+    const fn new() -> Inner {
+        Inner { generation: 0, live: 0, free: NONE, head: NONE, tail: NONE, entries: Vec::new() }
+    }
+
+    fn insert(&mut self, events: Events, exclusive: bool, target: Target) -> u64 {
+        self.generation = self.generation.wrapping_add(1);
+        let generation = self.generation;
+        let entry = Entry { generation, prev: NONE, next: NONE, linked: true, exclusive, events, target };
+        let at = self.free;
+        let at = if at == NONE {
+            self.entries.push(entry);
+            (self.entries.len() - 1) as u32
+        } else {
+            self.free = self.entries[at as usize].next;
+            self.entries[at as usize] = entry;
+            at
+        };
+        self.live += 1;
+        self.link(at, exclusive);
+        u64::from(generation) << 32 | u64::from(at)
+    }
+
+    fn link(&mut self, at: u32, last: bool) {
+        let (prev, next) = if last { (self.tail, NONE) } else { (NONE, self.head) };
+        match prev {
+            NONE => self.head = at,
+            p => self.entries[p as usize].next = at,
+        }
+        match next {
+            NONE => self.tail = at,
+            n => self.entries[n as usize].prev = at,
+        }
+        let e = &mut self.entries[at as usize];
+        (e.prev, e.next) = (prev, next);
+    }
+
+    fn unlink(&mut self, at: u32) {
+        let e = &mut self.entries[at as usize];
+        let (prev, next) = (e.prev, e.next);
+        e.linked = false;
+        match prev {
+            NONE => self.head = next,
+            p => self.entries[p as usize].next = next,
+        }
+        match next {
+            NONE => self.tail = prev,
+            n => self.entries[n as usize].prev = prev,
+        }
+    }
+
+    /// The place of a registration.
+    fn find(&self, id: u64) -> Option<u32> {
+        let (at, generation) = (id as u32, (id >> 32) as u32);
+        let e = self.entries.get(at as usize)?;
+        (e.generation == generation && !matches!(e.target, Target::Free)).then_some(at)
+    }
+
+    fn remove(&mut self, id: u64) -> Option<Target> {
+        let at = self.find(id)?;
+        if self.entries[at as usize].linked {
+            self.unlink(at);
+        }
+        let e = &mut self.entries[at as usize];
+        let target = core::mem::replace(&mut e.target, Target::Free);
+        e.next = self.free;
+        self.free = at;
+        self.live -= 1;
+        if self.live == 0 && self.entries.capacity() > 64 {
+            *self = Inner { generation: self.generation, ..Inner::new() };
+        }
+        Some(target)
+    }
 }
 
 /// The tasks and callbacks that wait for one object.
@@ -241,18 +337,13 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> WaitQueue {
-        WaitQueue {
-            inner: Mutex::new(Level::WaitQueue, Inner { next_id: 1, entries: Vec::new() }),
-            len: core::sync::atomic::AtomicU32::new(0),
-        }
+        WaitQueue { inner: Mutex::new(Level::WaitQueue, Inner::new()), len: core::sync::atomic::AtomicU32::new(0) }
     }
 
     fn add(&self, events: Events, exclusive: bool, target: Target) -> u64 {
         let mut inner = self.inner.lock();
-        let id = inner.next_id;
-        inner.next_id += 1;
-        inner.entries.push(Entry { id, events, exclusive, woken: false, target });
-        self.len.store(inner.entries.len() as u32, SeqCst);
+        let id = inner.insert(events, exclusive, target);
+        self.len.store(inner.live, SeqCst);
         id
     }
 
@@ -277,13 +368,21 @@ impl WaitQueue {
         self.add(events, exclusive, Target::Callback(Arc::downgrade(target), key))
     }
 
+    /// Changes what a registration waits for.
+    pub fn change(&self, id: u64, events: Events) {
+        let mut inner = self.inner.lock();
+        if let Some(at) = inner.find(id) {
+            inner.entries[at as usize].events = events;
+        }
+    }
+
     /// Takes a registration back.
     pub fn remove(&self, id: u64) {
         let mut inner = self.inner.lock();
-        if let Some(at) = inner.entries.iter().position(|e| e.id == id) {
-            inner.entries.remove(at);
-        }
-        self.len.store(inner.entries.len() as u32, SeqCst);
+        let target = inner.remove(id);
+        self.len.store(inner.live, SeqCst);
+        drop(inner);
+        drop(target);
     }
 
     /// Whether nobody waits. Only for a waker that shares a lock with whoever registers and then looks:
@@ -304,34 +403,46 @@ impl WaitQueue {
         if self.len.load(SeqCst) == 0 {
             return;
         }
+        let events = events.with_normal();
         // A callback's last reference may go away while it is called; its drop takes registrations
         // back, hence must wait until this queue is unlocked.
         let mut called = ArrayVec::<Arc<dyn Notify>, 8>::new();
         let mut more = Vec::new();
         let mut woken = WakeList::default();
         let mut inner = self.inner.lock();
-        for e in &mut inner.entries {
+        let mut at = inner.head;
+        while at != NONE {
+            let e = &inner.entries[at as usize];
+            let (this, next) = (at, e.next);
+            at = next;
             if !e.events.intersects(events) {
                 continue;
             }
-            if e.exclusive {
-                if exclusive == 0 || e.woken {
-                    continue;
-                }
-                exclusive -= 1;
-            }
-            match &e.target {
+            let only_one = e.exclusive;
+            let took = match &e.target {
                 Target::Task(w) => {
-                    e.woken = true;
                     woken.add(w);
+                    if only_one {
+                        inner.unlink(this);
+                    }
+                    true
                 }
-                Target::Callback(c, key) => {
-                    if let Some(c) = c.upgrade() {
-                        c.notify(events, *key);
+                Target::Callback(c, key) => match c.upgrade() {
+                    Some(c) => {
+                        let took = c.notify(events, *key);
                         if let Err(full) = called.try_push(c) {
                             more.push(full.element());
                         }
+                        took
                     }
+                    None => false,
+                },
+                Target::Free => false,
+            };
+            if only_one && took {
+                exclusive -= 1;
+                if exclusive == 0 {
+                    break;
                 }
             }
         }
@@ -351,13 +462,36 @@ impl WaitQueue {
         &self,
         events: Events,
         deadline: Option<u64>,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
+        self.wait(events, false, deadline, ready)
+    }
+
+    /// As [`WaitQueue::wait_until`], as one of those of whom a wake wakes the longest waiting only.
+    ///
+    /// # Errors
+    /// As there. A wake that comes together with them is used: `ready` is asked once more.
+    pub fn wait_exclusive<T>(
+        &self,
+        events: Events,
+        deadline: Option<u64>,
+        ready: impl FnMut() -> Option<T>,
+    ) -> Result<T, WaitEnd> {
+        self.wait(events, true, deadline, ready)
+    }
+
+    fn wait<T>(
+        &self,
+        events: Events,
+        exclusive: bool,
+        deadline: Option<u64>,
         mut ready: impl FnMut() -> Option<T>,
     ) -> Result<T, WaitEnd> {
         if let Some(v) = ready() {
             return Ok(v);
         }
         let slot = arch::slot();
-        let id = self.add_current(events, false);
+        let mut id = self.add_current(events, exclusive);
         let end = loop {
             let ticket = slot.waker.ticket();
             if let Some(v) = ready() {
@@ -366,6 +500,10 @@ impl WaitQueue {
             if let Err(e) = sleep(slot, ticket, deadline) {
                 // What came together with the signal or at the deadline counts.
                 break ready().ok_or(e);
+            }
+            if exclusive {
+                self.remove(id);
+                id = self.add_current(events, true);
             }
         };
         self.remove(id);

@@ -9,14 +9,13 @@ use crate::mm::UserPtr;
 use crate::sync::{Events, WaitEnd};
 use crate::task::CurrentTask;
 use crate::time;
+use alloc::sync::Arc;
 
 /// `struct epoll_event`, which is packed: events, then eight bytes of data.
 type Event = [u8; 12];
 
 /// Most events of one call (`EP_MAX_EVENTS`).
 const MAX_EVENTS: i32 = i32::MAX / 12;
-/// Most events that are collected at once.
-const BATCH: usize = 1024;
 
 /// `epoll_create1(2)`.
 ///
@@ -55,6 +54,9 @@ pub fn sys_epoll_ctl(cur: &CurrentTask, epfd: Fd, op: u32, fd: Fd, event: UserPt
         return Err(Errno::EPERM.into());
     }
     let ep = epoll::of_file(&instance)?;
+    if Arc::ptr_eq(&instance, &file) {
+        return Err(Errno::EINVAL.into());
+    }
     let outcome = match op {
         EPOLL_CTL_ADD => ep.add(fd.0, &file, mask, data),
         EPOLL_CTL_MOD => ep.modify(fd.0, &file, mask, data),
@@ -66,12 +68,12 @@ pub fn sys_epoll_ctl(cur: &CurrentTask, epfd: Fd, op: u32, fd: Fd, event: UserPt
 
 /// Waits until `deadline` (host monotonic ns; `None`: for ever, 0: not at all).
 fn wait(cur: &CurrentTask, epfd: Fd, out: UserPtr<Event>, max: i32, deadline: Option<u64>) -> SysResult<usize> {
+    let file = cur.file(epfd.0)?;
     if !(1..=MAX_EVENTS).contains(&max) {
         return Err(Errno::EINVAL.into());
     }
-    let file = cur.file(epfd.0)?;
     let ep = epoll::of_file(&file)?;
-    let most = (max as usize).min(BATCH);
+    let most = max as usize;
     let mut events = Collected::default();
     ep.collect(most, &mut events);
     if events.is_empty() {
@@ -82,17 +84,21 @@ fn wait(cur: &CurrentTask, epfd: Fd, out: UserPtr<Event>, max: i32, deadline: Op
             ep.collect(most, &mut events);
             (!events.is_empty()).then_some(())
         };
-        match ep.queue().wait_until(Events::IN, deadline, &mut collect) {
+        match ep.queue().wait_exclusive(Events::IN, deadline, &mut collect) {
             Ok(()) => {}
             Err(WaitEnd::TimedOut) => return Ok(0),
             Err(WaitEnd::Interrupted) => return Err(SysError::Restart(Restart::NoHand)),
         }
     }
-    for (i, (bits, data)) in events.iter().enumerate() {
+    for (i, e) in events.iter().enumerate() {
         let mut event = [0; 12];
-        event[..4].copy_from_slice(&bits.to_ne_bytes());
-        event[4..].copy_from_slice(&data.to_ne_bytes());
-        out.add(i).write(event)?;
+        event[..4].copy_from_slice(&e.bits.to_ne_bytes());
+        event[4..].copy_from_slice(&e.data.to_ne_bytes());
+        if let Err(e) = out.add(i).write(event) {
+            // What cannot be told stays ready; what was told counts.
+            ep.give_back(events.iter().skip(i));
+            return if i > 0 { Ok(i) } else { Err(e.into()) };
+        }
     }
     Ok(events.len())
 }

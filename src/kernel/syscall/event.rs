@@ -6,21 +6,18 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
+use crate::fs::timerfd::When;
 use crate::fs::{eventfd, memfs, pidfd, pipe, proc, signalfd, timerfd};
 use crate::mm::{UserPtr, UserStr};
 use crate::signal::{NSIG, info};
 use crate::task::clone::{self, Args};
 use crate::task::{CurrentTask, ThreadGroup, lookup, lookup_group, signals};
-use crate::time;
 use alloc::sync::Arc;
 
 /// `pipe2(2)`.
 pub fn sys_pipe2(cur: &CurrentTask, fds: UserPtr<[i32; 2]>, flags: u32) -> SysResult<()> {
     at::only(flags, O_CLOEXEC | O_NONBLOCK | O_DIRECT)?;
-    if flags & O_DIRECT != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let (read, write) = pipe::pipe(&cur.op_ctx(), flags & O_NONBLOCK);
+    let (read, write) = pipe::pipe(&cur.op_ctx(), flags & (O_NONBLOCK | O_DIRECT));
     let a = files::install(cur, read, flags)?;
     let b = match files::install(cur, write, flags) {
         Ok(b) => b,
@@ -76,7 +73,7 @@ fn ns(sec: i64, nsec: i64) -> Result<i64> {
 /// `timerfd_settime(2)`.
 ///
 /// # Errors
-/// `EBADF`, `EINVAL`, `EFAULT`.
+/// `EFAULT`, `EINVAL`, `EBADF`, `ECANCELED`.
 pub fn sys_timerfd_settime(
     cur: &CurrentTask,
     fd: Fd,
@@ -84,16 +81,16 @@ pub fn sys_timerfd_settime(
     new: UserPtr<Itimerspec>,
     old: UserPtr<Itimerspec>,
 ) -> SysResult<()> {
-    at::only(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)?;
     let [i_sec, i_nsec, v_sec, v_nsec] = new.read()?;
+    at::only(flags, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET)?;
     let (interval, value) = (ns(i_sec, i_nsec)? as u64, ns(v_sec, v_nsec)?);
     let timer = timerfd::of_file(&*cur.files().get(fd.0)?)?;
-    let deadline = match value {
-        0 => 0,
-        at if flags & TFD_TIMER_ABSTIME != 0 => time::deadline_at(timer.clock, at).ok_or(Errno::EINVAL)?,
-        ns => time::deadline_in(ns as u64),
+    let when = match value {
+        0 => When::Never,
+        at if flags & TFD_TIMER_ABSTIME != 0 => When::At(at),
+        ns => When::In(ns as u64),
     };
-    let was = timer.set(deadline, interval);
+    let was = timer.set(when, interval, flags & TFD_TIMER_CANCEL_ON_SET != 0)?;
     if let Some(old) = old.option() {
         old.write(itimerspec(was))?;
     }

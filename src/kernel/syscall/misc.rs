@@ -2,8 +2,9 @@
 
 use crate::abi::{Errno, SysResult};
 use crate::cred::cap;
+use crate::fs::dev::random_bytes;
 use crate::host;
-use crate::mm::UserPtr;
+use crate::mm::{IoDst, IoVec, UserPtr};
 use crate::task::{CurrentTask, tree, uts};
 
 /// `struct new_utsname`: six strings.
@@ -73,17 +74,6 @@ pub fn sys_getrandom(_cur: &CurrentTask, buf: UserPtr<u8>, len: usize, flags: u3
     if flags & !7 != 0 || flags & (GRND[0] | GRND[1]) == GRND[0] | GRND[1] {
         return Err(Errno::EINVAL.into());
     }
-    let len = len.min(i32::MAX as usize & !0xfff);
-    let mut done = 0;
-    let mut piece = [0u8; 256];
-    while done < len {
-        let n = (len - done).min(piece.len());
-        host::random::fill(&mut piece[..n]);
-        match buf.add(done).slice(n).write_from(&piece[..n]) {
-            Ok(()) => done += n,
-            Err(_) if done > 0 => break,
-            Err(e) => return Err(e.into()),
-        }
-    }
-    Ok(done)
+    let vecs = [IoVec { base: buf.addr(), len: len.min(i32::MAX as usize & !0xfff) as u64 }];
+    random_bytes(&mut IoDst::user(&vecs))
 }

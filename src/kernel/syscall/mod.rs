@@ -27,11 +27,13 @@ pub mod sched;
 pub mod signal;
 pub mod socket;
 pub mod socket_msg;
+pub mod splice;
 pub mod stat;
 pub mod strace;
 pub mod table;
 pub mod time;
 pub mod timers;
+pub mod timex;
 pub mod xattr;
 
 pub use args::Fd;

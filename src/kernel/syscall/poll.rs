@@ -6,11 +6,12 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::mm::UserPtr;
 use crate::sync::{Events, WaitEnd, wait};
-use crate::task::{CurrentTask, limits};
+use crate::task::{self, CurrentTask, limits};
 use crate::time;
 use crate::vfs::OpenFile;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::mem::offset_of;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// A file and what is wanted of it.
@@ -87,7 +88,11 @@ fn do_poll(cur: &CurrentTask, fds: UserPtr<pollfd>, count: u64, deadline: Option
         n
     };
     let n = wait_for(&mut wants, deadline, &mut found)?;
-    fds.slice(list.len()).write_from(&list)?;
+    for (i, p) in list.iter().enumerate() {
+        // Of each entry only what was found is written: the guest may have changed the rest meanwhile.
+        let revents = fds.add(i).addr() + offset_of!(pollfd, revents) as u64;
+        UserPtr::<i16>::new(revents).write(p.revents)?;
+    }
     Ok(n)
 }
 
@@ -99,9 +104,22 @@ fn deadline_in(ns: i64) -> Option<u64> {
 /// `poll(2)`.
 pub fn sys_poll(cur: &CurrentTask, fds: UserPtr<pollfd>, count: u32, timeout: i32) -> SysResult<usize> {
     let deadline = if timeout < 0 { None } else { deadline_in(i64::from(timeout) * 1_000_000) };
+    poll_until(cur, fds, count, deadline)
+}
+
+/// A `poll` that goes on until the same moment when it is restarted.
+pub(super) fn poll_until(
+    cur: &CurrentTask,
+    fds: UserPtr<pollfd>,
+    count: u32,
+    deadline: Option<u64>,
+) -> SysResult<usize> {
     match do_poll(cur, fds, u64::from(count), deadline) {
-        // A poll with a timeout would wait anew for all of it: EINTR is the honest answer after a stop.
-        Err(SysError::Restart(_)) if deadline.is_some() => Err(Errno::EINTR.into()),
+        Err(SysError::Restart(_)) => {
+            let deadline = deadline.unwrap_or(u64::MAX);
+            *cur.restart.lock() = Some(task::Restart::Poll { fds: fds.addr(), count, deadline });
+            Err(SysError::Restart(Restart::Block))
+        }
         other => other,
     }
 }

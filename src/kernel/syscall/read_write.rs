@@ -1,4 +1,4 @@
-//! `read`, `write` and their relatives, `lseek`, `sendfile`, `copy_file_range`.
+//! `read`, `write` and their relatives, `lseek`.
 //!
 //! The one place where input and output block: a file says `EAGAIN` and announces readiness on its
 //! wait queue; here the task sleeps.
@@ -16,7 +16,7 @@ use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
 /// Most bytes that one call moves (`MAX_RW_COUNT`).
-const MAX_COUNT: usize = 0x7fff_f000;
+pub(super) const MAX_COUNT: usize = 0x7fff_f000;
 /// Most pieces of a vector (`UIO_MAXIOV`).
 const MAX_VECS: usize = 1024;
 /// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND.
@@ -24,7 +24,12 @@ const RWF_KNOWN: u32 = 0x1f;
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
 #[inline(always)]
-fn block<T>(file: &OpenFile, events: Events, nowait: bool, mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
+pub(super) fn block<T>(
+    file: &OpenFile,
+    events: Events,
+    nowait: bool,
+    mut attempt: impl FnMut() -> SysResult<T>,
+) -> SysResult<T> {
     // Results are taken apart on the way: copied whole, they would be read back wider than they were
     // written, which stalls.
     match attempt() {
@@ -46,11 +51,11 @@ fn block<T>(file: &OpenFile, events: Events, nowait: bool, mut attempt: impl FnM
 
 /// Where the data is in the file.
 #[derive(Clone, Copy)]
-struct Place {
+pub(super) struct Place {
     /// `None`: at the description's offset, which moves.
-    pos: Option<u64>,
+    pub pos: Option<u64>,
     /// `RWF_*`.
-    flags: u32,
+    pub flags: u32,
 }
 
 const HERE: Place = Place { pos: None, flags: 0 };
@@ -66,14 +71,14 @@ impl Place {
 }
 
 /// Whether `pread` and `pwrite` work: the file has an offset, here or on the host.
-fn has_positions(file: &OpenFile) -> bool {
+pub(super) fn has_positions(file: &OpenFile) -> bool {
     file.ops.seekable() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some()
 }
 
 /// Reads from an open file into `dst`, at the file's offset or at `place`.
 // Inlined like its hot callers: each frame above a host call costs a misprediction on the way back.
 #[inline(always)]
-fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
+pub(super) fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
     let n = read_quietly(ctx, file, dst, place)?;
     notify::transferred(&file.path.dentry, n, false);
     Ok(n)
@@ -100,7 +105,7 @@ fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Pl
 }
 
 /// Writes from `src` to an open file; raises SIGPIPE and SIGXFSZ.
-fn write_file(
+pub(super) fn write_file(
     cur: &CurrentTask,
     ctx: &OpCtx<'_>,
     file: &OpenFile,
@@ -336,128 +341,4 @@ pub fn sys_lseek(cur: &CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResu
     })?;
     *at = to as u64;
     Ok(*at)
-}
-
-/// Moves up to `len` bytes from one file to another through a kernel buffer. Positions that are
-/// `None` are the files' own.
-fn copy(
-    cur: &CurrentTask,
-    (input, mut from): (&OpenFile, Option<u64>),
-    (output, mut to): (&OpenFile, Option<u64>),
-    len: usize,
-) -> SysResult<(usize, Option<u64>, Option<u64>)> {
-    const CHUNK: usize = 64 << 10;
-    let ctx = cur.op_ctx();
-    let mut buf: Vec<u8> = Vec::new();
-    let size = CHUNK.min(len);
-    buf.try_reserve_exact(size).map_err(|_| Errno::ENOMEM)?;
-    buf.resize(size, 0);
-    let mut done = 0;
-    // A stream's data is gone once read, so from there only as much is taken as there is to give.
-    while done < len {
-        let want = size.min(len - done);
-        let place = Place { pos: from, flags: 0 };
-        let got = match IoDst::with_kernel(&mut buf[..want], |dst| read_file(&ctx, input, dst, place)) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(_) if done > 0 => break,
-            Err(e) => return Err(e),
-        };
-        let place = Place { pos: to, flags: 0 };
-        let put = IoSrc::with_kernel(&buf[..got], |src| write_file(cur, &ctx, output, src, place));
-        let n = *put.as_ref().unwrap_or(&0);
-        done += n;
-        from = from.map(|p| p + n as u64);
-        to = to.map(|p| p + n as u64);
-        if n < got && from.is_none() && input.ops.seekable() {
-            *input.offset.lock() -= (got - n) as u64;
-        }
-        match put {
-            Ok(n) if n < got => break,
-            Err(e) if done == 0 => return Err(e),
-            Err(_) => break,
-            Ok(_) if !input.ops.seekable() => break,
-            Ok(_) => {}
-        }
-    }
-    Ok((done, from, to))
-}
-
-fn read_pos(at: UserPtr<i64>) -> SysResult<Option<u64>> {
-    match at.option() {
-        None => Ok(None),
-        Some(p) => Ok(Some(u64::try_from(p.read()?).map_err(|_| Errno::EINVAL)?)),
-    }
-}
-
-fn write_pos(at: UserPtr<i64>, pos: Option<u64>) -> SysResult<()> {
-    match (at.option(), pos) {
-        (Some(p), Some(pos)) => Ok(p.write(pos as i64)?),
-        _ => Ok(()),
-    }
-}
-
-/// `sendfile(2)`.
-pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len: usize) -> SysResult<usize> {
-    let from = read_pos(at)?;
-    let input = files::in_use(cur, input)?;
-    if !input.readable() {
-        return Err(Errno::EBADF.into());
-    }
-    if from.is_some() && !has_positions(&input) {
-        return Err(Errno::ESPIPE.into());
-    }
-    let out = files::in_use(cur, out)?;
-    if !out.writable() {
-        return Err(Errno::EBADF.into());
-    }
-    if out.flags() & linux::O_APPEND != 0 || !input.ops.seekable() && input.ops.host_seek(1, 0).is_none() {
-        return Err(Errno::EINVAL.into());
-    }
-    let (n, from, _) = copy(cur, (&input, from), (&out, None), len.min(MAX_COUNT))?;
-    write_pos(at, from)?;
-    Ok(n)
-}
-
-/// `copy_file_range(2)`.
-pub fn sys_copy_file_range(
-    cur: &CurrentTask,
-    input: Fd,
-    at_in: UserPtr<i64>,
-    out: Fd,
-    at_out: UserPtr<i64>,
-    len: usize,
-    flags: u32,
-) -> SysResult<usize> {
-    use crate::vfs::FileType;
-    let (input, out) = (files::in_use(cur, input)?, files::in_use(cur, out)?);
-    let (from, to) = (read_pos(at_in)?, read_pos(at_out)?);
-    if flags != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let kinds = [input.inode.file_type(), out.inode.file_type()];
-    if kinds.contains(&FileType::Dir) {
-        return Err(Errno::EISDIR.into());
-    }
-    if kinds != [FileType::Regular; 2] {
-        return Err(Errno::EINVAL.into());
-    }
-    if !input.ops.seekable() || !out.ops.seekable() {
-        return Err(Errno::EXDEV.into());
-    }
-    if !input.readable() || !out.writable() || out.flags() & linux::O_APPEND != 0 {
-        return Err(Errno::EBADF.into());
-    }
-    let len = len.min(MAX_COUNT);
-    if input.inode.identity()? == out.inode.identity()? {
-        let a = from.unwrap_or_else(|| *input.offset.lock());
-        let b = to.unwrap_or_else(|| *out.offset.lock());
-        if a < b.saturating_add(len as u64) && b < a.saturating_add(len as u64) && len > 0 {
-            return Err(Errno::EINVAL.into());
-        }
-    }
-    let (n, from, to) = copy(cur, (&input, from), (&out, to), len)?;
-    write_pos(at_in, from)?;
-    write_pos(at_out, to)?;
-    Ok(n)
 }

@@ -1,16 +1,18 @@
 //! Clocks and sleeping.
 
 use crate::abi::linux::{
-    __kernel_timespec as Timespec, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_PROCESS_CPUTIME_ID, CLOCK_REALTIME,
-    CLOCK_REALTIME_COARSE, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME, timezone,
+    __kernel_timespec as Timespec, CLOCK_MONOTONIC, CLOCK_MONOTONIC_COARSE, CLOCK_REALTIME, CLOCK_REALTIME_COARSE,
+    CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME, timezone,
 };
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
+use crate::cred::cap;
 use crate::mm::UserPtr;
 use crate::sync::{WaitEnd, wait};
+use crate::task::cpu_clock::{CpuClock, is_cpu_clock, is_own_thread};
 use crate::task::{self, CurrentTask};
 use crate::time::{self, SECOND};
-use core::sync::atomic::Ordering::SeqCst;
+use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
 
 /// Nanoseconds of a valid time.
 ///
@@ -33,34 +35,10 @@ pub fn from_ns(ns: i64) -> Timespec {
 /// # Errors
 /// `EINVAL`: no such clock.
 fn read(cur: &CurrentTask, id: i32) -> Result<i64> {
-    if id < 0 {
-        return cpu_clock(cur, id);
+    if is_cpu_clock(id) {
+        return Ok(CpuClock::new(cur, id, true)?.read().ok_or(Errno::EINVAL)? as i64);
     }
-    let now = time::clock(id).ok_or(Errno::EINVAL)?;
-    // Before its last exec the process ran in other host processes.
-    let past = if id as u32 == CLOCK_PROCESS_CPUTIME_ID { past_cpu(cur) } else { 0 };
-    Ok(now + past)
-}
-
-fn past_cpu(cur: &CurrentTask) -> i64 {
-    cur.group.times[0].load(SeqCst).wrapping_add(cur.group.times[1].load(SeqCst)) as i64
-}
-
-/// CPU clocks of a process or thread by id (`clock_getcpuclockid(3)`): only the caller's own are told.
-fn cpu_clock(cur: &CurrentTask, id: i32) -> Result<i64> {
-    let pid = !(id >> 3) as u32;
-    if id & 3 == 3 {
-        return Err(Errno::EINVAL);
-    }
-    match id & 4 != 0 {
-        true if pid == 0 || pid == cur.tid() => read(cur, CLOCK_THREAD_CPUTIME_ID as i32),
-        false if pid == 0 || pid == cur.group.pid => read(cur, CLOCK_PROCESS_CPUTIME_ID as i32),
-        false => {
-            let other = task::lookup_group(pid).ok_or(Errno::EINVAL)?;
-            Ok((other.cpu_time(0, 0) + other.cpu_time(1, 0)) as i64)
-        }
-        true => Err(Errno::EINVAL),
-    }
+    time::clock(id).ok_or(Errno::EINVAL)
 }
 
 /// `clock_gettime(2)`.
@@ -77,31 +55,67 @@ pub fn host_clock(id: i32, out: UserPtr<Timespec>) -> u64 {
     done.map_or_else(|e| -i64::from(e.raw()) as u64, |()| 0)
 }
 
+/// Length of a tick, ns: what the coarse clocks tell apart.
+const TICK: i64 = 4_000_000;
+
 /// `clock_getres(2)`.
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`.
 pub fn sys_clock_getres(cur: &CurrentTask, id: i32, out: UserPtr<Timespec>) -> SysResult<()> {
     read(cur, id)?;
-    // A tick of 4 ms for the coarse ones.
-    let coarse = matches!(id as u32, CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE);
+    let ns = match id as u32 {
+        CLOCK_REALTIME_COARSE | CLOCK_MONOTONIC_COARSE => TICK,
+        // User and system time of a task are counted in ticks.
+        _ if id < 0 && id & 3 != 2 => TICK,
+        _ => 1,
+    };
     if let Some(out) = out.option() {
-        out.write(Timespec { tv_sec: 0, tv_nsec: if coarse { 4_000_000 } else { 1 } })?;
+        out.write(Timespec { tv_sec: 0, tv_nsec: ns })?;
     }
     Ok(())
 }
 
-/// `clock_settime(2)`: the sandbox's clocks are set from outside only.
+/// Largest time that the clock can be set to, s (`TIME_SETTOD_SEC_MAX`: 30 years are left to run).
+const SET_MAX: i64 = i64::MAX / SECOND - 30 * 365 * 24 * 3600;
+
+/// Sets the sandbox's wall clock.
 ///
 /// # Errors
-/// `EINVAL`, `EPERM`, `EFAULT`.
-pub fn sys_clock_settime(_cur: &CurrentTask, id: i32, value: UserPtr<Timespec>) -> SysResult<()> {
-    if id as u32 != CLOCK_REALTIME {
+/// `EINVAL` for a time that is none, or before the sandbox's start; `EPERM` without CAP_SYS_TIME.
+fn set_clock(cur: &CurrentTask, to: Timespec) -> Result {
+    let ns = to_ns(to)?;
+    if to.tv_sec >= SET_MAX {
+        return Err(Errno::EINVAL);
+    }
+    if !cur.cred().capable(cap::SYS_TIME) {
+        return Err(Errno::EPERM);
+    }
+    if ns < time::clock(CLOCK_MONOTONIC as i32).unwrap_or(0) {
+        return Err(Errno::EINVAL);
+    }
+    time::set_wall_clock(ns);
+    Ok(())
+}
+
+/// `clock_settime(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EFAULT`, `EPERM`.
+pub fn sys_clock_settime(cur: &CurrentTask, id: i32, value: UserPtr<Timespec>) -> SysResult<()> {
+    if id as u32 != CLOCK_REALTIME && !is_cpu_clock(id) {
         return Err(Errno::EINVAL.into());
     }
-    to_ns(value.read()?)?;
-    Err(Errno::EPERM.into())
+    let to = value.read()?;
+    if id as u32 != CLOCK_REALTIME {
+        CpuClock::new(cur, id, false)?;
+        return Err(Errno::EPERM.into());
+    }
+    Ok(set_clock(cur, to)?)
 }
+
+/// The time zone that `settimeofday` was given: minutes west of Greenwich, kind of daylight saving time.
+static ZONE: [AtomicI32; 2] = [const { AtomicI32::new(0) }; 2];
 
 /// `gettimeofday(2)`.
 ///
@@ -113,17 +127,44 @@ pub fn sys_gettimeofday(_cur: &CurrentTask, tv: UserPtr<[i64; 2]>, tz: UserPtr<t
         tv.write([now.div_euclid(SECOND), now.rem_euclid(SECOND) / 1000])?;
     }
     if let Some(tz) = tz.option() {
-        tz.write(timezone { tz_minuteswest: 0, tz_dsttime: 0 })?;
+        tz.write(timezone { tz_minuteswest: ZONE[0].load(SeqCst), tz_dsttime: ZONE[1].load(SeqCst) })?;
     }
     Ok(())
 }
 
-/// `settimeofday(2)`: never.
+/// `settimeofday(2)`.
 ///
 /// # Errors
-/// `EPERM`.
-pub fn sys_settimeofday(_cur: &CurrentTask, _tv: u64, _tz: u64) -> SysResult<()> {
-    Err(Errno::EPERM.into())
+/// `EFAULT`, `EINVAL`, `EPERM`.
+pub fn sys_settimeofday(cur: &CurrentTask, tv: UserPtr<[i64; 2]>, tz: UserPtr<timezone>) -> SysResult<()> {
+    let to = match tv.option() {
+        None => None,
+        Some(p) => {
+            let [sec, usec] = p.read()?;
+            if !(0..=1_000_000).contains(&usec) {
+                return Err(Errno::EINVAL.into());
+            }
+            Some(Timespec { tv_sec: sec, tv_nsec: usec * 1000 })
+        }
+    };
+    let zone = tz.option().map(|p| p.read()).transpose()?;
+    if let Some(t) = to {
+        to_ns(t)?;
+    }
+    if !cur.cred().capable(cap::SYS_TIME) {
+        return Err(Errno::EPERM.into());
+    }
+    if let Some(z) = zone {
+        if z.tz_minuteswest.abs() > 15 * 60 {
+            return Err(Errno::EINVAL.into());
+        }
+        ZONE[0].store(z.tz_minuteswest, SeqCst);
+        ZONE[1].store(z.tz_dsttime, SeqCst);
+    }
+    if let Some(t) = to {
+        set_clock(cur, t)?;
+    }
+    Ok(())
 }
 
 /// `time(2)`.
@@ -154,16 +195,34 @@ fn sleep_until(deadline: u64) -> core::result::Result<(), WaitEnd> {
     }
 }
 
-/// A relative sleep that `restart_syscall` can go on with.
-fn nap(cur: &CurrentTask, deadline: u64, remaining: UserPtr<Timespec>) -> SysResult<()> {
-    if sleep_until(deadline).is_ok() {
+/// Sleeps until `clock` shows `deadline`, by looking at the earliest moment at which it can; what it shows
+/// then. That the process is gone ends it.
+fn sleep_cpu(clock: &CpuClock, deadline: u64) -> core::result::Result<(), WaitEnd> {
+    const LEAST: u64 = 1_000_000;
+    loop {
+        let left = clock.read().map_or(0, |now| deadline.saturating_sub(now));
+        if left == 0 {
+            return Ok(());
+        }
+        sleep_until(time::deadline_in((left / clock.spenders()).max(LEAST)))?;
+    }
+}
+
+/// A relative sleep that `restart_syscall` can go on with: until `deadline` of the clock of CPU time, or
+/// else of the host's monotonic clock.
+fn nap(cur: &CurrentTask, cpu: Option<i32>, deadline: u64, remaining: UserPtr<Timespec>) -> SysResult<()> {
+    let clock = cpu.map(|id| CpuClock::new(cur, id, false)).transpose()?;
+    let (outcome, now) = match &clock {
+        None => (sleep_until(deadline), time::host_monotonic()),
+        Some(clock) => (sleep_cpu(clock, deadline), clock.read().unwrap_or(deadline)),
+    };
+    if outcome.is_ok() {
         return Ok(());
     }
     if let Some(out) = remaining.option() {
-        let left = deadline.saturating_sub(time::host_monotonic());
-        out.write(from_ns(left as i64))?;
+        out.write(from_ns(deadline.saturating_sub(now) as i64))?;
     }
-    *cur.restart.lock() = Some(task::Restart { deadline, remaining: remaining.addr() });
+    *cur.restart.lock() = Some(task::Restart::Nap { cpu, deadline, remaining: remaining.addr() });
     Err(SysError::Restart(Restart::Block))
 }
 
@@ -173,13 +232,14 @@ fn nap(cur: &CurrentTask, deadline: u64, remaining: UserPtr<Timespec>) -> SysRes
 /// `EINVAL`, `EFAULT`; interrupted.
 pub fn sys_nanosleep(cur: &CurrentTask, wanted: UserPtr<Timespec>, remaining: UserPtr<Timespec>) -> SysResult<()> {
     let ns = to_ns(wanted.read()?)?;
-    nap(cur, time::deadline_in(ns as u64), remaining)
+    nap(cur, None, time::deadline_in(ns as u64), remaining)
 }
 
 /// `clock_nanosleep(2)`.
 ///
 /// # Errors
-/// `EINVAL`, `EOPNOTSUPP` for clocks that nobody can sleep on, `EFAULT`; interrupted.
+/// `EINVAL`, `EOPNOTSUPP` for clocks that nobody can sleep on, `EPERM` for alarm clocks, `EFAULT`;
+/// interrupted.
 pub fn sys_clock_nanosleep(
     cur: &CurrentTask,
     id: i32,
@@ -188,52 +248,55 @@ pub fn sys_clock_nanosleep(
     remaining: UserPtr<Timespec>,
 ) -> SysResult<()> {
     match id as u32 {
-        CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EINVAL.into()),
         // REALTIME, MONOTONIC, BOOTTIME, the two alarms, TAI.
         CLOCK_REALTIME | CLOCK_MONOTONIC | 7 | 8 | 9 | 11 => {}
-        _ if id < 0 || time::clock(id).is_none() => return Err(Errno::EINVAL.into()),
+        CLOCK_THREAD_CPUTIME_ID => return Err(Errno::EOPNOTSUPP.into()),
+        _ if is_cpu_clock(id) => {}
+        _ if time::clock(id).is_none() => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     let ns = to_ns(wanted.read()?)?;
-    if flags as u32 & TIMER_ABSTIME == 0 {
-        return nap(cur, time::deadline_in(ns as u64), remaining);
+    let absolute = flags as u32 & TIMER_ABSTIME != 0;
+    if is_cpu_clock(id) {
+        if is_own_thread(cur, id) {
+            return Err(Errno::EINVAL.into());
+        }
+        let clock = CpuClock::new(cur, id, false)?;
+        if absolute {
+            return sleep_cpu(&clock, ns as u64).map_err(|_| SysError::Restart(Restart::NoHand));
+        }
+        let now = clock.read().ok_or(Errno::EINVAL)?;
+        return nap(cur, Some(id), now.saturating_add(ns as u64), remaining);
     }
     let id = match id {
+        8 | 9 if time::clock(id).is_none() => return Err(Errno::EOPNOTSUPP.into()),
+        8 | 9 if !cur.cred().capable(cap::WAKE_ALARM) => return Err(Errno::EPERM.into()),
         8 => CLOCK_REALTIME as i32,
         9 => 7,
         id => id,
     };
-    let deadline = time::deadline_at(id, ns).ok_or(Errno::EINVAL)?;
-    sleep_until(deadline).map_err(|_| SysError::Restart(Restart::NoHand))
+    if !absolute {
+        return nap(cur, None, time::deadline_in(ns as u64), remaining);
+    }
+    let settable = matches!(id as u32, CLOCK_REALTIME | 11);
+    let outcome =
+        if settable { time::sleep_until(id, ns) } else { sleep_until(time::deadline_at(id, ns).ok_or(Errno::EINVAL)?) };
+    outcome.map_err(|_| SysError::Restart(Restart::NoHand))
 }
 
-/// `restart_syscall(2)`: a sleep goes on after a signal that nobody handled.
+/// `restart_syscall(2)`: a sleep or `poll` goes on after a signal that nobody handled.
 ///
 /// # Errors
 /// `EINTR` when there is nothing to go on with; interrupted.
-pub fn sys_restart_syscall(cur: &CurrentTask) -> SysResult<()> {
-    let Some(rest) = cur.restart.lock().take() else { return Err(Errno::EINTR.into()) };
-    nap(cur, rest.deadline, UserPtr::new(rest.remaining))
-}
-
-/// `adjtimex(2)`: looking is free.
-///
-/// # Errors
-/// `EPERM` when something is to be changed, `EFAULT`.
-pub fn sys_adjtimex(_cur: &CurrentTask, timex: UserPtr<[u64; 26]>) -> SysResult<i32> {
-    let mut t = timex.read()?;
-    if t[0] as u32 != 0 {
-        return Err(Errno::EPERM.into());
+pub fn sys_restart_syscall(cur: &CurrentTask) -> SysResult<usize> {
+    let rest = cur.restart.lock().take();
+    match rest {
+        None => Err(Errno::EINTR.into()),
+        Some(task::Restart::Nap { cpu, deadline, remaining }) => {
+            nap(cur, cpu, deadline, UserPtr::new(remaining)).map(|()| 0)
+        }
+        Some(task::Restart::Poll { fds, count, deadline }) => {
+            super::poll::poll_until(cur, UserPtr::new(fds), count, Some(deadline))
+        }
     }
-    t = [0; 26];
-    // status: unsynchronised; constant 2, precision 1, tolerance, then the time and the tick in us.
-    t[5] = 0x40;
-    t[6] = 2;
-    t[7] = 1;
-    t[8] = 32_768_000;
-    let now = time::now();
-    (t[9], t[10], t[11]) = ((now / SECOND) as u64, (now % SECOND / 1000) as u64, 10_000);
-    timex.write(t)?;
-    // TIME_ERROR: not synchronised.
-    Ok(5)
 }

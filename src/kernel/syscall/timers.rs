@@ -3,10 +3,13 @@
 use super::time::{from_ns, to_ns};
 use crate::abi::linux::{__kernel_timespec as Timespec, SIGALRM, TIMER_ABSTIME};
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
+use crate::task::cpu_clock::{CpuClock, is_cpu_clock};
 use crate::task::cpu_timers::{self, Which};
-use crate::task::timers::{Tell, set_real};
+use crate::task::posix_timers::{Base, Tell};
+use crate::task::timers::set_real;
 use crate::task::{CurrentTask, lookup};
 use crate::time::{self, SECOND};
 use alloc::sync::Arc;
@@ -91,7 +94,7 @@ fn decode(cur: &CurrentTask, event: &SigEvent) -> Result<(Tell, Option<u64>)> {
         SIGEV_SIGNAL | SIGEV_THREAD => Tell::Process(sig()?),
         SIGEV_THREAD_ID => {
             let task = lookup(tid).filter(|t| Arc::ptr_eq(&t.group, &cur.group)).ok_or(Errno::EINVAL)?;
-            Tell::Thread(sig()?, task.tid())
+            Tell::Thread(sig()?, Arc::downgrade(&task))
         }
         _ => return Err(Errno::EINVAL),
     };
@@ -101,19 +104,24 @@ fn decode(cur: &CurrentTask, event: &SigEvent) -> Result<(Tell, Option<u64>)> {
 /// `timer_create(2)`.
 ///
 /// # Errors
-/// `EINVAL`, `EAGAIN`, `EFAULT`, `EOPNOTSUPP` for CPU clocks.
+/// `EFAULT`, `EINVAL`, `EOPNOTSUPP` for clocks that have no timers, `EPERM` for alarm clocks, `EAGAIN`.
 pub fn sys_timer_create(cur: &CurrentTask, clock: i32, event: UserPtr<SigEvent>, out: UserPtr<i32>) -> SysResult<()> {
-    match clock {
-        0 | 1 | 7 | 11 => {}
-        8 | 9 => return Err(Errno::EPERM.into()),
-        _ if clock < 0 || time::clock(clock).is_none() => return Err(Errno::EINVAL.into()),
+    let event = event.option().map(|p| p.read()).transpose()?;
+    let base = match clock {
+        0 | 1 | 7 | 11 => Base::Clock(clock),
+        8 | 9 if time::clock(clock).is_none() => return Err(Errno::EOPNOTSUPP.into()),
+        8 | 9 if !cur.cred().capable(cap::WAKE_ALARM) => return Err(Errno::EPERM.into()),
+        8 => Base::Clock(0),
+        9 => Base::Clock(7),
+        _ if is_cpu_clock(clock) => Base::Cpu(CpuClock::new(cur, clock, false)?),
+        _ if time::clock(clock).is_none() => return Err(Errno::EINVAL.into()),
         _ => return Err(Errno::EOPNOTSUPP.into()),
-    }
-    let (tell, value) = match event.option() {
-        Some(p) => decode(cur, &p.read()?)?,
+    };
+    let (tell, value) = match event {
+        Some(event) => decode(cur, &event)?,
         None => (Tell::Process(SIGALRM), None),
     };
-    let id = cur.group.timers.create(&cur.group, clock, tell, value)?;
+    let id = cur.group.timers.create(&cur.group, base, tell, value)?;
     if let Err(e) = out.write(id) {
         let _ = cur.group.timers.delete(id);
         return Err(e.into());
@@ -140,16 +148,11 @@ pub fn sys_timer_settime(
     new: UserPtr<Itimerspec>,
     old: UserPtr<Itimerspec>,
 ) -> SysResult<()> {
-    let [i_sec, i_nsec, v_sec, v_nsec] = new.read()?;
+    let [i_sec, i_nsec, v_sec, v_nsec] = new.option().ok_or(Errno::EINVAL)?.read()?;
     let interval = to_ns(Timespec { tv_sec: i_sec, tv_nsec: i_nsec })? as u64;
     let value = to_ns(Timespec { tv_sec: v_sec, tv_nsec: v_nsec })?;
     let timer = cur.group.timers.get(id)?;
-    let deadline = match value {
-        0 => 0,
-        at if flags as u32 & TIMER_ABSTIME != 0 => time::deadline_at(timer.clock, at).ok_or(Errno::EINVAL)?,
-        ns => time::deadline_in(ns as u64),
-    };
-    let was = timer.set(deadline, interval);
+    let was = timer.set(value, flags as u32 & TIMER_ABSTIME != 0, interval)?;
     if let Some(old) = old.option() {
         old.write(itimerspec(was))?;
     }

@@ -4,13 +4,12 @@
 //! spent, and again until it has been.
 
 use super::ThreadGroup;
+use super::cpu_clock::{Kind, process_time};
 use crate::abi::linux::{SIGPROF, SIGVTALRM};
-use crate::host;
 use crate::signal::info;
 use crate::sync::{Level, Mutex};
 use crate::time::{deadline_in, timer};
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::Ordering::SeqCst;
 
 /// Least time between two looks, ns.
 const LEAST: u64 = 1_000_000;
@@ -45,16 +44,8 @@ impl Default for CpuTimers {
     }
 }
 
-/// CPU time that a process has spent, ns.
 fn spent(group: &ThreadGroup, which: Which) -> u64 {
-    // Linux: clock ids of a process are ~pid << 3, with PROF 0 and VIRT 1.
-    let (kind, past) = match which {
-        Which::Prof => (0, group.times[0].load(SeqCst).wrapping_add(group.times[1].load(SeqCst))),
-        Which::Virtual => (1, group.times[0].load(SeqCst)),
-    };
-    let host_pid = group.any_task().and_then(|t| t.slot().map(|s| s.host_tgid.load(SeqCst))).filter(|&pid| pid != 0);
-    let now = host_pid.and_then(|pid| host::time::clock(!(pid as i32) << 3 | kind)).unwrap_or(0);
-    (past.wrapping_add(now as u64) as i64).max(0) as u64
+    process_time(group, if which == Which::Prof { Kind::Prof } else { Kind::Virtual })
 }
 
 fn threads(group: &ThreadGroup) -> u64 {

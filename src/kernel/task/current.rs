@@ -127,6 +127,25 @@ impl CurrentTask {
     }
 }
 
+/// Whether the running thread has a signal to take or must end, for long work to stop at.
+pub fn signal_pending() -> bool {
+    let slot = arch::slot();
+    if !slot.kicked() {
+        return false;
+    }
+    let raw = slot.task.load(SeqCst) as *const Task;
+    if raw.is_null() {
+        return false;
+    }
+    // SAFETY: `adopt` stored a reference that the slot owns until the thread ends; it is only borrowed.
+    let task = ManuallyDrop::new(unsafe { Arc::from_raw(raw) });
+    let ends = {
+        let state = task.group.state.lock();
+        state.exiting.is_some() || state.exec.is_some_and(|tid| tid != task.tid())
+    };
+    ends || task.deliverable() != 0
+}
+
 #[cold]
 #[inline(never)]
 fn counted(table: &FdTable, fd: i32) -> Result<FileRef<'_>> {

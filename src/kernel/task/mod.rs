@@ -3,8 +3,10 @@
 //! One lock ([`tree`]) guards who is whose parent and which pids exist; a group's own state has a lock
 //! of its own. A task is reached through the host thread that runs it: its slot.
 
+pub mod async_io;
 mod attr;
 pub mod clone;
+pub mod cpu_clock;
 pub mod cpu_timers;
 mod current;
 pub mod exec;
@@ -13,6 +15,7 @@ pub mod futex;
 pub mod group;
 pub mod limits;
 pub mod loader;
+pub mod posix_timers;
 pub mod session;
 pub mod signals;
 pub mod slots;
@@ -23,7 +26,7 @@ pub mod wait;
 pub mod zygote;
 
 pub use attr::{Attr, RESET_ON_FORK};
-pub use current::{CurrentTask, FileRef};
+pub use current::{CurrentTask, FileRef, signal_pending};
 pub use group::ThreadGroup;
 pub use signals::ExitWork;
 
@@ -92,13 +95,28 @@ pub struct Task {
     pub last_call: AtomicU32,
 }
 
-/// A sleep that `restart_syscall` continues: until this host time, with the rest written here.
+/// What `restart_syscall` continues.
 #[derive(Clone, Copy, Debug)]
-pub struct Restart {
-    /// Deadline on the host's monotonic clock, ns.
-    pub deadline: u64,
-    /// Guest address of the remaining time, 0 for none.
-    pub remaining: u64,
+pub enum Restart {
+    /// A sleep until `deadline`, ns of the host's monotonic clock or of a clock of CPU time; the rest is
+    /// written to the guest address `remaining`, 0 for none.
+    Nap {
+        /// The clock of CPU time.
+        cpu: Option<i32>,
+        /// See above.
+        deadline: u64,
+        /// See above.
+        remaining: u64,
+    },
+    /// A `poll` until `deadline` (host monotonic ns).
+    Poll {
+        /// Guest address of the array.
+        fds: u64,
+        /// Its length.
+        count: u32,
+        /// See above.
+        deadline: u64,
+    },
 }
 
 // SAFETY: `own` is written by the task's own thread under `own_lock` and read either by that thread

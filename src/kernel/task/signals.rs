@@ -249,10 +249,13 @@ impl Task {
 
     /// Takes a pending signal of `mask`: the thread's own first.
     pub fn take_signal(&self, mask: u64) -> Option<SigInfo> {
-        if let Some(info) = self.pending.lock().take(mask) {
-            return Some(info);
+        loop {
+            let own = self.pending.lock().take(mask);
+            let mut info = own.or_else(|| self.group.pending.lock().take(mask))?;
+            if self.group.timers.taken(&self.group, &mut info) {
+                return Some(info);
+            }
         }
-        self.group.pending.lock().take(mask)
     }
 }
 
@@ -311,6 +314,7 @@ impl CurrentTask {
     /// Looks for work that must be done before the guest goes on. Does not return when the thread
     /// must end.
     pub fn exit_work(&self) -> ExitWork {
+        super::async_io::run();
         loop {
             self.wait_while_paused();
             let (exiting, must_go, stopped) = {

@@ -1,25 +1,27 @@
-//! A process's timers: the real-time interval timer (`setitimer(2)`, `alarm(2)`) and POSIX timers
-//! (`timer_create(2)`).
+//! A process's timers: the real-time interval timer (`setitimer(2)`, `alarm(2)`), those of CPU time, and
+//! POSIX timers.
 
-use super::ThreadGroup;
 use super::cpu_timers::CpuTimers;
+use super::posix_timers::{Base, PosixTimer, Tell, is_timer};
+use super::{ThreadGroup, limits};
 use crate::abi::linux::SIGALRM;
+use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result};
-use crate::signal::{bit, info};
+use crate::signal::info;
 use crate::sync::{Level, Mutex};
 use crate::time::{host_monotonic, timer};
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
 
-/// Most POSIX timers of a process.
-const MAX: usize = 1024;
-
-/// When a timer runs out next, and how often after that; ns.
+/// When the real-time timer runs out next, and how often after that; ns.
 #[derive(Clone, Copy, Debug, Default)]
 struct Setting {
     armed: Option<timer::Armed>,
+    /// When it runs out, or ran out last; host monotonic.
+    deadline: u64,
     interval: u64,
+    /// It ran out, and its signal has not been taken: it is armed again then.
+    expired: bool,
 }
 
 impl Setting {
@@ -36,52 +38,26 @@ impl Setting {
         if let Some(a) = self.armed.take() {
             timer::cancel(&a);
         }
+        self.expired = false;
     }
 
-    /// After an expiry: arms the next one. Returns how many were missed; `None` if the timer was
-    /// changed meanwhile, so that this expiry does not count.
-    fn next(&mut self, target: Arc<dyn timer::Target>) -> Option<u64> {
-        let now = host_monotonic();
-        let was = self.armed.filter(|a| a.deadline <= now)?;
-        self.armed = None;
-        if self.interval == 0 {
-            return Some(0);
-        }
-        let missed = (now - was.deadline) / self.interval;
-        self.armed = Some(timer::arm(was.deadline + (missed + 1) * self.interval, target));
-        Some(missed)
+    fn arm(&mut self, deadline: u64, group: Weak<ThreadGroup>) {
+        self.deadline = deadline;
+        self.armed = Some(timer::arm(deadline, Arc::new(RealTimer(group))));
     }
 }
 
-/// What a POSIX timer does.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Tell {
-    /// Nothing: it is only looked at.
-    Nobody,
-    /// A signal to the process.
-    Process(u32),
-    /// A signal to one thread.
-    Thread(u32, u32),
-}
-
-/// A POSIX timer.
-pub struct PosixTimer {
-    id: i32,
-    /// Its clock.
-    pub clock: i32,
-    group: Weak<ThreadGroup>,
-    tell: Tell,
-    value: u64,
-    setting: Mutex<Setting>,
-    overrun: AtomicI32,
-    last_overrun: AtomicI32,
-    me: Weak<PosixTimer>,
+/// The POSIX timers by id. Ids are given in order, as Linux does.
+#[derive(Default)]
+struct Table {
+    timers: BTreeMap<i32, Arc<PosixTimer>>,
+    next: i32,
 }
 
 /// See the module.
 pub struct Timers {
     real: Mutex<Setting>,
-    posix: Mutex<Vec<Option<Arc<PosixTimer>>>>,
+    posix: Mutex<Table>,
     /// Those that count CPU time.
     pub cpu: CpuTimers,
 }
@@ -91,7 +67,7 @@ impl Default for Timers {
         // Held while the heap's lock is taken.
         Timers {
             real: Mutex::new(Level::FileData, Setting::default()),
-            posix: Mutex::new(Level::FileData, Vec::new()),
+            posix: Mutex::new(Level::FileData, Table::default()),
             cpu: CpuTimers::default(),
         }
     }
@@ -103,77 +79,15 @@ struct RealTimer(Weak<ThreadGroup>);
 impl timer::Target for RealTimer {
     fn expired(&self) {
         let Some(group) = self.0.upgrade() else { return };
-        let counts = group.timers.real.lock().next(Arc::new(RealTimer(self.0.clone()))).is_some();
-        if counts {
-            let _ = group.send(&info::plain(SIGALRM, info::SI_KERNEL));
-        }
-    }
-}
-
-impl timer::Target for PosixTimer {
-    fn expired(&self) {
-        let Some(me) = self.me.upgrade() else { return };
-        let Some(missed) = self.setting.lock().next(me) else { return };
-        let Some(group) = self.group.upgrade() else { return };
-        self.overrun.fetch_add(missed.min(i32::MAX as u64) as i32, Relaxed);
-        self.tell(&group);
-    }
-}
-
-impl PosixTimer {
-    /// Raises the signal, or counts an overrun while the last one still waits.
-    fn tell(&self, group: &Arc<ThreadGroup>) {
-        let thread = match self.tell {
-            Tell::Nobody => return,
-            Tell::Process(_) => None,
-            Tell::Thread(_, tid) => match super::lookup(tid) {
-                Some(t) => Some(t),
-                None => return,
-            },
-        };
-        let (Tell::Process(sig) | Tell::Thread(sig, _)) = self.tell else { return };
-        let waits = match &thread {
-            Some(t) => t.pending.lock().set(),
-            None => group.pending.lock().set(),
-        };
-        if waits & bit(sig) != 0 {
-            self.overrun.fetch_add(1, Relaxed);
-            return;
-        }
-        let overrun = self.overrun.swap(0, Relaxed);
-        self.last_overrun.store(overrun, Relaxed);
-        let mut record = info::plain(sig, info::SI_TIMER);
-        record.fields[0] = u64::from(self.id as u32) | u64::from(overrun as u32) << 32;
-        record.fields[1] = self.value;
-        let _ = match thread {
-            Some(t) => t.send(&record),
-            None => group.send(&record),
-        };
-    }
-
-    /// Sets it to run out at `deadline` (0: never), then every `interval`; ns. Returns what was left.
-    pub fn set(&self, deadline: u64, interval: u64) -> (u64, u64) {
-        let mut setting = self.setting.lock();
-        let old = setting.left();
-        setting.disarm();
-        setting.interval = interval;
-        if deadline != 0
-            && let Some(me) = self.me.upgrade()
         {
-            setting.armed = Some(timer::arm(deadline, me));
+            let mut real = group.timers.real.lock();
+            if real.armed.is_none_or(|a| a.deadline > host_monotonic()) {
+                return;
+            }
+            real.armed = None;
+            real.expired = true;
         }
-        self.overrun.store(0, Relaxed);
-        old
-    }
-
-    /// Time left and interval, ns.
-    pub fn left(&self) -> (u64, u64) {
-        self.setting.lock().left()
-    }
-
-    /// Expiries that the last signal stood for, beyond the first.
-    pub fn overrun(&self) -> i32 {
-        self.last_overrun.load(Relaxed)
+        let _ = group.send(&info::plain(SIGALRM, info::SI_KERNEL));
     }
 }
 
@@ -186,30 +100,20 @@ impl Timers {
     /// Makes a POSIX timer; its id. `value` is passed on to the handler; `None` stands for the id.
     ///
     /// # Errors
-    /// `EAGAIN` when there are too many.
-    pub fn create(&self, group: &Arc<ThreadGroup>, clock: i32, tell: Tell, value: Option<u64>) -> Result<i32> {
-        let mut timers = self.posix.lock();
-        let at = timers.iter().position(Option::is_none).unwrap_or(timers.len());
-        if at >= MAX || timers.try_reserve(1).is_err() {
+    /// `EAGAIN` when there are too many (`RLIMIT_SIGPENDING`).
+    pub fn create(&self, group: &Arc<ThreadGroup>, base: Base, tell: Tell, value: Option<u64>) -> Result<i32> {
+        crate::arena::reserve(0).map_err(|_| Errno::EAGAIN)?;
+        let mut table = self.posix.lock();
+        if table.timers.len() as u64 >= group.limits.get(limits::SIGPENDING).0 {
             return Err(Errno::EAGAIN);
         }
-        let id = at as i32;
-        let timer = Arc::new_cyclic(|me| PosixTimer {
-            id,
-            clock,
-            group: Arc::downgrade(group),
-            tell,
-            value: value.unwrap_or(id as u64),
-            setting: Mutex::new(Level::FileData, Setting::default()),
-            overrun: AtomicI32::new(0),
-            last_overrun: AtomicI32::new(0),
-            me: me.clone(),
-        });
-        if at == timers.len() {
-            timers.push(Some(timer));
-        } else {
-            timers[at] = Some(timer);
+        while table.timers.contains_key(&table.next) {
+            table.next = table.next.checked_add(1).unwrap_or(0);
         }
+        let id = table.next;
+        table.next = id.checked_add(1).unwrap_or(0);
+        let timer = PosixTimer::new(id, base, group, tell, value.unwrap_or(id as u64));
+        table.timers.insert(id, timer);
         Ok(id)
     }
 
@@ -218,7 +122,7 @@ impl Timers {
     /// # Errors
     /// `EINVAL`.
     pub fn get(&self, id: i32) -> Result<Arc<PosixTimer>> {
-        self.posix.lock().get(id as usize).cloned().flatten().ok_or(Errno::EINVAL)
+        self.posix.lock().timers.get(&id).cloned().ok_or(Errno::EINVAL)
     }
 
     /// Removes a POSIX timer.
@@ -226,16 +130,16 @@ impl Timers {
     /// # Errors
     /// `EINVAL`.
     pub fn delete(&self, id: i32) -> Result {
-        let timer = self.posix.lock().get_mut(id as usize).and_then(Option::take).ok_or(Errno::EINVAL)?;
-        timer.set(0, 0);
+        let timer = self.posix.lock().timers.remove(&id).ok_or(Errno::EINVAL)?;
+        timer.stop();
         Ok(())
     }
 
     /// Removes all POSIX timers: exec.
     pub fn clear_posix(&self) {
-        let timers = core::mem::take(&mut *self.posix.lock());
-        for timer in timers.into_iter().flatten() {
-            timer.set(0, 0);
+        let timers = core::mem::take(&mut *self.posix.lock()).timers;
+        for timer in timers.into_values() {
+            timer.stop();
         }
     }
 
@@ -244,6 +148,20 @@ impl Timers {
         self.real.lock().disarm();
         self.cpu.clear();
         self.clear_posix();
+    }
+
+    /// A thread of `group` takes a signal: timers that wait for that go on. Whether it is to be delivered:
+    /// not the one of a timer that is gone.
+    pub fn taken(&self, group: &Arc<ThreadGroup>, record: &mut SigInfo) -> bool {
+        if record.signo as u32 == SIGALRM {
+            let mut real = self.real.lock();
+            if core::mem::take(&mut real.expired) && real.interval > 0 {
+                let missed = host_monotonic().saturating_sub(real.deadline) / real.interval;
+                let next = real.deadline.saturating_add((missed + 1).saturating_mul(real.interval));
+                real.arm(next, Arc::downgrade(group));
+            }
+        }
+        !is_timer(record) || self.get(record.fields[0] as i32).is_ok_and(|t| t.taken(record))
     }
 }
 
@@ -255,8 +173,7 @@ pub fn set_real(group: &Arc<ThreadGroup>, value: u64, interval: u64) -> (u64, u6
     real.disarm();
     real.interval = interval;
     if value != 0 {
-        let target = Arc::new(RealTimer(Arc::downgrade(group)));
-        real.armed = Some(timer::arm(host_monotonic().saturating_add(value), target));
+        real.arm(host_monotonic().saturating_add(value), Arc::downgrade(group));
     }
     old
 }

@@ -5,7 +5,8 @@ pub mod vdso;
 
 use crate::abi::linux;
 use crate::host;
-use core::sync::atomic::{AtomicI64, Ordering::Relaxed};
+use crate::sync::{Events, WaitQueue};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 /// Nanoseconds in a second.
 pub const SECOND: i64 = 1_000_000_000;
@@ -23,12 +24,52 @@ pub fn set_wall_clock_ahead(ns: i64) {
     OFFSETS[0].store(ns, Relaxed);
 }
 
+/// How often the wall clock was set.
+static SETTINGS: AtomicU64 = AtomicU64::new(0);
+/// Those who sleep until a time of it.
+static SLEEPERS: WaitQueue = WaitQueue::new();
+
+/// Sets the sandbox's wall clock, ns since the epoch.
+pub fn set_wall_clock(to: i64) {
+    let host = host::time::clock(linux::CLOCK_REALTIME as i32).unwrap_or(0);
+    let ahead = to.saturating_sub(host);
+    OFFSETS[0].store(ahead, Relaxed);
+    vdso::set_realtime_ahead(ahead);
+    SETTINGS.fetch_add(1, Relaxed);
+    SLEEPERS.wake_all();
+    timer::clock_was_set();
+}
+
+/// Sleeps until the time `at` of the clock `id`, also when it is set meanwhile.
+///
+/// # Errors
+/// [`WaitEnd::Interrupted`](crate::sync::WaitEnd).
+pub fn sleep_until(id: i32, at: i64) -> core::result::Result<(), crate::sync::WaitEnd> {
+    loop {
+        let settings = SETTINGS.load(Relaxed);
+        let Some(deadline) = deadline_at(id, at) else { return Ok(()) };
+        if deadline <= host_monotonic() {
+            return Ok(());
+        }
+        let set = || (SETTINGS.load(Relaxed) != settings).then_some(());
+        match SLEEPERS.wait_until(Events::IN, Some(deadline), set) {
+            Ok(()) => {}
+            Err(crate::sync::WaitEnd::TimedOut) => return Ok(()),
+            Err(end) => return Err(end),
+        }
+    }
+}
+
 fn offset_of(clock: i32) -> i64 {
     match clock as u32 {
-        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_TAI => OFFSETS[0].load(Relaxed),
-        linux::CLOCK_MONOTONIC | linux::CLOCK_MONOTONIC_RAW | linux::CLOCK_MONOTONIC_COARSE | linux::CLOCK_BOOTTIME => {
-            OFFSETS[1].load(Relaxed)
+        linux::CLOCK_REALTIME | linux::CLOCK_REALTIME_COARSE | linux::CLOCK_REALTIME_ALARM | linux::CLOCK_TAI => {
+            OFFSETS[0].load(Relaxed)
         }
+        linux::CLOCK_MONOTONIC
+        | linux::CLOCK_MONOTONIC_RAW
+        | linux::CLOCK_MONOTONIC_COARSE
+        | linux::CLOCK_BOOTTIME
+        | linux::CLOCK_BOOTTIME_ALARM => OFFSETS[1].load(Relaxed),
         _ => 0,
     }
 }

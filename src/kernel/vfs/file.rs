@@ -1,8 +1,10 @@
 //! Open file descriptions and what they can do.
 
+use super::async_io::AsyncIo;
 use super::inode::Inode;
 use super::mount::Path;
 use super::notify;
+use super::watch::Watches;
 use crate::abi::linux::{IN_CLOSE_NOWRITE, IN_CLOSE_WRITE};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
@@ -170,12 +172,18 @@ pub struct OpenFile {
     pub id: u64,
     /// The offset, bytes. Locked for the length of a read or write that uses it.
     pub offset: Mutex<u64>,
+    /// Whom it tells by signals.
+    pub async_io: AsyncIo,
+    /// The epoll instances that watch it.
+    pub watches: Watches,
 }
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Drop for OpenFile {
     fn drop(&mut self) {
+        self.watches.end(&*self.ops);
+        self.async_io.end(&*self.ops);
         super::locks::release_description(self);
         if self.writable() {
             notify::file(&self.path.dentry, IN_CLOSE_WRITE);
@@ -212,6 +220,8 @@ impl OpenFile {
             append_end: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             offset: Mutex::new(Level::FileOffset, 0),
+            async_io: AsyncIo::new(),
+            watches: Watches::new(),
         })
     }
 

@@ -7,6 +7,7 @@
 
 pub mod access;
 pub mod anon;
+pub mod async_io;
 pub mod attr;
 mod context;
 pub mod dentry;
@@ -21,6 +22,7 @@ pub mod notify;
 pub mod open;
 pub mod resolve;
 mod trim;
+pub mod watch;
 pub mod xattr;
 
 pub use anon::anon_file;

@@ -424,7 +424,7 @@ impl Inode for MemInode {
         match self.kind {
             FileType::Dir => Ok(DirFile::new()),
             FileType::Regular => file::open(self, flags),
-            FileType::Fifo => super::pipe::open_fifo(self, flags),
+            FileType::Fifo => super::pipe::open_fifo(ctx, self, flags),
             FileType::Char => {
                 let rdev = self.meta.lock().rdev;
                 super::dev::open_device(ctx, rdev)

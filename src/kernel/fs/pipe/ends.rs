@@ -1,0 +1,378 @@
+//! The ends of pipes and FIFOs.
+
+use super::ring::{Buf, PAGE, Page, Ring};
+use super::{Pipe, SIZE_MAX, USER_PAGES_SOFT, privileged};
+use crate::abi::{Errno, Result, SysResult, linux};
+use crate::cred::cap;
+use crate::cred::user::uncharge;
+use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::sync::{Events, WaitQueue};
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon};
+use alloc::boxed::Box;
+use alloc::sync::Arc;
+use core::any::Any;
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// Writes and reads of at most so many bytes pass through the stack: no page is allocated to hold them.
+const SMALL: usize = 512;
+
+/// One end, or both for a FIFO that was opened O_RDWR.
+pub struct PipeEnd {
+    pub(super) pipe: Arc<Pipe>,
+    reads: bool,
+    writes: bool,
+}
+
+/// What a reader took out.
+enum Taken {
+    /// Bytes of the small buffer.
+    Small(usize),
+    /// A whole buffer.
+    Whole(Buf),
+}
+
+impl PipeEnd {
+    fn new(pipe: &Arc<Pipe>, reads: bool, writes: bool) -> Box<PipeEnd> {
+        if reads {
+            pipe.readers.fetch_add(1, SeqCst);
+            pipe.opened[0].fetch_add(1, SeqCst);
+        }
+        if writes {
+            pipe.writers.fetch_add(1, SeqCst);
+            pipe.opened[1].fetch_add(1, SeqCst);
+        }
+        Box::new(PipeEnd { pipe: pipe.clone(), reads, writes })
+    }
+
+    /// The capacity, bytes.
+    fn capacity(&self) -> usize {
+        self.pipe.ring.lock().slots() * PAGE
+    }
+
+    /// Changes the capacity to at least `want` bytes (`pipe_set_size`).
+    fn set_capacity(&self, ctx: &OpCtx<'_>, want: u32) -> Result<usize> {
+        if want > 1 << 31 {
+            return Err(Errno::EINVAL);
+        }
+        let size = (want as usize).max(PAGE).next_power_of_two();
+        let slots = size / PAGE;
+        let had = self.pipe.ring.lock().slots();
+        if slots > had && size > SIZE_MAX && !ctx.cred.capable(cap::SYS_RESOURCE) {
+            return Err(Errno::EPERM);
+        }
+        let pages = &self.pipe.user.pipe_pages;
+        let more = slots.saturating_sub(had) as u64;
+        let all = pages.fetch_add(more, Relaxed) + more;
+        if more > 0 && all > USER_PAGES_SOFT && !privileged(ctx) {
+            uncharge(pages, more);
+            return Err(Errno::EPERM);
+        }
+        let resized = {
+            let mut ring = self.pipe.ring.lock();
+            // Somebody else may have changed it meanwhile.
+            let now = ring.slots();
+            ring.resize(slots).inspect(|()| {
+                pages.fetch_add(now.saturating_sub(had) as u64, Relaxed);
+            })
+        };
+        match resized {
+            Ok(()) => uncharge(pages, had.saturating_sub(slots) as u64),
+            Err(_) => uncharge(pages, more),
+        }
+        resized?;
+        self.pipe.queue.wake(Events::OUT);
+        Ok(size)
+    }
+
+    /// Takes data for a reader with room for `room` bytes: into `small`, or as a buffer. Whether the pipe
+    /// was full.
+    fn take(&self, small: &mut [u8; SMALL], room: usize) -> Option<(Taken, bool, bool)> {
+        let mut ring = self.pipe.ring.lock();
+        let was_full = ring.is_full();
+        let first = ring.peek(0)?;
+        let (len, packet) = (first.data().len(), first.packet);
+        let n = len.min(room);
+        if n <= SMALL || n < len && !packet {
+            let n = n.min(SMALL);
+            small[..n].copy_from_slice(&first.data()[..n]);
+            // What of a packet is not read is gone.
+            ring.skip(if packet { len } else { n });
+            return Some((Taken::Small(n), packet, was_full));
+        }
+        let buf = ring.pop()?;
+        Some((Taken::Whole(buf), packet, was_full))
+    }
+
+    /// Hands over what was taken; what could not be is put back.
+    fn hand_over(&self, taken: Taken, small: &[u8; SMALL], dst: &mut IoDst<'_>) -> Result<usize> {
+        match taken {
+            Taken::Small(n) => {
+                let put = dst.put(&small[..n]);
+                let done = *put.as_ref().unwrap_or(&0);
+                if done < n
+                    && let Ok(mut page) = Page::new()
+                {
+                    page.bytes()[..n - done].copy_from_slice(&small[done..n]);
+                    self.pipe.ring.lock().unread(Buf::new(page, n - done, false, false));
+                }
+                put
+            }
+            Taken::Whole(mut buf) => {
+                let want = buf.data().len().min(dst.left());
+                let put = dst.put(&buf.data()[..want]);
+                let done = *put.as_ref().unwrap_or(&0);
+                let mut ring = self.pipe.ring.lock();
+                if done < want {
+                    buf.skip(done);
+                    ring.unread(buf);
+                } else {
+                    ring.keep(buf.into_page());
+                }
+                put
+            }
+        }
+    }
+
+    /// Adds the next `want` bytes by `add`, in one piece.
+    fn put(&self, src: &mut IoSrc<'_>, buf: &mut [u8], add: impl FnOnce(&mut Ring, &[u8]) -> Result) -> Result {
+        let start = src.mark();
+        let filled = match src.take(buf) {
+            Ok(n) if n == buf.len() => Ok(()),
+            Ok(_) => Err(Errno::EFAULT),
+            Err(e) => Err(e),
+        };
+        let added = filled.and_then(|()| add(&mut self.pipe.ring.lock(), buf));
+        added.inspect_err(|_| src.reset(start))
+    }
+
+    /// Writes the next page, or what is left of one.
+    fn put_page(&self, src: &mut IoSrc<'_>, packet: bool) -> Result<usize> {
+        let spare = {
+            let mut ring = self.pipe.ring.lock();
+            if ring.is_full() {
+                return Err(Errno::EAGAIN);
+            }
+            ring.spare()
+        };
+        let mut page = match spare {
+            Some(page) => page,
+            None => Page::new()?,
+        };
+        let n = src.left().min(PAGE);
+        let start = src.mark();
+        match src.take(&mut page.bytes()[..n]) {
+            Ok(taken) if taken == n => {}
+            other => {
+                src.reset(start);
+                self.pipe.ring.lock().keep(page);
+                return other.and(Err(Errno::EFAULT));
+            }
+        }
+        let mut ring = self.pipe.ring.lock();
+        ring.push(Buf::new(page, n, !packet, packet)).map(|()| n).map_err(|buf| {
+            ring.keep(buf.into_page());
+            src.reset(start);
+            Errno::EAGAIN
+        })
+    }
+
+    /// Writes as much as there is room for (`pipe_write` in `fs/pipe.c`).
+    fn put_all(&self, src: &mut IoSrc<'_>, packet: bool) -> Result<usize> {
+        let len = src.left();
+        if len <= SMALL {
+            let mut small = [0; SMALL];
+            self.put(src, &mut small[..len], |ring, data| ring.write(data, packet))?;
+            return Ok(len);
+        }
+        let mut done = 0;
+        // What does not fill pages comes first, if the last buffer takes it.
+        let odd = len % PAGE;
+        if odd > 0 && self.pipe.ring.lock().takes(odd) {
+            let mut page = Page::new()?;
+            let merge = |ring: &mut Ring, data: &[u8]| if ring.merge(data) { Ok(()) } else { Err(Errno::EAGAIN) };
+            if self.put(src, &mut page.bytes()[..odd], merge).is_ok() {
+                done = odd;
+            }
+        }
+        while src.left() > 0 {
+            if self.pipe.readers.load(SeqCst) == 0 && done == 0 {
+                return Err(Errno::EPIPE);
+            }
+            match self.put_page(src, packet) {
+                Ok(n) => done += n,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(done)
+    }
+}
+
+impl Drop for PipeEnd {
+    fn drop(&mut self) {
+        if self.reads && self.pipe.readers.fetch_sub(1, SeqCst) == 1 {
+            self.pipe.queue.wake_all();
+        }
+        if self.writes && self.pipe.writers.fetch_sub(1, SeqCst) == 1 {
+            self.pipe.queue.wake_all();
+        }
+        // A FIFO that nobody has open keeps nothing.
+        if self.pipe.readers.load(SeqCst) == 0 && self.pipe.writers.load(SeqCst) == 0 {
+            self.pipe.ring.lock().clear();
+        }
+    }
+}
+
+impl FileOps for PipeEnd {
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        if dst.left() == 0 {
+            return Ok(0);
+        }
+        let mut small = [0; SMALL];
+        let mut done = 0;
+        let mut was_full = false;
+        let outcome = loop {
+            let Some((taken, packet, full)) = self.take(&mut small, dst.left()) else {
+                break if done > 0 || self.pipe.writers.load(SeqCst) == 0 { Ok(()) } else { Err(Errno::EAGAIN) };
+            };
+            was_full |= full;
+            match self.hand_over(taken, &small, dst) {
+                Ok(n) => done += n,
+                Err(e) => break if done > 0 { Ok(()) } else { Err(e) },
+            }
+            if packet || dst.left() == 0 {
+                break Ok(());
+            }
+        };
+        if was_full && done > 0 {
+            self.pipe.queue.wake(Events::OUT);
+        }
+        outcome?;
+        Ok(done)
+    }
+
+    fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
+        // Writing nothing succeeds even when nobody reads.
+        if src.left() == 0 {
+            return Ok(0);
+        }
+        if self.pipe.readers.load(SeqCst) == 0 {
+            return Err(Errno::EPIPE.into());
+        }
+        let n = self.put_all(src, file.flags() & linux::O_DIRECT != 0)?;
+        self.pipe.queue.wake(Events::IN);
+        Ok(n)
+    }
+
+    fn writes_all(&self) -> bool {
+        true
+    }
+
+    fn poll(&self) -> Events {
+        let mut events = Events::empty();
+        let ring = self.pipe.ring.lock();
+        if self.reads {
+            if !ring.is_empty() {
+                events |= Events::IN | Events::RDNORM;
+            }
+            if self.pipe.writers.load(SeqCst) == 0 && self.pipe.opened[1].load(SeqCst) > 0 {
+                events |= Events::HUP;
+            }
+        }
+        if self.writes {
+            if !ring.is_full() {
+                events |= Events::OUT | Events::WRNORM;
+            }
+            if self.pipe.readers.load(SeqCst) == 0 {
+                events |= Events::ERR;
+            }
+        }
+        events
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.pipe.queue)
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+        if request == linux_raw_sys::ioctl::FIONREAD {
+            let n = self.pipe.ring.lock().bytes() as i32;
+            UserPtr::<i32>::new(arg).write(n)?;
+            return Ok(0);
+        }
+        Err(Errno::ENOTTY.into())
+    }
+
+    fn fcntl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, command: u32, arg: u64) -> SysResult<u64> {
+        match command {
+            linux::F_GETPIPE_SZ => Ok(self.capacity() as u64),
+            linux::F_SETPIPE_SZ => Ok(self.set_capacity(ctx, arg as u32)? as u64),
+            _ => Err(Errno::EINVAL.into()),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// A pipe's two ends: the one to read from, the one to write to. `flags`: O_NONBLOCK and O_DIRECT count.
+pub fn pipe(ctx: &OpCtx<'_>, flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
+    let pipe = Pipe::new(ctx);
+    let ino = anon::new_ino();
+    let read = PipeEnd::new(&pipe, true, false);
+    let write = PipeEnd::new(&pipe, false, true);
+    let reading = flags & linux::O_NONBLOCK;
+    (
+        anon::anon_file_with_ino("pipe", read, reading | linux::O_RDONLY, ctx, ino, Some(reopen(&pipe))),
+        anon::anon_file_with_ino("pipe", write, flags | linux::O_WRONLY, ctx, ino, Some(reopen(&pipe))),
+    )
+}
+
+/// Opens a FIFO (`fifo(7)`): waits for the other side unless O_NONBLOCK or O_RDWR.
+///
+/// # Errors
+/// `ENXIO` for a writer that will not wait, `EINTR`.
+pub fn open_fifo(ctx: &OpCtx<'_>, inode: Arc<dyn Inode>, flags: u32) -> Result<Box<dyn FileOps>> {
+    let attached = inode.attached().ok_or(Errno::ENXIO)?;
+    let fresh = Pipe::new(ctx);
+    let pipe: Arc<Pipe> = {
+        let mut slot = attached.lock();
+        let any = slot.get_or_insert_with(|| fresh.clone()).clone();
+        any.downcast().map_err(|_| Errno::ENXIO)?
+    };
+    drop(fresh);
+    open_end(&pipe, flags, true)
+}
+
+/// How `/proc/self/fd` opens a pipe once more: without waiting for the other side.
+fn reopen(pipe: &Arc<Pipe>) -> anon::Reopen {
+    let pipe = pipe.clone();
+    Box::new(move |_, flags| open_end(&pipe, flags, false))
+}
+
+fn open_end(pipe: &Arc<Pipe>, flags: u32, fifo: bool) -> Result<Box<dyn FileOps>> {
+    let (reads, writes) = match flags & 3 {
+        0 => (true, false),
+        1 => (false, true),
+        _ => (true, true),
+    };
+    let nonblock = flags & linux::O_NONBLOCK != 0;
+    if fifo && writes && !reads && nonblock && pipe.readers.load(SeqCst) == 0 {
+        return Err(Errno::ENXIO);
+    }
+    let (there, other) = if reads { (&pipe.writers, 1) } else { (&pipe.readers, 0) };
+    // Before the other side can see this one: it may do all it wants and be gone before we look again.
+    let seen = pipe.opened[other].load(SeqCst);
+    let waits_for_us = there.load(SeqCst) > 0;
+    let end = PipeEnd::new(pipe, reads, writes);
+    pipe.queue.wake(Events::IN | Events::OUT);
+    if reads && writes || nonblock || !fifo || waits_for_us {
+        return Ok(end);
+    }
+    let met = pipe.queue.wait_until(Events::IN | Events::OUT, None, || {
+        (there.load(SeqCst) > 0 || pipe.opened[other].load(SeqCst) != seen).then_some(())
+    });
+    met.map_err(|_| Errno::EINTR)?;
+    Ok(end)
+}

@@ -1,0 +1,266 @@
+//! What lies in a pipe.
+
+use crate::abi::{Errno, Result};
+use crate::arena;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Size of a page, and of what is written at once (`PIPE_BUF`).
+pub const PAGE: usize = 4096;
+
+/// A page of data, always [`PAGE`] bytes long.
+pub struct Page(Vec<u8>);
+
+impl Page {
+    /// An empty page.
+    ///
+    /// # Errors
+    /// `ENOMEM`: part of the heap stays for those who read.
+    pub fn new() -> Result<Page> {
+        arena::reserve_name().map_err(|_| Errno::ENOMEM)?;
+        let mut bytes = Vec::new();
+        bytes.try_reserve_exact(PAGE).map_err(|_| Errno::ENOMEM)?;
+        bytes.resize(PAGE, 0);
+        Ok(Page(bytes))
+    }
+
+    /// Its bytes.
+    pub fn bytes(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// A buffer of a pipe.
+pub struct Buf {
+    page: Page,
+    offset: usize,
+    len: usize,
+    /// What is written next may be added to it.
+    merges: bool,
+    /// It is read as a whole (`O_DIRECT`).
+    pub packet: bool,
+}
+
+impl Buf {
+    /// The first `len` bytes of a page.
+    pub fn new(page: Page, len: usize, merges: bool, packet: bool) -> Buf {
+        Buf { page, offset: 0, len, merges, packet }
+    }
+
+    /// The data.
+    pub fn data(&self) -> &[u8] {
+        &self.page.0[self.offset..self.offset + self.len]
+    }
+
+    /// Drops the first `n` bytes.
+    pub fn skip(&mut self, n: usize) {
+        self.offset += n;
+        self.len -= n;
+    }
+
+    /// The page, to be used again.
+    pub fn into_page(self) -> Page {
+        self.page
+    }
+}
+
+/// The buffers of a pipe.
+pub struct Ring {
+    bufs: VecDeque<Buf>,
+    slots: usize,
+    bytes: usize,
+    /// A page that was emptied, for the next write.
+    spare: Option<Page>,
+}
+
+impl Ring {
+    /// Room for so many buffers, which take no memory yet.
+    pub fn new(slots: usize) -> Ring {
+        Ring { bufs: VecDeque::new(), slots, bytes: 0, spare: None }
+    }
+
+    /// How many buffers there is room for.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// How many more there is room for.
+    pub fn free(&self) -> usize {
+        self.slots.saturating_sub(self.bufs.len())
+    }
+
+    /// Whether there is room for no other buffer.
+    pub fn is_full(&self) -> bool {
+        self.free() == 0
+    }
+
+    /// Bytes in it.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.bufs.is_empty()
+    }
+
+    /// Changes how many buffers there is room for.
+    ///
+    /// # Errors
+    /// `EBUSY` if there are more.
+    pub fn resize(&mut self, slots: usize) -> Result {
+        if slots < self.bufs.len() {
+            return Err(Errno::EBUSY);
+        }
+        self.slots = slots;
+        Ok(())
+    }
+
+    /// Makes sure that a buffer can be added without memory.
+    fn reserve(&mut self) -> Result {
+        self.bufs.try_reserve(1).map_err(|_| Errno::ENOMEM)
+    }
+
+    /// Adds `data`, at most a page, as a whole: to the last buffer where it fits, or as one of its own.
+    ///
+    /// # Errors
+    /// `EAGAIN` if there is no room, `ENOMEM`.
+    pub fn write(&mut self, data: &[u8], packet: bool) -> Result {
+        if self.merge(data) {
+            return Ok(());
+        }
+        if self.is_full() {
+            return Err(Errno::EAGAIN);
+        }
+        self.reserve()?;
+        let mut page = match self.spare.take() {
+            Some(page) => page,
+            None => Page::new()?,
+        };
+        page.bytes()[..data.len()].copy_from_slice(data);
+        self.append(Buf::new(page, data.len(), !packet, packet));
+        Ok(())
+    }
+
+    /// Adds a buffer.
+    ///
+    /// # Errors
+    /// It comes back if there is no room or memory.
+    pub fn push(&mut self, buf: Buf) -> core::result::Result<(), Buf> {
+        if self.is_full() || self.reserve().is_err() {
+            return Err(buf);
+        }
+        self.append(buf);
+        Ok(())
+    }
+
+    /// Adds a buffer even where there is no room.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn force(&mut self, buf: Buf) -> Result {
+        self.reserve()?;
+        self.append(buf);
+        Ok(())
+    }
+
+    /// Drops everything.
+    pub fn clear(&mut self) {
+        *self = Ring::new(self.slots);
+    }
+
+    fn append(&mut self, buf: Buf) {
+        self.bytes += buf.len;
+        self.bufs.push_back(buf);
+    }
+
+    /// Whether the last buffer takes `n` more bytes.
+    pub fn takes(&self, n: usize) -> bool {
+        self.bufs.back().is_some_and(|last| last.merges && last.offset + last.len + n <= PAGE)
+    }
+
+    /// Adds `data` to the last buffer, if it takes all of it (`pipe_write`).
+    pub fn merge(&mut self, data: &[u8]) -> bool {
+        if !self.takes(data.len()) {
+            return false;
+        }
+        let Some(last) = self.bufs.back_mut() else { return false };
+        let end = last.offset + last.len;
+        last.page.bytes()[end..end + data.len()].copy_from_slice(data);
+        last.len += data.len();
+        self.bytes += data.len();
+        true
+    }
+
+    /// The buffer `n` from the front.
+    pub fn peek(&self, n: usize) -> Option<&Buf> {
+        self.bufs.get(n)
+    }
+
+    /// Takes the first buffer out.
+    pub fn pop(&mut self) -> Option<Buf> {
+        let buf = self.bufs.pop_front()?;
+        self.bytes -= buf.len;
+        Some(buf)
+    }
+
+    /// Drops the first `n` bytes of the first buffer, and the buffer with its last.
+    pub fn skip(&mut self, n: usize) {
+        let Some(first) = self.bufs.front_mut() else { return };
+        first.skip(n);
+        self.bytes -= n;
+        if first.len == 0
+            && let Some(buf) = self.bufs.pop_front()
+        {
+            self.keep(buf.into_page());
+        }
+    }
+
+    /// Puts a buffer back in front. There may be one more than there is room for, until it is read.
+    pub fn unread(&mut self, buf: Buf) {
+        if buf.len > 0 && self.reserve().is_ok() {
+            self.bytes += buf.len;
+            self.bufs.push_front(buf);
+        }
+    }
+
+    /// A page that is no longer needed.
+    pub fn keep(&mut self, page: Page) {
+        if self.spare.is_none() {
+            self.spare = Some(page);
+        }
+    }
+
+    /// The page that was kept.
+    pub fn spare(&mut self) -> Option<Page> {
+        self.spare.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_merge_where_all_of_them_fits() {
+        let mut ring = Ring::new(2);
+        let big = [7; PAGE];
+        ring.write(&big[..3000], false).unwrap();
+        ring.write(&big[..1096], false).unwrap();
+        assert_eq!((ring.free(), ring.bytes()), (1, 4096));
+        ring.write(&big[..1], true).unwrap();
+        // A packet stays alone, and there is no room for another.
+        assert_eq!(ring.write(&big[..1], false), Err(Errno::EAGAIN));
+        ring.skip(4096);
+        ring.write(&big, false).unwrap();
+        assert!(ring.is_full());
+        assert!(ring.pop().is_some_and(|b| b.packet && b.data() == [7]));
+        let mut last = ring.pop().expect("the page");
+        last.skip(4000);
+        ring.unread(last);
+        assert_eq!(ring.bytes(), 96);
+        assert_eq!(ring.resize(0), Err(Errno::EBUSY));
+        // What was read from its front leaves no room at its end.
+        assert!(!ring.merge(&[1]));
+    }
+}

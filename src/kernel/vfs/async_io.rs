@@ -1,0 +1,203 @@
+//! Signal-driven input and output: who is told by a signal that a file is ready (`F_SETOWN`, `F_SETSIG`,
+//! `O_ASYNC` in `fcntl(2)`).
+//!
+//! Readiness is announced while locks are held, under which no signal can be sent. So it is only recorded
+//! here; the announcing thread sends the signals in its exit work, the supervisor after its round
+//! (`task::async_io`).
+
+use super::{FileOps, OpenFile};
+use crate::abi::{Errno, Result};
+use crate::arch;
+use crate::sync::{Events, Level, Mutex, Notify};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+
+/// The status flag (`FASYNC`).
+pub const O_ASYNC: u32 = 0o20000;
+
+/// What kind of thing an owner is (`F_OWNER_*`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OwnerKind {
+    /// A thread.
+    Thread = 0,
+    /// A process.
+    Process = 1,
+    /// A process group.
+    Group = 2,
+}
+
+/// Who is told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Owner {
+    /// See [`OwnerKind`].
+    pub kind: OwnerKind,
+    /// Its id; 0 for nobody.
+    pub id: u32,
+    /// Real and effective user of who said so: their right to send signals counts.
+    pub users: [u32; 2],
+}
+
+impl Owner {
+    const NONE: Owner = Owner { kind: OwnerKind::Process, id: 0, users: [0; 2] };
+}
+
+struct State {
+    owner: Owner,
+    signal: u32,
+    /// The registration with the file's queue while O_ASYNC is set.
+    target: Option<(Arc<Target>, u64)>,
+}
+
+/// What an open file description knows of it.
+pub struct AsyncIo {
+    on: AtomicBool,
+    state: Mutex<State>,
+}
+
+/// A file that is to tell its owner.
+pub struct Target {
+    told: Mutex<(Owner, u32)>,
+    fd: i32,
+    events: AtomicU32,
+    queued: AtomicBool,
+    me: alloc::sync::Weak<Target>,
+}
+
+static DUE: Mutex<Vec<Arc<Target>>> = Mutex::new(Level::Leaf, Vec::new());
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+/// Those whose owners are to be told now.
+pub fn due() -> Vec<Arc<Target>> {
+    if COUNT.load(SeqCst) == 0 {
+        return Vec::new();
+    }
+    let mut due = DUE.lock();
+    COUNT.store(0, SeqCst);
+    core::mem::take(&mut *due)
+}
+
+impl Target {
+    /// Whom to tell and by which signal (0: SIGIO), what happened, and the descriptor's number.
+    pub fn take(&self) -> (Owner, u32, Events, i32) {
+        self.queued.store(false, SeqCst);
+        let events = Events::from_bits_truncate(self.events.swap(0, SeqCst));
+        let (owner, signal) = *self.told.lock();
+        (owner, signal, events, self.fd)
+    }
+}
+
+impl Notify for Target {
+    fn notify(&self, events: Events, _key: u64) -> bool {
+        self.events.fetch_or(events.bits(), SeqCst);
+        if !self.queued.swap(true, SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            let mut due = DUE.lock();
+            if due.try_reserve(1).is_ok() {
+                due.push(me);
+                COUNT.store(due.len(), SeqCst);
+            } else {
+                self.queued.store(false, SeqCst);
+            }
+            drop(due);
+            arch::slot().kick_on_exit();
+        }
+        false
+    }
+}
+
+impl AsyncIo {
+    /// Nobody is told.
+    pub(super) const fn new() -> AsyncIo {
+        let state = State { owner: Owner::NONE, signal: 0, target: None };
+        AsyncIo { on: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
+    }
+
+    /// The owner, with id 0 for none.
+    pub fn owner(&self) -> Owner {
+        self.state.lock().owner
+    }
+
+    /// The signal, 0 for SIGIO without further information.
+    pub fn signal(&self) -> u32 {
+        self.state.lock().signal
+    }
+
+    /// Sets the owner.
+    pub fn set_owner(&self, owner: Owner) {
+        self.change(|s| s.owner = owner);
+    }
+
+    /// Sets the signal.
+    pub fn set_signal(&self, signal: u32) {
+        self.change(|s| s.signal = signal);
+    }
+
+    fn change(&self, f: impl FnOnce(&mut State)) {
+        let mut s = self.state.lock();
+        f(&mut s);
+        let told = (s.owner, s.signal);
+        let target = s.target.as_ref().map(|t| t.0.clone());
+        drop(s);
+        if let Some(target) = target {
+            *target.told.lock() = told;
+        }
+    }
+
+    /// The description of `ops` ends.
+    pub(super) fn end(&self, ops: &dyn FileOps) {
+        if self.on.load(SeqCst)
+            && let Some((_, registration)) = self.state.lock().target.take()
+            && let Some(queue) = ops.wait_queue()
+        {
+            queue.remove(registration);
+        }
+    }
+}
+
+impl OpenFile {
+    /// Sets or clears O_ASYNC; `fd` is what the signal will name. The file has a queue.
+    ///
+    /// # Errors
+    /// `ENOTTY` for a file that is always ready.
+    pub fn set_async(&self, fd: i32, on: bool) -> Result {
+        let queue = self.ops.wait_queue().ok_or(Errno::ENOTTY)?;
+        let io = &self.async_io;
+        let had = io.state.lock().target.take();
+        if let Some((_, registration)) = had {
+            queue.remove(registration);
+        }
+        io.on.store(on, SeqCst);
+        if !on {
+            self.set_flags(self.flags() & !O_ASYNC);
+            return Ok(());
+        }
+        let told = {
+            let s = io.state.lock();
+            (s.owner, s.signal)
+        };
+        let target = Arc::new_cyclic(|me| Target {
+            told: Mutex::new(Level::Leaf, told),
+            fd,
+            events: AtomicU32::new(0),
+            queued: AtomicBool::new(false),
+            me: me.clone(),
+        });
+        let mut wanted = Events::empty();
+        if self.readable() {
+            wanted |= Events::IN | Events::PRI | Events::HUP | Events::RDHUP;
+        }
+        if self.writable() {
+            wanted |= Events::OUT;
+        }
+        let callback: Arc<dyn Notify> = target.clone();
+        let registration = queue.add_callback(wanted, false, &callback, 0);
+        let other = io.state.lock().target.replace((target, registration));
+        if let Some((_, registration)) = other {
+            queue.remove(registration);
+        }
+        self.set_flags(self.flags() | O_ASYNC);
+        Ok(())
+    }
+}
