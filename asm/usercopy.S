@@ -87,6 +87,48 @@ drupe_zero_user:
         on_fault .Lzero, .Lzero_fault
         .size drupe_zero_user, . - drupe_zero_user
 
+/* size_t drupe_probe_read(const void *addr, size_t len) -> bytes left: reads a byte of each page */
+        .globl drupe_probe_read
+        .type drupe_probe_read, @function
+drupe_probe_read:
+        lea     rcx, [rdi + rsi]
+        test    rsi, rsi
+        jz      .Lprobe_done
+.Lprobe_load:
+        mov     al, byte ptr [rdi]
+        or      rdi, 0xfff
+        inc     rdi
+        cmp     rdi, rcx
+        jb      .Lprobe_load
+.Lprobe_done:
+        xor     eax, eax
+        ret
+.Lprobe_fault:
+        mov     rax, rcx
+        sub     rax, rdi
+        ret
+        on_fault .Lprobe_load, .Lprobe_fault
+        .size drupe_probe_read, . - drupe_probe_read
+
+/* size_t drupe_probe_write(void *addr, size_t len) -> bytes left: writes a byte of each page as it is.
+ * Other threads may be writing there, so it is one atomic step. */
+        .globl drupe_probe_write
+        .type drupe_probe_write, @function
+drupe_probe_write:
+        lea     rcx, [rdi + rsi]
+        test    rsi, rsi
+        jz      .Lprobe_done
+.Lprobe_store:
+        lock or byte ptr [rdi], 0
+        or      rdi, 0xfff
+        inc     rdi
+        cmp     rdi, rcx
+        jb      .Lprobe_store
+        xor     eax, eax
+        ret
+        on_fault .Lprobe_store, .Lprobe_fault
+        .size drupe_probe_write, . - drupe_probe_write
+
 /* size_t drupe_strnlen_user(src, max) -> length, max, or SIZE_MAX on a fault */
         .globl drupe_strnlen_user
         .type drupe_strnlen_user, @function

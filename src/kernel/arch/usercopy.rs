@@ -8,6 +8,11 @@ mod imp {
         pub fn drupe_copy_user(dst: *mut u8, src: *const u8, len: usize) -> usize;
         /// Zeroes `len` bytes; returns how many were left.
         pub fn drupe_zero_user(dst: *mut u8, len: usize) -> usize;
+        /// Reads a byte of each page of `addr..addr+len`; returns how many bytes lie behind the first bad one,
+        /// itself included.
+        pub fn drupe_probe_read(addr: *const u8, len: usize) -> usize;
+        /// As `drupe_probe_read`, and writes the byte as it is.
+        pub fn drupe_probe_write(addr: *mut u8, len: usize) -> usize;
         /// Length of the string at `src` without its NUL, at most `max`; `usize::MAX` on a fault.
         pub fn drupe_strnlen_user(src: *const u8, max: usize) -> usize;
         /// Atomic 32-bit compare and exchange at a guest address: 0 and `*old` updated, or 1 on a fault.
@@ -37,6 +42,12 @@ mod imp {
         // SAFETY: as above.
         unsafe { core::ptr::write_bytes(dst, 0, len) };
         0
+    }
+    pub unsafe fn drupe_probe_read(addr: *const u8, len: usize) -> usize {
+        if (addr as usize) < MIN { len } else { 0 }
+    }
+    pub unsafe fn drupe_probe_write(addr: *mut u8, len: usize) -> usize {
+        if (addr as usize) < MIN { len } else { 0 }
     }
     pub unsafe fn drupe_strnlen_user(src: *const u8, max: usize) -> usize {
         if (src as usize) < MIN {
@@ -86,6 +97,19 @@ pub unsafe fn copy(dst: *mut u8, src: *const u8, len: usize) -> usize {
 pub unsafe fn zero(dst: *mut u8, len: usize) -> usize {
     // SAFETY: by the caller's promise.
     unsafe { imp::drupe_zero_user(dst, len) }
+}
+
+/// Touches each page of guest memory, so that the host brings it in; `write`: as a store does. The content stays as
+/// it is. Returns the number of bytes from the first page on that cannot be touched.
+///
+/// # Safety
+/// As for [`copy`].
+#[inline]
+pub unsafe fn probe(addr: u64, len: usize, write: bool) -> usize {
+    // SAFETY: by the caller's promise.
+    unsafe {
+        if write { imp::drupe_probe_write(addr as *mut u8, len) } else { imp::drupe_probe_read(addr as *const u8, len) }
+    }
 }
 
 /// Length of a guest string without its NUL, `max` if there is none in `max` bytes; `None` on a fault.

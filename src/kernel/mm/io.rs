@@ -1,9 +1,36 @@
 //! Sources and destinations of data: guest vectors or kernel buffers, so that one `read` serves
 //! a guest, `sendfile`, the ELF loader and the control channel.
+//!
+//! **Copies under a lock.** A copy to or from guest memory may fault, and the fault may wait for a disk or a
+//! network. So an object that copies under its lock does it in `under_lock` (both types have it):
+//!
+//! ```text
+//! src.under_lock(first, |src| {
+//!     let mut state = self.state.lock();
+//!     …look whether there is room: EAGAIN, EPIPE …
+//!     state.put(src)                  // src.take(): as far as the pages are there
+//! })
+//! ```
+//!
+//! It touches the pages of the first `first` bytes, runs the closure, which takes the lock, and in which copies stop
+//! where pages were not touched before. Where they did stop, the lock is free again, more pages are touched and the
+//! closure runs once more for the rest. So it must look at its state anew each time. What it moved in all is the
+//! result. An address that cannot be touched ends it: with what was moved so far, or `EFAULT`.
+//!
+//! *Why touching.* Guest memory is host memory: whether a page is there only the host knows, and it tells nobody
+//! without a call. A load a page, right before the lock, costs 1 ns; copying to a buffer in between costs each byte
+//! twice. That the host takes the page away again within the next microseconds is rare, and then the copy is slow,
+//! not wrong. That another thread unmaps it is the case that must be right: the copy ends there by the fixup
+//! (`arch::usercopy`), the lock is dropped, and touching the page says `EFAULT`. Pages of a destination are touched by
+//! a load for the first page of data and by an atomic store of what is there beyond: a load alone would make a fresh
+//! page fault twice, and a store on the way of every small read costs 5 ns.
+//!
+//! A copy outside of `under_lock` must not happen under a lock: debug builds check it ([`crate::sync::may_fault`]).
 
 use super::user::range_ok;
-use crate::abi::{Errno, Result};
+use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::arch::usercopy;
+use crate::sync::may_fault;
 use core::marker::PhantomData;
 
 /// `struct iovec`.
@@ -16,6 +43,25 @@ pub struct IoVec {
     pub len: u64,
 }
 
+/// How many bytes' pages are touched at a time once the first ones did not do.
+const STEP: usize = 64 << 10;
+/// How often in a row a page that could be touched may be gone again before it counts as a bad address: another
+/// thread of the guest must be playing with it.
+const FAULTS: u32 = 16;
+/// Page size, bytes.
+const PAGE: usize = 4096;
+
+/// Why a copy under a lock ended early.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stopped {
+    /// It did not.
+    No,
+    /// What follows was not touched.
+    Mark,
+    /// A fault.
+    Fault,
+}
+
 struct Cursor<'a> {
     vecs: &'a [IoVec],
     kernel: bool,
@@ -23,12 +69,30 @@ struct Cursor<'a> {
     offset: u64,
     left: usize,
     done: usize,
+    /// A lock is held: copies go as far as `ready` and say in `stopped` why they ended.
+    locked: bool,
+    /// Bytes from here on whose pages were touched.
+    ready: usize,
+    stopped: Stopped,
+    /// Faults since anything was moved.
+    faults: u32,
 }
 
 impl<'a> Cursor<'a> {
     fn new(vecs: &'a [IoVec], kernel: bool) -> Cursor<'a> {
         let left = vecs.iter().fold(0usize, |n, v| n.saturating_add(v.len as usize));
-        Cursor { vecs, kernel, at: 0, offset: 0, left, done: 0 }
+        Cursor {
+            vecs,
+            kernel,
+            at: 0,
+            offset: 0,
+            left,
+            done: 0,
+            locked: false,
+            ready: 0,
+            stopped: Stopped::No,
+            faults: 0,
+        }
     }
 
     /// The rest of the current piece.
@@ -49,18 +113,68 @@ impl<'a> Cursor<'a> {
         self.offset += n as u64;
         self.left -= n;
         self.done += n;
+        self.ready = self.ready.saturating_sub(n);
+    }
+
+    /// Touches the pages of the next `n` bytes, as far as that goes.
+    #[inline]
+    fn bring_in(&mut self, n: usize, write: bool) {
+        let n = n.min(self.left);
+        self.ready = 0;
+        let (mut at, mut offset) = (self.at, self.offset);
+        while self.ready < n {
+            let Some(v) = self.vecs.get(at) else { return };
+            let len = ((v.len - offset.min(v.len)) as usize).min(n - self.ready);
+            let addr = v.base.wrapping_add(offset);
+            (at, offset) = (at + 1, 0);
+            if len == 0 {
+                continue;
+            }
+            if !range_ok(addr, len as u64) {
+                return;
+            }
+            // SAFETY: guest memory apart from the window.
+            let left = unsafe { usercopy::probe(addr, len, write) };
+            self.ready += len - left;
+            if left > 0 {
+                return;
+            }
+        }
+    }
+
+    /// Brings in what a copy under a lock stopped at; `false` where that cannot be done.
+    #[cold]
+    fn go_on(&mut self, writes: bool) -> bool {
+        may_fault();
+        if self.stopped == Stopped::Fault {
+            self.faults += 1;
+            if self.faults > FAULTS {
+                return false;
+            }
+        }
+        self.bring_in(STEP, writes);
+        self.ready > 0
     }
 
     /// Moves up to `n` bytes piecewise by `copy(piece address, length, bytes done) -> bytes left`.
+    #[cfg_attr(debug_assertions, track_caller)]
     fn each(&mut self, n: usize, mut copy: impl FnMut(u64, usize, usize) -> usize) -> Result<usize> {
+        if !self.locked && !self.kernel {
+            may_fault();
+        }
         let mut moved = 0;
         while moved < n {
             let Some((addr, len)) = self.piece() else { break };
-            let len = len.min(n - moved);
+            let mut len = len.min(n - moved);
+            let marked = self.locked && len > self.ready;
+            if marked {
+                len = self.ready;
+            }
             let left = if self.kernel || range_ok(addr, len as u64) { copy(addr, len, moved) } else { len };
             self.advance(len - left);
             moved += len - left;
-            if left > 0 {
+            if left > 0 || marked {
+                self.stopped = if left > 0 { Stopped::Fault } else { Stopped::Mark };
                 // Like Linux: what was moved counts, a fault on the first byte is an error.
                 return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT) };
             }
@@ -70,8 +184,47 @@ impl<'a> Cursor<'a> {
 }
 
 macro_rules! common {
-    ($t:ident) => {
+    ($t:ident, $writes:literal) => {
         impl<'a> $t<'a> {
+            /// Moves bytes by `attempt`, which takes locks and copies under them; see the module. `first`: about how
+            /// many bytes it will move. The result is what all attempts moved.
+            ///
+            /// Inside of another `under_lock` this only runs `attempt` once: the outer one brings in the rest.
+            ///
+            /// # Errors
+            /// `EFAULT`, and those of `attempt` where nothing was moved before.
+            #[inline(always)]
+            pub fn under_lock(
+                &mut self,
+                first: usize,
+                mut attempt: impl FnMut(&mut Self) -> SysResult<usize>,
+            ) -> SysResult<usize> {
+                if self.cursor.locked || self.cursor.kernel {
+                    return attempt(self);
+                }
+                may_fault();
+                self.cursor.bring_in(first, $writes && first > PAGE);
+                let mut moved = 0;
+                loop {
+                    self.cursor.locked = true;
+                    self.cursor.stopped = Stopped::No;
+                    let out = attempt(self);
+                    self.cursor.locked = false;
+                    match out {
+                        Ok(n) if self.cursor.stopped == Stopped::No => return Ok(moved + n),
+                        Ok(n) => {
+                            moved += n;
+                            self.cursor.faults = if n > 0 { 0 } else { self.cursor.faults };
+                        }
+                        Err(SysError::Errno(Errno::EFAULT)) if self.cursor.stopped != Stopped::No => {}
+                        Err(_) if moved > 0 => return Ok(moved),
+                        Err(e) => return Err(e),
+                    }
+                    if !self.cursor.go_on($writes) {
+                        return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT.into()) };
+                    }
+                }
+            }
             /// Guest pieces, in order.
             pub fn user(vecs: &'a [IoVec]) -> Self {
                 $t { cursor: Cursor::new(vecs, false), _p: PhantomData }
@@ -114,14 +267,14 @@ pub struct IoDst<'a> {
     cursor: Cursor<'a>,
     _p: PhantomData<&'a mut [u8]>,
 }
-common!(IoDst);
+common!(IoDst, true);
 
 /// Where a write takes its data from.
 pub struct IoSrc<'a> {
     cursor: Cursor<'a>,
     _p: PhantomData<&'a [u8]>,
 }
-common!(IoSrc);
+common!(IoSrc, false);
 
 impl IoDst<'_> {
     /// Runs `f` with a destination that is the kernel buffer `buf`.
@@ -134,6 +287,7 @@ impl IoDst<'_> {
     ///
     /// # Errors
     /// `EFAULT` if nothing could be put because of a bad address.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn put(&mut self, src: &[u8]) -> Result<usize> {
         self.cursor.each(src.len(), |addr, len, done| {
             // SAFETY: `done + len <= src.len()`; the destination was checked or is a kernel buffer.
@@ -145,6 +299,7 @@ impl IoDst<'_> {
     ///
     /// # Errors
     /// As [`IoDst::put`].
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn put_zeros(&mut self, n: usize) -> Result<usize> {
         self.cursor.each(n, |addr, len, _| {
             // SAFETY: the destination was checked or is a kernel buffer.
@@ -185,11 +340,89 @@ impl IoSrc<'_> {
     ///
     /// # Errors
     /// `EFAULT` if nothing could be taken because of a bad address.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn take(&mut self, dst: &mut [u8]) -> Result<usize> {
         let base = dst.as_mut_ptr();
         self.cursor.each(dst.len(), |addr, len, done| {
             // SAFETY: `done + len <= dst.len()`; the source was checked or is a kernel buffer.
             unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vec_of(bytes: &[u8]) -> IoVec {
+        IoVec { base: bytes.as_ptr() as u64, len: bytes.len() as u64 }
+    }
+
+    /// Takes as an object does: what fits into its buffer, under its lock.
+    fn take_all(src: &mut IoSrc<'_>, first: usize, out: &mut Vec<u8>) -> (SysResult<usize>, usize) {
+        let mut attempts = 0;
+        let result = src.under_lock(first, |src| {
+            attempts += 1;
+            let mut buf = [0; 200_000];
+            let n = src.take(&mut buf)?;
+            out.extend_from_slice(&buf[..n]);
+            Ok(n)
+        });
+        (result, attempts)
+    }
+
+    #[test]
+    fn copies_under_a_lock_stop_where_nothing_was_touched_and_go_on_afterwards() {
+        let data: Vec<u8> = (0..150_000u32).map(|i| i as u8).collect();
+        let vecs = [vec_of(&data[..10]), vec_of(&[]), vec_of(&data[10..])];
+        let mut out = Vec::new();
+        let (result, attempts) = take_all(&mut IoSrc::user(&vecs), 4096, &mut out);
+        assert_eq!(result.ok(), Some(data.len()));
+        assert_eq!(out, data);
+        assert_eq!(attempts, 4, "4 KiB, then 64 KiB at a time");
+    }
+
+    #[test]
+    fn a_bad_address_ends_it_with_what_was_moved() {
+        let data = [7u8; 100];
+        let bad = IoVec { base: 16, len: 100 };
+        let mut out = Vec::new();
+        let (result, _) = take_all(&mut IoSrc::user(&[vec_of(&data), bad]), 4096, &mut out);
+        assert_eq!((result.ok(), out.len()), (Some(100), 100));
+        let (result, _) = take_all(&mut IoSrc::user(&[bad, vec_of(&data)]), 4096, &mut out);
+        assert_eq!(result.err(), Some(Errno::EFAULT.into()));
+    }
+
+    #[test]
+    fn errors_of_the_object_come_first_and_end_what_has_begun() {
+        let bad = [IoVec { base: 16, len: 1 }];
+        let result = IoSrc::user(&bad).under_lock(1, |_| Err(Errno::EPIPE.into()));
+        assert_eq!(result.err(), Some(Errno::EPIPE.into()));
+        let mut room = vec![0u8; 200_000];
+        let vecs = [vec_of(&room)];
+        room.fill(1);
+        let mut first = true;
+        let result = IoDst::user(&vecs).under_lock(4096, |dst| {
+            if !core::mem::take(&mut first) {
+                return Err(Errno::EAGAIN.into());
+            }
+            Ok(dst.put(&[2; 200_000])?)
+        });
+        assert_eq!(result.ok(), Some(4096), "the rest did not come");
+    }
+
+    #[test]
+    fn an_outer_lock_is_in_charge() {
+        let data = [7u8; 10_000];
+        let vecs = [vec_of(&data)];
+        let mut inner = 0;
+        let mut src = IoSrc::user(&vecs);
+        let result = src.under_lock(4096, |src| {
+            src.under_lock(usize::MAX, |src| {
+                inner += 1;
+                Ok(src.take(&mut [0; 10_000])?)
+            })
+        });
+        assert_eq!((result.ok(), inner), (Some(10_000), 2));
     }
 }

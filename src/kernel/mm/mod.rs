@@ -12,5 +12,5 @@ pub mod vma;
 pub use io::{IoDst, IoMark, IoSrc, IoVec};
 pub use mappable::{HostRun, Mappable};
 pub use space::AddressSpace;
-pub use user::{Plain, UserPtr, UserSlice, UserStr, zeroed};
+pub use user::{Fault, Plain, UserPtr, UserSlice, UserStr, zeroed};
 pub use vma::{Backing, Vma};

@@ -1,8 +1,13 @@
 //! Guest memory: typed pointers that are checked when copied and never dereferenced.
+//!
+//! A copy may fault and wait for a disk, so it must not happen under a lock. Where a guest's word has to be looked at
+//! under one (a futex), [`UserPtr::under_lock`] brings its page in first and again after a fault, and the closure uses
+//! the `_nofault` functions. What that means, and why, stands in [`super::io`].
 
 use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, usercopy};
+use crate::sync::may_fault;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
@@ -78,6 +83,27 @@ pub fn range_ok(addr: u64, len: u64) -> bool {
     end <= TASK_SIZE && (end <= base || addr >= base + END + GUARD)
 }
 
+/// A copy under a lock ended at a page that is not there: the lock is to be dropped and the page brought in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fault;
+
+/// How often in a row a page that could be touched may be gone again before it is a bad address.
+const FAULTS: u32 = 16;
+
+/// Touches each page of `len` bytes at `addr`, so that the host brings it in; `write`: for a store. Not under a lock.
+///
+/// # Errors
+/// `EFAULT`.
+#[cfg_attr(debug_assertions, track_caller)]
+pub fn bring_in(addr: u64, len: usize, write: bool) -> Result {
+    may_fault();
+    if !range_ok(addr, len as u64) {
+        return Err(Errno::EFAULT);
+    }
+    // SAFETY: the range lies apart from the window; faults are handled.
+    if unsafe { usercopy::probe(addr, len, write) } == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
 /// The guest address of a `T`. Null and wild values are fine until they are used.
 pub struct UserPtr<T>(u64, PhantomData<T>);
 
@@ -125,6 +151,7 @@ impl<T: Plain> UserPtr<T> {
     ///
     /// # Errors
     /// `EFAULT`.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn read(self) -> Result<T> {
         let mut value = MaybeUninit::<T>::uninit();
         copy_in(value.as_mut_ptr().cast(), self.0, size_of::<T>())?;
@@ -136,13 +163,82 @@ impl<T: Plain> UserPtr<T> {
     ///
     /// # Errors
     /// `EFAULT`.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn write(self, value: T) -> Result {
         copy_out(self.0, core::ptr::from_ref(&value).cast(), size_of::<T>())
+    }
+
+    /// Runs `attempt`, which takes a lock and looks at the value under it by the `_nofault` functions; `write`: it
+    /// changes it, too. The page is brought in before, and again after each [`Fault`].
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    #[inline]
+    pub fn under_lock<R>(self, write: bool, mut attempt: impl FnMut() -> core::result::Result<R, Fault>) -> Result<R> {
+        for _ in 0..FAULTS {
+            bring_in(self.0, size_of::<T>(), write)?;
+            if let Ok(r) = attempt() {
+                return Ok(r);
+            }
+        }
+        Err(Errno::EFAULT)
+    }
+
+    /// Copies the value in, under a lock. Not atomic.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn read_nofault(self) -> core::result::Result<T, Fault> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: a kernel buffer of that size; the guest side is checked.
+        let left = unsafe {
+            let known = range_ok(self.0, size_of::<T>() as u64);
+            if known { usercopy::copy(value.as_mut_ptr().cast(), self.0 as *const u8, size_of::<T>()) } else { 1 }
+        };
+        // SAFETY: filled completely, and every bit pattern is a value (`Plain`).
+        if left == 0 { Ok(unsafe { value.assume_init() }) } else { Err(Fault) }
+    }
+
+    /// Copies a value out, under a lock. Not atomic.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn write_nofault(self, value: T) -> core::result::Result<(), Fault> {
+        // SAFETY: a kernel buffer of that size; the guest side is checked.
+        let left = unsafe {
+            let known = range_ok(self.0, size_of::<T>() as u64);
+            if known { usercopy::copy(self.0 as *mut u8, (&raw const value).cast(), size_of::<T>()) } else { 1 }
+        };
+        if left == 0 { Ok(()) } else { Err(Fault) }
     }
 
     /// `n` values from here.
     pub const fn slice(self, n: usize) -> UserSlice<T> {
         UserSlice { addr: self.0, len: n, _t: PhantomData }
+    }
+}
+
+impl UserPtr<u32> {
+    fn is_word(self) -> bool {
+        self.0.is_multiple_of(4) && range_ok(self.0, 4)
+    }
+
+    /// Loads a word that lies at a multiple of 4, under a lock: atomic.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn load_nofault(self) -> core::result::Result<u32, Fault> {
+        // SAFETY: an aligned word apart from the window.
+        if self.is_word() { unsafe { usercopy::load(self.0) }.ok_or(Fault) } else { Err(Fault) }
+    }
+
+    /// Replaces `old` by `new`, under a lock, in one atomic step; the value that was seen.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn cmpxchg_nofault(self, old: u32, new: u32) -> core::result::Result<u32, Fault> {
+        // SAFETY: an aligned word apart from the window.
+        if self.is_word() { unsafe { usercopy::cmpxchg(self.0, old, new) }.ok_or(Fault) } else { Err(Fault) }
     }
 }
 
@@ -182,6 +278,7 @@ impl<T: Plain> UserSlice<T> {
     ///
     /// # Errors
     /// `EFAULT`; `ENOMEM` when the kernel heap cannot hold it.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn read_vec(self) -> Result<Vec<T>> {
         let bytes = self.len.checked_mul(size_of::<T>()).ok_or(Errno::EFAULT)?;
         if !range_ok(self.addr, bytes as u64) {
@@ -199,6 +296,7 @@ impl<T: Plain> UserSlice<T> {
     ///
     /// # Errors
     /// `EFAULT`.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn write_from(self, src: &[T]) -> Result {
         let n = src.len().min(self.len);
         copy_out(self.addr, src.as_ptr().cast(), n * size_of::<T>())
@@ -208,6 +306,7 @@ impl<T: Plain> UserSlice<T> {
     ///
     /// # Errors
     /// `EFAULT`.
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn read_into(self, dst: &mut [T]) -> Result {
         let n = dst.len().min(self.len);
         copy_in(dst.as_mut_ptr().cast(), self.addr, n * size_of::<T>())
@@ -223,6 +322,7 @@ impl UserStr {
     ///
     /// # Errors
     /// `EFAULT`; `too_long` when there is no NUL within `max` bytes (its own place included).
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn read(self, max: usize, too_long: Errno) -> Result<Vec<u8>> {
         if !range_ok(self.0, 1) {
             return Err(Errno::EFAULT);
@@ -230,6 +330,7 @@ impl UserStr {
         let window = arch::slot::window();
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max_here = max.min(room as usize);
+        may_fault();
         // SAFETY: the range lies apart from the window; faults are handled.
         let n = unsafe { usercopy::strnlen(self.0 as *const u8, max_here) }.ok_or(Errno::EFAULT)?;
         if n == max_here {
@@ -253,6 +354,7 @@ impl UserStr {
         let window = arch::slot::window();
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max = MAX.min(room as usize);
+        may_fault();
         // SAFETY: the range lies apart from the window; faults are handled.
         let n = unsafe { usercopy::strnlen(self.0 as *const u8, max) }.ok_or(Errno::EFAULT)?;
         if n == max {
@@ -271,6 +373,7 @@ impl UserStr {
     ///
     /// # Errors
     /// `EFAULT`, `ENAMETOOLONG` (4096 bytes with the NUL).
+    #[cfg_attr(debug_assertions, track_caller)]
     pub fn read_path(self) -> Result<Vec<u8>> {
         self.read(4096, Errno::ENAMETOOLONG)
     }
@@ -280,10 +383,12 @@ impl UserStr {
 ///
 /// # Errors
 /// `EFAULT`.
+#[cfg_attr(debug_assertions, track_caller)]
 fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
     if !range_ok(src, len as u64) {
         return Err(Errno::EFAULT);
     }
+    may_fault();
     // SAFETY: `dst` is a kernel buffer of `len` bytes; the guest side is apart from the window.
     let left = unsafe { usercopy::copy(dst, src as *const u8, len) };
     if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
@@ -293,10 +398,12 @@ fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
 ///
 /// # Errors
 /// `EFAULT`.
+#[cfg_attr(debug_assertions, track_caller)]
 fn copy_out(dst: u64, src: *const u8, len: usize) -> Result {
     if !range_ok(dst, len as u64) {
         return Err(Errno::EFAULT);
     }
+    may_fault();
     // SAFETY: `src` is kernel memory of `len` bytes; the guest side is apart from the window.
     let left = unsafe { usercopy::copy(dst as *mut u8, src, len) };
     if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }

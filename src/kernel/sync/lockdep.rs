@@ -81,13 +81,17 @@ impl Level {
     }
 }
 
+/// Level, address, and where it was taken.
+#[cfg(debug_assertions)]
+type Lock = (Level, usize, &'static Location<'static>);
+
 /// Locks held by one thread, innermost last. Lies in the slot, so that a panic or a dump can say
 /// what a thread that no longer runs was holding.
 #[cfg(debug_assertions)]
 #[repr(C)]
 struct Held {
     len: usize,
-    locks: [(Level, usize, &'static Location<'static>); MAX_HELD],
+    locks: [Lock; MAX_HELD],
 }
 
 #[cfg(debug_assertions)]
@@ -183,6 +187,41 @@ pub fn may_block() {
         let first = with_held(crate::arch::slot(), |held| held.locks[..held.len].first().copied());
         if let Some((level, _, at)) = first {
             panic!("a task would block at {place} while {level:?} is held since {at}");
+        }
+    }
+}
+
+/// Files that take locks under which guest memory is still copied: each is to copy by `under_lock`
+/// (`mm::io`, `mm::user`) instead, and then to leave this list. It may only shrink.
+#[cfg(debug_assertions)]
+const COPIES_UNDER_LOCK: &[&str] = &[
+    "fs/memfs/file.rs",
+    "fs/memfs/mod.rs",
+    "fs/pipe.rs",
+    "mm/space.rs",
+    "net/unix/mod.rs",
+    "net/unix/socket.rs",
+    "syscall/read_write.rs",
+    "task/clone.rs",
+    "task/futex.rs",
+    "vfs/dirfile.rs",
+];
+
+/// The running thread is about to touch guest memory, which may fault and wait for whatever the host does about it:
+/// debug builds check that it holds no lock.
+#[inline]
+#[track_caller]
+pub fn may_fault() {
+    #[cfg(debug_assertions)]
+    {
+        let place = Location::caller();
+        let Some(slot) = crate::arch::try_slot() else { return };
+        let first = with_held(slot, |held| {
+            let counts = |h: &&Lock| !COPIES_UNDER_LOCK.iter().any(|f| h.2.file().ends_with(f));
+            held.locks[..held.len].iter().find(counts).copied()
+        });
+        if let Some((level, _, at)) = first {
+            panic!("guest memory would be touched at {place} while {level:?} is held since {at}");
         }
     }
 }
