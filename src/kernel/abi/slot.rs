@@ -100,6 +100,8 @@ pub struct SlotHeader {
     pub mm: AtomicU64,
     /// Which failure to fetch an instruction made this thread try again last.
     pub text_retry: AtomicU64,
+    /// The list of values that this thread drops later (`sync::deferred`), 0 while it drops none.
+    pub deferred: AtomicU64,
 }
 
 impl SlotHeader {

@@ -3,6 +3,7 @@
 //!
 //! Order of locks (a lock may be taken while one further up is held): see [`Level`].
 
+pub mod deferred;
 mod lockdep;
 mod mutex;
 mod rwlock;

@@ -293,3 +293,38 @@ fn those_to_be_woken_have_seen_the_change_before_they_are() {
     drop(list);
     assert_eq!(slot.locks_held.load(SeqCst), held);
 }
+
+/// A chain whose links hold the next one.
+struct ChainLink {
+    next: Vec<Arc<ChainLink>>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Drop for ChainLink {
+    fn drop(&mut self) {
+        self.dropped.fetch_add(1, SeqCst);
+        for next in core::mem::take(&mut self.next) {
+            super::deferred::drop_later(next);
+        }
+    }
+}
+
+#[test]
+fn a_chain_of_any_length_is_dropped_on_a_small_stack() {
+    let small = std::thread::Builder::new().stack_size(64 << 10);
+    let run = small.spawn(|| {
+        let dropped = Arc::new(AtomicU64::new(0));
+        let mut last = Arc::new(ChainLink { next: Vec::new(), dropped: dropped.clone() });
+        for i in 1..200_000 {
+            // Some have many children, so that the list outgrows its fixed part.
+            let leaves = if i % 1000 == 0 { 20 } else { 0 };
+            let mut next = vec![last];
+            next.extend((0..leaves).map(|_| Arc::new(ChainLink { next: Vec::new(), dropped: dropped.clone() })));
+            last = Arc::new(ChainLink { next, dropped: dropped.clone() });
+        }
+        super::deferred::drop_later(last);
+        dropped.load(SeqCst)
+    });
+    let dropped = run.expect("a thread").join().expect("no overflow");
+    assert_eq!(dropped, 200_000 + 199 * 20);
+}

@@ -172,7 +172,7 @@ pub fn sys_getcwd(cur: &CurrentTask, buf: UserPtr<u8>, size: usize) -> SysResult
     if cwd.dentry.unlinked() {
         return Err(Errno::ENOENT.into());
     }
-    let (mut name, reachable) = cwd.name(&cur.fs().root());
+    let (mut name, reachable) = cwd.name(&cur.fs().root())?;
     if !reachable {
         name.splice(0..0, *b"(unreachable)");
     }

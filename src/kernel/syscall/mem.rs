@@ -47,7 +47,7 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
         }
         offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
         may_write = !shared || file.writable();
-        let name = file.path.display(&cur.fs().root());
+        let name = file.path.display(&cur.fs().root()).unwrap_or_default();
         Backing::File { map: file.ops.mappable()?, offset, name: Arc::from(name) }
     };
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };

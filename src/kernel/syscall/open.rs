@@ -42,7 +42,9 @@ fn open(cur: &CurrentTask, dir: Fd, path: UserStr, how: How) -> SysResult<Fd> {
     }
     let ctx = cur.op_ctx();
     let file = path.with_path(|p| {
-        let base = files::base(cur, dir, p)?;
+        // Below the directory that is the root, even an absolute path starts at it.
+        let scoped = how.resolve & u64::from(linux::RESOLVE_IN_ROOT) != 0 && p.first() == Some(&b'/');
+        let base = files::base(cur, dir, if scoped { b"." } else { p })?;
         vfs::open(cur.fs(), &ctx, base, p, how)
     })?;
     files::install(cur, file, how.flags)

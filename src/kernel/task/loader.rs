@@ -262,7 +262,7 @@ fn parse(ctx: &OpCtx<'_>, file: &Arc<OpenFile>, root: &Path, is_main: bool) -> S
         phdr: 0,
         phnum: phnum as u64,
         dynamic: kind == ET_DYN,
-        name: Arc::from(file.path.name(root).0),
+        name: Arc::from(file.path.name(root).unwrap_or_default().0),
         interp: None,
         exec_stack: false,
     };

@@ -68,6 +68,8 @@ pub fn alloc() -> Result<&'static SlotHeader> {
     let slot = arch::slot_at(index);
     slot.index.store(index, SeqCst);
     slot.task.store(0, SeqCst);
+    // A thread that the host killed may have been dropping something.
+    slot.deferred.store(0, SeqCst);
     slot.fast_entry.store(crate::mm::rewrite::entry(), SeqCst);
     // The reap of the slot's last host process may still be to come; it must not meet the next one.
     slot.host_tgid.store(0, SeqCst);

@@ -11,6 +11,7 @@ use super::file::OpCtx;
 use super::inode::{Directory, FileType, Inode, NewNode};
 use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE};
 use crate::abi::{Errno, Result};
+use crate::sync::deferred::drop_later;
 use crate::sync::{Level, Mutex, RwLock, WriteGuard};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -48,6 +49,15 @@ pub struct Dentry {
     pub mounts: AtomicU32,
     /// Found since the cache was last trimmed.
     pub(super) used: AtomicBool,
+}
+
+impl Drop for Dentry {
+    fn drop(&mut self) {
+        // A removed directory keeps those above it, as many as a guest has made.
+        if let Some(parent) = self.link.get_mut().parent.take() {
+            drop_later(parent);
+        }
+    }
 }
 
 /// Serialises renames, so that two directories cannot become each other's descendants.
@@ -102,22 +112,11 @@ impl Dentry {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, what the file system says.
     pub fn child(self: &Arc<Self>, ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<Dentry>> {
-        let cached = self.inode.cacheable();
-        match self.children.read().get(name) {
-            Some(Child::Live(known)) => {
-                if !known.used.load(Relaxed) {
-                    known.used.store(true, Relaxed);
-                }
-                return Ok(known.clone());
-            }
-            Some(Child::Absent | Child::Whiteout) => return Err(Errno::ENOENT),
-            _ => {}
+        if let Some(known) = self.known_child(name) {
+            return known;
         }
-        if !cached {
+        if !self.inode.cacheable() {
             return self.fleeting_child(ctx, name);
-        }
-        if !self.inode.layered() {
-            return Err(if self.is_dir() { Errno::ENOENT } else { Errno::ENOTDIR });
         }
         let found = self.dir()?.lookup(ctx, name);
         let mut children = self.children.write();
@@ -125,6 +124,22 @@ impl Dentry {
         drop(children);
         super::trim::after_import(self);
         child
+    }
+
+    /// As [`Dentry::child`] without asking the file system: `None` where it would have to be asked.
+    pub fn known_child(&self, name: &[u8]) -> Option<Result<Arc<Dentry>>> {
+        match self.children.read().get(name) {
+            Some(Child::Live(known)) => {
+                if !known.used.load(Relaxed) {
+                    known.used.store(true, Relaxed);
+                }
+                return Some(Ok(known.clone()));
+            }
+            Some(Child::Absent | Child::Whiteout) => return Some(Err(Errno::ENOENT)),
+            _ => {}
+        }
+        let complete = self.inode.cacheable() && !self.inode.layered();
+        complete.then(|| Err(if self.is_dir() { Errno::ENOENT } else { Errno::ENOTDIR }))
     }
 
     /// Enters what the layer below has under `name`, unless somebody else was faster.
@@ -418,16 +433,21 @@ impl Dentry {
 
     /// Takes a tree apart that nobody can reach any more: children hold their parents and the reverse.
     pub(super) fn dissolve(self: &Arc<Self>) {
-        let mut todo = alloc::vec![self.clone()];
-        while let Some(d) = todo.pop() {
+        let mut todo = Vec::new();
+        let mut next = Some(self.clone());
+        while let Some(d) = next {
             let children = core::mem::take(&mut *d.children.write());
+            if todo.try_reserve(children.len()).is_err() {
+                log::error!("out of memory: a file system that is gone is not freed");
+                return;
+            }
             for child in children.into_values() {
                 if let Child::Live(c) = child {
-                    let parent = c.link.lock().parent.take();
-                    drop(parent);
+                    drop(c.link.lock().parent.take());
                     todo.push(c);
                 }
             }
+            next = todo.pop();
         }
     }
 

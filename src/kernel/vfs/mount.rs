@@ -2,6 +2,7 @@
 
 use super::dentry::Dentry;
 use super::inode::Inode;
+use super::resolve::PATH_MAX;
 use crate::abi::{Errno, Result};
 use crate::sync::{Level, RwLock};
 use alloc::string::String;
@@ -60,6 +61,15 @@ fn key(place: &Path) -> Key {
 
 fn new(root: Arc<dyn Inode>, at: Option<Path>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
     Mount::of(Dentry::root(root), at, flags, fstype, source)
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Mounts on mounts, as many as a guest has made.
+        if let Some(at) = self.at.take() {
+            crate::sync::deferred::drop_later(at);
+        }
+    }
 }
 
 impl Mount {
@@ -294,8 +304,12 @@ impl Path {
     }
 
     /// The absolute path as seen from `root`; the flag says whether `root` was met.
-    pub fn name(&self, root: &Path) -> (Vec<u8>, bool) {
-        let mut parts: Vec<Vec<u8>> = Vec::new();
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` for a path of `PATH_MAX` bytes or more.
+    pub fn name(&self, root: &Path) -> Result<(Vec<u8>, bool)> {
+        // From the last name to the first, each written backwards.
+        let mut out = Vec::new();
         let mut at = self.clone();
         let reachable = loop {
             if at.same(root) {
@@ -308,33 +322,37 @@ impl Path {
                 }
                 continue;
             }
-            parts.push(at.dentry.name());
+            let name = at.dentry.name();
+            if out.len() + name.len() + 1 > PATH_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            out.extend(name.iter().rev());
+            out.push(b'/');
             match at.dentry.parent() {
                 Some(dentry) => at.dentry = dentry,
                 None => break false,
             }
         };
-        let mut out = Vec::new();
-        for part in parts.iter().rev() {
-            out.push(b'/');
-            out.extend_from_slice(part);
-        }
         if out.is_empty() {
             out.push(b'/');
         }
-        (out, reachable)
+        out.reverse();
+        Ok((out, reachable))
     }
 
     /// As `/proc/self/fd` shows it: absolute, with ` (deleted)` where the name is gone.
-    pub fn display(&self, root: &Path) -> Vec<u8> {
-        let (mut name, reachable) = self.name(root);
+    ///
+    /// # Errors
+    /// As [`Path::name`].
+    pub fn display(&self, root: &Path) -> Result<Vec<u8>> {
+        let (mut name, reachable) = self.name(root)?;
         if !reachable && self.mount.at.is_none() && name == b"/" {
             name = self.inode().shown_name().unwrap_or_else(|| self.mount.source.as_bytes().to_vec());
         }
         if self.dentry.unlinked() {
             name.extend_from_slice(b" (deleted)");
         }
-        name
+        Ok(name)
     }
 
     /// Refuses writes on a read-only mount.

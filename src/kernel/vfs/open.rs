@@ -9,7 +9,6 @@ use super::notify;
 use super::resolve::Lookup;
 use crate::abi::linux::{
     IN_CREATE, IN_MODIFY, IN_OPEN, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC,
-    RESOLVE_NO_SYMLINKS,
 };
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
@@ -65,6 +64,9 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
         let dir = found.target.ok_or(Errno::ENOENT)?;
         return open_tmpfile(ctx, dir, flags, how.mode);
     }
+    if creating && found.slash && !found.last.is_empty() {
+        return Err(Errno::EISDIR.into());
+    }
     let (target, created) = match found.target {
         Some(t) => {
             if creating && flags & O_EXCL != 0 {
@@ -73,7 +75,6 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
             (t, false)
         }
         None if !creating => return Err(Errno::ENOENT.into()),
-        None if found.slash => return Err(Errno::EISDIR.into()),
         None => {
             if flags & O_DIRECTORY != 0 {
                 return Err(Errno::EINVAL.into());
@@ -96,9 +97,6 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
         }
     };
     if target.inode().file_type() == FileType::Symlink && flags & O_PATH == 0 {
-        return Err(Errno::ELOOP.into());
-    }
-    if target.inode().file_type() == FileType::Symlink && how.resolve & u64::from(RESOLVE_NO_SYMLINKS) != 0 {
         return Err(Errno::ELOOP.into());
     }
     open_at(ctx, target, flags, created)

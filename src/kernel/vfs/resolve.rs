@@ -6,17 +6,18 @@ use super::file::OpCtx;
 use super::inode::FileType;
 use super::mount::Path;
 use crate::abi::linux::{
-    RESOLVE_BENEATH, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
+    RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
 };
 use crate::abi::{Errno, Result};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Most symbolic links that one resolution follows.
 const MAX_LINKS: u32 = 40;
 /// Longest path, bytes.
-const PATH_MAX: usize = 4095;
+pub const PATH_MAX: usize = 4095;
 /// Longest name.
 pub const NAME_MAX: usize = 255;
 
@@ -113,120 +114,203 @@ impl<'a> Lookup<'a> {
 
     /// Walks `path` from `at`, which is the root if the path says so.
     fn walk(&mut self, mut at: Path, path: &[u8], follow: bool) -> Result<Found> {
-        let slash = path.last() == Some(&b'/');
-        let mut rest = path;
-        loop {
-            let from = rest.iter().position(|&b| b != b'/').unwrap_or(rest.len());
-            rest = &rest[from..];
-            if rest.is_empty() {
-                // "/", or nothing after the last step.
-                return Ok(Found { parent: at.clone(), last: LastName::new(), target: Some(at), slash });
-            }
-            let len = rest.iter().position(|&b| b == b'/').unwrap_or(rest.len());
-            let (name, tail) = rest.split_at(len);
-            let last = tail.iter().all(|&b| b == b'/');
+        let mut rest = Rest { path, links: Vec::new() };
+        let mut slash = path.last() == Some(&b'/') && path.iter().all(|&b| b == b'/');
+        while rest.settle() {
+            let name = rest.name();
             if !at.dentry.is_dir() {
                 return Err(Errno::ENOTDIR);
             }
             access::check(self.ctx.cred, &**at.inode(), access::EXEC)?;
-            match name {
-                b"." => {}
-                b".." => {
-                    let root = self.root();
-                    if self.has(RESOLVE_BENEATH) && at.same(&root) {
-                        return Err(Errno::EXDEV);
-                    }
-                    let up = at.up(&root);
-                    self.check_xdev(&at, &up)?;
-                    at = up;
-                }
-                _ if last => return self.last(at, name, follow || slash && !self.parent, slash),
-                _ => at = self.step(at, name)?,
+            let last = rest.last();
+            slash |= last == Some(Ending::Slash);
+            if name.len() > NAME_MAX {
+                return Err(Errno::ENAMETOOLONG);
             }
-            rest = tail;
+            if name == b"." {
+                rest.advance();
+                continue;
+            }
+            if name == b".." {
+                at = self.up(&at)?;
+                rest.advance();
+                continue;
+            }
+            let to = match self.child(&at, name) {
+                Err(Errno::ENOENT) if last.is_some() => {
+                    return Ok(Found { last: last_name(name)?, parent: at, target: None, slash });
+                }
+                other => other?,
+            };
+            let link = to.inode().file_type() == FileType::Symlink;
+            if last.is_some() && (!link || self.parent || !follow && !slash) {
+                let found = Found { last: last_name(name)?, parent: at, target: Some(to), slash };
+                return if self.parent { Ok(found) } else { check_slash(found) };
+            }
+            if !link {
+                at = to;
+                rest.advance();
+                continue;
+            }
+            match self.follow(&at, &to)? {
+                Target::Place(place) => {
+                    at = place;
+                    rest.advance();
+                }
+                Target::Text(text) => {
+                    if text[0] == b'/' {
+                        at = self.jump_to_root(&at)?;
+                    }
+                    rest.advance();
+                    rest.links.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                    rest.links.push((text, 0));
+                }
+            }
         }
+        check_slash(Found { parent: at.clone(), last: LastName::new(), target: Some(at), slash })
+    }
+
+    fn up(&self, at: &Path) -> Result<Path> {
+        let root = self.root();
+        if self.has(RESOLVE_BENEATH) && at.same(&root) {
+            return Err(Errno::EXDEV);
+        }
+        let up = at.up(&root);
+        self.check_xdev(at, &up)?;
+        Ok(up)
+    }
+
+    fn jump_to_root(&self, at: &Path) -> Result<Path> {
+        if self.has(RESOLVE_BENEATH) {
+            return Err(Errno::EXDEV);
+        }
+        let root = self.root();
+        self.check_xdev(at, &root)?;
+        Ok(root)
     }
 
     fn check_xdev(&self, from: &Path, to: &Path) -> Result {
         if self.has(RESOLVE_NO_XDEV) && !Arc::ptr_eq(&from.mount, &to.mount) { Err(Errno::EXDEV) } else { Ok(()) }
     }
 
+    /// One step down.
     fn child(&self, at: &Path, name: &[u8]) -> Result<Path> {
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
+        let dentry = if self.has(RESOLVE_CACHED) {
+            at.dentry.known_child(name).ok_or(Errno::EAGAIN)??
+        } else {
+            at.dentry.child(self.ctx, name)?
+        };
+        let mounted = dentry.mounts.load(SeqCst) != 0;
+        let to = Path { mount: at.mount.clone(), dentry };
+        if !mounted {
+            return Ok(to);
         }
-        let dentry = at.dentry.child(self.ctx, name)?;
-        let to = Path { mount: at.mount.clone(), dentry }.descend();
+        let to = to.descend();
         self.check_xdev(at, &to)?;
         Ok(to)
     }
 
-    /// One step into the middle of a path: links are followed.
-    fn step(&mut self, at: Path, name: &[u8]) -> Result<Path> {
-        if name.len() > NAME_MAX {
-            return Err(Errno::ENAMETOOLONG);
-        }
-        let dentry = at.dentry.child(self.ctx, name)?;
-        if dentry.inode.file_type() != FileType::Symlink && dentry.mounts.load(SeqCst) == 0 {
-            return Ok(Path { mount: at.mount, dentry });
-        }
-        let to = Path { mount: at.mount.clone(), dentry }.descend();
-        self.check_xdev(&at, &to)?;
-        if to.inode().file_type() == FileType::Symlink {
-            return self.follow(at, &to)?.target.ok_or(Errno::ENOENT);
-        }
-        Ok(to)
-    }
-
-    fn last(&mut self, at: Path, name: &[u8], follow: bool, slash: bool) -> Result<Found> {
-        match self.child(&at, name) {
-            Ok(to) if follow && to.inode().file_type() == FileType::Symlink => {
-                let mut found = self.follow(at, &to)?;
-                found.slash |= slash;
-                check_slash(found)
-            }
-            Ok(to) => {
-                let last = LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)?;
-                let found = Found { parent: at, last, target: Some(to), slash };
-                if self.parent { Ok(found) } else { check_slash(found) }
-            }
-            Err(Errno::ENOENT) => {
-                let last = LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)?;
-                Ok(Found { parent: at, last, target: None, slash })
-            }
-            Err(e) => Err(e),
-        }
-    }
-
-    /// Follows the symbolic link `link`, which lies in the directory `at`.
-    fn follow(&mut self, at: Path, link: &Path) -> Result<Found> {
+    /// Where the symbolic link `link` leads, which was found from the directory `at`.
+    fn follow(&mut self, at: &Path, link: &Path) -> Result<Target> {
         self.links += 1;
         if self.links > MAX_LINKS || self.has(RESOLVE_NO_SYMLINKS) {
             return Err(Errno::ELOOP);
         }
         if let Some(target) = link.inode().magic_link(self.ctx) {
+            let target = target?;
             if self.has(RESOLVE_NO_MAGICLINKS) {
                 return Err(Errno::ELOOP);
             }
+            self.check_xdev(at, &target)?;
             if self.has(RESOLVE_BENEATH | RESOLVE_IN_ROOT) {
                 return Err(Errno::EXDEV);
             }
-            let target = target?;
-            return Ok(Found { parent: at, last: LastName::new(), target: Some(target), slash: false });
+            return Ok(Target::Place(target));
         }
         let text = link.inode().read_link(self.ctx)?;
-        if text.is_empty() {
-            return Err(Errno::ENOENT);
-        }
-        if self.has(RESOLVE_BENEATH) && text[0] == b'/' {
-            return Err(Errno::EXDEV);
-        }
-        let parent = core::mem::replace(&mut self.parent, false);
-        let start = if text[0] == b'/' { self.root() } else { at };
-        let found = self.walk(start, &text, true);
-        self.parent = parent;
-        found
+        if text.is_empty() { Err(Errno::ENOENT) } else { Ok(Target::Text(text)) }
     }
+}
+
+/// Where a symbolic link leads.
+enum Target {
+    Place(Path),
+    Text(Vec<u8>),
+}
+
+/// How a path goes on behind a name that is its last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    Nothing,
+    Slash,
+}
+
+/// What is left to walk: of the caller's path, and of the links that it led to, each with the position
+/// that was reached, the innermost last. At most [`MAX_LINKS`] of them.
+struct Rest<'p> {
+    path: &'p [u8],
+    links: Vec<(Vec<u8>, usize)>,
+}
+
+fn split(text: &[u8]) -> (&[u8], &[u8]) {
+    text.split_at(text.iter().position(|&b| b == b'/').unwrap_or(text.len()))
+}
+
+fn skip_slashes(text: &[u8]) -> usize {
+    text.iter().position(|&b| b != b'/').unwrap_or(text.len())
+}
+
+impl Rest<'_> {
+    /// Moves to the next name, and takes texts away that are used up; `false` at the end.
+    fn settle(&mut self) -> bool {
+        while let Some((text, at)) = self.links.last_mut() {
+            *at += skip_slashes(&text[*at..]);
+            if *at < text.len() {
+                return true;
+            }
+            self.links.pop();
+        }
+        self.path = &self.path[skip_slashes(self.path)..];
+        !self.path.is_empty()
+    }
+
+    /// The next name.
+    fn name(&self) -> &[u8] {
+        split(self.current()).0
+    }
+
+    /// The text that the next name is taken from, from there on.
+    fn current(&self) -> &[u8] {
+        self.links.last().map_or(self.path, |(text, at)| &text[*at..])
+    }
+
+    /// Whether no name follows the one that [`Rest::name`] gave.
+    fn last(&self) -> Option<Ending> {
+        let mut ending = Ending::Nothing;
+        let outer = self.links.iter().rev().skip(1).map(|(text, at)| &text[*at..]);
+        let outer = outer.chain((!self.links.is_empty()).then_some(self.path));
+        for tail in core::iter::once(split(self.current()).1).chain(outer) {
+            if skip_slashes(tail) < tail.len() {
+                return None;
+            }
+            if !tail.is_empty() {
+                ending = Ending::Slash;
+            }
+        }
+        Some(ending)
+    }
+
+    /// Goes on behind the name that [`Rest::name`] gave.
+    fn advance(&mut self) {
+        match self.links.last_mut() {
+            Some((text, at)) => *at += split(&text[*at..]).0.len(),
+            None => self.path = split(self.path).1,
+        }
+    }
+}
+
+fn last_name(name: &[u8]) -> Result<LastName> {
+    LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)
 }
 
 fn check_slash(found: Found) -> Result<Found> {

@@ -551,17 +551,21 @@ impl Directory for MemInode {
         }
         let node = mem(inode)?;
         let moved_dir = i32::from(node.kind == FileType::Dir);
-        if let Some(t) = target
-            && flags & crate::abi::linux::RENAME_EXCHANGE == 0
-        {
+        // Directories that `new_dir` loses, and that come here for it.
+        let (mut lost, mut swapped) = (0, 0);
+        if let Some(t) = target {
             let t = mem(t)?;
-            let was_dir = t.kind == FileType::Dir;
-            t.touch(if was_dir { -2 } else { -1 });
-            to.touch_dir(-i32::from(was_dir));
+            lost = i32::from(t.kind == FileType::Dir);
+            if flags & linux::RENAME_EXCHANGE != 0 {
+                swapped = lost;
+                t.touch(0);
+            } else {
+                t.touch(if lost == 1 { -2 } else { -1 });
+            }
         }
         node.touch(0);
-        self.touch_dir(-moved_dir);
-        to.touch_dir(moved_dir);
+        self.touch_dir(swapped - moved_dir);
+        to.touch_dir(moved_dir - lost);
         Ok(())
     }
 

@@ -331,12 +331,12 @@ impl Inode for ProcInode {
             Node::IntoSelf(to) => Ok(to.as_bytes().to_vec()),
             Node::Fd(pid, tid, fd) => {
                 let root = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?.fs.root();
-                Ok(open_file(pid, tid, fd)?.path.display(&root))
+                open_file(pid, tid, fd)?.path.display(&root)
             }
             Node::Entry(pid, tid, e) => {
                 let task = task_of(pid, tid)?;
                 let root = task.shared().ok_or(Errno::ENOENT)?.fs.root();
-                Ok(process::link(&task, e)?.display(&root))
+                process::link(&task, e)?.display(&root)
             }
             _ => Err(Errno::EINVAL),
         }

@@ -379,7 +379,7 @@ fn visible(task: &Task) -> Result<Vec<(alloc::sync::Arc<mount::Mount>, String)>>
     let root = task.shared().ok_or(Errno::EINVAL)?.fs.root();
     let mut all = Vec::new();
     for m in mount::all() {
-        let (name, reachable) = m.root_path().name(&root);
+        let (name, reachable) = m.root_path().name(&root)?;
         if reachable {
             all.push((m, String::from_utf8_lossy(&name).replace(' ', "\\040")));
         }
