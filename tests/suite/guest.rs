@@ -50,6 +50,9 @@ guests! {
     time: GLIBC;
     vdso: ALL;
     odds: GLIBC;
+    local_states: GLIBC;
+    local_messages: GLIBC;
+    local_flight: GLIBC;
 }
 
 /// What `below.c` expects to find.

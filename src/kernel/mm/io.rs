@@ -336,6 +336,24 @@ impl IoSrc<'_> {
         f(&mut IoSrc { cursor: Cursor::new(&vecs, true), _p: PhantomData })
     }
 
+    /// Takes `n` bytes, or as many as there are, into memory of their own.
+    ///
+    /// # Errors
+    /// `EFAULT` if nothing could be taken because of a bad address; `ENOBUFS` without memory.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub fn take_vec(&mut self, n: usize) -> Result<alloc::vec::Vec<u8>> {
+        let mut bytes = alloc::vec::Vec::new();
+        bytes.try_reserve_exact(n).map_err(|_| Errno::ENOBUFS)?;
+        let base: *mut u8 = bytes.as_mut_ptr();
+        let n = self.cursor.each(n, |addr, len, done| {
+            // SAFETY: `done + len <= n`, for which there is room; the source was checked or is a kernel buffer.
+            unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
+        })?;
+        // SAFETY: the first `n` bytes were filled.
+        unsafe { bytes.set_len(n) };
+        Ok(bytes)
+    }
+
     /// Takes up to `dst.len()` bytes; returns how many.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ pub struct NetNamespace {
     loopback: AtomicBool,
     /// What the next socket's cookie is (`SO_COOKIE`).
     next_cookie: AtomicU64,
+    /// Its local sockets.
+    pub unix: super::unix::LocalSockets,
     /// `/proc/sys/net/core/somaxconn`.
     somaxconn: AtomicI32,
 }
@@ -24,6 +26,7 @@ impl NetNamespace {
         Arc::new(NetNamespace {
             loopback: AtomicBool::new(loopback),
             next_cookie: AtomicU64::new(1),
+            unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
         })
     }

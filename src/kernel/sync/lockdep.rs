@@ -37,6 +37,8 @@ pub enum Level {
     Dentry,
     /// A descriptor table.
     Files,
+    /// Files in flight between local sockets.
+    Flight,
     /// A file's data or a pipe's, socket's, eventfd's, terminal's state.
     FileData,
     /// An inode's metadata.

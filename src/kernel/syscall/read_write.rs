@@ -101,7 +101,12 @@ fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Pl
         return Ok(n);
     }
     let pos = place.pos.unwrap_or(vfs::HERE);
-    block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos))
+    match block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos)) {
+        Ok(n) => Ok(n),
+        // It waited for more than there was (`SO_RCVLOWAT`).
+        Err(_) if dst.done() > 0 => Ok(dst.done()),
+        Err(e) => Err(e),
+    }
 }
 
 /// Writes from `src` to an open file; raises SIGPIPE and SIGXFSZ.
@@ -145,7 +150,7 @@ pub(super) fn write_file(
         }
         Err(e) => {
             match e {
-                SysError::Errno(Errno::EPIPE) => files::broken_pipe(cur),
+                SysError::Errno(Errno::EPIPE) if file.ops.raises_sigpipe(0) => files::broken_pipe(cur),
                 SysError::Errno(Errno::EFBIG) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
                 _ => {}
             }
@@ -180,7 +185,7 @@ fn write_stream(
     match out {
         Ok(()) => Ok(done),
         // SIGPIPE is raised for the part that nobody took, what was taken counts.
-        Err(SysError::Errno(Errno::EPIPE)) if done > 0 => {
+        Err(SysError::Errno(Errno::EPIPE)) if done > 0 && file.ops.raises_sigpipe(done) => {
             files::broken_pipe(cur);
             Ok(done)
         }

@@ -5,6 +5,7 @@ use super::files;
 use super::socket_msg as msg;
 use crate::abi::linux::{self, __kernel_timespec};
 use crate::abi::{Errno, Result, SysError, SysResult};
+use crate::fs::pidfd;
 use crate::mm::user::range_ok;
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
 use crate::net::ns;
@@ -20,6 +21,8 @@ use alloc::sync::Arc;
 /// Flags in `socket(2)`'s type (`SOCK_TYPE_MASK` is what lies below).
 const TYPE_FLAGS: u32 = linux::O_CLOEXEC | linux::O_NONBLOCK;
 const TYPE_MASK: u32 = 0xf;
+/// `SO_PEERPIDFD`.
+const PEERPIDFD: u32 = 77;
 /// Most bytes that one call moves (`MAX_RW_COUNT`).
 const MAX_COUNT: usize = 0x7fff_f000;
 /// Most messages of one call (`UIO_MAXIOV`).
@@ -119,7 +122,11 @@ pub fn sys_accept4(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u3
     let it = opened(cur, fd)?;
     let ctx = ctx(cur);
     let dont = it.file.nonblock();
-    let new = blocking(&ctx, &*it.socket, (Events::IN, None), dont, || Ok(it.socket.accept(&ctx)?))?;
+    let attempt = || match it.socket.accept(&ctx) {
+        Err(Errno::EAGAIN) if !dont && it.socket.accepts_no_more() => Err(Errno::EINVAL.into()),
+        other => Ok(other?),
+    };
+    let new = blocking(&ctx, &*it.socket, (Events::IN, None), dont, attempt)?;
     let file = socket::open(new.clone(), flags, &ctx.op);
     if !addr.is_null() {
         let peer = new.peer_addr().map_err(|_| Errno::ECONNABORTED)?;
@@ -214,8 +221,14 @@ fn receive(
     let all = flags.contains(MsgFlags::WAITALL)
         && socket.is_stream()
         && !flags.intersects(MsgFlags::PEEK | MsgFlags::OOB | MsgFlags::ERRQUEUE);
-    let mut got = blocking(&ctx, socket, (Events::IN, None), dont, || socket.receive(&ctx, dst, flags, out))?;
-    while all && got > 0 && dst.left() > 0 && out.files.is_empty() {
+    let asked = if dont { flags | MsgFlags::DONTWAIT } else { flags };
+    let mut got = match blocking(&ctx, socket, (Events::IN, None), dont, || socket.receive(&ctx, dst, asked, out)) {
+        Ok(n) => n,
+        // It waited for more than there was.
+        Err(_) if dst.done() > 0 => return Ok(dst.done()),
+        Err(e) => return Err(e),
+    };
+    while all && got > 0 && dst.left() > 0 && out.files.is_empty() && !out.complete {
         match blocking(&ctx, socket, (Events::IN, None), dont, || socket.receive(&ctx, dst, flags, out)) {
             Ok(more) if more > 0 => got += more,
             _ => break,
@@ -250,7 +263,7 @@ pub fn sys_sendto(
 ) -> SysResult<usize> {
     let vecs = single(buf, len)?;
     let it = opened(cur, fd)?;
-    let to = if addr.is_null() { None } else { Some(SockAddr::read(addr, addr_len)?) };
+    let to = if addr.is_null() || addr_len == 0 { None } else { Some(SockAddr::read(addr, addr_len)?) };
     let flags = MsgFlags::from_bits_retain(flags);
     let mut msg = SendMsg { flags, to, ..SendMsg::default() };
     send(cur, &it, &mut IoSrc::user(&vecs), &mut msg)
@@ -269,7 +282,7 @@ pub fn sys_recvfrom(
     let vecs = single(buf, len)?;
     let it = opened(cur, fd)?;
     let flags = MsgFlags::from_bits_retain(flags);
-    let mut out = RecvMsg::default();
+    let mut out = RecvMsg { wants_name: !addr.is_null(), ..RecvMsg::default() };
     let got = receive(cur, &it, &mut IoDst::user(&vecs), flags, &mut out)?;
     if !addr.is_null() {
         match &out.from {
@@ -288,7 +301,7 @@ fn send_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, fl
         at => Some(SockAddr::read(UserPtr::new(at), h.name_len)?),
     };
     msg::with_data(&h, |vecs| {
-        let mut message = SendMsg { flags, to, ..SendMsg::default() };
+        let mut message = SendMsg { flags, to, files_limit: files::nofile(cur), ..SendMsg::default() };
         msg::read_control(cur, &*it.socket, &h, &mut message)?;
         let mut src = IoSrc::user(vecs);
         src.limit(MAX_COUNT);
@@ -334,7 +347,8 @@ pub fn sys_sendmmsg(
 fn receive_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
     let mut h = msg::read_header(header)?;
     msg::with_data(&h.clone(), |vecs| {
-        let mut out = RecvMsg { wants_control: h.control_len > 0, ..RecvMsg::default() };
+        let wants_control = h.control != 0 && h.control_len > 0;
+        let mut out = RecvMsg { wants_control, wants_name: h.name != 0, ..RecvMsg::default() };
         let mut dst = IoDst::user(vecs);
         dst.limit(MAX_COUNT);
         let got = receive(cur, it, &mut dst, flags, &mut out)?;
@@ -438,6 +452,25 @@ pub fn sys_setsockopt(
     Ok(it.socket.set_option(&ctx, level, option, value)?)
 }
 
+/// `SO_PEERPIDFD`: a descriptor of the process that made the other end.
+fn peer_pidfd(
+    cur: &CurrentTask,
+    socket: &dyn SocketOps,
+    out: UserPtr<u8>,
+    len: UserPtr<u32>,
+    room: u32,
+) -> SysResult<()> {
+    let pid = socket.peer_process().ok_or(Errno::ENODATA)?;
+    let group = crate::task::lookup_group(pid).ok_or(Errno::ESRCH)?;
+    let fd = files::install(cur, pidfd::pidfd(&cur.op_ctx(), &group, 0), linux::O_CLOEXEC)?;
+    let n = room.min(4) as usize;
+    let told = out.slice(n).write_from(&fd.0.to_ne_bytes()[..n]).and_then(|()| len.write(n as u32));
+    if told.is_err() {
+        let _ = cur.files().close(&cur.op_ctx(), fd.0);
+    }
+    Ok(told?)
+}
+
 /// `getsockopt(2)`.
 pub fn sys_getsockopt(
     cur: &CurrentTask,
@@ -453,6 +486,9 @@ pub fn sys_getsockopt(
         return Err(Errno::EINVAL.into());
     }
     let ctx = ctx(cur);
+    if (level, option) == (SOL_SOCKET, PEERPIDFD) && it.socket.carries_files() {
+        return peer_pidfd(cur, &*it.socket, out, len, room);
+    }
     let family = || it.socket.get_option(&ctx, level, option, room as usize);
     let bytes = if level == SOL_SOCKET {
         match family() {

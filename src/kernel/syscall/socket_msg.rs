@@ -5,6 +5,7 @@ use super::files;
 use super::read_write::with_vecs;
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::cred::cap;
+use crate::fs::pidfd;
 use crate::mm::{IoVec, UserPtr};
 use crate::net::socket::{Cmsg, MsgFlags, RecvMsg, SOL_SOCKET, SendMsg, SocketOps, Ucred};
 use crate::task::CurrentTask;
@@ -16,6 +17,8 @@ pub use crate::mm::user::MultiMsgHeader as Many;
 /// `SCM_RIGHTS`, `SCM_CREDENTIALS`.
 const RIGHTS: u32 = 1;
 const CREDENTIALS: u32 = 2;
+/// `SCM_PIDFD`.
+const PIDFD: u32 = 4;
 /// Bytes of a `struct cmsghdr`.
 const HEAD: usize = 16;
 /// Most files in one message (`SCM_MAX_FD`).
@@ -187,6 +190,7 @@ pub fn give(
         }
     }
     give_files(cur, &mut control, &mut out, asked)?;
+    give_pidfd(cur, &mut control, &mut out)?;
     h.control_len = control.used as u64;
     h.flags = (out.flags | asked & MsgFlags::CMSG_CLOEXEC).bits();
     Ok(at.write(*h)?)
@@ -214,6 +218,24 @@ fn give_files(cur: &CurrentTask, control: &mut Control, out: &mut RecvMsg, asked
     }
     if !numbers.is_empty() {
         control.put(SOL_SOCKET, RIGHTS, &numbers)?;
+    }
+    Ok(())
+}
+
+/// Gives the receiver a descriptor of the process that sent it, where it asked for that and the process is still known.
+fn give_pidfd(cur: &CurrentTask, control: &mut Control, out: &mut RecvMsg) -> SysResult<()> {
+    let Some(pid) = out.pidfd else { return Ok(()) };
+    if control.room.saturating_sub(control.used) < HEAD + 4 {
+        out.flags |= MsgFlags::CTRUNC;
+        return Ok(());
+    }
+    let Some(group) = crate::task::lookup_group(pid) else { return Ok(()) };
+    let file = pidfd::pidfd(&cur.op_ctx(), &group, 0);
+    match files::install(cur, file, linux::O_CLOEXEC) {
+        Ok(Fd(fd)) => {
+            control.put(SOL_SOCKET, PIDFD, &fd.to_ne_bytes())?;
+        }
+        Err(_) => out.flags |= MsgFlags::CTRUNC,
     }
     Ok(())
 }

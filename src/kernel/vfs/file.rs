@@ -70,6 +70,12 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// Whether a write that fails with `EPIPE` after it moved so many bytes raises SIGPIPE: pipes always do, sockets as
+    /// their type says.
+    fn raises_sigpipe(&self, _moved: usize) -> bool {
+        true
+    }
+
     /// Whether it has an offset: regular files and directories do, streams answer `ESPIPE`.
     fn seekable(&self) -> bool {
         false

@@ -75,6 +75,10 @@ impl FileOps for SocketFile {
         self.0.is_stream()
     }
 
+    fn raises_sigpipe(&self, moved: usize) -> bool {
+        moved == 0 && self.0.raises_sigpipe()
+    }
+
     fn poll(&self) -> Events {
         self.0.poll()
     }

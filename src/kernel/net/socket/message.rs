@@ -66,6 +66,8 @@ pub struct SendMsg {
     pub control: Vec<Cmsg>,
     /// Files (`SCM_RIGHTS`).
     pub files: Vec<Arc<OpenFile>>,
+    /// Most files that the sender's user may have in flight (`RLIMIT_NOFILE`).
+    pub files_limit: u64,
     /// Credentials that the sender stated (`SCM_CREDENTIALS`), already checked.
     pub cred: Option<Ucred>,
 }
@@ -85,6 +87,14 @@ pub struct RecvMsg {
     pub files: Vec<Arc<OpenFile>>,
     /// Whether the caller has room for control messages at all: nothing need be made otherwise.
     pub wants_control: bool,
+    /// Whether the caller takes the sender's address.
+    pub wants_name: bool,
+    /// It is whole: what else there is does not belong to it, whatever room is left.
+    pub complete: bool,
+    /// The process that sent it, where the receiver gets a descriptor for it (`SCM_PIDFD`).
+    pub pidfd: Option<u32>,
+    /// Who a stream's bytes are from, once there are some: those of others are not added.
+    pub sender: Option<Option<Ucred>>,
 }
 
 impl RecvMsg {

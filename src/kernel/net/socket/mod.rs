@@ -23,6 +23,7 @@ use crate::sync::{Events, WaitQueue};
 use crate::vfs::{FsContext, OpCtx, OpenFile};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 
 /// `AF_UNSPEC`, `AF_UNIX` and so on.
 pub mod af {
@@ -79,7 +80,7 @@ pub struct Halves {
 }
 
 /// A socket of any family. Default methods are those of a family that does not have the call.
-pub trait SocketOps: Send + Sync {
+pub trait SocketOps: Any + Send + Sync {
     /// State that every socket has.
     fn core(&self) -> &Core;
 
@@ -131,6 +132,11 @@ pub trait SocketOps: Send + Sync {
     /// `EAGAIN`, `EINVAL`, `EOPNOTSUPP`.
     fn accept(&self, _ctx: &SockCtx<'_>) -> Result<Arc<dyn SocketOps>> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether an `accept` that finds no connection has nothing to wait for, and fails with `EINVAL`.
+    fn accepts_no_more(&self) -> bool {
+        false
     }
 
     /// `shutdown(2)`.
@@ -186,6 +192,11 @@ pub trait SocketOps: Send + Sync {
     /// `ENOTCONN`.
     fn peer_addr(&self) -> Result<SockAddr> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// The process that made the other end (`SO_PEERPIDFD`).
+    fn peer_process(&self) -> Option<u32> {
+        None
     }
 
     /// Whether it accepts connections (`SO_ACCEPTCONN`).

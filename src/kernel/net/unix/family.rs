@@ -1,27 +1,24 @@
 //! Local sockets as the system calls see them.
 
-use super::socket::{Kind, Socket, pair, socket};
-use super::{Endpoint, Name, bind_abstract, lookup_abstract};
+use super::connect::address;
+use super::sock::{Kind, ROOM, Sock, Status, pass};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc, UserPtr};
 use crate::net::NetNamespace;
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{
-    Announces, Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af,
-    sock,
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, sock,
 };
 use crate::sync::{Events, WaitQueue};
-use crate::vfs::names::{self, At};
-use crate::vfs::{FileType, Lookup, NewNode, OpCtx, access};
+use crate::vfs::OpCtx;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
+use linux_raw_sys::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ as SIOCOUTQ};
 
-/// `SO_PASSCRED`, `SO_PEERCRED`.
-const PASSCRED: u32 = 16;
+/// `SO_PEERCRED`, `SO_PEERGROUPS`.
 const PEERCRED: u32 = 17;
-/// `SCM_CREDENTIALS`.
-const CREDENTIALS: u32 = 2;
+const PEERGROUPS: u32 = 59;
 
 fn kind_of(wanted: Wanted) -> Result<Kind> {
     if wanted.protocol > 1 {
@@ -36,19 +33,20 @@ fn kind_of(wanted: Wanted) -> Result<Kind> {
     }
 }
 
-fn core(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, mut wanted: Wanted) -> Core {
+fn make(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, mut wanted: Wanted) -> Result<Arc<Sock>> {
+    let kind = kind_of(wanted)?;
     if wanted.kind == sock::RAW {
         wanted.kind = sock::DGRAM;
     }
-    wanted.core(ctx, ns, 0)
+    Sock::new(kind, wanted.core(ctx, ns, 0))
 }
 
 /// `socket(2)`.
 ///
 /// # Errors
-/// `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`.
+/// `EPROTONOSUPPORT`, `ESOCKTNOSUPPORT`, `ENOBUFS`.
 pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
-    Ok(socket(kind_of(wanted)?, core(ctx, ns, wanted)))
+    Ok(make(ctx, ns, wanted)?)
 }
 
 /// `socketpair(2)`.
@@ -56,74 +54,30 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
 /// # Errors
 /// As [`create`].
 pub fn create_pair(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<[Arc<dyn SocketOps>; 2]> {
-    let kind = kind_of(wanted)?;
-    let [a, b] = pair(kind, [core(ctx, ns, wanted), core(ctx, ns, wanted)], &ctx.op);
+    let (a, b) = (make(ctx, ns, wanted)?, make(ctx, ns, wanted)?);
+    Sock::join(&a, &b, ctx);
     Ok([a, b])
 }
 
-/// The name in a `struct sockaddr_un`; empty for one without a path.
-fn name_in(addr: &SockAddr) -> Result<&[u8]> {
-    if !(2..=110).contains(&addr.len()) || addr.family() != af::UNIX {
-        return Err(Errno::EINVAL);
-    }
-    let path = &addr.bytes()[2..];
-    match path.first() {
-        Some(0) | None => Ok(path),
-        Some(_) => Ok(path.split(|&b| b == 0).next().unwrap_or(path)),
-    }
-}
-
-/// A name as a `struct sockaddr_un`.
-fn address(name: &[u8]) -> SockAddr {
-    let mut bytes = [0u8; 112];
-    bytes[..2].copy_from_slice(&af::UNIX.to_ne_bytes());
-    let n = name.len().min(108);
-    bytes[2..2 + n].copy_from_slice(&name[..n]);
-    let nul = usize::from(name.first().is_some_and(|&b| b != 0));
-    SockAddr::new(&bytes[..2 + n + nul])
-}
-
-/// The endpoint that owns a name.
-fn owner(ctx: &SockCtx<'_>, name: &[u8]) -> Result<Arc<Endpoint>> {
-    match name.first() {
-        None => Err(Errno::EINVAL),
-        Some(0) => lookup_abstract(name),
-        Some(_) => {
-            let place = Lookup::new(ctx.fs.ok_or(Errno::EINVAL)?, &ctx.op, None).path(name, true)?;
-            access::check(ctx.op.cred, &**place.inode(), access::WRITE)?;
-            if place.inode().file_type() != FileType::Socket {
-                return Err(Errno::ECONNREFUSED);
-            }
-            let attached = place.inode().attached().ok_or(Errno::ECONNREFUSED)?.lock().clone();
-            attached.and_then(|a| a.downcast().ok()).ok_or(Errno::ECONNREFUSED)
-        }
+/// The bit of [`pass`] that an option of `SOL_SOCKET` stands for.
+fn pass_bit(kind: Kind, option: u32) -> Option<u32> {
+    match option {
+        16 => Some(pass::CRED),
+        34 => Some(pass::SEC),
+        76 => Some(pass::PIDFD),
+        83 => Some(pass::RIGHTS),
+        84 if kind == Kind::Stream => Some(pass::INQ),
+        _ => None,
     }
 }
 
-impl Announces for Endpoint {
-    fn queue(&self) -> &WaitQueue {
-        Endpoint::queue(self)
-    }
-}
-
-impl Socket {
-    /// The endpoint that a send with this destination goes to; `None`: the peer.
-    fn destination(&self, ctx: &SockCtx<'_>, to: Option<&SockAddr>) -> Result<Option<Arc<Endpoint>>> {
-        let Some(addr) = to else { return Ok(None) };
-        if self.kind != Kind::Datagram {
-            return Err(if self.peer_name().is_ok() { Errno::EISCONN } else { Errno::EOPNOTSUPP });
-        }
-        owner(ctx, name_in(addr)?).map(Some)
-    }
-}
-
-impl SocketOps for Socket {
+impl SocketOps for Sock {
     fn core(&self) -> &Core {
         &self.core
     }
 
     fn queue(&self) -> &WaitQueue {
-        self.endpoint().queue()
+        &self.queue
     }
 
     fn poll(&self) -> Events {
@@ -131,144 +85,121 @@ impl SocketOps for Socket {
     }
 
     fn close(&self) {
-        self.release();
+        self.release(false);
     }
 
     fn bind(&self, ctx: &SockCtx<'_>, addr: &SockAddr) -> Result {
-        let name = name_in(addr)?;
-        if !self.name().is_empty() {
-            return Err(Errno::EINVAL);
-        }
-        let mut own = Vec::new();
-        let name = if name.is_empty() {
-            // Autobind: an abstract name of five hexadecimal digits.
-            own.extend_from_slice(alloc::format!("\0{:05x}", crate::host::random::next_u64() & 0xf_ffff).as_bytes());
-            &own[..]
-        } else {
-            name
-        };
-        let shared: Name = Arc::from(name);
-        if name[0] == 0 {
-            bind_abstract(&shared, self.endpoint())?;
-            return self.set_name(shared);
-        }
-        let node = NewNode::Node(FileType::Socket, 0);
-        let fs = ctx.fs.ok_or(Errno::EINVAL)?;
-        let place = names::make(fs, &ctx.op, At { base: None, path: name }, node, 0o777).map_err(|e| match e {
-            Errno::EEXIST => Errno::EADDRINUSE,
-            e => e,
-        })?;
-        let attached = place.inode().attached().ok_or(Errno::EOPNOTSUPP)?;
-        *attached.lock() = Some(self.endpoint().clone());
-        self.set_name(shared)
+        self.bind_to(ctx, addr)
     }
 
     fn connect(&self, ctx: &SockCtx<'_>, addr: &SockAddr, _nonblock: bool) -> Result {
-        let name = name_in(addr)?;
-        let to = owner(ctx, name)?;
-        Socket::connect(self, &ctx.op, &to, Arc::from(name))
+        self.connect_to(ctx, addr)
     }
 
-    fn listen(&self, _ctx: &SockCtx<'_>, backlog: i32) -> Result {
-        Socket::listen(self, usize::try_from(backlog).unwrap_or(4096))
+    fn listen(&self, ctx: &SockCtx<'_>, backlog: i32) -> Result {
+        self.listen_for(ctx, backlog)
     }
 
     fn accept(&self, _ctx: &SockCtx<'_>) -> Result<Arc<dyn SocketOps>> {
-        Ok(Socket::accept(self)?)
+        Ok(self.accept_one()?)
+    }
+
+    fn accepts_no_more(&self) -> bool {
+        self.inner.lock().shut_read
     }
 
     fn shutdown(&self, halves: Halves) -> Result {
-        Socket::shutdown(self, halves.read, halves.write)
+        self.shut(halves.read, halves.write);
+        Ok(())
     }
 
     fn send(&self, ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
-        if msg.flags.contains(MsgFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP.into());
-        }
-        let to = self.destination(ctx, msg.to.as_ref())?;
-        Ok(Socket::send(self, &ctx.op, src, &mut msg.files, to.as_ref())?)
+        self.send_message(ctx, src, msg)
     }
 
     fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
-        if flags.contains(MsgFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP.into());
-        }
-        let got = Socket::receive(self, dst, flags.contains(MsgFlags::PEEK))?;
-        out.whole = got.whole;
-        if got.whole > got.len {
-            out.flags |= MsgFlags::TRUNC;
-        }
-        out.from = got.from.as_ref().filter(|n| !n.is_empty()).map(|n| address(n));
-        out.files = got.files;
-        if self.pass_cred.load(Relaxed) {
-            let mut bytes = [0u8; 12];
-            for (part, n) in bytes.chunks_exact_mut(4).zip([got.cred.pid, got.cred.uid, got.cred.gid]) {
-                part.copy_from_slice(&n.to_ne_bytes());
-            }
-            out.push_control(SOL_SOCKET, CREDENTIALS, &bytes);
-        }
-        Ok(got.len)
+        self.receive_message(dst, flags, out)
     }
 
     fn carries_files(&self) -> bool {
         true
     }
 
-    fn raises_sigpipe(&self) -> bool {
-        self.kind != Kind::Datagram
-    }
-
-    fn room_at(&self, ctx: &SockCtx<'_>, to: Option<&SockAddr>) -> Option<Arc<dyn Announces>> {
-        match (self.kind, to) {
-            // Room for a datagram is announced where it is received.
-            (Kind::Datagram, None) => self.peer().map(|p| p as Arc<dyn Announces>),
-            (Kind::Datagram, Some(to)) => owner(ctx, name_in(to).ok()?).ok().map(|p| p as Arc<dyn Announces>),
-            // Room in a backlog, where the listener is.
-            (_, Some(to)) if self.peer().is_none() => {
-                owner(ctx, name_in(to).ok()?).ok().map(|p| p as Arc<dyn Announces>)
-            }
-            _ => None,
-        }
-    }
-
     fn local_addr(&self) -> Result<SockAddr> {
-        Ok(address(&self.name()))
+        Ok(address(self.name().as_deref().unwrap_or(&[])))
     }
 
     fn peer_addr(&self) -> Result<SockAddr> {
-        Ok(address(&self.peer_name()?))
+        let peer = self.inner.lock().peer.clone().ok_or(Errno::ENOTCONN)?;
+        Ok(address(peer.name().as_deref().unwrap_or(&[])))
+    }
+
+    fn peer_process(&self) -> Option<u32> {
+        self.inner.lock().peer_cred.as_ref().map(|c| c.ucred.pid)
     }
 
     fn listening(&self) -> bool {
-        Socket::listening(self)
+        self.inner.lock().status == Status::Listening
     }
 
     fn set_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
-        match (level, option) {
-            (SOL_SOCKET, PASSCRED) => self.pass_cred.store(value.int()? != 0, Relaxed),
-            (SOL_SOCKET, _) => return Err(Errno::ENOPROTOOPT),
+        let bit = match (level, pass_bit(self.kind, option)) {
+            (SOL_SOCKET, Some(bit)) => bit,
+            (SOL_SOCKET, None) => return Err(Errno::ENOPROTOOPT),
             _ => return Err(Errno::EOPNOTSUPP),
+        };
+        let int = value.int()?;
+        if matches!(bit, pass::INQ) && !(0..=1).contains(&int) {
+            return Err(Errno::EINVAL);
+        }
+        if int != 0 {
+            self.passes.fetch_or(bit, Relaxed);
+        } else {
+            self.passes.fetch_and(!bit, Relaxed);
         }
         Ok(())
     }
 
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, _room: usize) -> Result<Vec<u8>> {
-        match (level, option) {
-            (SOL_SOCKET, PASSCRED) => Ok(i32::from(self.pass_cred.load(Relaxed)).to_ne_bytes().to_vec()),
-            (SOL_SOCKET, PEERCRED) => {
-                let c = self.peer_cred();
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+        if level != SOL_SOCKET {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if let Some(bit) = pass_bit(self.kind, option) {
+            return Ok(i32::from(self.passing(bit)).to_ne_bytes().to_vec());
+        }
+        let cred = self.inner.lock().peer_cred.clone();
+        match option {
+            PEERCRED => {
+                let c = cred.ok_or(Errno::ENOPROTOOPT)?.ucred;
                 Ok([c.pid, c.uid, c.gid].iter().flat_map(|n| n.to_ne_bytes()).collect())
             }
-            (SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
-            _ => Err(Errno::EOPNOTSUPP),
+            PEERGROUPS => {
+                let groups = &cred.as_ref().ok_or(Errno::ENODATA)?.groups;
+                if room < groups.len() * 4 {
+                    return Err(Errno::ERANGE);
+                }
+                Ok(groups.iter().flat_map(|n| n.to_ne_bytes()).collect())
+            }
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn option_changed(&self, option: u32) {
+        // SO_SNDBUF and its FORCE form: there may be room now.
+        if matches!(option, 7 | 32) {
+            self.queue.wake(ROOM);
         }
     }
 
     fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
-        if request != linux_raw_sys::ioctl::FIONREAD {
-            return Err(Errno::ENOTTY.into());
-        }
-        UserPtr::<i32>::new(arg).write(self.unread() as i32)?;
+        let n = match request {
+            FIONREAD => self.unread()?,
+            SIOCOUTQ => self.charged(),
+            SIOCATMARK if self.kind == Kind::Stream => usize::from(self.inner.lock().at_mark()),
+            SIOCATMARK => return Err(Errno::EOPNOTSUPP.into()),
+            _ => return Err(Errno::ENOTTY.into()),
+        };
+        UserPtr::<i32>::new(arg).write(n as i32)?;
         Ok(0)
     }
 }
