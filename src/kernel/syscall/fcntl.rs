@@ -174,6 +174,9 @@ pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
     }
 }
 
+/// `SIOCUNIXFILE`.
+const SIOCUNIXFILE: u32 = 0x89e0;
+
 /// `ioctl(2)`.
 pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult<u64> {
     let file = files::file(cur, fd)?;
@@ -193,6 +196,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             let left = file.inode.stat()?.size.saturating_sub(*file.offset.lock());
             number.write(left.min(i32::MAX as u64) as i32)?;
         }
+        SIOCUNIXFILE => return super::socket::bound_file(cur, &file),
         _ => return file.ops.ioctl(&cur.op_ctx(), &file, request, arg),
     }
     Ok(0)

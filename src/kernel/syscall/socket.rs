@@ -5,6 +5,7 @@ use super::files;
 use super::socket_msg as msg;
 use crate::abi::linux::{self, __kernel_timespec};
 use crate::abi::{Errno, Result, SysError, SysResult};
+use crate::cred::cap;
 use crate::fs::pidfd;
 use crate::mm::user::range_ok;
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
@@ -16,6 +17,7 @@ use crate::sync::Events;
 use crate::task::CurrentTask;
 use crate::time;
 use crate::vfs::OpenFile;
+use crate::vfs::open::open_at;
 use alloc::sync::Arc;
 
 /// Flags in `socket(2)`'s type (`SOCK_TYPE_MASK` is what lies below).
@@ -102,7 +104,24 @@ pub fn sys_socketpair(
 pub fn sys_bind(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysResult<()> {
     let it = opened(cur, fd)?;
     let addr = SockAddr::read(addr, len)?;
-    Ok(it.socket.bind(&ctx(cur), &addr)?)
+    let mut ctx = ctx(cur);
+    // A node in the file system gets the permissions of the socket's own inode.
+    ctx.op.umask |= !it.file.inode.permissions()?.0 & 0o777;
+    Ok(it.socket.bind(&ctx, &addr)?)
+}
+
+/// `SIOCUNIXFILE`: a descriptor of the place in the file system where a local socket is bound.
+///
+/// # Errors
+/// `EPERM`, `ENOENT` where it is bound to none.
+pub fn bound_file(cur: &CurrentTask, file: &OpenFile) -> SysResult<u64> {
+    let place = socket::of(file)?.bound_place().ok_or(Errno::ENOTTY)?;
+    if !cur.cred().capable(cap::NET_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    let flags = linux::O_PATH | linux::O_CLOEXEC;
+    let opened = open_at(&cur.op_ctx(), place.ok_or(Errno::ENOENT)?, flags, false)?;
+    Ok(files::install(cur, opened, flags)?.0 as u64)
 }
 
 /// `listen(2)`.

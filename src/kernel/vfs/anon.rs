@@ -8,7 +8,7 @@ use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1000);
 
@@ -19,9 +19,16 @@ pub type Reopen = Box<dyn Fn(&OpCtx<'_>, u32) -> Result<Box<dyn FileOps>> + Send
 struct AnonInode {
     reopen: Option<Reopen>,
     ino: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    mode: AtomicU32,
+    uid: AtomicU32,
+    gid: AtomicU32,
+}
+
+impl AnonInode {
+    /// Pipes and sockets have attributes of their own; other anonymous files share an inode in Linux.
+    fn is_own(&self) -> bool {
+        matches!(self.file_type(), FileType::Fifo | FileType::Socket)
+    }
 }
 
 impl Inode for AnonInode {
@@ -29,18 +36,29 @@ impl Inode for AnonInode {
         Ok(Stat {
             dev: 0xd,
             ino: self.ino,
-            mode: self.mode,
+            mode: self.mode.load(Relaxed),
             nlink: 1,
-            uid: self.uid,
-            gid: self.gid,
+            uid: self.uid.load(Relaxed),
+            gid: self.gid.load(Relaxed),
             blksize: 4096,
             ..Stat::default()
         })
     }
     fn file_type(&self) -> FileType {
-        FileType::from_mode(self.mode)
+        FileType::from_mode(self.mode.load(Relaxed))
     }
-    fn set_attr(&self, _ctx: &OpCtx<'_>, _attr: &SetAttr) -> Result {
+    fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        if !self.is_own() {
+            return Ok(());
+        }
+        if let Some(mode) = attr.mode {
+            self.mode.store(self.file_type() as u32 | mode & 0o7777, Relaxed);
+        }
+        for (place, value) in [(&self.uid, attr.uid), (&self.gid, attr.gid)] {
+            if let Some(value) = value {
+                place.store(value, Relaxed);
+            }
+        }
         Ok(())
     }
     fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
@@ -77,7 +95,13 @@ pub fn anon_file_with_ino(
         "inotify" => (0o600, format!("anon_inode:{name}")),
         _ => (0o600, format!("anon_inode:[{name}]")),
     };
-    let inode: Arc<dyn Inode> = Arc::new(AnonInode { reopen, ino, mode, uid: ctx.cred.fsuid, gid: ctx.cred.fsgid });
+    let inode: Arc<dyn Inode> = Arc::new(AnonInode {
+        reopen,
+        ino,
+        mode: AtomicU32::new(mode),
+        uid: AtomicU32::new(ctx.cred.fsuid),
+        gid: AtomicU32::new(ctx.cred.fsgid),
+    });
     let path = mount::detached_named(inode.clone(), "anon", &source);
     OpenFile::new(ops, inode, path, flags)
 }

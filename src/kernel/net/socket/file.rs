@@ -53,13 +53,14 @@ impl Drop for SocketFile {
 }
 
 impl FileOps for SocketFile {
-    fn read(&self, ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+    fn read(&self, ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         // As in Linux, a read of nothing does not look at the socket.
         if dst.left() == 0 {
             return Ok(0);
         }
         let ctx = SockCtx { op: *ctx, fs: None };
-        self.0.receive(&ctx, dst, MsgFlags::empty(), &mut RecvMsg::default())
+        let flags = if file.nonblock() { MsgFlags::DONTWAIT } else { MsgFlags::empty() };
+        self.0.receive(&ctx, dst, flags, &mut RecvMsg::default())
     }
 
     fn write(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {

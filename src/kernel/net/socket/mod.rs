@@ -20,7 +20,7 @@ pub use options::{OptionValue, get_common, set_common};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Events, WaitQueue};
-use crate::vfs::{FsContext, OpCtx, OpenFile};
+use crate::vfs::{FsContext, OpCtx, OpenFile, Path};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -192,6 +192,11 @@ pub trait SocketOps: Any + Send + Sync {
     /// `ENOTCONN`.
     fn peer_addr(&self) -> Result<SockAddr> {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Where a local socket is bound in the file system, if it is; `None` for other families (`SIOCUNIXFILE`).
+    fn bound_place(&self) -> Option<Option<Path>> {
+        None
     }
 
     /// The process that made the other end (`SO_PEERPIDFD`).

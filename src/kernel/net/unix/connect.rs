@@ -281,7 +281,7 @@ impl Sock {
         end.passes.store(other.passes.load(Relaxed) & !pass::INQ, Relaxed);
         {
             let mut inner = end.inner.lock();
-            inner.status = Status::Connected;
+            (inner.status, inner.accepted) = (Status::Connected, false);
             inner.peer = Some(self.this()?);
             inner.peer_cred = Some(PeerCred::of(&ctx.op));
             inner.name = other.name();
@@ -319,6 +319,7 @@ impl Sock {
         let sock = inner.incoming.pop_front().ok_or(Errno::EAGAIN)?;
         let waiting = core::mem::take(&mut inner.waiting);
         drop(inner);
+        sock.inner.lock().accepted = true;
         wake_waiting(waiting);
         Ok(sock)
     }

@@ -10,14 +10,15 @@ use crate::net::socket::{
     Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, sock,
 };
 use crate::sync::{Events, WaitQueue};
-use crate::vfs::OpCtx;
+use crate::vfs::{OpCtx, Path};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use linux_raw_sys::ioctl::{FIONREAD, SIOCATMARK, TIOCOUTQ as SIOCOUTQ};
 
-/// `SO_PEERCRED`, `SO_PEERGROUPS`.
+/// `SO_PEERCRED`, `SO_MEMINFO`, `SO_PEERGROUPS`.
 const PEERCRED: u32 = 17;
+const MEMINFO: u32 = 55;
 const PEERGROUPS: u32 = 59;
 
 fn kind_of(wanted: Wanted) -> Result<Kind> {
@@ -134,6 +135,10 @@ impl SocketOps for Sock {
         Ok(address(peer.name().as_deref().unwrap_or(&[])))
     }
 
+    fn bound_place(&self) -> Option<Option<Path>> {
+        Some(self.inner.lock().place.clone())
+    }
+
     fn peer_process(&self) -> Option<u32> {
         self.inner.lock().peer_cred.as_ref().map(|c| c.ucred.pid)
     }
@@ -169,6 +174,12 @@ impl SocketOps for Sock {
         }
         let cred = self.inner.lock().peer_cred.clone();
         match option {
+            MEMINFO => {
+                let room = |a: &AtomicU32| a.load(Relaxed);
+                let (receive, send) = (room(&self.core.receive_buffer), room(&self.core.send_buffer));
+                let words = [0, receive, self.charged() as u32, send, 0, 0, 0, 0, 0];
+                Ok(words.iter().flat_map(|n| n.to_ne_bytes()).collect())
+            }
             PEERCRED => {
                 let c = cred.ok_or(Errno::ENOPROTOOPT)?.ucred;
                 Ok([c.pid, c.uid, c.gid].iter().flat_map(|n| n.to_ne_bytes()).collect())

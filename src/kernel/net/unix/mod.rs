@@ -16,10 +16,12 @@ mod family;
 mod flight;
 mod names;
 mod packet;
+mod proc;
 mod recv;
 mod send;
 mod sock;
 
 pub use family::{create, create_pair};
 pub use names::{LocalSockets, Name};
+pub use proc::table;
 pub use sock::{Kind, Sock};

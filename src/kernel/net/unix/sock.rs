@@ -61,6 +61,8 @@ pub(super) struct Inner {
     /// Nothing more comes; nothing more can be sent.
     pub shut_read: bool,
     pub shut_write: bool,
+    /// It is or was in somebody's hands: a connection is not before it was accepted.
+    pub accepted: bool,
     pub peer: Option<Arc<Sock>>,
     pub packets: VecDeque<Packet>,
     /// Bytes in the queue.
@@ -130,6 +132,7 @@ impl Sock {
             dead: false,
             shut_read: false,
             shut_write: false,
+            accepted: true,
             peer: None,
             packets: VecDeque::new(),
             unread: 0,
