@@ -73,9 +73,9 @@ pub struct Args {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Net {
-    /// Local sockets (AF_UNIX) only
+    /// A loopback interface that is down
     None,
-    /// A loopback interface of its own; no Internet sockets yet
+    /// A loopback interface of its own
     Loopback,
     /// The host's network (refused: there is none yet)
     Host,

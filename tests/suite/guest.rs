@@ -53,6 +53,9 @@ guests! {
     local_states: GLIBC;
     local_messages: GLIBC;
     local_flight: GLIBC;
+    sockopts: GLIBC;
+    tcp: GLIBC;
+    udp: GLIBC;
 }
 
 /// What `below.c` expects to find.

@@ -3,18 +3,18 @@
 
 mod mounts;
 
-use crate::abi::control::{BootParams, Config, Event};
+use crate::abi::control::{BootParams, Config, Event, NetMode};
 use crate::abi::slot::{CANARY, SlotHeader, place};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::fs::hostfd;
+use crate::fs::{hostfd, proc};
 use crate::host::process::{self, CloneKind};
 use crate::host::{log as ring, mem, panic, random, sched, time as host_time, window};
 use crate::mm::{memfile, text};
 use crate::syscall::strace;
 use crate::task::{clone, exit, loader, slots, zygote};
 use crate::trap::{self, Setup};
-use crate::{arena, control as channel, entry, time};
+use crate::{arena, control as channel, entry, net, time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
@@ -105,6 +105,8 @@ unsafe fn assemble(params: &BootParams) -> Result {
     }
     zygote::set_mother_wanted(mother_wanted);
     clone::set_child_main(entry::CHILD_MAIN);
+    net::ns::init(config.net == NetMode::Loopback);
+    proc::set_network(&NETWORK);
     let root = mounts::assemble(&config)?;
     channel::init(root, &config);
     exit::await_endings(MANY);
@@ -114,6 +116,10 @@ unsafe fn assemble(params: &BootParams) -> Result {
     log::info!("kernel at {:#x}", params.base);
     Ok(())
 }
+
+/// Where `/proc` asks about the network.
+static NETWORK: proc::Network =
+    proc::Network { text: net::proc::text, setting: net::proc::setting, set: net::proc::set_setting };
 
 /// Copies the filter into the heap, where the mother finds it when nothing else is left.
 ///

@@ -254,6 +254,10 @@ macro_rules! common {
                     None => Ok(None),
                 }
             }
+            /// Counts up to `n` bytes as moved, across pieces, without moving any.
+            pub fn advance_within(&mut self, n: usize) {
+                let _ = self.cursor.each(n, |_, _, _| 0);
+            }
             /// Counts `n` bytes of the current piece as moved.
             pub fn advance(&mut self, n: usize) {
                 self.cursor.advance(n);
@@ -365,6 +369,24 @@ impl IoSrc<'_> {
             // SAFETY: `done + len <= dst.len()`; the source was checked or is a kernel buffer.
             unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
         })
+    }
+
+    /// Appends up to `n` bytes to `out`; returns how many.
+    ///
+    /// # Errors
+    /// `EFAULT` if nothing could be taken because of a bad address, `ENOMEM`.
+    pub fn take_onto(&mut self, out: &mut alloc::vec::Vec<u8>, n: usize) -> Result<usize> {
+        out.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
+        let len = out.len();
+        // SAFETY: there is room for `n` bytes behind the first `len`.
+        let base = unsafe { out.as_mut_ptr().add(len) };
+        let got = self.cursor.each(n, |addr, len, done| {
+            // SAFETY: `done + len <= n`; the source was checked or is a kernel buffer.
+            unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
+        })?;
+        // SAFETY: `got` bytes were filled.
+        unsafe { out.set_len(len + got) };
+        Ok(got)
     }
 }
 

@@ -5,7 +5,10 @@
 //! [`socket::family`]'s table. [`ns`] is the network that sockets live in. Nothing here reaches the
 //! host's network.
 
+pub mod inet;
+pub mod netlink;
 pub mod ns;
+pub mod proc;
 pub mod socket;
 pub mod unix;
 

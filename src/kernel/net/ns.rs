@@ -1,9 +1,13 @@
 //! A network namespace (`network_namespaces(7)`): interfaces, ports, names and settings that its
 //! sockets share.
 
+use super::inet::InetState;
+use super::socket::SocketOps;
 use crate::sync::{Level, Mutex};
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
+use hashbrown::{HashMap, HashSet};
 
 /// See the module.
 pub struct NetNamespace {
@@ -14,7 +18,13 @@ pub struct NetNamespace {
     /// Its local sockets.
     pub unix: super::unix::LocalSockets,
     /// `/proc/sys/net/core/somaxconn`.
-    somaxconn: AtomicI32,
+    pub somaxconn: AtomicI32,
+    /// Ports and settings of the internet protocols.
+    pub inet: InetState,
+    /// Ports of netlink sockets, each with its protocol.
+    pub netlink_ports: Mutex<HashSet<(u32, u32)>>,
+    /// Every socket, by its cookie.
+    sockets: Mutex<HashMap<u64, Weak<dyn SocketOps>>>,
 }
 
 /// The namespace of the first process.
@@ -28,6 +38,9 @@ impl NetNamespace {
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
+            inet: InetState::default(),
+            netlink_ports: Mutex::new(Level::Leaf, HashSet::new()),
+            sockets: Mutex::new(Level::Leaf, HashMap::new()),
         })
     }
 
@@ -46,10 +59,32 @@ impl NetNamespace {
         self.somaxconn.load(Relaxed)
     }
 
+    /// Enters a socket into the table of all.
+    pub fn enlist(&self, cookie: u64, socket: Weak<dyn SocketOps>) {
+        self.sockets.lock().insert(cookie, socket);
+    }
+
+    /// Takes a socket out of the table of all.
+    pub fn delist(&self, cookie: u64) {
+        self.sockets.lock().remove(&cookie);
+    }
+
+    /// Every socket, the oldest first.
+    pub fn sockets(&self) -> Vec<Arc<dyn SocketOps>> {
+        let mut all: Vec<_> = self.sockets.lock().values().filter_map(Weak::upgrade).collect();
+        all.sort_by_key(|s| s.core().cookie);
+        all
+    }
+
     /// A number that no other socket of the namespace has.
     pub fn new_cookie(&self) -> u64 {
         self.next_cookie.fetch_add(1, Relaxed)
     }
+}
+
+/// Makes the first process's namespace, before there is one.
+pub fn init(loopback: bool) {
+    *ROOT.lock() = Some(NetNamespace::new(loopback));
 }
 
 /// The namespace of the running task.

@@ -237,6 +237,7 @@ fn receive(
     let socket = &*it.socket;
     let ctx = ctx(cur);
     let dont = flags.intersects(MsgFlags::DONTWAIT | MsgFlags::ERRQUEUE) || it.file.nonblock();
+    let flags = if dont { flags | MsgFlags::DONTWAIT } else { flags };
     let all = flags.contains(MsgFlags::WAITALL)
         && socket.is_stream()
         && !flags.intersects(MsgFlags::PEEK | MsgFlags::OOB | MsgFlags::ERRQUEUE);

@@ -21,7 +21,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use files::Text;
-pub use system::cpus;
+pub use system::{Network, cpus, set_network};
 
 /// Device number of the one instance.
 const DEV: u64 = 0x15;

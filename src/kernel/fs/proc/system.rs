@@ -3,6 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::host::{files, random, sched, window};
+use crate::sync::{Level, Mutex};
 use crate::task::{tree, uts};
 use crate::vfs::OpCtx;
 use alloc::format;
@@ -53,21 +54,61 @@ entries! {
     "version" version;
 }
 
-/// The heading of a table of sockets.
-const SOCKETS: &[u8] =
-    b"  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n";
+/// What the network says of itself: its room is not below this one.
+pub struct Network {
+    /// A file of `/proc/net`.
+    pub text: fn(&str) -> Option<Vec<u8>>,
+    /// A setting below `/proc/sys/net`, without its newline.
+    pub setting: fn(&str) -> Option<String>,
+    /// Sets such a setting.
+    pub set: fn(&str, &[u8]),
+}
+
+static NETWORK: Mutex<Option<&'static Network>> = Mutex::new(Level::Leaf, None);
+
+/// Says who knows of the network.
+pub fn set_network(network: &'static Network) {
+    *NETWORK.lock() = Some(network);
+}
+
+fn network() -> Option<&'static Network> {
+    *NETWORK.lock()
+}
+
+fn net_text(name: &str) -> Vec<u8> {
+    network().and_then(|n| (n.text)(name)).unwrap_or_default()
+}
+
+fn net_setting(name: &str) -> Vec<u8> {
+    line(network().and_then(|n| (n.setting)(name)).unwrap_or_default().as_bytes())
+}
+
+fn set_net(name: &str, value: &[u8]) {
+    if let Some(n) = network() {
+        (n.set)(name, value);
+    }
+}
 
 entries! {
-    /// The files of `net`: tables that show none of ours yet, and the loopback interface.
+    /// The files of `net`.
     NET:
+    "arp" || net_text("arp");
     "dev" net_dev;
-    "if_inet6" Vec::new;
+    "if_inet6" || net_text("if_inet6");
+    "ipv6_route" || net_text("ipv6_route");
     "netlink" || b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".to_vec();
+    "netstat" || net_text("netstat");
+    "protocols" || net_text("protocols");
+    "raw" || net_text("raw");
+    "raw6" || net_text("raw6");
     "route" || b"Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT\n".to_vec();
-    "tcp" || SOCKETS.to_vec();
-    "tcp6" || SOCKETS.to_vec();
-    "udp" || SOCKETS.to_vec();
-    "udp6" || SOCKETS.to_vec();
+    "snmp" || net_text("snmp");
+    "sockstat" || net_text("sockstat");
+    "sockstat6" || net_text("sockstat6");
+    "tcp" || net_text("tcp");
+    "tcp6" || net_text("tcp6");
+    "udp" || net_text("udp");
+    "udp6" || net_text("udp6");
     "unix" || b"Num       RefCount Protocol Flags    Type St Inode Path\n".to_vec();
 }
 
@@ -211,8 +252,31 @@ settings! {
     "kernel/tainted" || b"0\n".to_vec();
     "kernel/threads-max" || b"32768\n".to_vec();
     "kernel/version" || line(uts::VERSION.as_bytes());
-    "net/core/somaxconn" || b"4096\n".to_vec();
-    "net/ipv4/ip_local_port_range" || b"32768\t60999\n".to_vec();
+    "net/core/rmem_default" || b"212992\n".to_vec();
+    "net/core/rmem_max" || b"212992\n".to_vec();
+    "net/core/somaxconn" || net_setting("core/somaxconn"), |v| set_net("core/somaxconn", v);
+    "net/core/wmem_default" || b"212992\n".to_vec();
+    "net/core/wmem_max" || b"212992\n".to_vec();
+    "net/ipv4/ip_default_ttl" || net_setting("ipv4/ip_default_ttl"), |v| set_net("ipv4/ip_default_ttl", v);
+    "net/ipv4/ip_forward" || b"0\n".to_vec();
+    "net/ipv4/ip_local_port_range" || net_setting("ipv4/ip_local_port_range"), |v| set_net("ipv4/ip_local_port_range", v);
+    "net/ipv4/ip_nonlocal_bind" || net_setting("ipv4/ip_nonlocal_bind"), |v| set_net("ipv4/ip_nonlocal_bind", v);
+    "net/ipv4/ip_unprivileged_port_start" || net_setting("ipv4/ip_unprivileged_port_start"), |v| set_net("ipv4/ip_unprivileged_port_start", v);
+    "net/ipv4/ping_group_range" || b"1\t0\n".to_vec();
+    "net/ipv4/tcp_available_congestion_control" || b"cubic reno\n".to_vec();
+    "net/ipv4/tcp_congestion_control" || b"cubic\n".to_vec();
+    "net/ipv4/tcp_fastopen" || b"1\n".to_vec();
+    "net/ipv4/tcp_fin_timeout" || b"60\n".to_vec();
+    "net/ipv4/tcp_keepalive_intvl" || b"75\n".to_vec();
+    "net/ipv4/tcp_keepalive_probes" || b"9\n".to_vec();
+    "net/ipv4/tcp_keepalive_time" || b"7200\n".to_vec();
+    "net/ipv4/tcp_rmem" || b"4096\t131072\t6291456\n".to_vec();
+    "net/ipv4/tcp_sack" || b"1\n".to_vec();
+    "net/ipv4/tcp_syncookies" || b"1\n".to_vec();
+    "net/ipv4/tcp_timestamps" || b"1\n".to_vec();
+    "net/ipv4/tcp_window_scaling" || b"1\n".to_vec();
+    "net/ipv4/tcp_wmem" || b"4096\t16384\t4194304\n".to_vec();
+    "net/ipv6/bindv6only" || net_setting("ipv6/bindv6only"), |v| set_net("ipv6/bindv6only", v);
     "vm/max_map_count" || b"65530\n".to_vec();
     "vm/mmap_min_addr" || b"65536\n".to_vec();
     "vm/nr_hugepages" || b"0\n".to_vec();

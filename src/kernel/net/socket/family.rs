@@ -2,7 +2,7 @@
 
 use super::{Core, SockCtx, SocketOps, af, sock};
 use crate::abi::{Errno, Result};
-use crate::net::{NetNamespace, unix};
+use crate::net::{NetNamespace, inet, netlink, unix};
 use alloc::sync::Arc;
 
 /// What `socket(2)` was asked for.
@@ -38,7 +38,12 @@ pub struct Family {
     pub pair: Option<Pair>,
 }
 
-static FAMILIES: &[Family] = &[Family { family: af::UNIX, create: unix::create, pair: Some(unix::create_pair) }];
+static FAMILIES: &[Family] = &[
+    Family { family: af::UNIX, create: unix::create, pair: Some(unix::create_pair) },
+    Family { family: af::INET, create: inet::create, pair: None },
+    Family { family: af::NETLINK, create: netlink::create, pair: None },
+    Family { family: af::INET6, create: inet::create, pair: None },
+];
 
 /// Most families (`AF_MAX`) and types (`SOCK_MAX`) that there are.
 const AF_MAX: u32 = 46;

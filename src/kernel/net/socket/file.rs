@@ -3,6 +3,7 @@
 use super::{MsgFlags, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps};
 use crate::abi::{Errno, SysError, SysResult, linux};
 use crate::mm::{IoDst, IoSrc};
+use crate::net::inet::ioctl;
 use crate::sync::{Events, WaitQueue, wait};
 use crate::time;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon};
@@ -93,7 +94,11 @@ impl FileOps for SocketFile {
     }
 
     fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
-        self.0.ioctl(ctx, request, arg)
+        match self.0.ioctl(ctx, request, arg) {
+            // What no family knows is about interfaces: any socket will do to ask.
+            Err(SysError::Errno(Errno::ENOTTY)) => ioctl::interface(ctx, &self.0.core().ns, request, arg),
+            other => other,
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

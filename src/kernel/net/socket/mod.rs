@@ -15,7 +15,7 @@ pub use addr::SockAddr;
 pub use core_state::{Core, flag};
 pub use file::{SocketFile, blocking, open};
 pub use message::{Cmsg, MsgFlags, RecvMsg, SendMsg, Ucred};
-pub use options::{OptionValue, get_common, set_common};
+pub use options::{OptionValue, get_common, set_common, so};
 
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
@@ -201,6 +201,11 @@ pub trait SocketOps: Any + Send + Sync {
 
     /// The process that made the other end (`SO_PEERPIDFD`).
     fn peer_process(&self) -> Option<u32> {
+        None
+    }
+
+    /// What `/proc/net/tcp` and its like show of it; `None` for a socket that has no port.
+    fn row(&self) -> Option<crate::net::proc::Row> {
         None
     }
 

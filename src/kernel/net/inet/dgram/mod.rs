@@ -1,0 +1,424 @@
+//! UDP (`udp(7)`) between sockets of one sandbox: a send puts a packet into the receiver's inbox.
+//!
+//! Where nobody takes a packet the sender hears of it as by an ICMP message.
+//!
+//! Locks: a socket's state (level `FileData`), then ports (`Leaf`); inboxes and error queues (`FileData`) alone.
+
+mod deliver;
+mod receive;
+mod send;
+
+use super::addr::{self, Addr};
+use super::options::IpOptions;
+use super::ports::Claim;
+use super::proto;
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::net::NetNamespace;
+use crate::net::proc::Row;
+use crate::net::socket::family::Wanted;
+use crate::net::socket::{
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, flag, so,
+};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::time;
+use crate::vfs::OpCtx;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// What Linux charges for a packet beside its data (`SKB_TRUESIZE`), bytes.
+const OVERHEAD: usize = 768;
+
+/// A packet in an inbox.
+struct Packet {
+    data: Vec<u8>,
+    from: Addr,
+    to: Addr,
+    ttl: u8,
+    tos: u8,
+    /// When it came, ns since the epoch; 0 where the receiver does not ask.
+    time: i64,
+}
+
+impl Packet {
+    fn charge(&self) -> usize {
+        OVERHEAD + self.data.len()
+    }
+}
+
+#[derive(Default)]
+struct Inbox {
+    packets: VecDeque<Packet>,
+    charged: usize,
+    dropped: u32,
+}
+
+/// A packet that came back: an entry of the error queue.
+struct Returned {
+    data: Vec<u8>,
+    to: Addr,
+    offender: Addr,
+    errno: Errno,
+}
+
+struct State {
+    local: Addr,
+    remote: Option<Addr>,
+    claim: Option<Arc<Claim<Weak<Dgram>>>>,
+    /// What the program bound to: a disconnect keeps it.
+    bound: Option<Addr>,
+    shut_read: bool,
+    shut_write: bool,
+    /// Data that waits for the rest of its packet (`MSG_MORE`, `UDP_CORK`), and where it goes.
+    pending: Option<(Vec<u8>, Addr)>,
+}
+
+/// A datagram socket.
+pub struct Dgram {
+    core: Core,
+    ip: IpOptions,
+    queue: WaitQueue,
+    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
+    errors: Mutex<VecDeque<Returned>>,
+    /// `UDP_CORK`, `UDP_SEGMENT`, `UDP_GRO` as they were set.
+    cork: AtomicU32,
+    segment: AtomicU32,
+    gro: AtomicU32,
+    me: Weak<Dgram>,
+}
+
+/// `socket(2)`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<dyn SocketOps> {
+    let core = wanted.core(ctx, ns, proto::UDP);
+    let socket: Arc<Dgram> = Arc::new_cyclic(|me| Dgram {
+        ip: IpOptions::new(ns, core.family, proto::UDP),
+        queue: WaitQueue::new(),
+        state: Mutex::new(Level::FileData, State::new(Addr::any(core.family))),
+        inbox: Mutex::new(Level::FileData, Inbox::default()),
+        errors: Mutex::new(Level::FileData, VecDeque::new()),
+        cork: AtomicU32::new(0),
+        segment: AtomicU32::new(0),
+        gro: AtomicU32::new(0),
+        core,
+        me: me.clone(),
+    });
+    let all: Weak<dyn SocketOps> = socket.me.clone();
+    ns.enlist(socket.core.cookie, all);
+    socket
+}
+
+impl State {
+    fn new(local: Addr) -> State {
+        State { local, remote: None, claim: None, bound: None, shut_read: false, shut_write: false, pending: None }
+    }
+}
+
+impl Dgram {
+    fn claim_for(&self, local: Addr) -> Arc<Claim<Weak<Dgram>>> {
+        Claim::new(&self.core, local, self.ip.v6only(), false, self.me.clone())
+    }
+
+    /// Takes a port where the socket has none yet.
+    fn autobind(&self, state: &mut State) -> Result {
+        if state.claim.is_some() {
+            return Ok(());
+        }
+        let any = Addr { ip: state.local.ip, port: 0 };
+        let ns = &self.core.ns;
+        let claim = ns.bind_port(&ns.inet.udp, any, |local| self.claim_for(local)).map_err(|_| Errno::EAGAIN)?;
+        state.local.port = claim.port;
+        state.claim = Some(claim);
+        Ok(())
+    }
+
+    /// Replaces the claim by one to another address of the same port, as connecting does.
+    fn move_claim(&self, state: &mut State, local: Addr) {
+        let Some(old) = state.claim.take() else { return };
+        let new = self.claim_for(local);
+        let mut ports = self.core.ns.inet.udp.lock();
+        ports.release(&old);
+        if ports.enter(new.clone()).is_ok() {
+            state.claim = Some(new);
+            state.local = local;
+        }
+    }
+
+    fn disconnect(&self) {
+        let mut state = self.state.lock();
+        state.remote = None;
+        state.pending = None;
+        match state.bound {
+            // A port that was bound stays, and the address if that was bound.
+            Some(bound) => {
+                let local = Addr { ip: bound.ip, port: state.local.port };
+                self.move_claim(&mut state, local);
+            }
+            None => {
+                if let Some(claim) = state.claim.take() {
+                    self.core.ns.inet.udp.lock().release(&claim);
+                }
+                state.local = Addr::any(self.core.family);
+            }
+        }
+    }
+
+    /// Where a datagram socket of this family may connect to (`ip4_datagram_connect`).
+    fn remote_in(&self, to: &SockAddr) -> Result<Addr> {
+        let six = self.core.family == af::INET6;
+        if six && to.family() == af::INET {
+            if self.ip.v6only() {
+                return Err(Errno::EAFNOSUPPORT);
+            }
+            return addr::for_stream(af::INET, false, to);
+        }
+        addr::for_stream(self.core.family, self.ip.v6only(), to)
+    }
+
+    /// The interface's own address towards `to`, if there is a way.
+    fn source_for(&self, to: Addr) -> Result<Addr> {
+        let ns = &self.core.ns;
+        let multicast = to.ip.is_multicast();
+        let reachable = match multicast || to.ip.is_broadcast() {
+            // Only what was sent out of the loopback interface by choice, or its own broadcast.
+            true => {
+                ns.loopback_is_up()
+                    && (self.ip.group_device(to.ip) != 0
+                        || self.core.device.load(Relaxed) != 0
+                        || to.ip.bits4() == 0x7fff_ffff)
+            }
+            false => ns.is_local(to.ip),
+        };
+        if !reachable {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.ip.is_broadcast() && !self.core.has(flag::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        let ip = if multicast || to.ip.is_broadcast() { to.ip.loopback_like() } else { ns.source_for(to.ip) };
+        Ok(Addr { ip, port: 0 })
+    }
+}
+
+impl SocketOps for Dgram {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn poll(&self) -> Events {
+        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        if self.core.has_error() || !self.errors.lock().is_empty() {
+            events |= Events::ERR;
+            if self.core.has(flag::SELECT_ERR_QUEUE) {
+                events |= Events::PRI;
+            }
+        }
+        let (read, write) = {
+            let s = self.state.lock();
+            (s.shut_read, s.shut_write)
+        };
+        if read {
+            events |= Events::IN | Events::RDNORM | Events::RDHUP;
+        }
+        if read && write {
+            events |= Events::HUP;
+        }
+        if !self.inbox.lock().packets.is_empty() {
+            events |= Events::IN | Events::RDNORM;
+        }
+        events
+    }
+
+    fn close(&self) {
+        self.core.ns.delist(self.core.cookie);
+        let claim = self.state.lock().claim.take();
+        if let Some(claim) = claim {
+            self.core.ns.inet.udp.lock().release(&claim);
+        }
+        let packets = core::mem::take(&mut *self.inbox.lock());
+        drop(packets);
+    }
+
+    fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
+        let wanted = addr::for_bind(self.core.family, self.ip.v6only(), to)?;
+        self.ip.check_local(ctx, &self.core.ns, wanted)?;
+        let mut state = self.state.lock();
+        if state.claim.is_some() || state.bound.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let ns = &self.core.ns;
+        let claim = ns.bind_port(&ns.inet.udp, wanted, |local| self.claim_for(local))?;
+        state.local = Addr { ip: wanted.ip, port: claim.port };
+        state.bound = Some(state.local);
+        state.claim = Some(claim);
+        Ok(())
+    }
+
+    fn connect(&self, _ctx: &SockCtx<'_>, to: &SockAddr, _nonblock: bool) -> Result {
+        if to.len() < 2 {
+            return Err(Errno::EINVAL);
+        }
+        if to.family() == af::UNSPEC {
+            self.disconnect();
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        // `inet_dgram_connect` takes a port first.
+        self.autobind(&mut state)?;
+        let mut remote = self.remote_in(to)?;
+        if remote.ip.is_any() {
+            remote.ip = remote.ip.loopback_like();
+        }
+        let source = self.source_for(remote)?;
+        let ip = match state.bound {
+            Some(b) if !b.ip.is_any() => b.ip,
+            _ => source.ip,
+        };
+        if ip.is_v4() != remote.ip.is_v4() {
+            return Err(Errno::ENETUNREACH);
+        }
+        let local = Addr { ip, port: state.local.port };
+        self.move_claim(&mut state, local);
+        state.remote = Some(remote);
+        Ok(())
+    }
+
+    fn shutdown(&self, halves: Halves) -> Result {
+        let connected = {
+            let mut state = self.state.lock();
+            state.shut_read |= halves.read;
+            state.shut_write |= halves.write;
+            state.remote.is_some()
+        };
+        self.queue.wake_all();
+        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+    }
+
+    fn send(&self, _ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        Ok(self.send_packet(src, msg)?)
+    }
+
+    fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
+        if flags.contains(MsgFlags::ERRQUEUE) {
+            return Ok(self.receive_error(dst, out)?);
+        }
+        Ok(self.receive_packet(dst, flags, out)?)
+    }
+
+    fn local_addr(&self) -> Result<SockAddr> {
+        Ok(self.state.lock().local.to_sockaddr(self.core.family))
+    }
+
+    fn peer_addr(&self) -> Result<SockAddr> {
+        Ok(self.state.lock().remote.ok_or(Errno::ENOTCONN)?.to_sockaddr(self.core.family))
+    }
+
+    fn row(&self) -> Option<Row> {
+        let (local, remote) = {
+            let s = self.state.lock();
+            (s.local, s.remote)
+        };
+        let inbox = self.inbox.lock();
+        // TCP_ESTABLISHED, TCP_CLOSE.
+        let state = if remote.is_some() { 1 } else { 7 };
+        let remote = remote.unwrap_or(Addr::any(self.core.family));
+        let waiting = inbox.charged;
+        (local.port != 0).then_some(Row { local, remote, state, out: 0, waiting, dropped: inbox.dropped })
+    }
+
+    fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+        match level {
+            proto::UDP => self.set_udp_option(option, value),
+            SOL_SOCKET => Err(Errno::ENOPROTOOPT),
+            _ => {
+                let bound = self.state.lock().claim.is_some();
+                self.ip.set(ctx, &self.core, level, option, value, bound)
+            }
+        }
+    }
+
+    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+        match level {
+            proto::UDP => self.get_udp_option(option),
+            SOL_SOCKET => Err(Errno::ENOPROTOOPT),
+            _ => {
+                // The path's MTU is known of a connected socket.
+                if option == if level == proto::IP { 14 } else { 24 } && self.state.lock().remote.is_some() {
+                    return Ok(65_536i32.to_ne_bytes().to_vec());
+                }
+                self.ip.get(ctx, &self.core, level, option, room)
+            }
+        }
+    }
+
+    fn option_changed(&self, option: u32) {
+        if matches!(option, so::REUSEADDR | so::REUSEPORT)
+            && let Some(claim) = &self.state.lock().claim
+        {
+            claim.refresh(&self.core);
+        }
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
+        /// `FIONREAD`, `SIOCOUTQ`, `SIOCGSTAMP`, `SIOCGSTAMPNS`.
+        const INQ: u32 = 0x541b;
+        const OUTQ: u32 = 0x5411;
+        let value = match request {
+            INQ => self.inbox.lock().packets.front().map_or(0, |p| p.data.len()) as i32,
+            OUTQ => 0,
+            _ => return Err(Errno::ENOTTY.into()),
+        };
+        UserPtr::<i32>::new(arg).write(value)?;
+        Ok(0)
+    }
+}
+
+/// `UDP_CORK`, `UDP_ENCAP`, `UDP_NO_CHECK6_TX`, `UDP_NO_CHECK6_RX`, `UDP_SEGMENT`, `UDP_GRO`.
+mod udp_opt {
+    pub const CORK: u32 = 1;
+    pub const SEGMENT: u32 = 103;
+    pub const GRO: u32 = 104;
+}
+
+impl Dgram {
+    fn set_udp_option(&self, option: u32, value: OptionValue) -> Result {
+        let int = value.int()?;
+        match option {
+            udp_opt::CORK => {
+                self.cork.store(u32::from(int != 0), Relaxed);
+                if int == 0 { self.push_pending() } else { Ok(()) }
+            }
+            udp_opt::SEGMENT if !(0..=65_535).contains(&int) => Err(Errno::EINVAL),
+            udp_opt::SEGMENT => {
+                self.segment.store(int as u32, Relaxed);
+                Ok(())
+            }
+            udp_opt::GRO => {
+                self.gro.store(u32::from(int != 0), Relaxed);
+                Ok(())
+            }
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn get_udp_option(&self, option: u32) -> Result<Vec<u8>> {
+        let value = match option {
+            udp_opt::CORK => self.cork.load(Relaxed),
+            udp_opt::SEGMENT => self.segment.load(Relaxed),
+            udp_opt::GRO => self.gro.load(Relaxed),
+            _ => return Err(Errno::ENOPROTOOPT),
+        };
+        Ok(value.to_ne_bytes().to_vec())
+    }
+
+    /// The time of a packet that arrives now, if the receiver asks for it.
+    fn stamp(&self) -> i64 {
+        if self.core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) { time::now() } else { 0 }
+    }
+}

@@ -1,0 +1,49 @@
+//! Internet sockets of both versions (`ip(7)`, `ipv6(7)`, `tcp(7)`, `udp(7)`), between sockets of one
+//! sandbox only: the loopback network is shared memory, there are no packets.
+
+pub mod addr;
+pub mod dgram;
+pub mod ioctl;
+mod multicast;
+mod options;
+pub mod ports;
+mod state;
+pub mod tcp;
+
+pub use state::{Extra, InetState};
+
+use crate::abi::{Errno, Result};
+use crate::net::NetNamespace;
+use crate::net::socket::family::Wanted;
+use crate::net::socket::{SockCtx, SocketOps, sock};
+use alloc::sync::Arc;
+
+/// `IPPROTO_*`.
+pub mod proto {
+    /// Only in `socket(2)`: the type's own protocol.
+    pub const IP: u32 = 0;
+    /// Control messages.
+    pub const ICMP: u32 = 1;
+    /// Datagrams.
+    pub const UDP: u32 = 17;
+    /// Level of options of version 6.
+    pub const IPV6: u32 = 41;
+    /// Control messages of version 6.
+    pub const ICMPV6: u32 = 58;
+}
+
+/// `socket(2)` (`inet_create`, `inet6_create`).
+///
+/// # Errors
+/// `EINVAL`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, `EPERM`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
+    if wanted.protocol > 262 {
+        return Err(Errno::EINVAL);
+    }
+    match (wanted.kind, wanted.protocol) {
+        (sock::STREAM, proto::IP | tcp::PROTOCOL) => Ok(tcp::create(ctx, ns, wanted)),
+        (sock::DGRAM, proto::IP | proto::UDP) => Ok(dgram::create(ctx, ns, wanted)),
+        (sock::STREAM | sock::DGRAM | sock::RAW, _) => Err(Errno::EPROTONOSUPPORT),
+        _ => Err(Errno::ESOCKTNOSUPPORT),
+    }
+}

@@ -1,0 +1,533 @@
+//! The options of levels `IPPROTO_IP` and `IPPROTO_IPV6` (`ip(7)`, `ipv6(7)`), in Linux's order of errors
+//! (`do_ip_setsockopt`, `do_ipv6_setsockopt`).
+
+use super::addr::{Addr, Ip};
+use super::multicast::{Ask, Groups};
+use super::proto;
+use crate::abi::{Errno, Result};
+use crate::cred::cap;
+use crate::net::NetNamespace;
+use crate::net::socket::{Core, OptionValue, SockCtx, af, sock};
+use crate::sync::{Level, Mutex};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering::Relaxed};
+
+/// `IP_*` (`linux/in.h`).
+#[allow(missing_docs)]
+pub mod ip4 {
+    pub const TOS: u32 = 1;
+    pub const TTL: u32 = 2;
+    pub const HDRINCL: u32 = 3;
+    pub const OPTIONS: u32 = 4;
+    pub const RECVOPTS: u32 = 6;
+    pub const RETOPTS: u32 = 7;
+    pub const PKTINFO: u32 = 8;
+    pub const MTU_DISCOVER: u32 = 10;
+    pub const RECVERR: u32 = 11;
+    pub const RECVTTL: u32 = 12;
+    pub const RECVTOS: u32 = 13;
+    pub const MTU: u32 = 14;
+    pub const FREEBIND: u32 = 15;
+    pub const TRANSPARENT: u32 = 19;
+    pub const ORIGDSTADDR: u32 = 20;
+    pub const MINTTL: u32 = 21;
+    pub const NODEFRAG: u32 = 22;
+    pub const CHECKSUM: u32 = 23;
+    pub const BIND_ADDRESS_NO_PORT: u32 = 24;
+    pub const RECVFRAGSIZE: u32 = 25;
+    pub const RECVERR_RFC4884: u32 = 26;
+    pub const MULTICAST_IF: u32 = 32;
+    pub const MULTICAST_TTL: u32 = 33;
+    pub const MULTICAST_LOOP: u32 = 34;
+    pub const MULTICAST_ALL: u32 = 49;
+    pub const UNICAST_IF: u32 = 50;
+    pub const LOCAL_PORT_RANGE: u32 = 51;
+}
+
+/// `IPV6_*` (`linux/in6.h`).
+#[allow(missing_docs)]
+pub mod ip6 {
+    pub const UNICAST_HOPS: u32 = 16;
+    pub const MULTICAST_IF: u32 = 17;
+    pub const MULTICAST_HOPS: u32 = 18;
+    pub const MULTICAST_LOOP: u32 = 19;
+    pub const MTU_DISCOVER: u32 = 23;
+    pub const MTU: u32 = 24;
+    pub const RECVERR: u32 = 25;
+    pub const V6ONLY: u32 = 26;
+    pub const MULTICAST_ALL: u32 = 29;
+    pub const RECVERR_RFC4884: u32 = 31;
+    pub const RECVPKTINFO: u32 = 49;
+    pub const PKTINFO: u32 = 50;
+    pub const RECVHOPLIMIT: u32 = 51;
+    pub const HOPLIMIT: u32 = 52;
+    pub const RECVPATHMTU: u32 = 60;
+    pub const DONTFRAG: u32 = 62;
+    pub const RECVTCLASS: u32 = 66;
+    pub const TCLASS: u32 = 67;
+    pub const AUTOFLOWLABEL: u32 = 70;
+    pub const MINHOPCOUNT: u32 = 73;
+    pub const RECVORIGDSTADDR: u32 = 74;
+    pub const TRANSPARENT: u32 = 75;
+    pub const UNICAST_IF: u32 = 76;
+    pub const FREEBIND: u32 = 78;
+}
+
+/// Options that are on or off, by their bit in [`IpOptions::has`].
+#[allow(missing_docs)]
+pub mod on {
+    pub const PKTINFO: u32 = 1;
+    pub const RECVTTL: u32 = 1 << 1;
+    pub const RECVTOS: u32 = 1 << 2;
+    pub const RECVERR: u32 = 1 << 3;
+    pub const FREEBIND: u32 = 1 << 4;
+    pub const TRANSPARENT: u32 = 1 << 5;
+    pub const HDRINCL: u32 = 1 << 6;
+    pub const ORIGDSTADDR: u32 = 1 << 7;
+    pub const NO_PORT: u32 = 1 << 8;
+    pub const RECVOPTS: u32 = 1 << 9;
+    pub const RETOPTS: u32 = 1 << 10;
+    pub const CHECKSUM: u32 = 1 << 11;
+    pub const FRAGSIZE: u32 = 1 << 12;
+    pub const NODEFRAG: u32 = 1 << 13;
+    pub const LOOP: u32 = 1 << 14;
+    pub const ALL: u32 = 1 << 15;
+    pub const RFC4884: u32 = 1 << 16;
+    pub const V6ONLY: u32 = 1 << 20;
+    pub const PKTINFO6: u32 = 1 << 21;
+    pub const HOPLIMIT6: u32 = 1 << 22;
+    pub const TCLASS6: u32 = 1 << 23;
+    pub const RECVERR6: u32 = 1 << 24;
+    pub const LOOP6: u32 = 1 << 25;
+    pub const ALL6: u32 = 1 << 26;
+    pub const ORIGDSTADDR6: u32 = 1 << 27;
+    pub const DONTFRAG6: u32 = 1 << 28;
+    pub const PATHMTU6: u32 = 1 << 29;
+    pub const RFC4884_6: u32 = 1 << 30;
+    pub const AUTOFLOWLABEL: u32 = 1 << 31;
+}
+
+/// See the module.
+pub struct IpOptions {
+    flags: AtomicU32,
+    /// `IP_TTL` and `IPV6_UNICAST_HOPS`; below 0: the default.
+    ttl: [AtomicI16; 2],
+    /// `IP_TOS` and `IPV6_TCLASS`.
+    tos: [AtomicU8; 2],
+    /// `IP_MULTICAST_TTL` and `IPV6_MULTICAST_HOPS`.
+    group_ttl: [AtomicI16; 2],
+    /// `IP_MTU_DISCOVER` and `IPV6_MTU_DISCOVER`.
+    discover: [AtomicU8; 2],
+    min_ttl: [AtomicU8; 2],
+    /// `IP_MULTICAST_IF` (index) and `IPV6_MULTICAST_IF`, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`.
+    devices: [AtomicI32; 4],
+    port_range: AtomicU32,
+    /// Multicast groups.
+    pub groups: Mutex<Groups>,
+}
+
+/// The options of `IPPROTO_IP` that take a value other than on or off.
+const SET4: [u32; 14] = [
+    ip4::TOS,
+    ip4::TTL,
+    ip4::HDRINCL,
+    ip4::OPTIONS,
+    ip4::MTU_DISCOVER,
+    ip4::TRANSPARENT,
+    ip4::MINTTL,
+    ip4::NODEFRAG,
+    ip4::RECVFRAGSIZE,
+    ip4::MULTICAST_TTL,
+    ip4::MULTICAST_LOOP,
+    ip4::MULTICAST_ALL,
+    ip4::UNICAST_IF,
+    ip4::LOCAL_PORT_RANGE,
+];
+/// `MRT_*`.
+const MROUTE: core::ops::RangeInclusive<u32> = 200..=212;
+
+/// An option that is just on or off.
+fn switch(level: u32, option: u32) -> Option<u32> {
+    if level == proto::IPV6 {
+        return Some(match option {
+            ip6::RECVPKTINFO => on::PKTINFO6,
+            ip6::RECVHOPLIMIT => on::HOPLIMIT6,
+            ip6::RECVTCLASS => on::TCLASS6,
+            ip6::RECVERR => on::RECVERR6,
+            ip6::RECVORIGDSTADDR => on::ORIGDSTADDR6,
+            ip6::DONTFRAG => on::DONTFRAG6,
+            ip6::RECVPATHMTU => on::PATHMTU6,
+            ip6::RECVERR_RFC4884 => on::RFC4884_6,
+            ip6::AUTOFLOWLABEL => on::AUTOFLOWLABEL,
+            ip6::FREEBIND => on::FREEBIND,
+            _ => return None,
+        });
+    }
+    Some(match option {
+        ip4::PKTINFO => on::PKTINFO,
+        ip4::RECVTTL => on::RECVTTL,
+        ip4::RECVTOS => on::RECVTOS,
+        ip4::RECVERR => on::RECVERR,
+        ip4::FREEBIND => on::FREEBIND,
+        ip4::ORIGDSTADDR => on::ORIGDSTADDR,
+        ip4::BIND_ADDRESS_NO_PORT => on::NO_PORT,
+        ip4::RECVOPTS => on::RECVOPTS,
+        ip4::RETOPTS => on::RETOPTS,
+        ip4::CHECKSUM => on::CHECKSUM,
+        ip4::RECVERR_RFC4884 => on::RFC4884,
+        _ => return None,
+    })
+}
+
+impl IpOptions {
+    /// Everything as Linux's defaults are.
+    pub fn new(ns: &NetNamespace, family: u16, _protocol: u32) -> IpOptions {
+        let only = family == af::INET6 && ns.inet.v6only.load(Relaxed);
+        let flags = on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
+        IpOptions {
+            flags: AtomicU32::new(flags | if only { on::V6ONLY } else { 0 }),
+            ttl: [const { AtomicI16::new(-1) }; 2],
+            tos: [const { AtomicU8::new(0) }; 2],
+            group_ttl: [const { AtomicI16::new(1) }; 2],
+            discover: [const { AtomicU8::new(1) }; 2],
+            min_ttl: [const { AtomicU8::new(0) }; 2],
+            devices: [const { AtomicI32::new(0) }; 4],
+            port_range: AtomicU32::new(0),
+            groups: Mutex::new(Level::Leaf, Groups::default()),
+        }
+    }
+
+    /// Those of a socket that `accept` gives.
+    pub fn inherited(&self) -> IpOptions {
+        let byte = |a: &AtomicU8| AtomicU8::new(a.load(Relaxed));
+        let short = |a: &AtomicI16| AtomicI16::new(a.load(Relaxed));
+        IpOptions {
+            flags: AtomicU32::new(self.flags.load(Relaxed)),
+            ttl: [short(&self.ttl[0]), short(&self.ttl[1])],
+            tos: [byte(&self.tos[0]), byte(&self.tos[1])],
+            group_ttl: [short(&self.group_ttl[0]), short(&self.group_ttl[1])],
+            discover: [byte(&self.discover[0]), byte(&self.discover[1])],
+            min_ttl: [byte(&self.min_ttl[0]), byte(&self.min_ttl[1])],
+            devices: [0, 1, 2, 3].map(|i| AtomicI32::new(self.devices[i].load(Relaxed))),
+            port_range: AtomicU32::new(self.port_range.load(Relaxed)),
+            groups: Mutex::new(Level::Leaf, Groups::default()),
+        }
+    }
+
+    /// Whether any of these [`on`] bits is set.
+    pub fn has(&self, bits: u32) -> bool {
+        self.flags.load(Relaxed) & bits != 0
+    }
+
+    fn switch_to(&self, bits: u32, value: bool) {
+        if value {
+            self.flags.fetch_or(bits, Relaxed);
+        } else {
+            self.flags.fetch_and(!bits, Relaxed);
+        }
+    }
+
+    /// `IPV6_V6ONLY`.
+    pub fn v6only(&self) -> bool {
+        self.has(on::V6ONLY)
+    }
+
+    /// The time to live of packets to an address.
+    pub fn ttl_for(&self, ns: &NetNamespace, to: Ip) -> u8 {
+        let six = usize::from(!to.is_v4());
+        let set = if to.is_multicast() { &self.group_ttl[six] } else { &self.ttl[six] };
+        match set.load(Relaxed) {
+            ..0 => ns.inet.ttl.load(Relaxed) as u8,
+            n => n as u8,
+        }
+    }
+
+    /// The type of service of packets to an address.
+    pub fn tos_for(&self, to: Ip) -> u8 {
+        self.tos[usize::from(!to.is_v4())].load(Relaxed)
+    }
+
+    /// The interface that was chosen for multicast to an address; 0: none.
+    pub fn group_device(&self, to: Ip) -> i32 {
+        self.devices[usize::from(!to.is_v4())].load(Relaxed)
+    }
+
+    /// Whether a socket may be bound to an address, and to a port without privilege.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL`, `EINVAL`, `EACCES`.
+    pub fn check_local(&self, ctx: &SockCtx<'_>, ns: &NetNamespace, at: Addr) -> Result {
+        let anything = self.has(on::FREEBIND | on::TRANSPARENT) || ns.inet.nonlocal.load(Relaxed);
+        let ok = at.ip.is_any() || at.ip.is_multicast() || at.ip.is_broadcast() || ns.is_local(at.ip);
+        if !ok && !anything {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let free = ns.inet.unprivileged.load(Relaxed);
+        if at.port != 0 && i32::from(at.port) < free && !ctx.op.cred.capable(cap::NET_BIND_SERVICE) {
+            return Err(Errno::EACCES);
+        }
+        Ok(())
+    }
+
+    /// `setsockopt(2)`; `bound`: the socket has a port.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`, `EINVAL`, `EPERM` …
+    pub fn set(
+        &self,
+        ctx: &SockCtx<'_>,
+        core: &Core,
+        level: u32,
+        option: u32,
+        value: OptionValue,
+        bound: bool,
+    ) -> Result {
+        match level {
+            proto::IP => self.set4(ctx, core, option, value),
+            proto::IPV6 if core.family == af::INET6 => self.set6(ctx, core, option, value, bound),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn set4(&self, ctx: &SockCtx<'_>, core: &Core, option: u32, value: OptionValue) -> Result {
+        if let Some(outcome) = self.set_group(core, proto::IP, option, value) {
+            return outcome;
+        }
+        // Multicast routing is of raw sockets.
+        if MROUTE.contains(&option) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let bits = switch(proto::IP, option);
+        if bits.is_none() && !SET4.contains(&option) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let int = value.int_or_byte()?;
+        if let Some(bit) = bits {
+            self.switch_to(bit, int != 0);
+            return Ok(());
+        }
+        let stream = core.kind == sock::STREAM;
+        let raw = core.kind == sock::RAW;
+        let need = |ok: bool| if ok { Ok(()) } else { Err(Errno::EINVAL) };
+        match option {
+            ip4::TOS => {
+                let old = self.tos[0].load(Relaxed);
+                let tos = if stream { int as u8 & !3 | old & 3 } else { int as u8 };
+                self.tos[0].store(tos, Relaxed);
+            }
+            ip4::TTL => {
+                need(value.len >= 1 && (int == -1 || (1..=255).contains(&int)))?;
+                self.ttl[0].store(int as i16, Relaxed);
+            }
+            ip4::HDRINCL | ip4::NODEFRAG if !raw => return Err(Errno::ENOPROTOOPT),
+            ip4::HDRINCL => self.switch_to(on::HDRINCL, int != 0),
+            ip4::NODEFRAG => self.switch_to(on::NODEFRAG, int != 0),
+            ip4::OPTIONS => need(value.len == 0)?,
+            ip4::MTU_DISCOVER => {
+                need((0..=5).contains(&int))?;
+                self.discover[0].store(int as u8, Relaxed);
+            }
+            ip4::TRANSPARENT => {
+                self.may_be_transparent(ctx, int)?;
+                self.switch_to(on::TRANSPARENT, int != 0);
+            }
+            ip4::MINTTL => {
+                need(value.len >= 1 && (0..=255).contains(&int))?;
+                self.min_ttl[0].store(int as u8, Relaxed);
+            }
+            ip4::RECVFRAGSIZE if raw || core.kind == sock::DGRAM => self.switch_to(on::FRAGSIZE, int != 0),
+            ip4::RECVFRAGSIZE => return Err(Errno::EINVAL),
+            ip4::MULTICAST_TTL => {
+                need(!stream && value.len >= 1)?;
+                let ttl = if int == -1 { 1 } else { int };
+                need((0..=255).contains(&ttl))?;
+                self.group_ttl[0].store(ttl as i16, Relaxed);
+            }
+            ip4::MULTICAST_LOOP => {
+                need(value.len >= 1)?;
+                self.switch_to(on::LOOP, int != 0);
+            }
+            ip4::MULTICAST_ALL => {
+                need(value.len >= 1 && (0..=1).contains(&int))?;
+                self.switch_to(on::ALL, int != 0);
+            }
+            ip4::UNICAST_IF => {
+                need(value.len == 4)?;
+                self.choose_device(2, i32::from_be(int))?;
+            }
+            ip4::LOCAL_PORT_RANGE => {
+                need(value.len == 4)?;
+                let (low, high) = (int as u32 & 0xffff, int as u32 >> 16);
+                need(low == 0 || high == 0 || low <= high)?;
+                self.port_range.store(int as u32, Relaxed);
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn choose_device(&self, which: usize, index: i32) -> Result {
+        match index {
+            0 | 1 => self.devices[which].store(index, Relaxed),
+            _ => return Err(Errno::EADDRNOTAVAIL),
+        }
+        Ok(())
+    }
+
+    fn may_be_transparent(&self, ctx: &SockCtx<'_>, int: i32) -> Result {
+        let cred = ctx.op.cred;
+        if int != 0 && !cred.capable(cap::NET_RAW) && !cred.capable(cap::NET_ADMIN) {
+            return Err(Errno::EPERM);
+        }
+        Ok(())
+    }
+
+    fn set6(&self, ctx: &SockCtx<'_>, core: &Core, option: u32, value: OptionValue, bound: bool) -> Result {
+        if let Some(outcome) = self.set_group(core, proto::IPV6, option, value) {
+            return outcome;
+        }
+        let int = if value.len < 4 { 0 } else { value.int()? };
+        let need = |ok: bool| if ok { Ok(()) } else { Err(Errno::EINVAL) };
+        if let Some(bit) = switch(proto::IPV6, option) {
+            need(value.len >= 4 || option == ip6::DONTFRAG)?;
+            self.switch_to(bit, int != 0);
+            return Ok(());
+        }
+        match option {
+            ip6::V6ONLY => {
+                need(value.len >= 4 && !bound)?;
+                self.switch_to(on::V6ONLY, int != 0);
+            }
+            ip6::UNICAST_HOPS => {
+                need(value.len >= 4 && (-1..=255).contains(&int))?;
+                self.ttl[1].store(int as i16, Relaxed);
+            }
+            ip6::MULTICAST_HOPS if core.kind == sock::STREAM => return Err(Errno::ENOPROTOOPT),
+            ip6::MULTICAST_HOPS => {
+                need(value.len >= 4 && (-1..=255).contains(&int))?;
+                self.group_ttl[1].store(if int == -1 { 1 } else { int as i16 }, Relaxed);
+            }
+            ip6::MULTICAST_LOOP => {
+                need(value.len >= 4 && (0..=1).contains(&int))?;
+                self.switch_to(on::LOOP6, int != 0);
+            }
+            ip6::MULTICAST_ALL => {
+                need(value.len >= 4)?;
+                self.switch_to(on::ALL6, int != 0);
+            }
+            ip6::MULTICAST_IF if core.kind == sock::STREAM => return Err(Errno::ENOPROTOOPT),
+            ip6::MULTICAST_IF => {
+                need(value.len >= 4 && int >= 0)?;
+                self.choose_device(1, int).map_err(|_| Errno::ENODEV)?;
+            }
+            ip6::UNICAST_IF => {
+                need(value.len == 4)?;
+                self.choose_device(3, i32::from_be(int))?;
+            }
+            ip6::MTU_DISCOVER => {
+                need(value.len >= 4 && (0..=5).contains(&int))?;
+                self.discover[1].store(int as u8, Relaxed);
+            }
+            ip6::MTU => need(value.len >= 4 && (int == 0 || int >= 1280))?,
+            ip6::TCLASS => {
+                need(value.len >= 4 && (-1..=255).contains(&int))?;
+                let tos = if int == -1 { 0 } else { int as u8 };
+                let ecn = if core.kind == sock::STREAM { 3 } else { 0 };
+                self.tos[1].store(tos & !ecn | self.tos[1].load(Relaxed) & ecn, Relaxed);
+            }
+            ip6::MINHOPCOUNT => {
+                need(value.len >= 4 && (0..=255).contains(&int))?;
+                self.min_ttl[1].store(int as u8, Relaxed);
+            }
+            ip6::TRANSPARENT => {
+                self.may_be_transparent(ctx, int)?;
+                self.switch_to(on::TRANSPARENT, int != 0);
+            }
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    /// `getsockopt(2)`.
+    ///
+    /// # Errors
+    /// `ENOPROTOOPT`, `EOPNOTSUPP`, `ENOTCONN`.
+    pub fn get(&self, _ctx: &SockCtx<'_>, core: &Core, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+        let value = match level {
+            proto::IP => self.get4(core, option)?,
+            proto::IPV6 if core.family == af::INET6 => self.get6(core, option)?,
+            _ if core.family == af::INET6 => return Err(Errno::ENOPROTOOPT),
+            _ => return Err(Errno::EOPNOTSUPP),
+        };
+        // A small value goes into a single byte where there is no room for an int (`IPPROTO_IP`).
+        if level == proto::IP && (1..4).contains(&room) && (0..=255).contains(&value) {
+            return Ok(alloc::vec![value as u8]);
+        }
+        Ok(value.to_ne_bytes().to_vec())
+    }
+
+    fn get4(&self, core: &Core, option: u32) -> Result<i32> {
+        if let Some(bit) = switch(proto::IP, option) {
+            return Ok(i32::from(self.has(bit)));
+        }
+        Ok(match option {
+            ip4::TOS => i32::from(self.tos[0].load(Relaxed)),
+            ip4::TTL => match self.ttl[0].load(Relaxed) {
+                ..0 => core.ns.inet.ttl.load(Relaxed),
+                n => i32::from(n),
+            },
+            ip4::HDRINCL => i32::from(self.has(on::HDRINCL)),
+            ip4::NODEFRAG => i32::from(self.has(on::NODEFRAG)),
+            ip4::MTU_DISCOVER => i32::from(self.discover[0].load(Relaxed)),
+            ip4::MTU => return Err(Errno::ENOTCONN),
+            ip4::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
+            ip4::MINTTL => i32::from(self.min_ttl[0].load(Relaxed)),
+            ip4::RECVFRAGSIZE => i32::from(self.has(on::FRAGSIZE)),
+            ip4::MULTICAST_TTL => i32::from(self.group_ttl[0].load(Relaxed)),
+            ip4::MULTICAST_LOOP => i32::from(self.has(on::LOOP)),
+            ip4::MULTICAST_ALL => i32::from(self.has(on::ALL)),
+            ip4::MULTICAST_IF => self.groups.lock().source as i32,
+            ip4::UNICAST_IF => self.devices[2].load(Relaxed).to_be(),
+            ip4::LOCAL_PORT_RANGE => self.port_range.load(Relaxed) as i32,
+            option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
+            _ => return Err(Errno::ENOPROTOOPT),
+        })
+    }
+
+    fn get6(&self, core: &Core, option: u32) -> Result<i32> {
+        if let Some(bit) = switch(proto::IPV6, option) {
+            return Ok(i32::from(self.has(bit)));
+        }
+        let _ = core;
+        Ok(match option {
+            ip6::V6ONLY => i32::from(self.has(on::V6ONLY)),
+            ip6::UNICAST_HOPS => match self.ttl[1].load(Relaxed) {
+                ..0 => 64,
+                n => i32::from(n),
+            },
+            ip6::MULTICAST_HOPS => i32::from(self.group_ttl[1].load(Relaxed)),
+            ip6::MULTICAST_LOOP => i32::from(self.has(on::LOOP6)),
+            ip6::MULTICAST_ALL => i32::from(self.has(on::ALL6)),
+            ip6::MULTICAST_IF => self.devices[1].load(Relaxed),
+            ip6::UNICAST_IF => self.devices[3].load(Relaxed).to_be(),
+            ip6::MTU_DISCOVER => i32::from(self.discover[1].load(Relaxed)),
+            ip6::MTU => return Err(Errno::ENOTCONN),
+            ip6::TCLASS => i32::from(self.tos[1].load(Relaxed)),
+            ip6::MINHOPCOUNT => i32::from(self.min_ttl[1].load(Relaxed)),
+            ip6::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
+            _ => return Err(Errno::ENOPROTOOPT),
+        })
+    }
+
+    /// Options of multicast; `None` for others.
+    fn set_group(&self, core: &Core, level: u32, option: u32, value: OptionValue) -> Option<Result> {
+        let ask = match Ask::read(core, level, option, value)? {
+            Ok(ask) => ask,
+            Err(e) => return Some(Err(e)),
+        };
+        if let Ask::Interface { index, .. } = &ask {
+            self.devices[0].store(*index as i32, Relaxed);
+        }
+        Some(self.groups.lock().apply(ask))
+    }
+}

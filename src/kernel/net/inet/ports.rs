@@ -1,0 +1,285 @@
+//! Which ports are taken, by whom: the rules of `bind(2)` (`inet_csk_bind_conflict`, `udp_lib_lport_inuse`).
+
+use super::addr::{Addr, Ip, overlap};
+use crate::abi::{Errno, Result};
+use crate::host::random;
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use hashbrown::{HashMap, HashSet};
+
+/// A socket's claim to a port: what decides who may have the same one.
+pub struct Claim<S> {
+    /// The local address.
+    pub ip: Ip,
+    /// The port.
+    pub port: u16,
+    /// `IPV6_V6ONLY` as it was when the socket was bound.
+    pub v6only: bool,
+    /// The owner's user.
+    pub uid: u32,
+    /// `SO_REUSEADDR`.
+    pub reuse: AtomicBool,
+    /// `SO_REUSEPORT`.
+    pub reuse_port: AtomicBool,
+    /// `SO_BINDTODEVICE`.
+    pub device: AtomicU32,
+    /// It listens.
+    pub listening: AtomicBool,
+    /// `connect` chose the port: others that connect may have it as well.
+    pub shared: bool,
+    /// Whom packets to it are for.
+    pub owner: S,
+}
+
+/// What is left of a port's use without a socket of its own in the table: accepted connections, and
+/// connections that were closed lately (TIME_WAIT).
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    ip: Ip,
+    reuse: bool,
+    reuse_port: bool,
+    uid: u32,
+    /// TIME_WAIT.
+    closed: bool,
+}
+
+struct Bucket<S> {
+    claims: Vec<Arc<Claim<S>>>,
+    held: Vec<(Holder, u32)>,
+}
+
+/// Time of TIME_WAIT, ns.
+const TIME_WAIT: u64 = 60_000_000_000;
+/// Most connections in TIME_WAIT: the oldest are forgotten first (`tcp_max_tw_buckets`).
+const MOST_CLOSED: usize = 4096;
+
+/// The two ends of a connection, one's own first.
+pub type Quad = (Addr, Addr);
+
+/// The ports of one protocol.
+pub struct Ports<S> {
+    buckets: HashMap<u16, Bucket<S>>,
+    /// Connections that exist.
+    pub connections: HashSet<Quad>,
+    closed: VecDeque<(u64, u16, Holder)>,
+}
+
+impl<S> Default for Ports<S> {
+    fn default() -> Self {
+        Ports { buckets: HashMap::new(), connections: HashSet::new(), closed: VecDeque::new() }
+    }
+}
+
+/// Whether a claim that is in the table keeps a new one out (`inet_bind_conflict`). `fixed`: the port was
+/// asked for by number.
+fn conflict<S>(new: &Claim<S>, old: &Holder, listening: bool, fixed: bool) -> bool {
+    let both_port = new.reuse_port.load(Relaxed) && old.reuse_port && (old.closed || new.uid == old.uid);
+    if new.reuse.load(Relaxed) && old.reuse && !listening {
+        return !fixed;
+    }
+    !(fixed && both_port)
+}
+
+fn holder_of<S>(claim: &Claim<S>) -> Holder {
+    Holder {
+        ip: claim.ip,
+        reuse: claim.reuse.load(Relaxed),
+        reuse_port: claim.reuse_port.load(Relaxed),
+        uid: claim.uid,
+        closed: false,
+    }
+}
+
+impl<S> Bucket<S> {
+    fn admits(&self, new: &Claim<S>, fixed: bool) -> bool {
+        let device = new.device.load(Relaxed);
+        let own = (new.ip, new.v6only);
+        let free = self.claims.iter().all(|c| {
+            let other = c.device.load(Relaxed);
+            core::ptr::eq(&**c, new)
+                || device != 0 && other != 0 && device != other
+                || !overlap(own, (c.ip, c.v6only))
+                || !conflict(new, &holder_of(c), c.listening.load(Relaxed), fixed)
+        });
+        free && self.held.iter().all(|(h, _)| !overlap(own, (h.ip, false)) || !conflict(new, h, false, fixed))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.claims.is_empty() && self.held.is_empty()
+    }
+}
+
+impl<S> Ports<S> {
+    /// Forgets connections whose TIME_WAIT is over.
+    fn expire(&mut self, now: u64) {
+        while let Some(&(end, port, holder)) = self.closed.front() {
+            if end > now && self.closed.len() <= MOST_CLOSED {
+                break;
+            }
+            self.closed.pop_front();
+            self.unhold(port, holder);
+        }
+    }
+
+    /// Enters a claim to the port that it names.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `ENOMEM`.
+    pub fn bind(&mut self, claim: Arc<Claim<S>>, now: u64) -> Result {
+        self.expire(now);
+        if self.buckets.get(&claim.port).is_some_and(|b| !b.admits(&claim, true)) {
+            return Err(Errno::EADDRINUSE);
+        }
+        self.enter(claim)
+    }
+
+    /// Enters a claim without asking whether others agree.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn enter(&mut self, claim: Arc<Claim<S>>) -> Result {
+        self.buckets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let bucket = self.buckets.entry(claim.port).or_insert_with(|| Bucket { claims: Vec::new(), held: Vec::new() });
+        bucket.claims.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        bucket.claims.push(claim);
+        Ok(())
+    }
+
+    /// Whether the claim, which is in the table, could be made again as it is now: `listen(2)` asks.
+    pub fn still_admits(&self, claim: &Claim<S>) -> bool {
+        self.buckets.get(&claim.port).is_none_or(|b| b.admits(claim, true))
+    }
+
+    /// Enters a claim to a port that nobody uses, of the range `low..=high`; `make` makes it for a port.
+    ///
+    /// # Errors
+    /// `EADDRINUSE` when there is none.
+    pub fn bind_any(
+        &mut self,
+        (low, high): (u16, u16),
+        now: u64,
+        mut make: impl FnMut(u16) -> Arc<Claim<S>>,
+    ) -> Result<Arc<Claim<S>>> {
+        self.expire(now);
+        let free = |s: &Self, claim: &Claim<S>| s.buckets.get(&claim.port).is_none_or(|b| b.admits(claim, false));
+        for port in candidates(low, high) {
+            let claim = make(port);
+            if free(self, &claim) {
+                self.enter(claim.clone())?;
+                return Ok(claim);
+            }
+        }
+        Err(Errno::EADDRINUSE)
+    }
+
+    /// Enters a claim for a connection to `remote`: to a port that nobody uses, else to one that only
+    /// connections to elsewhere use.
+    ///
+    /// # Errors
+    /// `EADDRNOTAVAIL`.
+    pub fn connect_any(
+        &mut self,
+        (low, high): (u16, u16),
+        remote: Addr,
+        now: u64,
+        mut make: impl FnMut(u16) -> Arc<Claim<S>>,
+    ) -> Result<Arc<Claim<S>>> {
+        self.expire(now);
+        for alone in [true, false] {
+            for port in candidates(low, high) {
+                let usable = match self.buckets.get(&port) {
+                    None => true,
+                    Some(_) if alone => false,
+                    Some(b) => b.claims.iter().all(|c| c.shared),
+                };
+                if !usable {
+                    continue;
+                }
+                let claim = make(port);
+                if self.connections.contains(&(Addr { ip: claim.ip, port }, remote)) {
+                    continue;
+                }
+                self.enter(claim.clone())?;
+                return Ok(claim);
+            }
+        }
+        Err(Errno::EADDRNOTAVAIL)
+    }
+
+    /// Takes a claim back.
+    pub fn release(&mut self, claim: &Arc<Claim<S>>) {
+        let Some(bucket) = self.buckets.get_mut(&claim.port) else { return };
+        if let Some(at) = bucket.claims.iter().position(|c| Arc::ptr_eq(c, claim)) {
+            bucket.claims.swap_remove(at);
+        }
+        if bucket.is_empty() {
+            self.buckets.remove(&claim.port);
+        }
+    }
+
+    /// The claims to a port.
+    pub fn claims(&self, port: u16) -> &[Arc<Claim<S>>] {
+        self.buckets.get(&port).map_or(&[], |b| &b.claims)
+    }
+
+    /// Counts a user of a port that has no claim; [`Ports::unhold`] ends it.
+    pub fn hold(&mut self, local: Addr, reuse: bool, reuse_port: bool, uid: u32) -> Holder {
+        let holder = Holder { ip: local.ip, reuse, reuse_port, uid, closed: false };
+        self.count(local.port, holder);
+        holder
+    }
+
+    fn count(&mut self, port: u16, holder: Holder) {
+        let bucket = self.buckets.entry(port).or_insert_with(|| Bucket { claims: Vec::new(), held: Vec::new() });
+        match bucket.held.iter_mut().find(|(h, _)| *h == holder) {
+            Some((_, n)) => *n += 1,
+            None => bucket.held.push((holder, 1)),
+        }
+    }
+
+    /// Ends what [`Ports::hold`] began.
+    pub fn unhold(&mut self, port: u16, holder: Holder) {
+        let Some(bucket) = self.buckets.get_mut(&port) else { return };
+        if let Some(at) = bucket.held.iter().position(|(h, _)| *h == holder) {
+            bucket.held[at].1 -= 1;
+            if bucket.held[at].1 == 0 {
+                bucket.held.swap_remove(at);
+            }
+        }
+        if bucket.is_empty() {
+            self.buckets.remove(&port);
+        }
+    }
+
+    /// A connection was closed by this end first: its port is in TIME_WAIT from now on.
+    pub fn wait_out(&mut self, local: Addr, reuse: bool, reuse_port: bool, uid: u32, now: u64) {
+        let holder = Holder { ip: local.ip, reuse, reuse_port, uid, closed: true };
+        self.count(local.port, holder);
+        self.closed.push_back((now + TIME_WAIT, local.port, holder));
+        self.expire(now);
+    }
+
+    /// Connections in TIME_WAIT.
+    pub fn closed(&self) -> usize {
+        self.closed.len()
+    }
+
+    /// Ports in use.
+    pub fn len(&self) -> usize {
+        self.buckets.len()
+    }
+
+    /// Whether no port is in use.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty()
+    }
+}
+
+/// The ports of a range, each once, beginning anywhere.
+fn candidates(low: u16, high: u16) -> impl Iterator<Item = u16> {
+    let count = u32::from(high.saturating_sub(low)) + 1;
+    let start = (random::next_u64() % u64::from(count)) as u32;
+    (0..count).map(move |i| low + ((start + i) % count) as u16)
+}

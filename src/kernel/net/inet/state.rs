@@ -1,0 +1,148 @@
+//! What the internet sockets of a network namespace share.
+
+use super::addr::{Addr, Ip};
+use super::dgram::Dgram;
+use super::ports::{Claim, Ports};
+use super::tcp::Tcp;
+use crate::abi::{Errno, Result};
+use crate::net::NetNamespace;
+use crate::net::socket::{Core, flag};
+use crate::sync::{Level, Mutex};
+use crate::time;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// An address of the loopback interface beside its own two.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Extra {
+    /// The address.
+    pub ip: Ip,
+    /// Bits of its network.
+    pub prefix: u8,
+}
+
+/// See the module.
+pub struct InetState {
+    /// TCP's ports.
+    pub tcp: Mutex<Ports<Weak<Tcp>>>,
+    /// UDP's ports.
+    pub udp: Mutex<Ports<Weak<Dgram>>>,
+    /// The identifiers of ping sockets.
+    pub ping: Mutex<Ports<Weak<Dgram>>>,
+    /// Raw sockets.
+    pub raw: Mutex<Vec<Weak<Dgram>>>,
+    /// Addresses that were added.
+    pub extra: Mutex<Vec<Extra>>,
+    /// `ip_local_port_range`: low in the lower half, high in the upper.
+    range: AtomicU32,
+    /// `ip_unprivileged_port_start`.
+    pub unprivileged: AtomicI32,
+    /// `ip_nonlocal_bind`.
+    pub nonlocal: AtomicBool,
+    /// `ip_default_ttl`.
+    pub ttl: AtomicI32,
+    /// `bindv6only`.
+    pub v6only: AtomicBool,
+    /// `ping_group_range`: low, high.
+    pub ping_groups: [AtomicU32; 2],
+    /// Datagrams received, sent, and that nobody took, for `/proc/net/snmp`.
+    pub datagrams: [AtomicU64; 3],
+    /// Connections made actively, accepted passively and refused, for `/proc/net/snmp`.
+    pub connections: [AtomicU64; 3],
+}
+
+impl Default for InetState {
+    fn default() -> InetState {
+        InetState {
+            tcp: Mutex::new(Level::Leaf, Ports::default()),
+            udp: Mutex::new(Level::Leaf, Ports::default()),
+            ping: Mutex::new(Level::Leaf, Ports::default()),
+            raw: Mutex::new(Level::Leaf, Vec::new()),
+            extra: Mutex::new(Level::Leaf, Vec::new()),
+            range: AtomicU32::new(60_999 << 16 | 32_768),
+            unprivileged: AtomicI32::new(1024),
+            nonlocal: AtomicBool::new(false),
+            ttl: AtomicI32::new(64),
+            v6only: AtomicBool::new(false),
+            ping_groups: [AtomicU32::new(1), AtomicU32::new(0)],
+            datagrams: [const { AtomicU64::new(0) }; 3],
+            connections: [const { AtomicU64::new(0) }; 3],
+        }
+    }
+}
+
+impl NetNamespace {
+    /// Whether an address is one of the namespace's own.
+    pub fn is_local(&self, ip: Ip) -> bool {
+        self.loopback_is_up() && (ip.is_loopback() || self.inet.extra.lock().iter().any(|e| e.ip == ip))
+    }
+
+    /// The source address towards a local address.
+    pub fn source_for(&self, to: Ip) -> Ip {
+        if to.is_loopback() { to.loopback_like() } else { to }
+    }
+
+    /// The ports that may be chosen for a socket, low and high.
+    pub fn port_range(&self) -> (u16, u16) {
+        let range = self.inet.range.load(Relaxed);
+        (range as u16, (range >> 16) as u16)
+    }
+
+    /// Sets [`NetNamespace::port_range`].
+    ///
+    /// # Errors
+    /// `EINVAL` for no port, or low above high.
+    pub fn set_port_range(&self, low: u16, high: u16) -> Result {
+        if low == 0 || low > high {
+            return Err(Errno::EINVAL);
+        }
+        self.inet.range.store(u32::from(high) << 16 | u32::from(low), Relaxed);
+        Ok(())
+    }
+
+    /// Binds to the wanted port, or to any where that is 0.
+    ///
+    /// # Errors
+    /// `EADDRINUSE`, `ENOMEM`.
+    pub fn bind_port<S>(
+        &self,
+        table: &Mutex<Ports<S>>,
+        wanted: Addr,
+        make: impl Fn(Addr) -> Arc<Claim<S>>,
+    ) -> Result<Arc<Claim<S>>> {
+        let now = time::host_monotonic();
+        if wanted.port == 0 {
+            let make = |port| make(Addr { port, ..wanted });
+            return table.lock().bind_any(self.port_range(), now, make);
+        }
+        let claim = make(wanted);
+        table.lock().bind(claim.clone(), now)?;
+        Ok(claim)
+    }
+}
+
+impl<S> Claim<S> {
+    /// The claim of a socket with this state to an address.
+    pub fn new(core: &Core, local: Addr, v6only: bool, shared: bool, owner: S) -> Arc<Claim<S>> {
+        Arc::new(Claim {
+            ip: local.ip,
+            port: local.port,
+            v6only,
+            uid: core.uid,
+            reuse: AtomicBool::new(core.has(flag::REUSEADDR)),
+            reuse_port: AtomicBool::new(core.has(flag::REUSEPORT)),
+            device: AtomicU32::new(core.device.load(Relaxed)),
+            listening: AtomicBool::new(false),
+            shared,
+            owner,
+        })
+    }
+
+    /// Takes the socket's options over as they are now.
+    pub fn refresh(&self, core: &Core) {
+        self.reuse.store(core.has(flag::REUSEADDR), Relaxed);
+        self.reuse_port.store(core.has(flag::REUSEPORT), Relaxed);
+        self.device.store(core.device.load(Relaxed), Relaxed);
+    }
+}

@@ -1,0 +1,344 @@
+//! Connections: made, accepted, refused, dissolved.
+
+use super::end::{Backlog, End, Incoming};
+use super::{CONNECTED_SEND_BUFFER, Phase, State, Tcp};
+use crate::abi::{Errno, Result};
+use crate::host::random;
+use crate::net::inet::addr::{self, Addr, Ip};
+use crate::net::socket::{SockAddr, SocketOps, af, flag};
+use crate::sync::{Events, Level, Mutex};
+use crate::time;
+use alloc::boxed::Box;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::Ordering::Relaxed;
+
+/// How a connection attempt ended.
+enum Outcome {
+    Established,
+    Refused,
+    /// The backlog is full.
+    Waits,
+}
+
+impl Tcp {
+    /// `connect(2)` in Linux's order of checks (`__inet_stream_connect`, `tcp_v4_connect`).
+    pub(super) fn connect_to(&self, to: &SockAddr, nonblock: bool) -> Result {
+        if to.len() < 2 {
+            return Err(Errno::EINVAL);
+        }
+        if to.family() == af::UNSPEC {
+            self.disconnect();
+            return Ok(());
+        }
+        let mut state = self.state.lock();
+        self.may_connect(&mut state, nonblock)?;
+        let Some(remote) = self.reach(&mut state, to)? else { return Ok(()) };
+        let outcome = self.attempt(&mut state, remote);
+        let counts = &self.core.ns.inet.connections;
+        counts[0].fetch_add(1, Relaxed);
+        match outcome {
+            Outcome::Established if nonblock => {
+                state.unreported = true;
+                Err(Errno::EINPROGRESS)
+            }
+            Outcome::Established => Ok(()),
+            Outcome::Waits => Err(Errno::EINPROGRESS),
+            Outcome::Refused => {
+                counts[2].fetch_add(1, Relaxed);
+                self.leave(&mut state);
+                self.forget(&mut state);
+                if !nonblock {
+                    return Err(Errno::ECONNREFUSED);
+                }
+                self.end.abandon();
+                self.end.set_error(Errno::ECONNREFUSED);
+                state.unreported = true;
+                Err(Errno::EINPROGRESS)
+            }
+        }
+    }
+
+    fn may_connect(&self, state: &mut State, nonblock: bool) -> Result {
+        let unreported = core::mem::take(&mut state.unreported);
+        match state.phase {
+            Phase::Listening => Err(Errno::EISCONN),
+            Phase::Connecting => Err(if nonblock { Errno::EALREADY } else { Errno::EINPROGRESS }),
+            // What an attempt that did not wait came to is told once.
+            Phase::Closed if unreported => Err(self.end.take_error().unwrap_or(Errno::ECONNABORTED)),
+            Phase::Connected if unreported => {
+                state.unreported = true;
+                Ok(())
+            }
+            Phase::Connected => Err(Errno::EISCONN),
+            Phase::Closed => Ok(()),
+        }
+    }
+
+    /// Chooses source, destination and port; `None` where the connection exists already.
+    fn reach(&self, state: &mut State, to: &SockAddr) -> Result<Option<Addr>> {
+        if core::mem::take(&mut state.unreported) {
+            return Ok(None);
+        }
+        let mut remote = addr::for_stream(self.core.family, self.ip.v6only(), to)?;
+        if remote.ip.is_any() {
+            remote.ip = remote.ip.loopback_like();
+        }
+        let ns = &self.core.ns;
+        if remote.ip.is_multicast() || remote.ip.is_broadcast() || !ns.is_local(remote.ip) {
+            return Err(Errno::ENETUNREACH);
+        }
+        let source = match state.bound {
+            Some(b) if !b.ip.is_any() => b.ip,
+            _ => ns.source_for(remote.ip),
+        };
+        if source.is_v4() != remote.ip.is_v4() {
+            return Err(Errno::EINVAL);
+        }
+        self.take_port(state, source, remote)?;
+        state.remote = Some(remote);
+        Ok(Some(remote))
+    }
+
+    fn take_port(&self, state: &mut State, source: Ip, remote: Addr) -> Result {
+        let ns = &self.core.ns;
+        let mut ports = ns.inet.tcp.lock();
+        ports.connections.try_reserve(2).map_err(|_| Errno::ENOMEM)?;
+        match &state.claim {
+            Some(claim) => {
+                let local = Addr { ip: source, port: claim.port };
+                if ports.connections.contains(&(local, remote)) {
+                    return Err(Errno::EADDRNOTAVAIL);
+                }
+                state.local = local;
+            }
+            None => {
+                let make = |port| self.claim_for(Addr { ip: source, port }, false, true);
+                let claim = ports.connect_any(ns.port_range(), remote, time::host_monotonic(), make)?;
+                state.local = Addr { ip: source, port: claim.port };
+                state.claim = Some(claim);
+            }
+        }
+        ports.connections.insert((state.local, remote));
+        Ok(())
+    }
+
+    /// The socket that listens at an address, the one with the most specific address first; of several that
+    /// share it (`SO_REUSEPORT`) any.
+    fn listener(&self, at: Addr) -> Option<Arc<Tcp>> {
+        let ports = self.core.ns.inet.tcp.lock();
+        let rank = |ip: Ip, v6only: bool| match ip {
+            ip if ip == at.ip => 3,
+            ip if ip.is_any() && ip.is_v4() == at.ip.is_v4() => 2,
+            ip if ip == Ip::ANY6 && at.ip.is_v4() && !v6only => 1,
+            _ => 0,
+        };
+        let listening = || ports.claims(at.port).iter().filter(|c| c.listening.load(Relaxed));
+        let best = listening().map(|c| rank(c.ip, c.v6only)).max().filter(|&r| r > 0)?;
+        let count = listening().filter(|c| rank(c.ip, c.v6only) == best).count();
+        let which = if count > 1 { random::next_u64() as usize % count } else { 0 };
+        listening().filter(|c| rank(c.ip, c.v6only) == best).nth(which).and_then(|c| c.owner.upgrade())
+    }
+
+    fn attempt(&self, state: &mut State, remote: Addr) -> Outcome {
+        let Some(listener) = self.listener(remote) else {
+            // Whoever connects to itself meets itself (a simultaneous open).
+            if state.local != remote {
+                return Outcome::Refused;
+            }
+            self.end.revive();
+            self.establish(state, self.end.clone());
+            return Outcome::Established;
+        };
+        self.end.revive();
+        self.knock(state, &listener, remote)
+    }
+
+    /// Enters the listener's backlog.
+    fn knock(&self, state: &mut State, listener: &Tcp, remote: Addr) -> Outcome {
+        let (reuse, port) = (listener.core.has(flag::REUSEADDR), listener.core.has(flag::REUSEPORT));
+        let theirs = End::new(listener.receive_room(), self.send_room());
+        {
+            let mut inbox = listener.end.inbox.lock();
+            let Some(backlog) = inbox.backlog.as_mut() else { return Outcome::Refused };
+            if backlog.ready.len() > backlog.max {
+                if backlog.waiting.try_reserve(1).is_err() {
+                    return Outcome::Refused;
+                }
+                backlog.waiting.push_back(self.me.clone());
+                state.phase = Phase::Connecting;
+                return Outcome::Waits;
+            }
+            if backlog.ready.try_reserve(1).is_err() {
+                return Outcome::Refused;
+            }
+            let mut ports = self.core.ns.inet.tcp.lock();
+            let holder = ports.hold(remote, reuse, port, listener.core.uid);
+            ports.connections.insert((remote, state.local));
+            backlog.ready.push_back(Incoming {
+                end: theirs.clone(),
+                client: self.end.clone(),
+                local: remote,
+                remote: state.local,
+                holder,
+            });
+        }
+        self.end.inbox.lock().send_room = listener.send_room();
+        self.establish(state, theirs);
+        self.core.ns.inet.connections[1].fetch_add(1, Relaxed);
+        listener.end.queue.wake(Events::IN | Events::RDNORM);
+        Outcome::Established
+    }
+
+    fn establish(&self, state: &mut State, peer: Arc<End>) {
+        state.peer = Some(peer);
+        state.phase = Phase::Connected;
+        state.shut_read = false;
+        state.shut_write = false;
+        state.ended_first = false;
+        if !self.core.buffer_locked(1) {
+            self.core.send_buffer.store(CONNECTED_SEND_BUFFER, Relaxed);
+        }
+        self.end.queue.wake(Events::OUT | Events::WRNORM);
+    }
+
+    /// There is room in the backlog for this socket, which waited for it.
+    fn admitted(&self, listener: &Tcp) {
+        let mut state = self.state.lock();
+        let Some(remote) = state.remote.filter(|_| state.phase == Phase::Connecting) else { return };
+        match self.knock(&mut state, listener, remote) {
+            Outcome::Established => state.unreported = true,
+            Outcome::Waits => {}
+            Outcome::Refused => {
+                drop(state);
+                self.refused();
+            }
+        }
+    }
+
+    /// Nobody listens any more where this socket waited to be admitted.
+    pub(super) fn refused(&self) {
+        self.refused_with(Errno::ECONNREFUSED);
+    }
+
+    /// Ends an attempt that waits.
+    pub(super) fn refused_with(&self, e: Errno) {
+        {
+            let mut state = self.state.lock();
+            if state.phase != Phase::Connecting {
+                return;
+            }
+            self.leave(&mut state);
+            self.forget(&mut state);
+            state.unreported = true;
+            self.end.abandon();
+            self.end.set_error(e);
+        }
+        self.end.queue.wake_all();
+    }
+
+    /// The socket is as before it connected, its address as it was bound.
+    fn forget(&self, state: &mut State) {
+        state.phase = Phase::Closed;
+        state.remote = None;
+        state.peer = None;
+        // A port that was chosen is shown further on, though it is free again.
+        let any = Addr { port: state.local.port, ..Addr::any(self.core.family) };
+        state.local = state.bound.unwrap_or(any);
+    }
+
+    /// `connect(2)` to no family (`tcp_disconnect`).
+    fn disconnect(&self) {
+        let mut state = self.state.lock();
+        if state.phase == Phase::Listening {
+            drop(state);
+            self.stop_listening();
+            state = self.state.lock();
+        }
+        // A connection with an open half is reset.
+        self.hang_up(&mut state, true);
+        self.forget(&mut state);
+        state.unreported = false;
+        state.shut_read = false;
+        state.shut_write = false;
+        state.ended_first = false;
+        drop(state);
+        self.end.revive();
+        self.end.abandon();
+        self.end.queue.wake_all();
+    }
+
+    /// `listen(2)`.
+    pub(super) fn begin_listening(&self, max: usize) -> Result {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Closed if !state.unreported => {}
+            Phase::Listening => {
+                if let Some(backlog) = self.end.inbox.lock().backlog.as_mut() {
+                    backlog.max = max;
+                }
+                return Ok(());
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+        let ns = &self.core.ns;
+        let claim = match &state.claim {
+            Some(claim) => claim.clone(),
+            None => {
+                let any = Addr::any(self.core.family);
+                let make = |local| self.claim_for(local, self.ip.v6only(), false);
+                let claim = ns.bind_port(&ns.inet.tcp, any, make)?;
+                state.local = Addr { ip: any.ip, port: claim.port };
+                state.claim = Some(claim.clone());
+                claim
+            }
+        };
+        claim.refresh(&self.core);
+        {
+            let ports = ns.inet.tcp.lock();
+            claim.listening.store(true, Relaxed);
+            if !ports.still_admits(&claim) {
+                claim.listening.store(false, Relaxed);
+                return Err(Errno::EADDRINUSE);
+            }
+        }
+        self.end.revive();
+        self.end.inbox.lock().backlog = Some(Box::new(Backlog { max, ..Backlog::default() }));
+        state.phase = Phase::Listening;
+        Ok(())
+    }
+
+    /// `accept(2)`.
+    pub(super) fn accept_one(&self) -> Result<Arc<Tcp>> {
+        let (incoming, next) = {
+            let mut inbox = self.end.inbox.lock();
+            let backlog = inbox.backlog.as_mut().ok_or(Errno::EINVAL)?;
+            let incoming = backlog.ready.pop_front().ok_or(Errno::EAGAIN)?;
+            (incoming, backlog.waiting.pop_front())
+        };
+        if let Some(next) = next.and_then(|w| w.upgrade()) {
+            next.admitted(self);
+        }
+        let core = self.core.accepted();
+        if !core.buffer_locked(1) {
+            core.send_buffer.store(CONNECTED_SEND_BUFFER, Relaxed);
+        }
+        let state = State {
+            phase: Phase::Connected,
+            remote: Some(incoming.remote),
+            peer: Some(incoming.client),
+            holder: Some(incoming.holder),
+            ..State::new(incoming.local)
+        };
+        let socket = Arc::new_cyclic(|me| Tcp {
+            core,
+            ip: self.ip.inherited(),
+            options: self.options.inherited(),
+            end: incoming.end,
+            state: Mutex::new(Level::FileData, state),
+            me: me.clone(),
+        });
+        let all: Weak<dyn SocketOps> = socket.me.clone();
+        socket.core.ns.enlist(socket.core.cookie, all);
+        Ok(socket)
+    }
+}

@@ -1,0 +1,164 @@
+//! One end of a connection, as the other end sees it.
+//!
+//! A socket owns its end: what was sent to it, its backlog if it listens, its wait queue. It knows its
+//! peer's end. Ends do not know sockets or each other, so nothing keeps itself alive.
+
+use super::Tcp;
+use super::stream::Stream;
+use crate::abi::Errno;
+use crate::net::inet::addr::Addr;
+use crate::net::inet::ports::Holder;
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use alloc::boxed::Box;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// A connection that was not accepted yet.
+pub struct Incoming {
+    /// The accepting side's end, which may have data already.
+    pub end: Arc<End>,
+    /// The connecting side's.
+    pub client: Arc<End>,
+    /// Address of the accepting side.
+    pub local: Addr,
+    /// Address of the connecting side.
+    pub remote: Addr,
+    /// The use of the listener's port.
+    pub holder: Holder,
+}
+
+/// What a listening socket has.
+#[derive(Default)]
+pub struct Backlog {
+    /// `listen(2)`'s argument.
+    pub max: usize,
+    /// Connections that wait to be accepted.
+    pub ready: VecDeque<Incoming>,
+    /// Sockets whose connection found the backlog full.
+    pub waiting: VecDeque<Weak<Tcp>>,
+}
+
+/// What the lock of an end guards.
+#[derive(Default)]
+pub struct Inbox {
+    /// Data that waits.
+    pub stream: Stream,
+    /// Room that the owner's `SO_RCVBUF` gives, bytes.
+    pub receive_room: usize,
+    /// Room that the peer's `SO_SNDBUF` gives, bytes.
+    pub send_room: usize,
+    /// The peer sends nothing more.
+    pub fin: bool,
+    /// Nobody has the owner open any more.
+    pub closed: bool,
+    /// The owner listens.
+    pub backlog: Option<Box<Backlog>>,
+}
+
+impl Inbox {
+    /// Bytes that may wait before senders have to.
+    pub fn limit(&self) -> usize {
+        self.receive_room + self.send_room
+    }
+
+    /// Whether a sender is told that it may write: there is a third of all room.
+    pub fn writable(&self) -> bool {
+        let limit = self.limit();
+        self.stream.len() < limit - limit / 3
+    }
+}
+
+/// See the module.
+pub struct End {
+    /// See [`Inbox`].
+    pub inbox: Mutex<Inbox>,
+    /// Where readiness is announced.
+    pub queue: WaitQueue,
+    /// The connection was reset or given up.
+    dead: AtomicBool,
+    /// The error for the next operation or `SO_ERROR`; 0: none.
+    error: AtomicU32,
+    /// Bytes received and sent, for `TCP_INFO`.
+    pub received: AtomicU64,
+    /// See `received`.
+    pub sent: AtomicU64,
+}
+
+impl End {
+    /// An end with this room.
+    pub fn new(receive_room: usize, send_room: usize) -> Arc<End> {
+        let inbox = Inbox { receive_room, send_room, ..Inbox::default() };
+        Arc::new(End {
+            inbox: Mutex::new(Level::FileData, inbox),
+            queue: WaitQueue::new(),
+            dead: AtomicBool::new(false),
+            error: AtomicU32::new(0),
+            received: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
+        })
+    }
+
+    /// Whether the connection was reset or given up.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Relaxed)
+    }
+
+    /// Begins anew, for another connection.
+    pub fn revive(&self) {
+        {
+            let mut inbox = self.inbox.lock();
+            inbox.stream.clear();
+            inbox.fin = false;
+        }
+        self.dead.store(false, Relaxed);
+        self.error.store(0, Relaxed);
+    }
+
+    /// Records an error.
+    pub fn set_error(&self, e: Errno) {
+        self.error.store(e.raw() as u32, Relaxed);
+    }
+
+    /// Whether an error is recorded.
+    pub fn has_error(&self) -> bool {
+        self.error.load(Relaxed) != 0
+    }
+
+    /// Takes the recorded error.
+    pub fn take_error(&self) -> Option<Errno> {
+        if !self.has_error() {
+            return None;
+        }
+        match self.error.swap(0, Relaxed) {
+            0 => None,
+            n => Some(Errno::from_raw(n as i32)),
+        }
+    }
+
+    /// The peer sends nothing more.
+    pub fn finish(&self) {
+        self.inbox.lock().fin = true;
+        self.queue.wake_all();
+    }
+
+    /// The connection is gone. After the peer's end of data the error is `EPIPE`, as `tcp_reset` has it.
+    pub fn reset(&self, e: Errno) {
+        let fin = self.inbox.lock().fin;
+        if !self.dead.swap(true, Relaxed) {
+            self.set_error(if fin { Errno::EPIPE } else { e });
+        }
+        self.queue.wake_all();
+    }
+
+    /// The owner gives the connection up: no error is recorded.
+    pub fn abandon(&self) {
+        self.dead.store(true, Relaxed);
+    }
+
+    /// Data arrived.
+    pub fn announce(&self, urgent: bool) {
+        let events = Events::IN | Events::RDNORM;
+        self.queue.wake(if urgent { events | Events::PRI } else { events });
+    }
+}

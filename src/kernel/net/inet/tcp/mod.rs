@@ -1,0 +1,431 @@
+//! TCP (`tcp(7)`) between sockets of one sandbox: no segments, no timers.
+//!
+//! A connection is two ends, each with the data that was sent to it. Sending puts data into the peer's
+//! end, the room being what `SO_SNDBUF` of the one and `SO_RCVBUF` of the other give. What a segment
+//! would carry (FIN, RST) is a flag of the end that it would reach.
+//!
+//! Locks: a socket's state, then an end's inbox (level `FileData`), then ports (`Leaf`). No two inboxes are
+//! held at once.
+
+mod connect;
+mod end;
+mod info;
+mod options;
+mod stream;
+mod transfer;
+
+use super::addr::{self, Addr};
+use super::options::IpOptions;
+use super::ports::{Claim, Holder};
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::net::NetNamespace;
+use crate::net::proc::Row;
+use crate::net::socket::family::Wanted;
+use crate::net::socket::{
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, flag, so,
+};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::time;
+use crate::vfs::OpCtx;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+use end::{Backlog, End};
+pub use info::TcpState;
+use options::TcpOptions;
+
+/// `IPPROTO_TCP`.
+pub const PROTOCOL: u32 = 6;
+/// `SO_SNDBUF` and `SO_RCVBUF` of a new socket (`tcp_wmem`, `tcp_rmem`), and what connected ones are told.
+const SEND_BUFFER: u32 = 16_384;
+const RECEIVE_BUFFER: u32 = 131_072;
+const CONNECTED_SEND_BUFFER: u32 = 2_626_560;
+/// Room that a side gives whose buffer was not set.
+const SEND_ROOM: usize = 256 << 10;
+const RECEIVE_ROOM: usize = 128 << 10;
+
+/// Half of the largest receive buffer (`tcp_rmem`).
+const MOST_LOW_WATER: u32 = 6_291_456 / 2;
+
+/// Where a socket is between `socket(2)` and `close(2)`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    Closed,
+    Listening,
+    /// The listener's backlog is full.
+    Connecting,
+    Connected,
+}
+
+struct State {
+    phase: Phase,
+    local: Addr,
+    remote: Option<Addr>,
+    peer: Option<Arc<End>>,
+    claim: Option<Arc<Claim<Weak<Tcp>>>>,
+    holder: Option<Holder>,
+    /// The program chose address or port: a disconnect keeps it.
+    bound: Option<Addr>,
+    /// A connect that does not wait has an outcome that nobody was told yet.
+    unreported: bool,
+    shut_read: bool,
+    shut_write: bool,
+    /// It sent its end of data before it had seen the peer's.
+    ended_first: bool,
+}
+
+/// A TCP socket.
+pub struct Tcp {
+    core: Core,
+    ip: IpOptions,
+    options: TcpOptions,
+    end: Arc<End>,
+    state: Mutex<State>,
+    me: Weak<Tcp>,
+}
+
+/// `socket(2)`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<dyn SocketOps> {
+    let core = wanted.core(ctx, ns, PROTOCOL);
+    core.send_buffer.store(SEND_BUFFER, Relaxed);
+    core.receive_buffer.store(RECEIVE_BUFFER, Relaxed);
+    let end = End::new(RECEIVE_ROOM, SEND_ROOM);
+    let socket: Arc<Tcp> = Arc::new_cyclic(|me| Tcp {
+        ip: IpOptions::new(ns, core.family, PROTOCOL),
+        options: TcpOptions::new(),
+        state: Mutex::new(Level::FileData, State::new(Addr::any(core.family))),
+        core,
+        end,
+        me: me.clone(),
+    });
+    let all: Weak<dyn SocketOps> = socket.me.clone();
+    ns.enlist(socket.core.cookie, all);
+    socket
+}
+
+impl State {
+    fn new(local: Addr) -> State {
+        State {
+            phase: Phase::Closed,
+            local,
+            remote: None,
+            peer: None,
+            claim: None,
+            holder: None,
+            bound: None,
+            unreported: false,
+            shut_read: false,
+            shut_write: false,
+            ended_first: false,
+        }
+    }
+}
+
+impl Tcp {
+    /// Room that this side gives as a sender.
+    fn send_room(&self) -> usize {
+        if self.core.buffer_locked(1) { self.core.send_room() } else { SEND_ROOM }
+    }
+
+    /// Room that this side gives as a receiver.
+    fn receive_room(&self) -> usize {
+        if self.core.buffer_locked(2) { self.core.receive_room() / 2 } else { RECEIVE_ROOM }
+    }
+
+    fn claim_for(&self, local: Addr, v6only: bool, shared: bool) -> Arc<Claim<Weak<Tcp>>> {
+        Claim::new(&self.core, local, v6only, shared, self.me.clone())
+    }
+
+    /// Gives the port back, and what else the namespace knows of the connection.
+    fn leave(&self, state: &mut State) {
+        let mut ports = self.core.ns.inet.tcp.lock();
+        if let Some(remote) = state.remote {
+            ports.connections.remove(&(state.local, remote));
+            if state.ended_first && !self.end.is_dead() {
+                let (reuse, port) = (self.core.has(flag::REUSEADDR), self.core.has(flag::REUSEPORT));
+                ports.wait_out(state.local, reuse, port, self.core.uid, time::host_monotonic());
+            }
+        }
+        if let Some(holder) = state.holder.take() {
+            ports.unhold(state.local.port, holder);
+        }
+        if let Some(claim) = state.claim.take_if(|_| state.bound.is_none()) {
+            ports.release(&claim);
+        }
+    }
+
+    /// Ends the sending half: the peer sees the end of data.
+    fn end_sending(&self, state: &mut State) {
+        if core::mem::replace(&mut state.shut_write, true) {
+            return;
+        }
+        if let Some(peer) = &state.peer
+            && !self.end.is_dead()
+        {
+            state.ended_first = !self.end.inbox.lock().fin;
+            peer.finish();
+        }
+    }
+
+    /// Stops listening: whoever connected and was not accepted is reset.
+    fn stop_listening(&self) {
+        if let Some(claim) = &self.state.lock().claim {
+            claim.listening.store(false, Relaxed);
+        }
+        let Some(backlog) = self.end.inbox.lock().backlog.take() else { return };
+        let Backlog { ready, waiting, .. } = *backlog;
+        {
+            let mut ports = self.core.ns.inet.tcp.lock();
+            for i in &ready {
+                ports.connections.remove(&(i.local, i.remote));
+                ports.unhold(i.local.port, i.holder);
+            }
+        }
+        for i in ready {
+            i.client.reset(Errno::ECONNRESET);
+        }
+        for client in waiting {
+            if let Some(client) = client.upgrade() {
+                client.refused();
+            }
+        }
+        self.end.queue.wake_all();
+    }
+
+    /// Ends the connection; `abort`: by a reset.
+    fn hang_up(&self, state: &mut State, abort: bool) {
+        if abort {
+            if let Some(peer) = state.peer.take()
+                && !self.end.is_dead()
+            {
+                peer.reset(Errno::ECONNRESET);
+            }
+            self.end.abandon();
+        } else {
+            self.end_sending(state);
+        }
+        self.leave(state);
+        state.peer = None;
+    }
+
+    /// Its local address as `getsockname` and `/proc/net/tcp` show it.
+    fn local(&self) -> Addr {
+        self.state.lock().local
+    }
+}
+
+impl SocketOps for Tcp {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.end.queue
+    }
+
+    fn poll(&self) -> Events {
+        self.ready()
+    }
+
+    fn close(&self) {
+        self.core.ns.delist(self.core.cookie);
+        let mut state = self.state.lock();
+        if state.phase == Phase::Listening {
+            state.bound = None;
+            drop(state);
+            self.stop_listening();
+            let mut state = self.state.lock();
+            state.phase = Phase::Closed;
+            self.leave(&mut state);
+            return;
+        }
+        let unread = {
+            let mut inbox = self.end.inbox.lock();
+            let unread = inbox.stream.len() > 0;
+            inbox.stream.clear();
+            inbox.closed = true;
+            unread
+        };
+        state.bound = None;
+        let abort = unread || self.core.linger() == Some(0);
+        self.hang_up(&mut state, abort);
+        state.phase = Phase::Closed;
+    }
+
+    fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
+        let v6only = self.ip.v6only();
+        let wanted = addr::for_bind(self.core.family, v6only, to)?;
+        self.ip.check_local(ctx, &self.core.ns, wanted)?;
+        let mut state = self.state.lock();
+        if state.phase != Phase::Closed || state.claim.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let claim =
+            self.core.ns.bind_port(&self.core.ns.inet.tcp, wanted, |local| self.claim_for(local, v6only, false))?;
+        state.local = Addr { ip: wanted.ip, port: claim.port };
+        state.bound = Some(state.local);
+        state.claim = Some(claim);
+        Ok(())
+    }
+
+    fn connect(&self, _ctx: &SockCtx<'_>, addr: &SockAddr, nonblock: bool) -> Result {
+        self.connect_to(addr, nonblock)
+    }
+
+    fn connected(&self) -> Result {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Connecting => Err(Errno::EAGAIN),
+            Phase::Connected => {
+                state.unreported = false;
+                Ok(())
+            }
+            _ => {
+                state.unreported = false;
+                Err(self.end.take_error().unwrap_or(Errno::ECONNABORTED))
+            }
+        }
+    }
+
+    fn listen(&self, _ctx: &SockCtx<'_>, backlog: i32) -> Result {
+        self.begin_listening(backlog.max(0) as usize)
+    }
+
+    fn accept(&self, _ctx: &SockCtx<'_>) -> Result<Arc<dyn SocketOps>> {
+        Ok(self.accept_one()?)
+    }
+
+    fn shutdown(&self, halves: Halves) -> Result {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Listening => {
+                if halves.read {
+                    state.phase = Phase::Closed;
+                    drop(state);
+                    self.stop_listening();
+                    let mut state = self.state.lock();
+                    self.leave(&mut state);
+                }
+                return Ok(());
+            }
+            Phase::Connected if !self.end.is_dead() => {
+                state.shut_read |= halves.read;
+                if halves.write {
+                    self.end_sending(&mut state);
+                }
+            }
+            Phase::Connecting => {
+                drop(state);
+                self.refused_with(Errno::ECONNRESET);
+                return Ok(());
+            }
+            _ => {
+                state.shut_read |= halves.read;
+                state.shut_write |= halves.write;
+                drop(state);
+                self.end.queue.wake_all();
+                return Err(Errno::ENOTCONN);
+            }
+        }
+        drop(state);
+        self.end.queue.wake_all();
+        Ok(())
+    }
+
+    fn send(&self, _ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        self.send_data(src, msg)
+    }
+
+    fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
+        self.receive_data(dst, flags, out)
+    }
+
+    fn local_addr(&self) -> Result<SockAddr> {
+        Ok(self.local().to_sockaddr(self.core.family))
+    }
+
+    fn peer_addr(&self) -> Result<SockAddr> {
+        let state = self.state.lock();
+        let remote = state.remote.filter(|_| state.phase == Phase::Connected && self.state_of(&state).is_open());
+        Ok(remote.ok_or(Errno::ENOTCONN)?.to_sockaddr(self.core.family))
+    }
+
+    fn row(&self) -> Option<Row> {
+        self.describe()
+    }
+
+    fn listening(&self) -> bool {
+        self.state.lock().phase == Phase::Listening
+    }
+
+    fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+        match level {
+            PROTOCOL => self.set_tcp_option(ctx, option, value),
+            SOL_SOCKET => Err(Errno::ENOPROTOOPT),
+            _ => self.ip.set(ctx, &self.core, level, option, value, self.local().port != 0),
+        }
+    }
+
+    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+        match (level, option) {
+            (PROTOCOL, _) => self.get_tcp_option(option),
+            (SOL_SOCKET, so::ERROR) => {
+                let e = self.end.take_error().map_or(0, Errno::raw);
+                Ok(e.to_ne_bytes().to_vec())
+            }
+            (SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
+            _ => self.ip.get(ctx, &self.core, level, option, room),
+        }
+    }
+
+    fn option_changed(&self, option: u32) {
+        match option {
+            so::REUSEADDR | so::REUSEPORT => {
+                if let Some(claim) = &self.state.lock().claim {
+                    claim.refresh(&self.core);
+                }
+            }
+            so::RCVBUF | so::RCVBUFFORCE => {
+                let room = self.receive_room();
+                self.end.inbox.lock().receive_room = room;
+                let peer = self.state.lock().peer.clone();
+                if let Some(peer) = peer {
+                    peer.queue.wake(Events::OUT | Events::WRNORM);
+                }
+            }
+            so::SNDBUF | so::SNDBUFFORCE => {
+                let peer = self.state.lock().peer.clone();
+                if let Some(peer) = peer {
+                    peer.inbox.lock().send_room = self.send_room();
+                }
+                self.end.queue.wake(Events::OUT | Events::WRNORM);
+            }
+            so::RCVLOWAT => {
+                // `tcp_set_rcvlowat`: no more than half of what the buffer may become.
+                let most =
+                    if self.core.buffer_locked(2) { self.core.receive_room() as u32 / 2 } else { MOST_LOW_WATER };
+                self.core.low_water.fetch_min(most, Relaxed);
+                self.end.queue.wake(Events::IN | Events::RDNORM);
+            }
+            _ => {}
+        }
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
+        /// `SIOCINQ` (as `FIONREAD`), `SIOCOUTQ`, `SIOCATMARK`, `SIOCOUTQNSD`.
+        const INQ: u32 = 0x541b;
+        const OUTQ: u32 = 0x5411;
+        const ATMARK: u32 = 0x8905;
+        const OUTQNSD: u32 = 0x894b;
+        let value = match request {
+            INQ | OUTQ | OUTQNSD if self.listening() => return Err(Errno::EINVAL.into()),
+            INQ => self.unread() as i32,
+            OUTQ | OUTQNSD => self.unsent() as i32,
+            ATMARK => i32::from(self.end.inbox.lock().stream.at_mark()),
+            _ => return Err(Errno::ENOTTY.into()),
+        };
+        UserPtr::<i32>::new(arg).write(value)?;
+        Ok(0)
+    }
+}

@@ -1,0 +1,197 @@
+//! The options of level `IPPROTO_TCP`: kept and readable, in Linux's order of errors (`do_tcp_setsockopt`).
+
+use super::Tcp;
+use crate::abi::{Errno, Result};
+use crate::net::socket::{OptionValue, SockCtx, SocketOps};
+use crate::sync::{Level, Mutex};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
+
+/// `TCP_*` (`linux/tcp.h`).
+mod opt {
+    pub const NODELAY: u32 = 1;
+    pub const MAXSEG: u32 = 2;
+    pub const CORK: u32 = 3;
+    pub const KEEPIDLE: u32 = 4;
+    pub const KEEPINTVL: u32 = 5;
+    pub const KEEPCNT: u32 = 6;
+    pub const SYNCNT: u32 = 7;
+    pub const LINGER2: u32 = 8;
+    pub const DEFER_ACCEPT: u32 = 9;
+    pub const WINDOW_CLAMP: u32 = 10;
+    pub const INFO: u32 = 11;
+    pub const QUICKACK: u32 = 12;
+    pub const CONGESTION: u32 = 13;
+    pub const THIN_LINEAR_TIMEOUTS: u32 = 16;
+    pub const THIN_DUPACK: u32 = 17;
+    pub const USER_TIMEOUT: u32 = 18;
+    pub const FASTOPEN: u32 = 23;
+    pub const TIMESTAMP: u32 = 24;
+    pub const NOTSENT_LOWAT: u32 = 25;
+    pub const SAVE_SYN: u32 = 27;
+    pub const FASTOPEN_CONNECT: u32 = 30;
+    pub const ULP: u32 = 31;
+    pub const FASTOPEN_NO_COOKIE: u32 = 34;
+    pub const INQ: u32 = 36;
+    pub const TX_DELAY: u32 = 37;
+}
+
+/// Numbers below this are kept in an array.
+const KEPT: usize = 38;
+
+/// Algorithms of congestion control that may be chosen by name.
+const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
+
+/// See the module: values by option number, as they were set.
+pub struct TcpOptions {
+    values: Mutex<Vec<(u8, i32)>>,
+    algorithm: AtomicI32,
+}
+
+impl TcpOptions {
+    /// Everything as Linux's defaults are.
+    pub fn new() -> TcpOptions {
+        TcpOptions { values: Mutex::new(Level::Leaf, Vec::new()), algorithm: AtomicI32::new(0) }
+    }
+
+    /// Those of a socket that `accept` gives.
+    pub fn inherited(&self) -> TcpOptions {
+        let values = self.values.lock().clone();
+        TcpOptions { values: Mutex::new(Level::Leaf, values), algorithm: AtomicI32::new(self.algorithm.load(Relaxed)) }
+    }
+
+    fn get(&self, option: u32) -> Option<i32> {
+        self.values.lock().iter().find(|(o, _)| u32::from(*o) == option).map(|(_, v)| *v)
+    }
+
+    fn set(&self, option: u32, value: i32) -> Result {
+        let mut values = self.values.lock();
+        if let Some(entry) = values.iter_mut().find(|(o, _)| u32::from(*o) == option) {
+            entry.1 = value;
+            return Ok(());
+        }
+        values.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        debug_assert!((option as usize) < KEPT);
+        values.push((option as u8, value));
+        Ok(())
+    }
+}
+
+/// Whether a value is one that an option takes.
+fn valid(option: u32, value: i32) -> Result {
+    let ok = match option {
+        opt::MAXSEG => value == 0 || (88..=32767).contains(&value),
+        opt::KEEPIDLE | opt::KEEPINTVL => (1..=32767).contains(&value),
+        opt::KEEPCNT | opt::SYNCNT => (1..=127).contains(&value),
+        opt::USER_TIMEOUT => value >= 0,
+        opt::INQ | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE => (0..=1).contains(&value),
+        opt::SAVE_SYN => (0..=2).contains(&value),
+        opt::THIN_LINEAR_TIMEOUTS | opt::THIN_DUPACK => (0..=1).contains(&value),
+        opt::FASTOPEN => value >= 0,
+        _ => true,
+    };
+    if ok { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+impl Tcp {
+    /// `setsockopt(2)`.
+    pub(super) fn set_tcp_option(&self, _ctx: &SockCtx<'_>, option: u32, value: OptionValue) -> Result {
+        if option == opt::CONGESTION {
+            if value.len < 1 {
+                return Err(Errno::EINVAL);
+            }
+            let name = value.bytes(15)?;
+            let name = name.split(|&b| b == 0).next().unwrap_or(&[]);
+            let which = ALGORITHMS.iter().position(|a| a.as_bytes() == name).ok_or(Errno::ENOENT)?;
+            self.options.algorithm.store(which as i32, Relaxed);
+            return Ok(());
+        }
+        if option == opt::ULP {
+            return Err(if value.len < 1 { Errno::EINVAL } else { Errno::ENOENT });
+        }
+        let int = value.int()?;
+        valid(option, int)?;
+        match option {
+            opt::NODELAY | opt::CORK => self.options.set(option, i32::from(int != 0)),
+            opt::QUICKACK => self.options.set(option, i32::from(int != 0)),
+            opt::LINGER2 => self.options.set(option, if int < 0 { -1 } else { int.min(120) }),
+            opt::DEFER_ACCEPT => self.options.set(option, defer_seconds(int)),
+            opt::WINDOW_CLAMP => self.options.set(option, if int == 0 { 0 } else { int.max(1152) }),
+            opt::FASTOPEN if self.listening() || self.local().port == 0 || self.state_is_closed() => {
+                self.options.set(option, int.min(self.core.ns.somaxconn()))
+            }
+            opt::FASTOPEN => Err(Errno::EINVAL),
+            opt::FASTOPEN_CONNECT if !self.state_is_closed() => Err(Errno::EINVAL),
+            opt::MAXSEG
+            | opt::KEEPIDLE
+            | opt::KEEPINTVL
+            | opt::KEEPCNT
+            | opt::SYNCNT
+            | opt::USER_TIMEOUT
+            | opt::NOTSENT_LOWAT
+            | opt::THIN_LINEAR_TIMEOUTS
+            | opt::SAVE_SYN
+            | opt::INQ
+            | opt::FASTOPEN_CONNECT
+            | opt::FASTOPEN_NO_COOKIE
+            | opt::TX_DELAY => self.options.set(option, int),
+            opt::THIN_DUPACK => Ok(()),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn state_is_closed(&self) -> bool {
+        self.state_of(&self.state.lock()) == super::TcpState::Close
+    }
+
+    /// `getsockopt(2)`.
+    pub(super) fn get_tcp_option(&self, option: u32) -> Result<Vec<u8>> {
+        let kept = |default: i32| self.options.get(option).unwrap_or(default);
+        let sysctl = |default: i32| kept(default);
+        let value = match option {
+            opt::NODELAY | opt::CORK | opt::THIN_DUPACK | opt::THIN_LINEAR_TIMEOUTS => kept(0),
+            opt::MAXSEG => match self.state_is_closed() || self.listening() {
+                true => self.options.get(option).filter(|&v| v > 0).unwrap_or(536),
+                false => 65_483.min(self.options.get(option).filter(|&v| v > 0).unwrap_or(i32::MAX)),
+            },
+            opt::KEEPIDLE => sysctl(7200),
+            opt::KEEPINTVL => sysctl(75),
+            opt::KEEPCNT => sysctl(9),
+            opt::SYNCNT => sysctl(6),
+            opt::LINGER2 => match kept(0) {
+                0 => 60,
+                v => v,
+            },
+            opt::DEFER_ACCEPT | opt::WINDOW_CLAMP | opt::USER_TIMEOUT | opt::FASTOPEN => kept(0),
+            opt::QUICKACK => kept(1),
+            opt::NOTSENT_LOWAT => kept(0),
+            opt::SAVE_SYN | opt::INQ | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE | opt::TX_DELAY => kept(0),
+            opt::TIMESTAMP => (crate::time::host_monotonic() / 1_000_000) as i32,
+            opt::INFO => return Ok(self.info()[..].to_vec()),
+            opt::CONGESTION => {
+                let mut name = [0u8; 16];
+                let it = ALGORITHMS[self.options.algorithm.load(Relaxed) as usize % ALGORITHMS.len()];
+                name[..it.len()].copy_from_slice(it.as_bytes());
+                return Ok(name.to_vec());
+            }
+            opt::ULP => return Ok(Vec::new()),
+            _ => return Err(Errno::ENOPROTOOPT),
+        };
+        Ok(value.to_ne_bytes().to_vec())
+    }
+}
+
+/// What `TCP_DEFER_ACCEPT` reads as: seconds rounded up to when a retransmission would be due.
+fn defer_seconds(seconds: i32) -> i32 {
+    let (mut period, mut timeout) = (1, 1);
+    if seconds <= 0 {
+        return 0;
+    }
+    let mut retransmissions = 1;
+    while seconds > period && retransmissions < 255 {
+        retransmissions += 1;
+        timeout = (timeout * 2).min(120);
+        period += timeout;
+    }
+    period
+}

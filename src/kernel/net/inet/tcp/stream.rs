@@ -1,0 +1,304 @@
+//! One direction of a connection: the bytes that were sent and not yet read.
+//!
+//! Data lies in pieces. Small sends fill up the last piece, large ones bring pieces of their own, which
+//! are filled before the lock is taken. A piece that was read is freed, so an idle connection has none.
+
+use crate::abi::{Errno, Result};
+use crate::mm::{IoDst, IoSrc};
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// Bytes of a piece.
+const PIECE: usize = 16 << 10;
+/// Sends up to this size are gathered in pieces of `GATHER` bytes.
+const SMALL: usize = 1024;
+const GATHER: usize = 4096;
+/// Most bytes that one send moves before it looks at the room again.
+const ROUND: usize = 64 << 10;
+
+/// Urgent data: the last byte of a send with `MSG_OOB`.
+#[derive(Clone, Copy)]
+struct Urgent {
+    /// Its place in the stream.
+    at: u64,
+    byte: u8,
+    read: bool,
+}
+
+/// See the module.
+#[derive(Default)]
+pub struct Stream {
+    pieces: VecDeque<Vec<u8>>,
+    /// How much of the first piece was read.
+    skip: usize,
+    /// Bytes that wait.
+    len: usize,
+    /// Bytes read so far: the place of the next one in the stream.
+    head: u64,
+    urgent: Option<Urgent>,
+}
+
+/// Data on its way into a stream, taken from the sender without any lock.
+pub enum Parcel {
+    /// Little enough to be copied once more.
+    Small([u8; SMALL], usize),
+    /// Pieces of its own.
+    Large(Vec<Vec<u8>>, usize),
+}
+
+impl Parcel {
+    /// Takes up to `room` bytes from `src`.
+    ///
+    /// # Errors
+    /// `EFAULT`, `ENOBUFS`.
+    pub fn take(src: &mut IoSrc<'_>, room: usize) -> Result<Parcel> {
+        let want = src.left().min(room).min(ROUND);
+        if want <= SMALL {
+            let mut bytes = [0u8; SMALL];
+            let n = src.take(&mut bytes[..want])?;
+            return Ok(Parcel::Small(bytes, n));
+        }
+        let mut pieces = Vec::new();
+        let mut done = 0;
+        pieces.try_reserve_exact(want.div_ceil(PIECE)).map_err(|_| Errno::ENOBUFS)?;
+        while done < want {
+            let n = PIECE.min(want - done);
+            let mut piece = Vec::new();
+            if piece.try_reserve_exact(n).is_err() {
+                break;
+            }
+            match src.take_onto(&mut piece, n) {
+                Ok(0) => break,
+                Ok(got) => {
+                    done += got;
+                    pieces.push(piece);
+                    if got < n {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e),
+            }
+        }
+        if done == 0 { Err(Errno::ENOBUFS) } else { Ok(Parcel::Large(pieces, done)) }
+    }
+
+    /// Its bytes.
+    pub fn len(&self) -> usize {
+        match self {
+            Parcel::Small(_, n) | Parcel::Large(_, n) => *n,
+        }
+    }
+}
+
+impl Stream {
+    /// Bytes that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Puts a parcel in.
+    ///
+    /// # Errors
+    /// `ENOBUFS`.
+    pub fn push(&mut self, parcel: Parcel) -> Result {
+        let n = parcel.len();
+        match parcel {
+            Parcel::Small(bytes, n) => {
+                let fits = self.pieces.back().is_some_and(|p| p.capacity() - p.len() >= n);
+                if !fits {
+                    let mut piece = Vec::new();
+                    let room = if self.pieces.is_empty() { n.max(64) } else { GATHER };
+                    piece.try_reserve_exact(room).map_err(|_| Errno::ENOBUFS)?;
+                    self.pieces.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
+                    self.pieces.push_back(piece);
+                }
+                if let Some(last) = self.pieces.back_mut() {
+                    last.extend_from_slice(&bytes[..n]);
+                }
+            }
+            Parcel::Large(pieces, _) => {
+                self.pieces.try_reserve(pieces.len()).map_err(|_| Errno::ENOBUFS)?;
+                self.pieces.extend(pieces);
+            }
+        }
+        self.len += n;
+        Ok(())
+    }
+
+    /// The last byte that was put in is urgent.
+    pub fn mark_urgent(&mut self) {
+        let byte = self.pieces.back().and_then(|p| p.last()).copied().unwrap_or(0);
+        if self.len > 0 {
+            self.urgent = Some(Urgent { at: self.head + self.len as u64 - 1, byte, read: false });
+        }
+    }
+
+    /// Whether there is urgent data that was not read (`POLLPRI`).
+    pub fn has_urgent(&self) -> bool {
+        self.urgent.is_some_and(|u| !u.read)
+    }
+
+    /// Whether the next byte is the urgent one (`SIOCATMARK`).
+    pub fn at_mark(&self) -> bool {
+        self.urgent.is_some_and(|u| u.at == self.head)
+    }
+
+    /// The urgent byte, out of band; with `peek` it stays.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is none or it was read.
+    pub fn take_urgent(&mut self, peek: bool) -> Result<u8> {
+        let urgent = self.urgent.as_mut().filter(|u| !u.read).ok_or(Errno::EINVAL)?;
+        urgent.read |= !peek;
+        Ok(urgent.byte)
+    }
+
+    /// Bytes that one read may give: up to the mark, which a read does not cross.
+    pub fn readable(&self, inline: bool) -> usize {
+        match self.urgent {
+            Some(u) if u.at == self.head && !inline => self.len - 1,
+            Some(u) if u.at > self.head => ((u.at - self.head) as usize).min(self.len),
+            _ => self.len,
+        }
+    }
+
+    /// Passes over the urgent byte where it is next and not read in line.
+    fn pass_mark(&mut self, inline: bool) {
+        if !inline && self.at_mark() && self.len > 0 {
+            self.consume(1);
+        }
+        if self.urgent.is_some_and(|u| u.at < self.head) {
+            self.urgent = None;
+        }
+    }
+
+    /// Copies what is readable into `dst`; with `peek` it stays. `discard`: nothing is copied.
+    ///
+    /// # Errors
+    /// `EFAULT`.
+    pub fn read(&mut self, dst: &mut IoDst<'_>, peek: bool, inline: bool, discard: bool) -> Result<usize> {
+        if !peek {
+            self.pass_mark(inline);
+        }
+        let mut offset = usize::from(peek && !inline && self.at_mark());
+        let want = self.readable(inline).min(dst.left());
+        let mut done = 0;
+        while done < want {
+            let Some((piece, from)) = self.piece_at(offset) else { break };
+            let n = (piece.len() - from).min(want - done);
+            let got = if discard {
+                dst.advance_within(n);
+                n
+            } else {
+                match dst.put(&piece[from..from + n]) {
+                    Ok(got) => got,
+                    Err(_) if done > 0 => 0,
+                    Err(e) => return Err(e),
+                }
+            };
+            done += got;
+            if peek {
+                offset += got;
+            } else {
+                self.consume(got);
+            }
+            if got < n {
+                break;
+            }
+        }
+        Ok(done)
+    }
+
+    /// The piece that has the byte `offset` from the head, and the byte's place in it.
+    fn piece_at(&self, offset: usize) -> Option<(&Vec<u8>, usize)> {
+        let mut at = offset + self.skip;
+        for piece in &self.pieces {
+            if at < piece.len() {
+                return Some((piece, at));
+            }
+            at -= piece.len();
+        }
+        None
+    }
+
+    fn consume(&mut self, mut n: usize) {
+        self.head += n as u64;
+        self.len -= n;
+        while n > 0 {
+            let Some(first) = self.pieces.front() else { break };
+            let here = (first.len() - self.skip).min(n);
+            self.skip += here;
+            n -= here;
+            if self.skip == first.len() {
+                self.pieces.pop_front();
+                self.skip = 0;
+            }
+        }
+        if self.pieces.is_empty() && self.pieces.capacity() > 8 {
+            self.pieces = VecDeque::new();
+        }
+    }
+
+    /// Everything goes.
+    pub fn clear(&mut self) {
+        *self = Stream { head: self.head + self.len as u64, ..Stream::default() };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::vec;
+
+    fn send(s: &mut Stream, bytes: &[u8]) {
+        let parcel = IoSrc::with_kernel(bytes, |src| Parcel::take(src, usize::MAX)).expect("memory");
+        s.push(parcel).expect("memory");
+    }
+
+    fn receive(s: &mut Stream, n: usize, peek: bool) -> Vec<u8> {
+        let mut buf = vec![0; n];
+        let got = IoDst::with_kernel(&mut buf, |dst| s.read(dst, peek, false, false)).expect("kernel memory");
+        buf.truncate(got);
+        buf
+    }
+
+    #[test]
+    fn bytes_come_in_order_whatever_the_sizes() {
+        let mut s = Stream::default();
+        let mut sent = 0u32;
+        let mut read = 0u32;
+        for round in 0..200u32 {
+            let n = (round * 977) % 9000 + 1;
+            let bytes: Vec<u8> = (0..n).map(|i| ((sent + i) % 251) as u8).collect();
+            send(&mut s, &bytes);
+            sent += n;
+            let want = ((round * 1231) % 8000) as usize;
+            assert_eq!(receive(&mut s, want.min(7), true).len(), want.min(7).min(s.len()));
+            for b in receive(&mut s, want, false) {
+                assert_eq!(b, (read % 251) as u8);
+                read += 1;
+            }
+            assert_eq!(s.len(), (sent - read) as usize);
+        }
+        let rest = receive(&mut s, usize::MAX >> 40, false).len();
+        assert_eq!(rest, (sent - read) as usize);
+        assert!(s.pieces.is_empty(), "an idle stream has no memory");
+    }
+
+    #[test]
+    fn a_read_stops_at_the_mark_and_the_urgent_byte_is_apart() {
+        let mut s = Stream::default();
+        send(&mut s, b"abc");
+        send(&mut s, b"dX");
+        s.mark_urgent();
+        send(&mut s, b"ef");
+        assert!(s.has_urgent() && !s.at_mark());
+        assert_eq!(receive(&mut s, 10, false), b"abcd");
+        assert!(s.at_mark());
+        assert_eq!(s.take_urgent(false), Ok(b'X'));
+        assert_eq!(s.take_urgent(false), Err(Errno::EINVAL));
+        assert_eq!(receive(&mut s, 10, false), b"ef");
+        assert!(!s.at_mark());
+    }
+}

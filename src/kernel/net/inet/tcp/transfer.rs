@@ -1,0 +1,228 @@
+//! Data and readiness of TCP sockets.
+
+use super::end::End;
+use super::stream::Parcel;
+use super::{Phase, State, Tcp};
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{IoDst, IoSrc};
+use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
+use crate::sync::Events;
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
+
+impl Tcp {
+    /// The peer that data goes to.
+    fn outlet(&self) -> Result<Arc<End>> {
+        let state = self.state.lock();
+        if state.phase == Phase::Connecting {
+            return Err(Errno::EAGAIN);
+        }
+        if let Some(e) = self.end.take_error() {
+            return Err(e);
+        }
+        if state.shut_write || self.end.is_dead() {
+            return Err(Errno::EPIPE);
+        }
+        state.peer.clone().filter(|_| state.phase == Phase::Connected).ok_or(Errno::EPIPE)
+    }
+
+    /// Sends as much as there is room for (`tcp_sendmsg`).
+    pub(super) fn send_data(&self, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        if msg.flags.contains(MsgFlags::FASTOPEN)
+            && let Some(to) = msg.to.take()
+            && self.state.lock().phase == Phase::Closed
+        {
+            self.connect_to(&to, false)?;
+        }
+        let peer = self.outlet()?;
+        if src.left() == 0 {
+            return Ok(0);
+        }
+        let room = {
+            let inbox = peer.inbox.lock();
+            if inbox.closed {
+                drop(inbox);
+                return Ok(self.answered_by_reset(src));
+            }
+            inbox.limit().saturating_sub(inbox.stream.len())
+        };
+        if room == 0 {
+            return Err(Errno::EAGAIN.into());
+        }
+        let parcel = Parcel::take(src, room)?;
+        let n = parcel.len();
+        if n == 0 {
+            return Ok(0);
+        }
+        let urgent = msg.flags.contains(MsgFlags::OOB) && src.left() == 0;
+        {
+            let mut inbox = peer.inbox.lock();
+            if inbox.closed {
+                drop(inbox);
+                self.end.reset(Errno::ECONNRESET);
+                return Ok(n);
+            }
+            inbox.stream.push(parcel)?;
+            if urgent {
+                inbox.stream.mark_urgent();
+            }
+        }
+        self.end.sent.fetch_add(n as u64, Relaxed);
+        peer.announce(urgent);
+        Ok(n)
+    }
+
+    /// Data to an end that is closed is lost, and answered by a reset: the next operation tells.
+    fn answered_by_reset(&self, src: &mut IoSrc<'_>) -> usize {
+        let n = src.left();
+        src.limit(0);
+        self.end.reset(Errno::ECONNRESET);
+        n
+    }
+
+    /// Receives (`tcp_recvmsg`).
+    pub(super) fn receive_data(&self, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
+        if flags.contains(MsgFlags::ERRQUEUE) {
+            return Err(Errno::EAGAIN.into());
+        }
+        let (phase, shut_read) = {
+            let state = self.state.lock();
+            (state.phase, state.shut_read)
+        };
+        if phase == Phase::Listening {
+            return Err(Errno::ENOTCONN.into());
+        }
+        if flags.contains(MsgFlags::OOB) {
+            return self.receive_urgent(dst, flags, out, phase);
+        }
+        let inline = self.core.has(flag::OOBINLINE);
+        let peek = flags.contains(MsgFlags::PEEK);
+        let (n, freed) = {
+            let mut inbox = self.end.inbox.lock();
+            let there = inbox.stream.len();
+            if dst.left() == 0 {
+                return Ok(0);
+            }
+            let low = (self.core.low_water.load(Relaxed) as usize).min(dst.left()).min(inbox.limit());
+            let ended = inbox.fin || shut_read || self.end.is_dead() || flags.contains(MsgFlags::DONTWAIT);
+            if there == 0 || there < low && !ended || inbox.stream.readable(inline) == 0 && there < 2 {
+                if there > 0 && inbox.stream.readable(inline) == 0 {
+                    // Only the urgent byte is there, which is not read in line.
+                    let mut none = IoDst::user(&[]);
+                    inbox.stream.read(&mut none, peek, inline, false)?;
+                }
+                let fin = inbox.fin;
+                drop(inbox);
+                return self.nothing(phase, fin, shut_read);
+            }
+            let was = inbox.writable();
+            let n = inbox.stream.read(dst, peek, inline, flags.contains(MsgFlags::TRUNC))?;
+            (n, !was && inbox.writable())
+        };
+        if freed {
+            let peer = self.state.lock().peer.clone();
+            if let Some(peer) = peer {
+                peer.queue.wake(Events::OUT | Events::WRNORM);
+            }
+        }
+        self.end.received.fetch_add(n as u64, Relaxed);
+        out.whole = n;
+        Ok(n)
+    }
+
+    /// There is nothing to receive: the end of data, an error, or a wait.
+    fn nothing(&self, phase: Phase, fin: bool, shut_read: bool) -> SysResult<usize> {
+        if fin {
+            return Ok(0);
+        }
+        if let Some(e) = self.end.take_error() {
+            return Err(e.into());
+        }
+        match phase {
+            _ if shut_read => Ok(0),
+            Phase::Connected if self.end.is_dead() => Ok(0),
+            Phase::Connected | Phase::Connecting => Err(Errno::EAGAIN.into()),
+            _ => Err(Errno::ENOTCONN.into()),
+        }
+    }
+
+    fn receive_urgent(
+        &self,
+        dst: &mut IoDst<'_>,
+        flags: MsgFlags,
+        out: &mut RecvMsg,
+        phase: Phase,
+    ) -> SysResult<usize> {
+        if self.core.has(flag::OOBINLINE) {
+            return Err(Errno::EINVAL.into());
+        }
+        let byte = self.end.inbox.lock().stream.take_urgent(flags.contains(MsgFlags::PEEK))?;
+        if phase != Phase::Connected {
+            return Err(Errno::ENOTCONN.into());
+        }
+        out.flags |= MsgFlags::OOB;
+        if dst.left() == 0 {
+            out.flags |= MsgFlags::TRUNC;
+            return Ok(0);
+        }
+        Ok(dst.put(&[byte])?)
+    }
+
+    /// Bytes that could be read now.
+    pub(super) fn unread(&self) -> usize {
+        let inbox = self.end.inbox.lock();
+        let inline = self.core.has(flag::OOBINLINE);
+        if inbox.stream.at_mark() && !inline { 0 } else { inbox.stream.readable(inline) }
+    }
+
+    /// Bytes that the peer's side has not taken: what lies beyond its own room.
+    pub(super) fn unsent(&self) -> usize {
+        let Some(peer) = self.state.lock().peer.clone() else { return 0 };
+        let inbox = peer.inbox.lock();
+        inbox.stream.len().saturating_sub(inbox.receive_room)
+    }
+
+    /// What it is ready for (`tcp_poll`).
+    pub(super) fn ready(&self) -> Events {
+        let read = Events::IN | Events::RDNORM;
+        let write = Events::OUT | Events::WRNORM;
+        let (phase, shut_read, shut_write, peer) = {
+            let s: &State = &self.state.lock();
+            (s.phase, s.shut_read, s.shut_write, s.peer.clone())
+        };
+        let mut events = Events::empty();
+        if self.end.has_error() {
+            events |= Events::ERR;
+        }
+        let inbox = self.end.inbox.lock();
+        if phase == Phase::Listening {
+            let waits = inbox.backlog.as_ref().is_some_and(|b| !b.ready.is_empty());
+            return if waits { events | read } else { events };
+        }
+        let dead = self.end.is_dead() && (phase == Phase::Connected || events.contains(Events::ERR));
+        let no_more = inbox.fin || shut_read || dead;
+        let mute = shut_write || dead;
+        if no_more && mute || matches!(phase, Phase::Closed) {
+            events |= Events::HUP;
+        }
+        if no_more {
+            events |= read | Events::RDHUP;
+        }
+        if phase == Phase::Connecting {
+            return events;
+        }
+        let low = (self.core.low_water.load(Relaxed) as usize).min(inbox.limit());
+        let readable = inbox.stream.readable(self.core.has(flag::OOBINLINE));
+        if readable > 0 && readable >= low {
+            events |= read;
+        }
+        if inbox.stream.has_urgent() {
+            events |= Events::PRI;
+        }
+        drop(inbox);
+        if mute || phase == Phase::Closed || peer.is_none_or(|p| p.inbox.lock().writable()) {
+            events |= write;
+        }
+        events
+    }
+}

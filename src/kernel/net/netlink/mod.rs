@@ -1,0 +1,329 @@
+//! Netlink (`netlink(7)`): requests to the kernel are answered while they are sent; the answers wait in the
+//! socket's inbox. There are `NETLINK_ROUTE` and a `NETLINK_KOBJECT_UEVENT` on which nothing happens.
+
+mod message;
+mod route;
+
+use crate::abi::{Errno, Result, SysResult};
+use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::net::NetNamespace;
+use crate::net::socket::family::Wanted;
+use crate::net::socket::{
+    Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
+};
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::vfs::OpCtx;
+use alloc::collections::VecDeque;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use message::{Answer, Request};
+
+/// `NETLINK_*`.
+const ROUTE: u32 = 0;
+const KOBJECT_UEVENT: u32 = 15;
+/// Most protocols that there could be.
+const MAX_LINKS: u32 = 32;
+/// `SOL_NETLINK`.
+const SOL_NETLINK: u32 = 270;
+/// Bytes of a `struct sockaddr_nl`.
+const ADDR: usize = 12;
+
+#[derive(Default)]
+struct State {
+    port: u32,
+    groups: u32,
+    /// The destination that `connect` set.
+    peer: (u32, u32),
+    /// `NETLINK_*` options that were turned on, by number.
+    options: u32,
+}
+
+#[derive(Default)]
+struct Inbox {
+    packets: VecDeque<Vec<u8>>,
+    bytes: usize,
+}
+
+/// A netlink socket.
+pub struct Netlink {
+    core: Core,
+    queue: WaitQueue,
+    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
+}
+
+/// `socket(2)`.
+///
+/// # Errors
+/// `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
+    if !matches!(wanted.kind, sock::RAW | sock::DGRAM) {
+        return Err(Errno::ESOCKTNOSUPPORT);
+    }
+    if wanted.protocol >= MAX_LINKS || !matches!(wanted.protocol, ROUTE | KOBJECT_UEVENT) {
+        return Err(Errno::EPROTONOSUPPORT);
+    }
+    let socket = Arc::new(Netlink {
+        core: wanted.core(ctx, ns, wanted.protocol),
+        queue: WaitQueue::new(),
+        state: Mutex::new(Level::FileData, State::default()),
+        inbox: Mutex::new(Level::FileData, Inbox::default()),
+    });
+    let all: Weak<dyn SocketOps> = Arc::downgrade(&(socket.clone() as Arc<dyn SocketOps>));
+    ns.enlist(socket.core.cookie, all);
+    Ok(socket)
+}
+
+fn to_sockaddr(port: u32, groups: u32) -> SockAddr {
+    let mut b = [0u8; ADDR];
+    b[..2].copy_from_slice(&af::NETLINK.to_ne_bytes());
+    b[4..8].copy_from_slice(&port.to_ne_bytes());
+    b[8..].copy_from_slice(&groups.to_ne_bytes());
+    SockAddr::new(&b)
+}
+
+/// Port and groups of a `struct sockaddr_nl`.
+fn parse(addr: &SockAddr) -> Result<(u32, u32)> {
+    if addr.len() < ADDR || addr.family() != af::NETLINK {
+        return Err(Errno::EINVAL);
+    }
+    let b = addr.bytes();
+    let word = |at: usize| u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+    Ok((word(4), word(8)))
+}
+
+impl Netlink {
+    /// Takes a port: the process's id if that is free, else any (`netlink_autobind`).
+    fn autobind(&self, ctx: &OpCtx<'_>, state: &mut State) -> Result {
+        if state.port != 0 {
+            return Ok(());
+        }
+        let mut ports = self.core.ns.netlink_ports.lock();
+        ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        let mut port = ctx.tgid;
+        while port == 0 || !ports.insert((self.core.protocol, port)) {
+            port = crate::host::random::next_u64() as u32 | 1 << 31;
+        }
+        state.port = port;
+        Ok(())
+    }
+
+    fn push(&self, packet: Vec<u8>) {
+        {
+            let mut inbox = self.inbox.lock();
+            if inbox.bytes + packet.len() > self.core.receive_room() || inbox.packets.try_reserve(1).is_err() {
+                drop(inbox);
+                self.core.set_error(Errno::ENOBUFS);
+                self.queue.wake(Events::ERR);
+                return;
+            }
+            inbox.bytes += packet.len();
+            inbox.packets.push_back(packet);
+        }
+        self.queue.wake(Events::IN | Events::RDNORM);
+    }
+
+    /// Answers every request of a packet.
+    fn serve(&self, ctx: &OpCtx<'_>, packet: &[u8], port: u32) {
+        let mut rest = packet;
+        while let Some((request, next)) = Request::parse(rest) {
+            rest = next;
+            if !request.is_request() {
+                continue;
+            }
+            let mut answer = Answer::new(&request, port);
+            let outcome = match request.kind {
+                // Control messages do nothing.
+                ..16 => Ok(()),
+                _ => route::serve(ctx, &self.core.ns, &request, &mut answer),
+            };
+            let wants_ack = request.wants_ack();
+            match outcome {
+                Ok(()) if request.is_dump() && request.kind >= 16 => {
+                    for packet in answer.finish_dump() {
+                        self.push(packet);
+                    }
+                }
+                Ok(()) => {
+                    for packet in answer.packets() {
+                        self.push(packet);
+                    }
+                    if wants_ack {
+                        self.push(request.acknowledge(0, port));
+                    }
+                }
+                Err(e) => self.push(request.acknowledge(-e.raw(), port)),
+            }
+        }
+    }
+}
+
+impl SocketOps for Netlink {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn poll(&self) -> Events {
+        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        if self.core.has_error() {
+            events |= Events::ERR;
+        }
+        if !self.inbox.lock().packets.is_empty() {
+            events |= Events::IN | Events::RDNORM;
+        }
+        events
+    }
+
+    fn close(&self) {
+        self.core.ns.delist(self.core.cookie);
+        let port = self.state.lock().port;
+        self.core.ns.netlink_ports.lock().remove(&(self.core.protocol, port));
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    fn bind(&self, ctx: &SockCtx<'_>, addr: &SockAddr) -> Result {
+        let (port, groups) = parse(addr)?;
+        let mut state = self.state.lock();
+        if state.port != 0 && port != state.port && port != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if state.port == 0 {
+            if port == 0 {
+                self.autobind(&ctx.op, &mut state)?;
+            } else {
+                let mut ports = self.core.ns.netlink_ports.lock();
+                ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                if !ports.insert((self.core.protocol, port)) {
+                    return Err(Errno::EADDRINUSE);
+                }
+                state.port = port;
+            }
+        }
+        state.groups = groups;
+        Ok(())
+    }
+
+    fn connect(&self, ctx: &SockCtx<'_>, addr: &SockAddr, _nonblock: bool) -> Result {
+        if addr.len() < 2 {
+            return Err(Errno::EINVAL);
+        }
+        let mut state = self.state.lock();
+        if addr.family() == af::UNSPEC {
+            state.peer = (0, 0);
+            return Ok(());
+        }
+        state.peer = parse(addr)?;
+        self.autobind(&ctx.op, &mut state)
+    }
+
+    fn send(&self, ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        if msg.flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        let port = {
+            let mut state = self.state.lock();
+            let (to, groups) = match &msg.to {
+                Some(addr) => parse(addr)?,
+                None => state.peer,
+            };
+            self.autobind(&ctx.op, &mut state)?;
+            // Nobody but the kernel listens.
+            if to != 0 || groups != 0 {
+                return Err(Errno::ECONNREFUSED.into());
+            }
+            state.port
+        };
+        let len = src.left();
+        if len > self.core.send_room().saturating_sub(32) {
+            return Err(Errno::EMSGSIZE.into());
+        }
+        let mut packet = Vec::new();
+        if src.take_onto(&mut packet, len)? < len {
+            return Err(Errno::EFAULT.into());
+        }
+        if self.core.protocol == ROUTE {
+            self.serve(&ctx.op, &packet, port);
+        }
+        Ok(len)
+    }
+
+    fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
+        if flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        self.core.check_error()?;
+        let packet = {
+            let mut inbox = self.inbox.lock();
+            if flags.contains(MsgFlags::PEEK) {
+                inbox.packets.front().cloned().ok_or(Errno::EAGAIN)?
+            } else {
+                let packet = inbox.packets.pop_front().ok_or(Errno::EAGAIN)?;
+                inbox.bytes -= packet.len();
+                packet
+            }
+        };
+        let n = packet.len().min(dst.left());
+        if n > 0 && dst.put(&packet[..n])? < n {
+            return Err(Errno::EFAULT.into());
+        }
+        if n < packet.len() {
+            out.flags |= MsgFlags::TRUNC;
+        }
+        out.whole = packet.len();
+        out.from = Some(to_sockaddr(0, 0));
+        Ok(n)
+    }
+
+    fn local_addr(&self) -> Result<SockAddr> {
+        let state = self.state.lock();
+        Ok(to_sockaddr(state.port, state.groups))
+    }
+
+    fn peer_addr(&self) -> Result<SockAddr> {
+        let state = self.state.lock();
+        Ok(to_sockaddr(state.peer.0, state.peer.1))
+    }
+
+    fn set_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+        if level == SOL_SOCKET || level != SOL_NETLINK {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let int = value.int()?;
+        let mut state = self.state.lock();
+        match option {
+            // Membership of a group on which nothing is ever sent, PKTINFO, errors, CAP_ACK, EXT_ACK, strict.
+            1 | 2 if int <= 0 => return Err(Errno::EINVAL),
+            1 if int <= 32 => state.groups |= 1 << (int - 1),
+            2 if int <= 32 => state.groups &= !(1 << (int - 1)),
+            3..=5 | 10..=12 if int != 0 => state.options |= 1 << option,
+            3..=5 | 10..=12 => state.options &= !(1 << option),
+            _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, _room: usize) -> Result<Vec<u8>> {
+        let state = self.state.lock();
+        match (level, option) {
+            (SOL_NETLINK, 3..=5 | 10..=12) => Ok((state.options >> option & 1).to_ne_bytes().to_vec()),
+            (SOL_NETLINK, 9) => Ok(state.groups.to_ne_bytes().to_vec()),
+            _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
+        if request == linux_raw_sys::ioctl::FIONREAD {
+            let n = self.inbox.lock().packets.front().map_or(0, Vec::len);
+            UserPtr::<i32>::new(arg).write(n as i32)?;
+            return Ok(0);
+        }
+        Err(Errno::ENOTTY.into())
+    }
+}

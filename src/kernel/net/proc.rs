@@ -1,0 +1,257 @@
+//! The text of `/proc/net` and the settings of `/proc/sys/net`, for the file system that shows them.
+
+use super::inet::addr::{Addr, Ip};
+use super::ns;
+use super::socket::{Core, SocketOps, af, sock};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt::Write;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// One line of `/proc/net/tcp` and its like.
+pub struct Row {
+    /// Its own address.
+    pub local: Addr,
+    /// The peer's, or the wildcard.
+    pub remote: Addr,
+    /// The state's number in `linux/tcp_states.h`.
+    pub state: u8,
+    /// Bytes that wait on the way out; of a listener the length of its backlog.
+    pub out: usize,
+    /// Bytes that wait to be read, or connections to be accepted.
+    pub waiting: usize,
+    /// Packets that found no room.
+    pub dropped: u32,
+}
+
+/// The file `name` of `/proc/net`; `None`: there is no such one, or it is not about the internet.
+pub fn text(name: &str) -> Option<Vec<u8>> {
+    Some(
+        match name {
+            "tcp" => table(af::INET, sock::STREAM),
+            "tcp6" => table(af::INET6, sock::STREAM),
+            "udp" => table(af::INET, sock::DGRAM),
+            "udp6" => table(af::INET6, sock::DGRAM),
+            "raw" => table(af::INET, sock::RAW),
+            "raw6" => table(af::INET6, sock::RAW),
+            "if_inet6" => interfaces6(),
+            "snmp" => snmp(),
+            "netstat" => "TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n".into(),
+            "sockstat" => sockstat(),
+            "sockstat6" => sockstat6(),
+            "protocols" => protocols(),
+            "arp" => "IP address       HW type     Flags       HW address            Mask     Device\n".into(),
+            "ipv6_route" => ipv6_route(),
+            _ => return None,
+        }
+        .into_bytes(),
+    )
+}
+
+fn sockets(family: u16, kind: u16) -> impl Iterator<Item = (Arc<dyn SocketOps>, Row)> {
+    let all = ns::current().sockets();
+    all.into_iter().filter_map(move |s| {
+        let core = s.core();
+        let row = if core.family == family && core.kind == kind { s.row() } else { None }?;
+        Some((s, row))
+    })
+}
+
+/// An address in the hexadecimal form of these tables: words in the machine's order.
+fn hex(ip: Ip, six: bool) -> String {
+    if !six {
+        return format!("{:08X}", ip.bits4().swap_bytes());
+    }
+    let ip = if ip == Ip::ANY4 { Ip::ANY6 } else { ip };
+    let mut out = String::new();
+    for word in ip.bytes().chunks_exact(4) {
+        let _ = write!(out, "{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    out
+}
+
+fn table(family: u16, kind: u16) -> String {
+    let six = family == af::INET6;
+    let stream = kind == sock::STREAM;
+    let addresses = if six {
+        "local_address                         remote_address                        "
+    } else {
+        "local_address rem_address   "
+    };
+    let tail = if stream { "" } else { " ref pointer drops" };
+    let mut out = String::new();
+    let mut line = |text: String| {
+        let width = if six {
+            0
+        } else if stream {
+            149
+        } else {
+            127
+        };
+        let _ = writeln!(out, "{text:width$}");
+    };
+    let lead = if stream { "" } else { " " };
+    line(format!(
+        "{lead} {lead} sl  {addresses}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}",
+        lead = if stream { "" } else { lead },
+    ));
+    for (n, (socket, row)) in sockets(family, kind).enumerate() {
+        line(entry(n, socket.core(), &row, six, stream));
+    }
+    out
+}
+
+fn entry(n: usize, core: &Core, row: &Row, six: bool, stream: bool) -> String {
+    let width = if stream { 4 } else { 5 };
+    let mut out = format!(
+        "{n:width$}: {}:{:04X} {}:{:04X} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
+        hex(row.local.ip, six),
+        row.local.port,
+        hex(row.remote.ip, six),
+        row.remote.port,
+        row.state,
+        row.out,
+        row.waiting,
+        core.uid,
+        core.ino,
+    );
+    if stream {
+        out += " 1 0000000000000000 100 0 0 10 0";
+    } else {
+        let _ = write!(out, " 2 0000000000000000 {}", row.dropped);
+    }
+    out
+}
+
+fn interfaces6() -> String {
+    if ns::current().loopback_is_up() {
+        "00000000000000000000000000000001 01 80 10 80       lo\n".into()
+    } else {
+        String::new()
+    }
+}
+
+fn ipv6_route() -> String {
+    if !ns::current().loopback_is_up() {
+        return String::new();
+    }
+    let zero = "00000000000000000000000000000000";
+    format!("00000000000000000000000000000001 80 {zero} 00 {zero} 00000000 00000002 00000000 80200001       lo\n")
+}
+
+fn snmp() -> String {
+    let ns = ns::current();
+    let get = |a: &[core::sync::atomic::AtomicU64; 3], i: usize| a[i].load(Relaxed);
+    let open = established();
+    let (d, c) = (&ns.inet.datagrams, &ns.inet.connections);
+    format!(
+        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards \
+         InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails \
+         FragCreates OutTransmits\nIp: 2 {} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
+         Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs \
+         OutSegs RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 {} {} {} 0 {open} 0 0 0 0 0 0\n\
+         Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti \
+         MemErrors\nUdp: {} {} 0 {} 0 0 0 0 0\n",
+        ns.inet.ttl.load(Relaxed),
+        get(c, 0),
+        get(c, 1),
+        get(c, 2),
+        get(d, 0),
+        get(d, 2),
+        get(d, 1),
+    )
+}
+
+fn established() -> usize {
+    [af::INET, af::INET6].iter().map(|&f| sockets(f, sock::STREAM).filter(|(_, r)| r.state == 1).count()).sum()
+}
+
+fn in_use(family: u16, kind: u16) -> usize {
+    sockets(family, kind).filter(|(_, r)| r.local.port != 0).count()
+}
+
+fn sockstat() -> String {
+    let ns = ns::current();
+    let closed = ns.inet.tcp.lock().closed();
+    let (tcp, udp, raw) = (in_use(af::INET, sock::STREAM), in_use(af::INET, sock::DGRAM), in_use(af::INET, sock::RAW));
+    format!(
+        "sockets: used {}\nTCP: inuse {tcp} orphan 0 tw {closed} alloc {tcp} mem 0\nUDP: inuse {udp} mem 0\n\
+         UDPLITE: inuse 0\nRAW: inuse {raw}\nFRAG: inuse 0 memory 0\n",
+        ns.sockets().len(),
+    )
+}
+
+fn sockstat6() -> String {
+    format!(
+        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse {}\nFRAG6: inuse 0 memory 0\n",
+        in_use(af::INET6, sock::STREAM),
+        in_use(af::INET6, sock::DGRAM),
+        in_use(af::INET6, sock::RAW),
+    )
+}
+
+fn protocols() -> String {
+    let mut out = String::from(
+        "protocol  size sockets  memory press maxhdr  slab module     \
+         cl co di ac io in de sh ss gs se re bi br ha uh gp em\n",
+    );
+    let all = ns::current().sockets();
+    let count = |family: u16, kind: u16| {
+        all.iter().filter(|s| s.core().family == family && (kind == 0 || s.core().kind == kind)).count()
+    };
+    for (name, family, kind) in [
+        ("UDPv6", af::INET6, sock::DGRAM),
+        ("TCPv6", af::INET6, sock::STREAM),
+        ("UDP", af::INET, sock::DGRAM),
+        ("TCP", af::INET, sock::STREAM),
+        ("NETLINK", af::NETLINK, 0),
+    ] {
+        let _ = writeln!(
+            out,
+            "{name:9} 1024 {:6}      -1   NI       0   no   kernel      {}",
+            count(family, kind),
+            "y  y  y  y  y  y  y  y  n  y  y  y  y  y  y  y  y  n",
+        );
+    }
+    out
+}
+
+/// A setting of `/proc/sys/net`, without its newline.
+pub fn setting(name: &str) -> Option<String> {
+    let ns = ns::current();
+    let (low, high) = ns.port_range();
+    Some(match name {
+        "core/somaxconn" => format!("{}", ns.somaxconn()),
+        "ipv4/ip_local_port_range" => format!("{low}\t{high}"),
+        "ipv4/ip_unprivileged_port_start" => format!("{}", ns.inet.unprivileged.load(Relaxed)),
+        "ipv4/ip_nonlocal_bind" => format!("{}", u8::from(ns.inet.nonlocal.load(Relaxed))),
+        "ipv4/ip_default_ttl" => format!("{}", ns.inet.ttl.load(Relaxed)),
+        "ipv6/bindv6only" => format!("{}", u8::from(ns.inet.v6only.load(Relaxed))),
+        _ => return None,
+    })
+}
+
+/// Sets a setting; values that it cannot have change nothing.
+pub fn set_setting(name: &str, text: &[u8]) {
+    let ns = ns::current();
+    let text = core::str::from_utf8(text).unwrap_or("");
+    let mut numbers = text.split_ascii_whitespace().map(|w| w.parse::<i32>().unwrap_or(-1));
+    let (first, second) = (numbers.next().unwrap_or(-1), numbers.next().unwrap_or(-1));
+    match name {
+        "core/somaxconn" if first >= 0 => ns.somaxconn.store(first, Relaxed),
+        "ipv4/ip_local_port_range" => {
+            if let (Ok(low), Ok(high)) = (u16::try_from(first), u16::try_from(second)) {
+                let _ = ns.set_port_range(low, high);
+            }
+        }
+        "ipv4/ip_unprivileged_port_start" if (0..=65_535).contains(&first) => {
+            ns.inet.unprivileged.store(first, Relaxed);
+        }
+        "ipv4/ip_nonlocal_bind" if (0..=1).contains(&first) => ns.inet.nonlocal.store(first == 1, Relaxed),
+        "ipv4/ip_default_ttl" if (1..=255).contains(&first) => ns.inet.ttl.store(first, Relaxed),
+        "ipv6/bindv6only" if (0..=1).contains(&first) => ns.inet.v6only.store(first == 1, Relaxed),
+        _ => {}
+    }
+}
