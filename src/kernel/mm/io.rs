@@ -254,10 +254,6 @@ macro_rules! common {
                     None => Ok(None),
                 }
             }
-            /// Counts up to `n` bytes as moved, across pieces, without moving any.
-            pub fn advance_within(&mut self, n: usize) {
-                let _ = self.cursor.each(n, |_, _, _| 0);
-            }
             /// Counts `n` bytes of the current piece as moved.
             pub fn advance(&mut self, n: usize) {
                 self.cursor.advance(n);
@@ -369,100 +365,5 @@ impl IoSrc<'_> {
             // SAFETY: `done + len <= dst.len()`; the source was checked or is a kernel buffer.
             unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
         })
-    }
-
-    /// Appends up to `n` bytes to `out`; returns how many.
-    ///
-    /// # Errors
-    /// `EFAULT` if nothing could be taken because of a bad address, `ENOMEM`.
-    pub fn take_onto(&mut self, out: &mut alloc::vec::Vec<u8>, n: usize) -> Result<usize> {
-        out.try_reserve(n).map_err(|_| Errno::ENOMEM)?;
-        let len = out.len();
-        // SAFETY: there is room for `n` bytes behind the first `len`.
-        let base = unsafe { out.as_mut_ptr().add(len) };
-        let got = self.cursor.each(n, |addr, len, done| {
-            // SAFETY: `done + len <= n`; the source was checked or is a kernel buffer.
-            unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
-        })?;
-        // SAFETY: `got` bytes were filled.
-        unsafe { out.set_len(len + got) };
-        Ok(got)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn vec_of(bytes: &[u8]) -> IoVec {
-        IoVec { base: bytes.as_ptr() as u64, len: bytes.len() as u64 }
-    }
-
-    /// Takes as an object does: what fits into its buffer, under its lock.
-    fn take_all(src: &mut IoSrc<'_>, first: usize, out: &mut Vec<u8>) -> (SysResult<usize>, usize) {
-        let mut attempts = 0;
-        let result = src.under_lock(first, |src| {
-            attempts += 1;
-            let mut buf = [0; 200_000];
-            let n = src.take(&mut buf)?;
-            out.extend_from_slice(&buf[..n]);
-            Ok(n)
-        });
-        (result, attempts)
-    }
-
-    #[test]
-    fn copies_under_a_lock_stop_where_nothing_was_touched_and_go_on_afterwards() {
-        let data: Vec<u8> = (0..150_000u32).map(|i| i as u8).collect();
-        let vecs = [vec_of(&data[..10]), vec_of(&[]), vec_of(&data[10..])];
-        let mut out = Vec::new();
-        let (result, attempts) = take_all(&mut IoSrc::user(&vecs), 4096, &mut out);
-        assert_eq!(result.ok(), Some(data.len()));
-        assert_eq!(out, data);
-        assert_eq!(attempts, 4, "4 KiB, then 64 KiB at a time");
-    }
-
-    #[test]
-    fn a_bad_address_ends_it_with_what_was_moved() {
-        let data = [7u8; 100];
-        let bad = IoVec { base: 16, len: 100 };
-        let mut out = Vec::new();
-        let (result, _) = take_all(&mut IoSrc::user(&[vec_of(&data), bad]), 4096, &mut out);
-        assert_eq!((result.ok(), out.len()), (Some(100), 100));
-        let (result, _) = take_all(&mut IoSrc::user(&[bad, vec_of(&data)]), 4096, &mut out);
-        assert_eq!(result.err(), Some(Errno::EFAULT.into()));
-    }
-
-    #[test]
-    fn errors_of_the_object_come_first_and_end_what_has_begun() {
-        let bad = [IoVec { base: 16, len: 1 }];
-        let result = IoSrc::user(&bad).under_lock(1, |_| Err(Errno::EPIPE.into()));
-        assert_eq!(result.err(), Some(Errno::EPIPE.into()));
-        let mut room = vec![0u8; 200_000];
-        let vecs = [vec_of(&room)];
-        room.fill(1);
-        let mut first = true;
-        let result = IoDst::user(&vecs).under_lock(4096, |dst| {
-            if !core::mem::take(&mut first) {
-                return Err(Errno::EAGAIN.into());
-            }
-            Ok(dst.put(&[2; 200_000])?)
-        });
-        assert_eq!(result.ok(), Some(4096), "the rest did not come");
-    }
-
-    #[test]
-    fn an_outer_lock_is_in_charge() {
-        let data = [7u8; 10_000];
-        let vecs = [vec_of(&data)];
-        let mut inner = 0;
-        let mut src = IoSrc::user(&vecs);
-        let result = src.under_lock(4096, |src| {
-            src.under_lock(usize::MAX, |src| {
-                inner += 1;
-                Ok(src.take(&mut [0; 10_000])?)
-            })
-        });
-        assert_eq!((result.ok(), inner), (Some(10_000), 2));
     }
 }

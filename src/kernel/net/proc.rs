@@ -1,6 +1,7 @@
 //! The text of `/proc/net` and the settings of `/proc/sys/net`, for the file system that shows them.
 
 use super::inet::addr::{Addr, Ip};
+use super::inet::proto;
 use super::ns;
 use super::socket::{Core, SocketOps, af, sock};
 use alloc::format;
@@ -54,7 +55,8 @@ fn sockets(family: u16, kind: u16) -> impl Iterator<Item = (Arc<dyn SocketOps>, 
     let all = ns::current().sockets();
     all.into_iter().filter_map(move |s| {
         let core = s.core();
-        let row = if core.family == family && core.kind == kind { s.row() } else { None }?;
+        let listed = core.family == family && core.kind == kind && core.protocol != proto::UDPLITE;
+        let row = if listed { s.row() } else { None }?;
         Some((s, row))
     })
 }

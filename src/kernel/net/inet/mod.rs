@@ -26,6 +26,8 @@ pub mod proto {
     pub const ICMP: u32 = 1;
     /// Datagrams.
     pub const UDP: u32 = 17;
+    /// Datagrams that may arrive damaged.
+    pub const UDPLITE: u32 = 136;
     /// Level of options of version 6.
     pub const IPV6: u32 = 41;
     /// Control messages of version 6.
@@ -42,7 +44,8 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
     }
     match (wanted.kind, wanted.protocol) {
         (sock::STREAM, proto::IP | tcp::PROTOCOL) => Ok(tcp::create(ctx, ns, wanted)),
-        (sock::DGRAM, proto::IP | proto::UDP) => Ok(dgram::create(ctx, ns, wanted)),
+        (sock::DGRAM, proto::IP | proto::UDP) => Ok(dgram::create(ctx, ns, wanted, proto::UDP)),
+        (sock::DGRAM, proto::UDPLITE) => Ok(dgram::create(ctx, ns, wanted, proto::UDPLITE)),
         (sock::STREAM | sock::DGRAM | sock::RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }

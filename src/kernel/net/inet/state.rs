@@ -28,10 +28,8 @@ pub struct InetState {
     pub tcp: Mutex<Ports<Weak<Tcp>>>,
     /// UDP's ports.
     pub udp: Mutex<Ports<Weak<Dgram>>>,
-    /// The identifiers of ping sockets.
-    pub ping: Mutex<Ports<Weak<Dgram>>>,
-    /// Raw sockets.
-    pub raw: Mutex<Vec<Weak<Dgram>>>,
+    /// UDP-Lite's ports.
+    pub udplite: Mutex<Ports<Weak<Dgram>>>,
     /// Addresses that were added.
     pub extra: Mutex<Vec<Extra>>,
     /// `ip_local_port_range`: low in the lower half, high in the upper.
@@ -44,8 +42,6 @@ pub struct InetState {
     pub ttl: AtomicI32,
     /// `bindv6only`.
     pub v6only: AtomicBool,
-    /// `ping_group_range`: low, high.
-    pub ping_groups: [AtomicU32; 2],
     /// Datagrams received, sent, and that nobody took, for `/proc/net/snmp`.
     pub datagrams: [AtomicU64; 3],
     /// Connections made actively, accepted passively and refused, for `/proc/net/snmp`.
@@ -57,15 +53,13 @@ impl Default for InetState {
         InetState {
             tcp: Mutex::new(Level::Leaf, Ports::default()),
             udp: Mutex::new(Level::Leaf, Ports::default()),
-            ping: Mutex::new(Level::Leaf, Ports::default()),
-            raw: Mutex::new(Level::Leaf, Vec::new()),
+            udplite: Mutex::new(Level::Leaf, Ports::default()),
             extra: Mutex::new(Level::Leaf, Vec::new()),
             range: AtomicU32::new(60_999 << 16 | 32_768),
             unprivileged: AtomicI32::new(1024),
             nonlocal: AtomicBool::new(false),
             ttl: AtomicI32::new(64),
             v6only: AtomicBool::new(false),
-            ping_groups: [AtomicU32::new(1), AtomicU32::new(0)],
             datagrams: [const { AtomicU64::new(0) }; 3],
             connections: [const { AtomicU64::new(0) }; 3],
         }

@@ -1,6 +1,8 @@
 //! Netlink (`netlink(7)`): requests to the kernel are answered while they are sent; the answers wait in the
-//! socket's inbox. There are `NETLINK_ROUTE` and a `NETLINK_KOBJECT_UEVENT` on which nothing happens.
+//! socket's inbox. There are `NETLINK_ROUTE`, `NETLINK_SOCK_DIAG` and a
+//! `NETLINK_KOBJECT_UEVENT` on which nothing happens.
 
+mod diag;
 mod message;
 mod route;
 
@@ -20,6 +22,7 @@ use message::{Answer, Request};
 
 /// `NETLINK_*`.
 const ROUTE: u32 = 0;
+const SOCK_DIAG: u32 = 4;
 const KOBJECT_UEVENT: u32 = 15;
 /// Most protocols that there could be.
 const MAX_LINKS: u32 = 32;
@@ -60,7 +63,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
     if !matches!(wanted.kind, sock::RAW | sock::DGRAM) {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    if wanted.protocol >= MAX_LINKS || !matches!(wanted.protocol, ROUTE | KOBJECT_UEVENT) {
+    if wanted.protocol >= MAX_LINKS || !matches!(wanted.protocol, ROUTE | SOCK_DIAG | KOBJECT_UEVENT) {
         return Err(Errno::EPROTONOSUPPORT);
     }
     let socket = Arc::new(Netlink {
@@ -135,6 +138,7 @@ impl Netlink {
             let outcome = match request.kind {
                 // Control messages do nothing.
                 ..16 => Ok(()),
+                _ if self.core.protocol == SOCK_DIAG => diag::serve(&self.core.ns, &request, &mut answer),
                 _ => route::serve(ctx, &self.core.ns, &request, &mut answer),
             };
             let wants_ack = request.wants_ack();
@@ -244,11 +248,11 @@ impl SocketOps for Netlink {
         if len > self.core.send_room().saturating_sub(32) {
             return Err(Errno::EMSGSIZE.into());
         }
-        let mut packet = Vec::new();
-        if src.take_onto(&mut packet, len)? < len {
+        let packet = src.take_vec(len)?;
+        if packet.len() < len {
             return Err(Errno::EFAULT.into());
         }
-        if self.core.protocol == ROUTE {
+        if self.core.protocol != KOBJECT_UEVENT {
             self.serve(&ctx.op, &packet, port);
         }
         Ok(len)

@@ -33,7 +33,7 @@ impl Dgram {
 
     /// The sockets bound to a port, the youngest first, with their address.
     fn at_port(&self, port: u16) -> Result<Vec<(Arc<Dgram>, Ip, bool)>> {
-        let ports = self.core.ns.inet.udp.lock();
+        let ports = self.ports().lock();
         let claims = ports.claims(port);
         let mut out = Vec::new();
         out.try_reserve_exact(claims.len()).map_err(|_| Errno::ENOBUFS)?;
@@ -49,7 +49,7 @@ impl Dgram {
     pub(super) fn receiver(&self, from: Addr, to: Addr) -> Result<Option<Arc<Dgram>>> {
         // Nearly always there is one socket at a port: no list has to be made.
         let only = {
-            let ports = self.core.ns.inet.udp.lock();
+            let ports = self.ports().lock();
             match ports.claims(to.port) {
                 [] => return Ok(None),
                 [one] => Some((one.owner.upgrade(), one.ip, one.v6only)),

@@ -10,7 +10,7 @@ mod send;
 
 use super::addr::{self, Addr};
 use super::options::IpOptions;
-use super::ports::Claim;
+use super::ports::{Claim, Ports};
 use super::proto;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc, UserPtr};
@@ -83,6 +83,8 @@ pub struct Dgram {
     state: Mutex<State>,
     inbox: Mutex<Inbox>,
     errors: Mutex<VecDeque<Returned>>,
+    /// `UDPLITE_SEND_CSCOV`, `UDPLITE_RECV_CSCOV`: kept, nothing is ever damaged.
+    coverage: [AtomicU32; 2],
     /// `UDP_CORK`, `UDP_SEGMENT`, `UDP_GRO` as they were set.
     cork: AtomicU32,
     segment: AtomicU32,
@@ -91,14 +93,15 @@ pub struct Dgram {
 }
 
 /// `socket(2)`.
-pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<dyn SocketOps> {
-    let core = wanted.core(ctx, ns, proto::UDP);
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protocol: u32) -> Arc<dyn SocketOps> {
+    let core = wanted.core(ctx, ns, protocol);
     let socket: Arc<Dgram> = Arc::new_cyclic(|me| Dgram {
-        ip: IpOptions::new(ns, core.family, proto::UDP),
+        ip: IpOptions::new(ns, core.family, protocol),
         queue: WaitQueue::new(),
         state: Mutex::new(Level::FileData, State::new(Addr::any(core.family))),
         inbox: Mutex::new(Level::FileData, Inbox::default()),
         errors: Mutex::new(Level::FileData, VecDeque::new()),
+        coverage: [const { AtomicU32::new(0) }; 2],
         cork: AtomicU32::new(0),
         segment: AtomicU32::new(0),
         gro: AtomicU32::new(0),
@@ -121,6 +124,12 @@ impl Dgram {
         Claim::new(&self.core, local, self.ip.v6only(), false, self.me.clone())
     }
 
+    /// The ports of its protocol.
+    fn ports(&self) -> &Mutex<Ports<Weak<Dgram>>> {
+        let inet = &self.core.ns.inet;
+        if self.core.protocol == proto::UDPLITE { &inet.udplite } else { &inet.udp }
+    }
+
     /// Takes a port where the socket has none yet.
     fn autobind(&self, state: &mut State) -> Result {
         if state.claim.is_some() {
@@ -128,7 +137,7 @@ impl Dgram {
         }
         let any = Addr { ip: state.local.ip, port: 0 };
         let ns = &self.core.ns;
-        let claim = ns.bind_port(&ns.inet.udp, any, |local| self.claim_for(local)).map_err(|_| Errno::EAGAIN)?;
+        let claim = ns.bind_port(self.ports(), any, |local| self.claim_for(local)).map_err(|_| Errno::EAGAIN)?;
         state.local.port = claim.port;
         state.claim = Some(claim);
         Ok(())
@@ -138,7 +147,7 @@ impl Dgram {
     fn move_claim(&self, state: &mut State, local: Addr) {
         let Some(old) = state.claim.take() else { return };
         let new = self.claim_for(local);
-        let mut ports = self.core.ns.inet.udp.lock();
+        let mut ports = self.ports().lock();
         ports.release(&old);
         if ports.enter(new.clone()).is_ok() {
             state.claim = Some(new);
@@ -158,7 +167,7 @@ impl Dgram {
             }
             None => {
                 if let Some(claim) = state.claim.take() {
-                    self.core.ns.inet.udp.lock().release(&claim);
+                    self.ports().lock().release(&claim);
                 }
                 state.local = Addr::any(self.core.family);
             }
@@ -239,7 +248,7 @@ impl SocketOps for Dgram {
         self.core.ns.delist(self.core.cookie);
         let claim = self.state.lock().claim.take();
         if let Some(claim) = claim {
-            self.core.ns.inet.udp.lock().release(&claim);
+            self.ports().lock().release(&claim);
         }
         let packets = core::mem::take(&mut *self.inbox.lock());
         drop(packets);
@@ -253,7 +262,7 @@ impl SocketOps for Dgram {
             return Err(Errno::EINVAL);
         }
         let ns = &self.core.ns;
-        let claim = ns.bind_port(&ns.inet.udp, wanted, |local| self.claim_for(local))?;
+        let claim = ns.bind_port(self.ports(), wanted, |local| self.claim_for(local))?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.claim = Some(claim);
@@ -334,7 +343,7 @@ impl SocketOps for Dgram {
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
         match level {
-            proto::UDP => self.set_udp_option(option, value),
+            proto::UDP | proto::UDPLITE if level == self.core.protocol => self.set_udp_option(option, value),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
             _ => {
                 let bound = self.state.lock().claim.is_some();
@@ -345,7 +354,7 @@ impl SocketOps for Dgram {
 
     fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
         match level {
-            proto::UDP => self.get_udp_option(option),
+            proto::UDP | proto::UDPLITE if level == self.core.protocol => self.get_udp_option(option),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
             _ => {
                 // The path's MTU is known of a connected socket.
@@ -382,6 +391,8 @@ impl SocketOps for Dgram {
 /// `UDP_CORK`, `UDP_ENCAP`, `UDP_NO_CHECK6_TX`, `UDP_NO_CHECK6_RX`, `UDP_SEGMENT`, `UDP_GRO`.
 mod udp_opt {
     pub const CORK: u32 = 1;
+    pub const SEND_CSCOV: u32 = 10;
+    pub const RECV_CSCOV: u32 = 11;
     pub const SEGMENT: u32 = 103;
     pub const GRO: u32 = 104;
 }
@@ -403,6 +414,12 @@ impl Dgram {
                 self.gro.store(u32::from(int != 0), Relaxed);
                 Ok(())
             }
+            udp_opt::SEND_CSCOV | udp_opt::RECV_CSCOV if self.core.protocol == proto::UDPLITE => {
+                // A header is always covered; 0 stands for all of the packet.
+                let value = if int != 0 && int < 8 { 8 } else { (int as u32).min(u32::from(u16::MAX)) };
+                self.coverage[(option - udp_opt::SEND_CSCOV) as usize].store(value, Relaxed);
+                Ok(())
+            }
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
@@ -412,6 +429,9 @@ impl Dgram {
             udp_opt::CORK => self.cork.load(Relaxed),
             udp_opt::SEGMENT => self.segment.load(Relaxed),
             udp_opt::GRO => self.gro.load(Relaxed),
+            udp_opt::SEND_CSCOV | udp_opt::RECV_CSCOV if self.core.protocol == proto::UDPLITE => {
+                self.coverage[(option - udp_opt::SEND_CSCOV) as usize].load(Relaxed)
+            }
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_ne_bytes().to_vec())

@@ -126,8 +126,7 @@ impl Dgram {
         if len > most {
             return Err(Errno::EMSGSIZE);
         }
-        let mut data = Vec::new();
-        src.take_onto(&mut data, len).map_err(|e| if e == Errno::ENOMEM { Errno::ENOBUFS } else { e })?;
+        let data = src.take_vec(len)?;
         if data.len() < len {
             return Err(Errno::EFAULT);
         }

@@ -63,13 +63,10 @@ impl Parcel {
         pieces.try_reserve_exact(want.div_ceil(PIECE)).map_err(|_| Errno::ENOBUFS)?;
         while done < want {
             let n = PIECE.min(want - done);
-            let mut piece = Vec::new();
-            if piece.try_reserve_exact(n).is_err() {
-                break;
-            }
-            match src.take_onto(&mut piece, n) {
-                Ok(0) => break,
-                Ok(got) => {
+            match src.take_vec(n) {
+                Ok(piece) if piece.is_empty() => break,
+                Ok(piece) => {
+                    let got = piece.len();
                     done += got;
                     pieces.push(piece);
                     if got < n {
@@ -164,7 +161,7 @@ impl Stream {
     }
 
     /// Passes over the urgent byte where it is next and not read in line.
-    fn pass_mark(&mut self, inline: bool) {
+    pub fn pass_mark(&mut self, inline: bool) {
         if !inline && self.at_mark() && self.len > 0 {
             self.consume(1);
         }
@@ -173,32 +170,28 @@ impl Stream {
         }
     }
 
-    /// Copies what is readable into `dst`; with `peek` it stays. `discard`: nothing is copied.
+    /// Copies what is readable into `dst`. `peek`: it stays, and so many bytes of it were copied before.
     ///
     /// # Errors
     /// `EFAULT`.
-    pub fn read(&mut self, dst: &mut IoDst<'_>, peek: bool, inline: bool, discard: bool) -> Result<usize> {
-        if !peek {
+    pub fn read(&mut self, dst: &mut IoDst<'_>, peek: Option<usize>, inline: bool) -> Result<usize> {
+        if peek.is_none() {
             self.pass_mark(inline);
         }
-        let mut offset = usize::from(peek && !inline && self.at_mark());
-        let want = self.readable(inline).min(dst.left());
+        let before = peek.unwrap_or(0);
+        let mut offset = before + usize::from(peek.is_some() && !inline && self.at_mark());
+        let want = self.readable(inline).saturating_sub(before).min(dst.left());
         let mut done = 0;
         while done < want {
             let Some((piece, from)) = self.piece_at(offset) else { break };
             let n = (piece.len() - from).min(want - done);
-            let got = if discard {
-                dst.advance_within(n);
-                n
-            } else {
-                match dst.put(&piece[from..from + n]) {
-                    Ok(got) => got,
-                    Err(_) if done > 0 => 0,
-                    Err(e) => return Err(e),
-                }
+            let got = match dst.put(&piece[from..from + n]) {
+                Ok(got) => got,
+                Err(_) if done > 0 => 0,
+                Err(e) => return Err(e),
             };
             done += got;
-            if peek {
+            if peek.is_some() {
                 offset += got;
             } else {
                 self.consume(got);
@@ -208,6 +201,14 @@ impl Stream {
             }
         }
         Ok(done)
+    }
+
+    /// Drops what is readable, at most `n` bytes; how many it were.
+    pub fn discard(&mut self, n: usize, inline: bool) -> usize {
+        self.pass_mark(inline);
+        let n = self.readable(inline).min(n);
+        self.consume(n);
+        n
     }
 
     /// The piece that has the byte `offset` from the head, and the byte's place in it.
@@ -258,7 +259,7 @@ mod tests {
 
     fn receive(s: &mut Stream, n: usize, peek: bool) -> Vec<u8> {
         let mut buf = vec![0; n];
-        let got = IoDst::with_kernel(&mut buf, |dst| s.read(dst, peek, false, false)).expect("kernel memory");
+        let got = IoDst::with_kernel(&mut buf, |dst| s.read(dst, peek.then_some(0), false)).expect("kernel memory");
         buf.truncate(got);
         buf
     }

@@ -95,38 +95,61 @@ impl Tcp {
         if flags.contains(MsgFlags::OOB) {
             return self.receive_urgent(dst, flags, out, phase);
         }
-        let inline = self.core.has(flag::OOBINLINE);
-        let peek = flags.contains(MsgFlags::PEEK);
-        let (n, freed) = {
-            let mut inbox = self.end.inbox.lock();
-            let there = inbox.stream.len();
-            if dst.left() == 0 {
-                return Ok(0);
-            }
-            let low = (self.core.low_water.load(Relaxed) as usize).min(dst.left()).min(inbox.limit());
-            let ended = inbox.fin || shut_read || self.end.is_dead() || flags.contains(MsgFlags::DONTWAIT);
-            if there == 0 || there < low && !ended || inbox.stream.readable(inline) == 0 && there < 2 {
-                if there > 0 && inbox.stream.readable(inline) == 0 {
-                    // Only the urgent byte is there, which is not read in line.
-                    let mut none = IoDst::user(&[]);
-                    inbox.stream.read(&mut none, peek, inline, false)?;
-                }
-                let fin = inbox.fin;
-                drop(inbox);
-                return self.nothing(phase, fin, shut_read);
-            }
-            let was = inbox.writable();
-            let n = inbox.stream.read(dst, peek, inline, flags.contains(MsgFlags::TRUNC))?;
-            (n, !was && inbox.writable())
-        };
+        if dst.left() == 0 {
+            return Ok(0);
+        }
+        let start = dst.done();
+        let mut freed = false;
+        let want = dst.left().min(self.end.inbox.lock().stream.len());
+        let got = dst.under_lock(want, |dst| {
+            let peeked = flags.contains(MsgFlags::PEEK).then_some(dst.done() - start);
+            self.take_out(dst, flags, peeked, (phase, shut_read), &mut freed)
+        });
         if freed {
             let peer = self.state.lock().peer.clone();
             if let Some(peer) = peer {
                 peer.queue.wake(Events::OUT | Events::WRNORM);
             }
         }
+        let n = got?;
         self.end.received.fetch_add(n as u64, Relaxed);
         out.whole = n;
+        Ok(n)
+    }
+
+    /// Takes data out of the inbox, or looks at it behind the `peeked` bytes that were copied before. Tells in
+    /// `freed` that the peer may write again.
+    fn take_out(
+        &self,
+        dst: &mut IoDst<'_>,
+        flags: MsgFlags,
+        peeked: Option<usize>,
+        (phase, shut_read): (Phase, bool),
+        freed: &mut bool,
+    ) -> SysResult<usize> {
+        let inline = self.core.has(flag::OOBINLINE);
+        let mut inbox = self.end.inbox.lock();
+        let there = inbox.stream.len();
+        let low = (self.core.low_water.load(Relaxed) as usize).min(dst.left()).min(inbox.limit());
+        let ended = inbox.fin || shut_read || self.end.is_dead() || flags.contains(MsgFlags::DONTWAIT);
+        if there > 0 && inbox.stream.readable(inline) == 0 && peeked.is_none() {
+            // Only the urgent byte is there, which is not read in line.
+            inbox.stream.pass_mark(inline);
+        }
+        if inbox.stream.readable(inline) == 0 || there < low && !ended {
+            let fin = inbox.fin;
+            drop(inbox);
+            return self.nothing(phase, fin, shut_read);
+        }
+        let was = inbox.writable();
+        let n = if flags.contains(MsgFlags::TRUNC) && peeked.is_none() {
+            let n = inbox.stream.discard(dst.left(), inline);
+            dst.advance(n);
+            n
+        } else {
+            inbox.stream.read(dst, peeked, inline)?
+        };
+        *freed |= !was && inbox.writable();
         Ok(n)
     }
 
