@@ -63,6 +63,8 @@ fn build_image(root: &Path, out: &Path) -> PathBuf {
     cargo.args(["--target", "x86_64-unknown-linux-gnu"]);
     if release {
         cargo.arg("--release");
+    } else {
+        cargo.args(["--config", "profile.dev.package.drupe-kernel.opt-level=1"]);
     }
     // Frame pointers make the kernel's own backtraces cheap; everything else of the outer build's
     // environment must stay out.
