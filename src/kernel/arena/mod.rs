@@ -13,16 +13,19 @@
 //! which every new process faults in anyway, and stay with the slot when its thread ends.
 //!
 //! Nothing here aborts for a guest's request: sizes that a guest chooses are asked for by
-//! `try_reserve` and refused early (see [`Arena::alloc`]); calls that make new objects look at
-//! [`under_pressure`] first; and a last part of the limit is kept for the small objects of calls
-//! that are already under way.
+//! `try_reserve` and refused early (see [`Arena::alloc`]); whoever makes a new object asks
+//! [`charge`] first; and a last part of the limit is kept for the small objects of calls that are
+//! already under way.
 
+mod charge;
 mod lock;
 mod nursery;
 mod pages;
 mod slab;
 #[cfg(test)]
 mod tests;
+
+pub use charge::{Object, charge, charge_bytes};
 
 use crate::abi::layout::{HEAP, HEAP_MAX};
 use crate::abi::{Errno, Result};
@@ -89,28 +92,6 @@ pub fn stats() -> Stats {
     KERNEL.stats()
 }
 
-/// Whether calls that make new objects should be refused (`ENOMEM`): the soft limit.
-pub fn under_pressure() -> bool {
-    KERNEL.room(0).is_err()
-}
-
-/// Says no to a call that is about to take `bytes` for objects of a guest, before it begins.
-///
-/// # Errors
-/// `ENOMEM` where that would pass the soft limit.
-pub fn reserve(bytes: u64) -> Result {
-    KERNEL.room(bytes)
-}
-
-/// Says no to one more name of a file: a quarter of the heap stays for those who look at the names and
-/// remove them.
-///
-/// # Errors
-/// `ENOSPC`.
-pub fn reserve_name() -> Result {
-    KERNEL.room(KERNEL.pages.limit() / 4).map_err(|_| Errno::ENOSPC)
-}
-
 impl Arena {
     /// A heap without memory.
     pub const fn new() -> Arena {
@@ -122,10 +103,14 @@ impl Arena {
         self.pages.open(base, len, limit);
     }
 
+    /// Says no where `bytes` more would pass the soft limit.
+    #[inline]
     fn room(&self, bytes: u64) -> Result {
-        if self.pages.admits(bytes) {
-            return Ok(());
-        }
+        if self.pages.admits(bytes) { Ok(()) } else { self.make_room(bytes) }
+    }
+
+    #[cold]
+    fn make_room(&self, bytes: u64) -> Result {
         self.scavenge();
         if self.pages.admits(bytes) { Ok(()) } else { Err(Errno::ENOMEM) }
     }

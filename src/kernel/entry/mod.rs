@@ -74,10 +74,6 @@ pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
 // misprediction: the hot path has few.
 #[inline(always)]
 fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
-    if syscall::makes_objects(nr) && crate::arena::under_pressure() {
-        regs.rax = -i64::from(Errno::ENOMEM.raw()) as u64;
-        return None;
-    }
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let cur = CurrentTask::here(regs);
     let outcome = syscall::dispatch(&cur, nr, &args);

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::host::random;
-use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::task::signal_pending;
 use crate::vfs::inode::NewNode;
 use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile};
@@ -143,23 +143,11 @@ impl FileOps for Device {
         Some(Ok(0))
     }
 
-    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
-        if *self == Device::Zero { Ok(Arc::new(Zeros)) } else { Err(Errno::ENODEV) }
+    fn mappable(&self, _wish: &mut MapWish) -> Result<Mapped> {
+        if *self == Device::Zero { Ok(None) } else { Err(Errno::ENODEV) }
     }
 
     fn as_any(&self) -> &dyn Any {
         self
-    }
-}
-
-/// `/dev/zero` mapped privately is anonymous memory.
-struct Zeros;
-
-impl Mappable for Zeros {
-    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
-        Ok(alloc::vec![HostRun { file_offset: offset, len, fd: -1, fd_offset: 0 }])
-    }
-    fn describe(&self) -> (u64, u64, Vec<u8>) {
-        (5, 5, b"/dev/zero".to_vec())
     }
 }

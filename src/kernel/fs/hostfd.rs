@@ -5,7 +5,7 @@
 
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
-use crate::mm::{HostRun, IoDst, IoSrc, Mappable, UserPtr, UserSlice};
+use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserPtr, UserSlice};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
@@ -241,9 +241,9 @@ impl FileOps for HostOps {
         Ok(files::ioctl(fd, request, arg)?)
     }
 
-    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+    fn mappable(&self, _wish: &mut MapWish) -> Result<Mapped> {
         match self.0.kind {
-            FileType::Regular => Ok(Arc::new(HostMapping(self.0.clone()))),
+            FileType::Regular => Ok(Some(Arc::new(HostMapping(self.0.clone())))),
             _ => Err(Errno::ENODEV),
         }
     }
@@ -311,8 +311,8 @@ pub fn terminal_of(device: u64) -> Result<Box<dyn FileOps>> {
 struct HostMapping(Arc<HostFile>);
 
 impl Mappable for HostMapping {
-    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
-        Ok(alloc::vec![HostRun { file_offset: offset, len, fd: self.0.fd.raw(), fd_offset: offset }])
+    fn run(&self, offset: u64, _len: u64, _shared_write: bool) -> Result<HostRun> {
+        Ok(HostRun { fd: self.0.fd.raw(), offset, lasting: true })
     }
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         (0, 0, Vec::new())

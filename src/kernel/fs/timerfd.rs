@@ -70,7 +70,7 @@ pub fn timerfd(ctx: &OpCtx<'_>, clock: i32, flags: u32) -> Result<Arc<OpenFile>>
     if matches!(clock, 8 | 9) && !ctx.cred.capable(cap::WAKE_ALARM) {
         return Err(Errno::EPERM);
     }
-    crate::arena::reserve(0)?;
+    crate::arena::charge(crate::arena::Object::Timer)?;
     let clock = match clock {
         8 => 0,
         9 => 7,

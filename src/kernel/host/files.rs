@@ -87,6 +87,16 @@ pub fn lseek(fd: i32, offset: i64, whence: u32) -> Result<u64> {
     call(linux::__NR_lseek, [fd as u64, offset as u64, u64::from(whence), 0, 0, 0])
 }
 
+/// A nameless file in the host's memory, without a limit of its own.
+///
+/// # Errors
+/// The host's.
+pub fn memfd() -> Result<HostFd> {
+    let name = c"drupe-file".as_ptr() as u64;
+    let fd = call(linux::__NR_memfd_create, [name, u64::from(linux::MFD_CLOEXEC), 0, 0, 0, 0])?;
+    Ok(HostFd::new(fd as i32))
+}
+
 /// `pread` to a raw address (guest memory that was checked, or a kernel buffer).
 ///
 /// # Errors

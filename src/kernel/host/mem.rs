@@ -135,10 +135,18 @@ pub fn mincore(addr: u64, len: u64, out: &mut [u8]) -> Result {
     call(linux::__NR_mincore, [addr, len, out.as_mut_ptr() as u64, 0, 0, 0]).map(drop)
 }
 
-/// `mlock`, `munlock`.
+/// Locks what is there and what comes in (`mlock2` with `MLOCK_ONFAULT`): brings nothing in itself.
 ///
 /// # Errors
 /// The host's.
-pub fn mlock(addr: u64, len: u64, lock: bool) -> Result {
-    call(if lock { linux::__NR_mlock } else { linux::__NR_munlock }, [addr, len, 0, 0, 0, 0]).map(drop)
+pub fn mlock(addr: u64, len: u64) -> Result {
+    call(linux::__NR_mlock2, [addr, len, u64::from(linux::MLOCK_ONFAULT), 0, 0, 0]).map(drop)
+}
+
+/// `munlock`.
+///
+/// # Errors
+/// The host's.
+pub fn munlock(addr: u64, len: u64) -> Result {
+    call(linux::__NR_munlock, [addr, len, 0, 0, 0, 0]).map(drop)
 }

@@ -242,13 +242,21 @@ macro_rules! common {
                 self.cursor.left = self.cursor.left.min(n);
             }
             /// The next piece as raw address and length, for a host call that moves the data itself;
-            /// follow with [`Self::advance`].
+            /// follow with [`Self::advance`]. In [`Self::under_lock`] it ends where pages were not touched.
             ///
             /// # Errors
             /// `EFAULT` if the piece is no guest memory.
             pub fn piece(&mut self) -> Result<Option<(u64, usize)>> {
                 let kernel = self.cursor.kernel;
                 match self.cursor.piece() {
+                    Some((_, n)) if self.cursor.locked && !kernel && n > self.cursor.ready => {
+                        self.cursor.stopped = Stopped::Mark;
+                        let n = self.cursor.ready;
+                        match self.cursor.piece() {
+                            Some((a, _)) if n > 0 => Ok(Some((a, n))),
+                            _ => Err(Errno::EFAULT),
+                        }
+                    }
                     Some((a, n)) if kernel || range_ok(a, n as u64) => Ok(Some((a, n))),
                     Some(_) => Err(Errno::EFAULT),
                     None => Ok(None),
@@ -289,9 +297,22 @@ impl IoDst<'_> {
     /// `EFAULT` if nothing could be put because of a bad address.
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn put(&mut self, src: &[u8]) -> Result<usize> {
-        self.cursor.each(src.len(), |addr, len, done| {
-            // SAFETY: `done + len <= src.len()`; the destination was checked or is a kernel buffer.
-            unsafe { usercopy::copy(addr as *mut u8, src.as_ptr().add(done), len) }
+        // SAFETY: a slice.
+        unsafe { self.put_from(src.as_ptr(), src.len()) }
+    }
+
+    /// As [`IoDst::put`] from kernel memory that others may be writing to.
+    ///
+    /// # Errors
+    /// As [`IoDst::put`].
+    ///
+    /// # Safety
+    /// `src` is mapped for `len` bytes.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub unsafe fn put_from(&mut self, src: *const u8, len: usize) -> Result<usize> {
+        self.cursor.each(len, |addr, n, done| {
+            // SAFETY: `done + n <= len`; the destination was checked or is a kernel buffer.
+            unsafe { usercopy::copy(addr as *mut u8, src.add(done), n) }
         })
     }
 
@@ -360,10 +381,22 @@ impl IoSrc<'_> {
     /// `EFAULT` if nothing could be taken because of a bad address.
     #[cfg_attr(debug_assertions, track_caller)]
     pub fn take(&mut self, dst: &mut [u8]) -> Result<usize> {
-        let base = dst.as_mut_ptr();
-        self.cursor.each(dst.len(), |addr, len, done| {
-            // SAFETY: `done + len <= dst.len()`; the source was checked or is a kernel buffer.
-            unsafe { usercopy::copy(base.add(done), addr as *const u8, len) }
+        // SAFETY: a slice.
+        unsafe { self.take_to(dst.as_mut_ptr(), dst.len()) }
+    }
+
+    /// As [`IoSrc::take`] to kernel memory that others may be reading.
+    ///
+    /// # Errors
+    /// As [`IoSrc::take`].
+    ///
+    /// # Safety
+    /// `dst` is mapped for `len` bytes.
+    #[cfg_attr(debug_assertions, track_caller)]
+    pub unsafe fn take_to(&mut self, dst: *mut u8, len: usize) -> Result<usize> {
+        self.cursor.each(len, |addr, n, done| {
+            // SAFETY: `done + n <= len`; the source was checked or is a kernel buffer.
+            unsafe { usercopy::copy(dst.add(done), addr as *const u8, n) }
         })
     }
 }

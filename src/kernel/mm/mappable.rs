@@ -1,29 +1,58 @@
 //! What lies behind a mapping.
 
 use crate::abi::Result;
+use crate::abi::linux::PROT_WRITE;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// A run of a mapping that one host mapping can serve.
+/// What the host maps for a mapping: one of its descriptors, from an offset on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HostRun {
-    /// Offset in the file, page aligned, bytes.
-    pub file_offset: u64,
-    /// Length, page aligned, bytes.
-    pub len: u64,
-    /// Host descriptor to map, or -1 for zero-filled anonymous memory.
+    /// Host descriptor.
     pub fd: i32,
-    /// Offset in that descriptor.
-    pub fd_offset: u64,
+    /// Offset in it, page aligned, bytes.
+    pub offset: u64,
+    /// Whether it is a file of the host's own tree, whose code is worth remembering.
+    pub lasting: bool,
 }
+
+/// What somebody wants to map, and what becomes of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapWish {
+    /// `MAP_SHARED`.
+    pub shared: bool,
+    /// `PROT_*` at first.
+    pub prot: u32,
+    /// `PROT_*` that may be set later; a file may take some away.
+    pub may: u32,
+}
+
+impl MapWish {
+    /// A private mapping that only reads at first.
+    pub const PRIVATE: MapWish = MapWish { shared: false, prot: 1, may: 7 };
+
+    /// Whether writes to the mapping can ever reach the file.
+    pub fn may_write_file(&self) -> bool {
+        self.shared && self.may & PROT_WRITE != 0
+    }
+
+    /// Whether they can at once.
+    pub fn writes_file(&self) -> bool {
+        self.shared && self.prot & PROT_WRITE != 0
+    }
+}
+
+/// What a file gives to be mapped; `None`: zero-filled memory.
+pub type Mapped = Option<Arc<dyn Mappable>>;
 
 /// A file that can be mapped (implemented by file systems; held by vmas).
 pub trait Mappable: Send + Sync {
-    /// The host mappings for `len` bytes at `offset` (both page aligned). With `shared_write` the
+    /// What the host maps for `len` bytes at `offset` (both page aligned). With `shared_write` the
     /// file's own pages must be what is mapped: a copy-up happens first.
     ///
     /// # Errors
     /// `ENODEV`, `EACCES`, `ENOMEM`.
-    fn runs(&self, offset: u64, len: u64, shared_write: bool) -> Result<Vec<HostRun>>;
+    fn run(&self, offset: u64, len: u64, shared_write: bool) -> Result<HostRun>;
 
     /// For `/proc/self/maps`: device, inode number, path.
     fn describe(&self) -> (u64, u64, Vec<u8>);

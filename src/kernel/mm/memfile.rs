@@ -1,57 +1,72 @@
 //! The memory file: the sparse tail of the window that holds the data of in-memory files and of
 //! shared mappings. The kernel reads and writes it by plain copies; guests map it with MAP_SHARED.
 //!
-//! Extents are powers of two of pages, so that freed ones fit again. Address room is plentiful
-//! (256 GiB), so extents are generous; memory is not: freed pages go back to the host, but for a few
+//! Extents are runs of pages. Which addresses are taken is a tree by address that knows its gaps, so what is free
+//! again is one gap with what is free beside it, and giving back needs no memory. Address room is plentiful
+//! (256 GiB), so files grow by generous extents; memory is not: freed pages go back to the host, but for a few
 //! small extents that stay populated and zeroed, because a hole costs more than a small memset.
+//!
+//! A file that guests map does not lie here: it has a host file of its own (`fs/memfs/own.rs`).
 //!
 //! Limits: an extent that stands for memory as a whole (shared anonymous memory) is charged in full, a
 //! file's data by the bytes up to which its extents were written. Since a file may be written behind
 //! that mark uncharged (backwards), the host is asked now and then what the window really holds.
 
+use super::tree::{Span, Tree};
 use crate::abi::layout::{MEMFILE, MEMFILE_MAX};
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::host;
 use crate::sync::{Level, Mutex};
-use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 /// Page size, bytes.
 pub const PAGE: u64 = 4096;
-/// Extent sizes: up to 256 GiB.
-const ORDERS: usize = 27;
 /// An extent written to at most so far stays populated when it is freed.
 const WARM_MAX: u64 = 16 << 10;
 /// How many such extents are kept.
 const WARM_COUNT: usize = 32;
-/// The first extent of a file, in bytes: few mappings matter more than address room.
+/// The first extent of a file, and of each part of it that lies apart, in bytes.
 const FIRST: u64 = 64 << 10;
+/// The largest extent that a file grows by, in bytes, where less would do.
+const GROW_MAX: u64 = 1 << 30;
 /// The host is asked for the real usage whenever so many bytes were written.
 const ASK_EVERY: u64 = 16 << 20;
 
-struct File {
-    free: [Vec<u64>; ORDERS],
-    /// Extents ever made.
-    made: [usize; ORDERS],
-    /// Free extents of the first size whose pages are zero but populated.
-    warm: ArrayVec<u64, WARM_COUNT>,
-    next: u64,
+/// Addresses of an extent, as distances from the end of the room: the search finds the highest, the lowest ones are
+/// to be used first.
+struct Taken {
+    start: u64,
+    end: u64,
 }
 
-static FILE: Mutex<File> = Mutex::new(
-    Level::MemFile,
-    File { free: [const { Vec::new() }; ORDERS], made: [0; ORDERS], warm: ArrayVec::new_const(), next: 0 },
-);
+impl Span for Taken {
+    fn start(&self) -> u64 {
+        self.start
+    }
+    fn end(&self) -> u64 {
+        self.end
+    }
+}
+
+struct File {
+    taken: Tree<Taken>,
+    /// Extents of the first size whose pages are zero but populated.
+    warm: ArrayVec<u64, WARM_COUNT>,
+}
+
+static FILE: Mutex<File> = Mutex::new(Level::MemFile, File { taken: Tree::new(), warm: ArrayVec::new_const() });
 static CHARGED: AtomicU64 = AtomicU64::new(0);
 static LIMIT: AtomicU64 = AtomicU64::new(MEMFILE_MAX);
+/// Bytes that files outside of the memory file hold.
+static APART: AtomicU64 = AtomicU64::new(0);
 static WRITTEN: AtomicU64 = AtomicU64::new(0);
 static FULL: AtomicBool = AtomicBool::new(false);
 
-/// Sets the limit, in bytes (0: all of the address room).
+/// Sets the limit for what files and the kernel itself hold, in bytes (0: none but the address room).
 pub fn set_limit(bytes: u64) {
-    LIMIT.store(if bytes == 0 { MEMFILE_MAX } else { bytes.min(MEMFILE_MAX) }, Relaxed);
+    LIMIT.store(if bytes == 0 { MEMFILE_MAX } else { bytes }, Relaxed);
 }
 
 /// The limit, in bytes.
@@ -64,6 +79,26 @@ pub fn in_use() -> u64 {
     CHARGED.load(Relaxed)
 }
 
+/// Bytes that the host really holds for files and the kernel itself.
+pub fn held() -> u64 {
+    host::mem::window_usage() + APART.load(Relaxed)
+}
+
+/// Counts what a file outside of the memory file holds now, in place of what it held before, in bytes.
+pub fn recount(before: u64, now: u64) {
+    CHARGED.fetch_add(now.wrapping_sub(before), Relaxed);
+    APART.fetch_add(now.wrapping_sub(before), Relaxed);
+}
+
+/// Says whether `bytes` more may be written to a file outside of the memory file.
+///
+/// # Errors
+/// `ENOSPC`.
+pub fn admit(bytes: u64) -> Result {
+    let fits = in_use().checked_add(bytes).is_some_and(|sum| sum <= limit());
+    if fits { count_written(bytes).map_err(|_| Errno::ENOSPC) } else { Err(Errno::ENOSPC) }
+}
+
 fn charge(bytes: u64) -> Result {
     let fits = |n: u64| n.checked_add(bytes).filter(|&sum| sum <= limit());
     CHARGED.fetch_update(Relaxed, Relaxed, fits).map(drop).map_err(|_| Errno::ENOMEM)
@@ -73,7 +108,7 @@ fn charge(bytes: u64) -> Result {
 fn count_written(bytes: u64) -> Result {
     let before = WRITTEN.fetch_add(bytes, Relaxed);
     if before / ASK_EVERY != (before + bytes) / ASK_EVERY || FULL.load(Relaxed) {
-        FULL.store(host::mem::window_usage() > limit(), Relaxed);
+        FULL.store(held() > limit(), Relaxed);
     }
     if FULL.load(Relaxed) { Err(Errno::ENOMEM) } else { Ok(()) }
 }
@@ -83,7 +118,7 @@ fn count_written(bytes: u64) -> Result {
 pub struct Extent {
     /// Offset in the window and in its descriptor, bytes.
     offset: u64,
-    order: u8,
+    len: u64,
     /// Bytes charged for it.
     charged: u64,
     /// All memory that was ever touched lies below.
@@ -123,32 +158,17 @@ impl Extent {
 
     /// Address room for `len` bytes, not charged.
     fn place(len: u64) -> Result<Extent> {
-        let pages = len.div_ceil(PAGE).max(1).checked_next_power_of_two().ok_or(Errno::ENOMEM)?;
-        let order = pages.trailing_zeros() as usize;
+        let len = len.max(1).checked_next_multiple_of(PAGE).filter(|&n| n <= MEMFILE_MAX).ok_or(Errno::ENOMEM)?;
         let mut file = FILE.lock();
         if len == FIRST
             && let Some(offset) = file.warm.pop()
         {
-            return Ok(Extent { offset, order: order as u8, charged: 0, touched: 0 });
+            return Ok(Extent { offset, len, charged: 0, touched: 0 });
         }
-        if order >= ORDERS {
-            return Err(Errno::ENOMEM);
-        }
-        let offset = match file.free[order].pop() {
-            Some(offset) => offset,
-            None => {
-                // Every extent that was ever made has its place in the free list, so that giving one
-                // back cannot fail.
-                let made = file.made[order] + 1;
-                file.free[order].try_reserve(made).map_err(|_| Errno::ENOMEM)?;
-                let bytes = PAGE << order;
-                let start = file.next;
-                file.next = start.checked_add(bytes).filter(|&end| end <= MEMFILE_MAX).ok_or(Errno::ENOMEM)?;
-                file.made[order] = made;
-                MEMFILE + start
-            }
-        };
-        Ok(Extent { offset, order: order as u8, charged: 0, touched: 0 })
+        file.taken.reserve(1)?;
+        let start = file.taken.gap_below(MEMFILE_MAX, 0, len).ok_or(Errno::ENOMEM)?;
+        file.taken.insert(Taken { start, end: start + len });
+        Ok(Extent { offset: MEMFILE + (MEMFILE_MAX - start - len), len, charged: 0, touched: 0 })
     }
 
     /// Charges for the bytes from `from` to `to`, which are about to be written. A hole of some size
@@ -173,7 +193,7 @@ impl Extent {
 
     /// Length, bytes.
     pub fn len(&self) -> u64 {
-        PAGE << self.order
+        self.len
     }
 
     /// Never: an extent has at least a page.
@@ -201,48 +221,73 @@ impl Extent {
     }
 }
 
+impl Extent {
+    /// Zeroes what lies behind `from` bytes; it is not charged any more.
+    fn cut(&mut self, from: u64) {
+        self.zero(from, self.len);
+        let kept = from.next_multiple_of(PAGE).min(self.touched);
+        let before = self.charged;
+        self.charged = before.min(kept);
+        self.touched = kept;
+        CHARGED.fetch_sub(before - self.charged, Relaxed);
+    }
+}
+
 impl Drop for Extent {
     fn drop(&mut self) {
         CHARGED.fetch_sub(self.charged, Relaxed);
         // The next owner expects zeros, and the host its pages.
-        if self.touched <= WARM_MAX && self.len() == FIRST {
+        let warm = self.touched > 0 && self.touched <= WARM_MAX && self.len == FIRST;
+        if warm {
             self.zero(0, self.touched);
-            let mut file = FILE.lock();
-            if self.touched == 0 {
-                file.free[self.order as usize].push(self.offset);
-                return;
-            }
-            if file.warm.try_push(self.offset).is_ok() {
-                return;
-            }
+        } else if self.touched > 0 {
+            host::mem::punch(self.offset, self.touched);
         }
-        host::mem::punch(self.offset, self.touched);
-        FILE.lock().free[self.order as usize].push(self.offset);
+        if warm {
+            if FILE.lock().warm.try_push(self.offset).is_ok() {
+                return;
+            }
+            host::mem::punch(self.offset, self.touched);
+        }
+        FILE.lock().taken.remove(MEMFILE_MAX - (self.offset - MEMFILE) - self.len);
     }
 }
 
-/// Growing data of an in-memory file: extents of geometrically growing size, so that data never
-/// moves and a mapping stays right. Byte `i` lives in the extent that covers it.
-#[derive(Debug, Default)]
+/// A part of a file's data.
+#[derive(Debug)]
+struct Piece {
+    /// Where in the file it begins, bytes.
+    start: u64,
+    extent: Extent,
+}
+
+impl Span for Piece {
+    fn start(&self) -> u64 {
+        self.start
+    }
+    fn end(&self) -> u64 {
+        self.start + self.extent.len
+    }
+}
+
+/// Growing data of an in-memory file: extents that cover the parts that were written, so that data never moves.
+/// Byte `i` lies in the extent that covers it; what none covers is a hole.
+#[derive(Default)]
 pub struct PagedBuf {
-    extents: Vec<Extent>,
-    capacity: u64,
+    pieces: Tree<Piece>,
+    /// Bytes charged.
+    charged: u64,
 }
 
 impl PagedBuf {
     /// Nothing.
     pub const fn new() -> PagedBuf {
-        PagedBuf { extents: Vec::new(), capacity: 0 }
-    }
-
-    /// Bytes that extents cover.
-    pub fn capacity(&self) -> u64 {
-        self.capacity
+        PagedBuf { pieces: Tree::new(), charged: 0 }
     }
 
     /// Bytes of memory charged for it: what `st_blocks` is made of.
     pub fn charged(&self) -> u64 {
-        self.extents.iter().map(|e| e.charged).sum()
+        self.charged
     }
 
     /// Makes the bytes from 0 to `len` writable; new ones are zero.
@@ -259,79 +304,93 @@ impl PagedBuf {
     /// # Errors
     /// `ENOSPC` past the limit.
     pub fn reserve_range(&mut self, from: u64, to: u64) -> Result {
-        if to > MEMFILE_MAX {
+        if to.saturating_sub(from) > MEMFILE_MAX {
             return Err(Errno::ENOSPC);
         }
-        while self.capacity < to {
-            let want = (to - self.capacity).max(self.capacity).clamp(FIRST, 1 << 36);
-            self.extents.try_reserve(1).map_err(|_| Errno::ENOSPC)?;
-            let extent = Extent::place(want).map_err(|_| Errno::ENOSPC)?;
-            self.capacity += extent.len();
-            self.extents.push(extent);
-        }
         count_written(to.saturating_sub(from)).map_err(|_| Errno::ENOSPC)?;
-        let mut start = 0;
-        for e in &mut self.extents {
-            let end = start + e.len();
-            if start < to && end > from {
-                e.touch(from.saturating_sub(start), to - start).map_err(|_| Errno::ENOSPC)?;
-            }
-            start = end;
+        let mut at = from;
+        while at < to {
+            let start = match self.pieces.at_or_after(at) {
+                Some(p) if p.start <= at => p.start,
+                next => {
+                    let room = next.map_or(!(PAGE - 1), |p| p.start);
+                    self.cover(at, to.min(room), room).map_err(|_| Errno::ENOSPC)?
+                }
+            };
+            let (mut charged, mut result) = (0, Ok(()));
+            self.pieces.change(start, |p| {
+                charged = p.extent.charged;
+                result = p.extent.touch(at - start, to - start);
+                charged = p.extent.charged - charged;
+                at = start + p.extent.len;
+            });
+            self.charged += charged;
+            result.map_err(|_| Errno::ENOSPC)?;
         }
         Ok(())
     }
 
-    /// The extent at `at`, and how far into it that is.
-    fn find(&self, at: u64) -> Option<(&Extent, u64)> {
-        let mut start = 0;
-        for e in &self.extents {
-            if at < start + e.len() {
-                return Some((e, at - start));
-            }
-            start += e.len();
-        }
-        None
+    /// Covers `from..to`, which is a hole up to `room`, or at least its beginning; returns where the new piece starts.
+    fn cover(&mut self, from: u64, to: u64, room: u64) -> Result<u64> {
+        self.pieces.reserve(1)?;
+        let (before, size) = self.pieces.before(from).map_or((0, 0), |p| (p.end(), p.extent.len));
+        // What goes on where the data ended grows, so that there are few pieces; what lies apart does not.
+        let near = from - before < FIRST;
+        let start = if near { before } else { (from & !(FIRST - 1)).max(before) };
+        let least = (to - start).next_multiple_of(FIRST);
+        let want = if near { least.max((2 * size).min(GROW_MAX)) } else { least };
+        let fits = |n: u64| n.min(room - start);
+        let extent = Extent::place(fits(want)).or_else(|_| Extent::place(fits(least)))?;
+        self.pieces.insert(Piece { start, extent });
+        Ok(start)
     }
 
-    /// The contiguous piece at `at`: address and length, `None` past the capacity.
+    /// The contiguous piece at `at`: address and length, `None` in a hole.
     pub fn piece(&self, at: u64) -> Option<(*mut u8, usize)> {
-        let (e, within) = self.find(at)?;
+        let p = self.pieces.at_or_after(at).filter(|p| p.start <= at)?;
+        let within = at - p.start;
         // SAFETY: within the extent.
-        Some((unsafe { e.ptr().add(within as usize) }, (e.len() - within) as usize))
+        Some((unsafe { p.extent.ptr().add(within as usize) }, (p.extent.len - within) as usize))
     }
 
-    /// Offset in the window's descriptor of the page at `at`, and how many bytes follow in one run.
-    pub fn host_run(&self, at: u64) -> Option<(u64, u64)> {
-        let (e, within) = self.find(at)?;
-        Some((e.offset() + within, e.len() - within))
+    /// Bytes from `at`, where nothing is, to the next piece.
+    pub fn hole(&self, at: u64) -> u64 {
+        self.pieces.at_or_after(at).map_or(u64::MAX - at, |p| p.start.saturating_sub(at))
+    }
+
+    /// The parts that may hold something else than zeros, below `size`: where in the file, address, length.
+    pub fn data(&self, size: u64) -> impl Iterator<Item = (u64, *const u8, usize)> {
+        let below = self.pieces.from(0).take_while(move |p| p.start < size);
+        below.map(move |p| (p.start, p.extent.ptr().cast_const(), p.extent.touched.min(size - p.start) as usize))
     }
 
     /// Zeroes `len` bytes from `at`; whole pages go back to the host.
     pub fn zero(&self, at: u64, len: u64) {
         let end = at.saturating_add(len);
-        let mut start = 0;
-        for e in &self.extents {
-            let stop = start + e.len();
-            if start < end && stop > at {
-                let from = at.saturating_sub(start);
-                e.zero(from, end.min(stop) - start - from);
-            }
-            start = stop;
+        for p in self.pieces.from(at).take_while(|p| p.start < end) {
+            let from = at.saturating_sub(p.start);
+            p.extent.zero(from, (end - p.start).min(p.extent.len) - from);
         }
     }
 
-    /// Cuts to `len` bytes: what lies behind reads as zero afterwards. Only for data that is not
-    /// mapped: extents behind the end go away.
+    /// Cuts to `len` bytes: what lies behind reads as zero afterwards.
     pub fn truncate(&mut self, len: u64) {
-        while let Some(last) = self.extents.last() {
-            let start = self.capacity - last.len();
-            if start < len {
-                break;
+        while let Some(last) = self.pieces.before(u64::MAX)
+            && last.start >= len
+        {
+            let start = last.start;
+            if let Some(gone) = self.pieces.remove(start) {
+                self.charged -= gone.extent.charged;
             }
-            self.extents.pop();
-            self.capacity = start;
         }
-        self.zero(len, self.capacity.saturating_sub(len));
+        if let Some(start) = self.pieces.at_or_after(len).map(|p| p.start) {
+            let charged = &mut self.charged;
+            self.pieces.change(start, |p| {
+                *charged -= p.extent.charged;
+                p.extent.cut(len - start);
+                *charged += p.extent.charged;
+            });
+        }
     }
 
     /// First byte from `at` that may not be zero (`SEEK_DATA`), below `size`.
@@ -347,7 +406,15 @@ impl PagedBuf {
     fn next(&self, at: u64, size: u64, data: bool) -> Option<u64> {
         let mut at = at;
         while at < size {
-            let Some((e, within)) = self.find(at) else { return (!data).then_some(at) };
+            let p = self.pieces.at_or_after(at).filter(|p| p.start < size);
+            let Some(p) = p else { return (!data).then_some(at) };
+            if p.start > at {
+                if !data {
+                    return Some(at);
+                }
+                at = p.start;
+            }
+            let (e, within) = (&p.extent, at - p.start);
             let here = e.offset() + within;
             let found = host::mem::window_seek(here, data).unwrap_or(u64::MAX);
             if found < e.offset() + e.len() {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::abi::linux::*;
+use proptest::prelude::*;
 use std::sync::{Mutex as TestMutex, MutexGuard, Once};
 use std::thread;
 
@@ -51,7 +52,10 @@ fn read(buf: &PagedBuf, at: u64, len: usize) -> Vec<u8> {
     let mut out = vec![0; len];
     let mut done = 0;
     while done < len {
-        let Some((p, room)) = buf.piece(at + done as u64) else { break };
+        let Some((p, room)) = buf.piece(at + done as u64) else {
+            done += buf.hole(at + done as u64).min((len - done) as u64) as usize;
+            continue;
+        };
         let n = room.min(len - done);
         // SAFETY: `n` bytes of the piece.
         unsafe { core::ptr::copy_nonoverlapping(p, out[done..].as_mut_ptr(), n) };
@@ -117,6 +121,106 @@ fn sparse_files_cost_what_they_hold() {
     assert!(data <= 40 << 30 && data > 39 << 30);
     assert_eq!(buf.next_hole(data, size), size);
     assert_eq!(buf.reserve(MEMFILE_MAX + 1), Err(Errno::ENOSPC));
+}
+
+#[test]
+fn bytes_far_out_take_little_room_and_give_it_back() {
+    let _one = set_up();
+    for round in 0..3 {
+        let mut live = Vec::new();
+        for gib in [250u64, 190, 120, 60, 30, 1 << 20, 15, 7, 3, 1] {
+            let mut buf = PagedBuf::new();
+            write(&mut buf, gib << 30, b"x");
+            assert_eq!(read(&buf, gib << 30, 1), b"x");
+            if round > 0 {
+                live.push(buf);
+            }
+        }
+    }
+    let whole = Extent::sparse(MEMFILE_MAX - (64 << 20)).expect("nearly all room is one gap again");
+    assert!(Extent::sparse(128 << 20).is_err());
+    drop(whole);
+}
+
+/// Length of the model's file, bytes.
+const MODEL: u64 = 1 << 20;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Write(usize, u64, u64, u8),
+    Zero(usize, u64, u64),
+    Truncate(usize, u64),
+    Drop(usize),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (which, at) = (0..3usize, 0..MODEL);
+    let len = prop_oneof![1..200u64, 1..20_000u64, 1..MODEL / 2];
+    prop_oneof![
+        4 => (which.clone(), at.clone(), len.clone(), 1..255u8).prop_map(|(w, a, n, b)| Step::Write(w, a, n, b)),
+        2 => (which.clone(), at.clone(), len).prop_map(|(w, a, n)| Step::Zero(w, a, n)),
+        2 => (which.clone(), at).prop_map(|(w, a)| Step::Truncate(w, a)),
+        1 => which.prop_map(Step::Drop),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+    #[test]
+    fn files_are_what_arrays_of_bytes_say(steps in prop::collection::vec(step(), 1..30)) {
+        let _one = set_up();
+        let charged = in_use();
+        let mut files: Vec<(PagedBuf, Vec<u8>)> =
+            (0..3).map(|_| (PagedBuf::new(), vec![0; MODEL as usize])).collect();
+        for step in steps {
+            let cut = |a: u64, n: u64| (a as usize, (a + n).min(MODEL) as usize);
+            match step {
+                Step::Write(w, a, n, byte) => {
+                    let (a, b) = cut(a, n);
+                    write(&mut files[w].0, a as u64, &vec![byte; b - a]);
+                    files[w].1[a..b].fill(byte);
+                }
+                Step::Zero(w, a, n) => {
+                    let (a, b) = cut(a, n);
+                    files[w].0.zero(a as u64, (b - a) as u64);
+                    files[w].1[a..b].fill(0);
+                }
+                Step::Truncate(w, a) => {
+                    files[w].0.truncate(a);
+                    files[w].1[a as usize..].fill(0);
+                }
+                Step::Drop(w) => files[w] = (PagedBuf::new(), vec![0; MODEL as usize]),
+            }
+            for (buf, model) in &files {
+                buf.pieces.check();
+                let sum: u64 = buf.pieces.from(0).map(|p| p.extent.charged).sum();
+                prop_assert_eq!(buf.charged(), sum);
+                let mut at = 0;
+                while at < MODEL {
+                    let n = match buf.piece(at) {
+                        Some((p, n)) => {
+                            let n = (n as u64).min(MODEL - at) as usize;
+                            // SAFETY: within the piece.
+                            let found = unsafe { core::slice::from_raw_parts(p, n) };
+                            prop_assert!(found == &model[at as usize..at as usize + n]);
+                            n as u64
+                        }
+                        None => {
+                            let n = buf.hole(at).min(MODEL - at);
+                            prop_assert!(model[at as usize..(at + n) as usize].iter().all(|&b| b == 0));
+                            n
+                        }
+                    };
+                    at += n;
+                }
+                let data: Vec<_> = buf.data(MODEL).collect();
+                let outside = |at: usize| !data.iter().any(|d| (d.0 as usize..d.0 as usize + d.2).contains(&at));
+                prop_assert!((0..MODEL as usize).step_by(997).all(|i| model[i] == 0 || !outside(i)));
+            }
+        }
+        drop(files);
+        prop_assert_eq!(in_use(), charged);
+    }
 }
 
 #[test]

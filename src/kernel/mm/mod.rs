@@ -6,11 +6,12 @@ pub mod memfile;
 pub mod rewrite;
 pub mod space;
 pub mod text;
+mod tree;
 pub mod user;
 pub mod vma;
 
 pub use io::{IoDst, IoMark, IoSrc, IoVec};
-pub use mappable::{HostRun, Mappable};
+pub use mappable::{HostRun, MapWish, Mappable, Mapped};
 pub use space::AddressSpace;
 pub use user::{Fault, Plain, UserPtr, UserSlice, UserStr, zeroed};
-pub use vma::{Backing, Vma};
+pub use vma::{Backing, Vma, VmaFlags};

@@ -19,7 +19,7 @@
 
 use super::memfile::{Extent, PAGE};
 use super::text::{Text, TextCopy};
-use super::vma::{Backing, Vma, VmaTree};
+use super::vma::{Backing, Vma, VmaFlags, VmaTree};
 use super::{HostRun, Mappable, UserSlice};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
@@ -179,12 +179,8 @@ struct StubMemory {
 }
 
 impl Mappable for StubMemory {
-    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
-        let run = HostRun { file_offset: offset, len, fd: host_window::fd(), fd_offset: self.extent.offset() + offset };
-        let mut runs = Vec::new();
-        runs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        runs.push(run);
-        Ok(runs)
+    fn run(&self, offset: u64, _len: u64, _shared_write: bool) -> Result<HostRun> {
+        Ok(HostRun { fd: host_window::fd(), offset: self.extent.offset() + offset, lasting: false })
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {
@@ -362,13 +358,24 @@ impl Patches {
         if super::space::outside_guest(start, end) {
             (start, end) = (need_low, need_high);
         }
+        vmas.admit(1).ok()?;
         let extent = Extent::sparse(end - start).ok()?;
         let prot = PROT_READ | PROT_EXEC;
         let flags = MAP_SHARED | MAP_FIXED_NOREPLACE;
         mem::mmap(start, end - start, prot, flags, host_window::fd(), extent.offset()).ok()?;
         let memory = Arc::new(StubMemory { extent, used: Mutex::new(Level::Leaf, BTreeMap::new()) });
         let backing = Backing::File { map: memory.clone(), offset: 0, name: Arc::from(&b""[..]) };
-        vmas.insert(Vma { start, end, prot, shared: true, backing, label: LABEL, text: None, may_write: false });
+        vmas.insert(Vma {
+            start,
+            end,
+            prot,
+            shared: true,
+            backing,
+            label: LABEL,
+            text: None,
+            may: prot,
+            flags: VmaFlags::empty(),
+        });
         let region = Region { start, end, memory };
         self.regions.push(region.clone());
         Some(region)

@@ -24,6 +24,7 @@ fn text(vmas: &mut VmaTree, base: u64, len: u64, places: &[u64]) {
     }
     mem::mprotect(base, len, PROT_READ | PROT_EXEC).expect("protect");
     let prot = PROT_READ | PROT_EXEC;
+    vmas.admit(1).expect("room");
     vmas.insert(Vma {
         start: base,
         end: base + len,
@@ -32,7 +33,8 @@ fn text(vmas: &mut VmaTree, base: u64, len: u64, places: &[u64]) {
         backing: Backing::Anon,
         label: "",
         text: None,
-        may_write: true,
+        may: 7,
+        flags: VmaFlags::empty(),
     });
 }
 
@@ -73,7 +75,7 @@ fn sites_lead_to_the_entry_and_back() {
 
     // A copy knows the same stubs, and puts nothing where the other did.
     let mut child = patches.fork_copy();
-    let mut child_vmas = vmas.clone();
+    let mut child_vmas = vmas.try_copy().expect("memory");
     assert!(child.has(base + places[3] + 2));
     child.put_back(&child_vmas, &[base + places[3] + 2]);
     assert_eq!(run(base + places[3]), pid);

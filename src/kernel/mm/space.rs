@@ -3,19 +3,23 @@
 //! The kernel picks every guest address, never the host, so that nothing of a guest ever lies in the
 //! kernel window. Host calls act on the running process; an address space is therefore only changed
 //! by a thread that lives in it.
+//!
+//! Every change goes in this order: what may be refused here (limits, room for the record), then the host, then the
+//! record of what the host did. So the record is true whatever fails.
 
+mod locked;
 mod place;
+mod remap;
 
 use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
-use super::vma::{Backing, Vma, VmaTree};
+use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
 use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::linux::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE,
-    PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
+    MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
-use crate::host::{mem, random};
+use crate::host::random;
 use crate::sync::{Level, Mutex, ReadGuard, RwLock};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,12 +28,12 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 const PAGE: u64 = 4096;
 /// Lowest address that a guest may map (`vm.mmap_min_addr`).
 pub(super) const MIN_ADDR: u64 = 0x10000;
-/// Most mappings of one address space (`vm.max_map_count`).
-const MAX_MAPS: usize = 65000;
 /// Start of what is left to the first stacks of programs.
 pub const STACKS: u64 = 0x7ff8_0000_0000;
 /// End of what MAP_32BIT may use.
 const LOW_END: u64 = 0x8000_0000;
+/// Every protection.
+pub const MAY_ALL: u32 = PROT_READ | PROT_WRITE | PROT_EXEC;
 
 /// What to map.
 #[derive(Clone)]
@@ -46,16 +50,26 @@ pub struct Request {
     pub backing: Backing,
     /// For `/proc/self/maps`.
     pub label: &'static str,
-    /// Whether PROT_WRITE may ever be set.
-    pub may_write: bool,
+    /// `PROT_*` that may ever be set.
+    pub may: u32,
+    /// Bytes that may be locked in all (`RLIMIT_MEMLOCK`).
+    pub memlock: u64,
+}
+
+impl Request {
+    /// Private zero-filled memory.
+    pub const fn anon(addr: u64, len: u64, prot: u32, flags: u32) -> Request {
+        let flags = flags | MAP_PRIVATE | MAP_ANONYMOUS;
+        Request { addr, len, prot, flags, backing: Backing::Anon, label: "", may: MAY_ALL, memlock: u64::MAX }
+    }
 }
 
 struct Inner {
     vmas: VmaTree,
     /// Where the search for free addresses starts, top down.
     top: u64,
-    /// Everything between here and `top` is taken.
-    hint: u64,
+    /// What new mappings are locked as (`mlockall(MCL_FUTURE)`).
+    lock_future: VmaFlags,
     brk_start: u64,
     brk: u64,
     patches: Patches,
@@ -85,12 +99,15 @@ pub struct Frozen<'a> {
 
 impl Frozen<'_> {
     /// The bookkeeping of a copy.
-    pub fn copy(&self) -> AddressSpace {
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn copy(&self) -> Result<AddressSpace> {
         let (of, i) = (self.space, &*self.inner);
         let copy = AddressSpace::with(Inner {
-            vmas: i.vmas.clone(),
+            vmas: i.vmas.try_copy()?,
             top: i.top,
-            hint: i.hint,
+            lock_future: VmaFlags::empty(),
             brk_start: i.brk_start,
             brk: i.brk,
             patches: i.patches.fork_copy(),
@@ -100,7 +117,7 @@ impl Frozen<'_> {
         }
         let auxv = of.auxv.lock().clone();
         *copy.auxv.lock() = auxv;
-        copy
+        Ok(copy)
     }
 }
 
@@ -126,6 +143,12 @@ fn in_window(start: u64, end: u64) -> bool {
     start < base + END + GUARD && end > base
 }
 
+/// The parts of `start..end` below and above the kernel window.
+fn around_window(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
+    let base = window();
+    [(start, end.min(base)), (start.max(base + END + GUARD), end)].into_iter().filter(|(from, to)| from < to)
+}
+
 impl AddressSpace {
     /// An empty address space with a random layout.
     pub fn new() -> AddressSpace {
@@ -135,7 +158,7 @@ impl AddressSpace {
         AddressSpace::with(Inner {
             vmas: VmaTree::default(),
             top,
-            hint: top,
+            lock_future: VmaFlags::empty(),
             brk_start: 0,
             brk: 0,
             patches: Patches::default(),
@@ -153,28 +176,60 @@ impl AddressSpace {
         }
     }
 
+    /// Whether `mmap(2)` can give these addresses at all; what is mapped there does not matter.
+    ///
+    /// # Errors
+    /// `EINVAL`, `ENOMEM`, `EPERM`.
+    pub fn check_addresses(addr: u64, len: u64, flags: u32) -> Result {
+        if len == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let len = page_up(len)?;
+        if len > TASK_SIZE {
+            return Err(Errno::ENOMEM);
+        }
+        if flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) == 0 {
+            return Ok(());
+        }
+        if addr > TASK_SIZE - len {
+            return Err(Errno::ENOMEM);
+        }
+        if addr & (PAGE - 1) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if addr < MIN_ADDR { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// Maps.
     ///
     /// # Errors
     /// Those of `mmap(2)`.
     pub fn mmap(&self, r: &Request) -> Result<u64> {
-        if r.len == 0 {
-            return Err(Errno::EINVAL);
-        }
+        AddressSpace::check_addresses(r.addr, r.len, r.flags)?;
         let len = page_up(r.len)?;
-        if len > TASK_SIZE {
-            return Err(Errno::ENOMEM);
-        }
         let mut inner = self.inner.write();
-        if inner.vmas.count() >= MAX_MAPS || inner.vmas.total.saturating_add(len) > self.limits[0].load(Relaxed) {
-            return Err(Errno::ENOMEM);
-        }
         if r.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
             return self.map_fixed(&mut inner, r, len);
         }
+        inner.vmas.admit(1)?;
+        self.expand(&inner, len, r.is_data(), 0)?;
+        inner.check_locked(len, inner.lock_flags(r.flags), r.memlock)?;
         let addr = inner.choose(r.addr, len, r.flags)?;
         inner.place(addr, len, r)?;
         Ok(addr)
+    }
+
+    /// Whether the limits allow `len` more bytes of mappings, in place of `gone` bytes (`may_expand_vm` in Linux).
+    fn expand(&self, inner: &Inner, len: u64, data: bool, gone: u64) -> Result {
+        let sizes = inner.vmas.sizes();
+        let total = sizes.total.saturating_sub(gone).saturating_add(len);
+        if total > self.limits[0].load(Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        if data && sizes.data.saturating_add(len) > self.limits[1].load(Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(())
     }
 
     /// A free range of whole pages, at `want` if that is possible, for mappings of a program that does
@@ -183,25 +238,19 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM` when there is none.
     pub fn find_free(&self, want: u64, len: u64) -> Result<u64> {
-        self.inner.write().choose(want, page_up(len)?, 0)
+        self.inner.read().choose(want, page_up(len)?, 0)
     }
 
     fn map_fixed(&self, inner: &mut Inner, r: &Request, len: u64) -> Result<u64> {
-        let end = r.addr.checked_add(len).ok_or(Errno::ENOMEM)?;
-        if r.addr & (PAGE - 1) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        if end > TASK_SIZE {
-            return Err(Errno::ENOMEM);
-        }
-        if r.addr < MIN_ADDR {
-            return Err(Errno::EPERM);
-        }
+        let end = r.addr + len;
         if r.flags & MAP_FIXED_NOREPLACE != 0 && !inner.vmas.is_free(r.addr, end) {
             return Err(Errno::EEXIST);
         }
+        inner.vmas.admit(2 + inner.vmas.holes(r.addr, end))?;
+        let gone: u64 = inner.vmas.overlapping(r.addr, end).map(|v| v.end.min(end) - v.start.max(r.addr)).sum();
+        self.expand(inner, len, r.is_data(), gone)?;
+        inner.check_locked(len, inner.lock_flags(r.flags), r.memlock)?;
         if !in_window(r.addr, end) {
-            inner.unmap(r.addr, end, false)?;
             inner.place(r.addr, len, r)?;
             return Ok(r.addr);
         }
@@ -209,12 +258,8 @@ impl AddressSpace {
         if r.prot != PROT_NONE || r.flags & MAP_ANONYMOUS == 0 {
             return Err(if r.flags & MAP_FIXED_NOREPLACE != 0 { Errno::EEXIST } else { Errno::ENOMEM });
         }
-        let base = window();
-        for (from, to) in [(r.addr, base), (base + END + GUARD, end)] {
-            if from < to {
-                inner.unmap(from, to, false)?;
-                inner.place(from, to - from, r)?;
-            }
+        for (from, to) in around_window(r.addr, end) {
+            inner.place(from, to - from, r)?;
         }
         Ok(r.addr)
     }
@@ -222,23 +267,21 @@ impl AddressSpace {
     /// Unmaps.
     ///
     /// # Errors
-    /// `EINVAL`.
+    /// `EINVAL`; `ENOMEM` where a mapping would become two too many.
     pub fn munmap(&self, addr: u64, len: u64) -> Result {
-        if addr & (PAGE - 1) != 0 || len == 0 {
+        if addr & (PAGE - 1) != 0 || addr > TASK_SIZE || len == 0 || len > TASK_SIZE - addr {
             return Err(Errno::EINVAL);
         }
-        let end = addr.checked_add(page_up(len).map_err(|_| Errno::EINVAL)?).ok_or(Errno::EINVAL)?;
-        if end > TASK_SIZE {
-            return Err(Errno::EINVAL);
-        }
-        self.inner.write().unmap(addr, end, true)
+        let end = addr + page_up(len)?;
+        self.inner.write().unmap(addr, end)
     }
 
-    /// Changes protection.
+    /// Changes protection. As in Linux what lies before the first obstacle is changed. `down`: from the start of the
+    /// mapping on that grows down (`PROT_GROWSDOWN`).
     ///
     /// # Errors
     /// `EINVAL`, `ENOMEM` for holes, `EACCES`.
-    pub fn mprotect(&self, addr: u64, len: u64, prot: u32) -> Result {
+    pub fn mprotect(&self, addr: u64, len: u64, prot: u32, down: bool) -> Result {
         if addr & (PAGE - 1) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -246,59 +289,68 @@ impl AddressSpace {
             return Ok(());
         }
         let end = addr.checked_add(page_up(len)?).ok_or(Errno::ENOMEM)?;
-        let prot = prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+        let prot = prot & MAY_ALL;
         let mut inner = self.inner.write();
-        let (full, may_write, copies_up) = inner.vmas.protectable(addr, end);
-        if !full {
-            return Err(Errno::ENOMEM);
+        let mut at = addr;
+        if down {
+            let v = inner.vmas.at_or_after(addr).filter(|v| v.start < end).ok_or(Errno::ENOMEM)?;
+            if !v.flags.contains(VmaFlags::GROWS_DOWN) {
+                return Err(Errno::EINVAL);
+            }
+            at = v.start;
         }
-        if prot & PROT_WRITE != 0 && !may_write {
-            return Err(Errno::EACCES);
+        while at < end {
+            let v = inner.vmas.find(at).filter(|v| v.label != rewrite::LABEL).ok_or(Errno::ENOMEM)?;
+            let to = v.end.min(end);
+            if prot & !v.may != 0 {
+                return Err(Errno::EACCES);
+            }
+            if prot != v.prot {
+                let data = prot & PROT_WRITE != 0 && !v.is_data() && v.is_data_if_writable();
+                if data && inner.vmas.sizes().data.saturating_add(to - at) > self.limits[1].load(Relaxed) {
+                    return Err(Errno::ENOMEM);
+                }
+                inner.protect(at, to, prot)?;
+            }
+            at = to;
         }
-        let copies_up = prot & PROT_WRITE != 0 && copies_up;
-        if prot & PROT_WRITE != 0 {
-            let inner = &mut *inner;
-            inner.patches.before_change(&inner.vmas, addr, end, false);
-        }
-        inner.vmas.protect(addr, end, prot);
-        if copies_up {
-            return inner.remap_shared(addr, end);
-        }
-        mem::mprotect(addr, end - addr, prot)
+        Ok(())
     }
 
-    /// Moves the end of the heap; returns where it is now.
-    pub fn brk(&self, want: u64) -> u64 {
+    /// Moves the end of the heap; returns where it is now. `memlock` as in [`Request`].
+    pub fn brk(&self, want: u64, memlock: u64) -> u64 {
         let mut inner = self.inner.write();
         let (start, old) = (inner.brk_start, inner.brk);
         if want < start || want > TASK_SIZE {
             return old;
         }
         let (Ok(old_end), Ok(new_end)) = (page_up(old), page_up(want)) else { return old };
-        if new_end > old_end {
-            let grow = new_end - old_end;
-            let data = inner.vmas.data.saturating_add(grow) > self.limits[1].load(Relaxed);
-            let total = inner.vmas.total.saturating_add(grow) > self.limits[0].load(Relaxed);
-            if data || total || in_window(old_end, new_end) || !inner.vmas.is_free(old_end, new_end + PAGE) {
-                return old;
-            }
-            let r = Request {
-                addr: old_end,
-                len: grow,
-                prot: PROT_READ | PROT_WRITE,
-                flags: MAP_PRIVATE | MAP_ANONYMOUS,
-                backing: Backing::Anon,
-                label: "[heap]",
-                may_write: true,
-            };
-            if inner.place(old_end, grow, &r).is_err() {
-                return old;
-            }
-        } else if new_end < old_end && inner.unmap(new_end, old_end, true).is_err() {
-            return old;
+        let done = if new_end > old_end {
+            self.grow_heap(&mut inner, old_end, new_end, memlock)
+        } else if new_end < old_end {
+            inner.unmap(new_end, old_end)
+        } else {
+            Ok(())
+        };
+        if done.is_ok() {
+            inner.brk = want;
         }
-        inner.brk = want;
-        want
+        inner.brk
+    }
+
+    fn grow_heap(&self, inner: &mut Inner, end: u64, new_end: u64, memlock: u64) -> Result {
+        let grow = new_end - end;
+        if new_end - inner.brk_start > self.limits[1].load(Relaxed) {
+            return Err(Errno::ENOMEM);
+        }
+        self.expand(inner, grow, true, 0)?;
+        if outside_guest(end, new_end) || !inner.vmas.is_free(end, new_end + PAGE) {
+            return Err(Errno::ENOMEM);
+        }
+        inner.vmas.admit(1)?;
+        inner.check_locked(grow, inner.lock_future, memlock)?;
+        let r = Request { label: "[heap]", ..Request::anon(end, grow, PROT_READ | PROT_WRITE, MAP_FIXED) };
+        inner.place(end, grow, &r)
     }
 
     /// Sets where the heap starts (empty), once the image is mapped.
@@ -306,68 +358,6 @@ impl AddressSpace {
         let mut inner = self.inner.write();
         inner.brk_start = at;
         inner.brk = at;
-    }
-
-    /// `mremap(2)`.
-    ///
-    /// # Errors
-    /// `EINVAL`, `EFAULT`, `ENOMEM`.
-    pub fn mremap(&self, old: u64, old_len: u64, new_len: u64, flags: u32, new: u64) -> Result<u64> {
-        let known = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
-        if flags & !known != 0
-            || old & (PAGE - 1) != 0
-            || flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) != 0 && flags & MREMAP_MAYMOVE == 0
-            || flags & MREMAP_DONTUNMAP != 0 && old_len != new_len
-        {
-            return Err(Errno::EINVAL);
-        }
-        let (old_len, new_len) = (page_up(old_len)?, page_up(new_len)?);
-        if new_len == 0 || new_len > TASK_SIZE {
-            return Err(Errno::EINVAL);
-        }
-        let mut inner = self.inner.write();
-        let vma = inner.vmas.find(old).cloned().ok_or(Errno::EFAULT)?;
-        let old_end = old.checked_add(old_len).ok_or(Errno::EINVAL)?;
-        if old_len == 0 {
-            return inner.duplicate(&vma, old, new_len, flags, new);
-        }
-        if old_end > vma.end {
-            return Err(Errno::EFAULT);
-        }
-        if flags & MREMAP_FIXED != 0 {
-            if new & (PAGE - 1) != 0 || new.checked_add(new_len).is_none_or(|e| e > TASK_SIZE) {
-                return Err(Errno::EINVAL);
-            }
-            if new < old_end && old < new + new_len || in_window(new, new + new_len) {
-                return Err(Errno::EINVAL);
-            }
-            inner.unmap(new, new + new_len, false)?;
-            return inner.relocate(&vma, old, old_len, new_len, new, flags);
-        }
-        if flags & MREMAP_DONTUNMAP != 0 {
-            let to = inner.choose(0, new_len, 0)?;
-            return inner.relocate(&vma, old, old_len, new_len, to, flags);
-        }
-        if new_len <= old_len {
-            if new_len < old_len {
-                inner.unmap(old + new_len, old_end, true)?;
-            }
-            return Ok(old);
-        }
-        let grow = new_len - old_len;
-        if inner.vmas.total.saturating_add(grow) > self.limits[0].load(Relaxed) {
-            return Err(Errno::ENOMEM);
-        }
-        let room = old + new_len <= TASK_SIZE && !in_window(old_end, old + new_len);
-        if old_end == vma.end && room && inner.vmas.is_free(old_end, old + new_len) {
-            inner.extend(&vma, old_end, grow)?;
-            return Ok(old);
-        }
-        if flags & MREMAP_MAYMOVE == 0 {
-            return Err(Errno::ENOMEM);
-        }
-        let to = inner.choose(0, new_len, 0)?;
-        inner.relocate(&vma, old, old_len, new_len, to, flags)
     }
 
     /// The mapping that holds `addr`.
@@ -387,6 +377,8 @@ impl AddressSpace {
     pub fn mapped(&self, start: u64, end: u64) -> Result<Vec<Vma>> {
         let inner = self.inner.read();
         let mut all = Vec::new();
+        all.try_reserve_exact(if (start, end) == (0, u64::MAX) { inner.vmas.count() } else { 1 })
+            .map_err(|_| Errno::ENOMEM)?;
         for v in inner.vmas.overlapping(start, end).filter(|v| v.label != rewrite::LABEL) {
             all.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             all.push(v.clone());
@@ -448,10 +440,9 @@ impl AddressSpace {
         self.inner.read().patches.guest_gs()
     }
 
-    /// Bytes mapped, and private writable bytes.
-    pub fn sizes(&self) -> (u64, u64) {
-        let i = self.inner.read();
-        (i.vmas.total, i.vmas.data)
+    /// Bytes mapped, by what they count against.
+    pub fn sizes(&self) -> Sizes {
+        self.inner.read().vmas.sizes()
     }
 
     /// Start and end of the heap.

@@ -1,11 +1,18 @@
-//! The tree of mappings: pure bookkeeping, without host calls.
+//! The mappings of an address space: pure bookkeeping, without host calls.
+//!
+//! Whoever changes them asks for room first ([`VmaTree::admit`]), then asks the host to act, and records what the host
+//! did: recording cannot fail.
 
 use super::Mappable;
 use super::text::Text;
+use super::tree::{Span, Tree};
 use crate::abi::linux::{PROT_NONE, PROT_WRITE};
-use alloc::collections::BTreeMap;
+use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
+
+/// Most mappings of one address space (`vm.max_map_count`).
+pub const MAX_MAPS: usize = 65530;
 
 /// What lies behind a mapping.
 #[derive(Clone)]
@@ -21,6 +28,37 @@ pub enum Backing {
         /// For `/proc/self/maps`.
         name: Arc<[u8]>,
     },
+}
+
+impl Backing {
+    /// The same file `by` bytes further on.
+    pub fn advanced(&self, by: u64) -> Backing {
+        match self {
+            Backing::Anon => Backing::Anon,
+            Backing::File { map, offset, name } => {
+                Backing::File { map: map.clone(), offset: offset + by, name: name.clone() }
+            }
+        }
+    }
+}
+
+bitflags::bitflags! {
+    /// What `mmap`, `mlock` and `madvise` made of a mapping beyond its protection.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    pub struct VmaFlags: u8 {
+        /// Counts as locked in memory (`VM_LOCKED`).
+        const LOCKED = 1;
+        /// Pages are locked as they come in (`VM_LOCKONFAULT`); with `LOCKED`.
+        const ON_FAULT = 2;
+        /// Grows towards lower addresses when it is touched right below (`VM_GROWSDOWN`).
+        const GROWS_DOWN = 4;
+        /// A forked child does not get it (`VM_DONTCOPY`).
+        const DONT_FORK = 8;
+        /// A forked child gets zeros (`VM_WIPEONFORK`).
+        const WIPE_ON_FORK = 16;
+        /// Is not counted as memory that the program may need (`VM_NORESERVE`).
+        const NO_RESERVE = 32;
+    }
 }
 
 /// A mapping.
@@ -40,8 +78,11 @@ pub struct Vma {
     pub label: &'static str,
     /// Code of a host file: what is remembered of it, and the file's host descriptor.
     pub text: Option<(Arc<Text>, i32)>,
-    /// What may be allowed later (`VM_MAYWRITE`): a shared mapping of a file opened read-only may not.
-    pub may_write: bool,
+    /// `PROT_*` that may be allowed later (`VM_MAYWRITE` and the like): a shared mapping of a file that was opened
+    /// read-only never becomes writable.
+    pub may: u32,
+    /// See [`VmaFlags`].
+    pub flags: VmaFlags,
 }
 
 impl Vma {
@@ -56,14 +97,20 @@ impl Vma {
     }
 
     /// The part of it in `start..end`, which must overlap.
-    fn part(&self, start: u64, end: u64) -> Vma {
+    pub fn part(&self, start: u64, end: u64) -> Vma {
         let mut v = self.clone();
-        v.start = self.start.max(start);
-        v.end = self.end.min(end);
-        if let Backing::File { offset, .. } = &mut v.backing {
-            *offset += v.start - self.start;
-        }
+        v.cut(start, end);
         v
+    }
+
+    /// Leaves of it what lies in `start..end`, which must overlap.
+    fn cut(&mut self, start: u64, end: u64) {
+        let start = self.start.max(start);
+        if let Backing::File { offset, .. } = &mut self.backing {
+            *offset += start - self.start;
+        }
+        self.start = start;
+        self.end = self.end.min(end);
     }
 
     fn continues(&self, next: &Vma) -> bool {
@@ -71,7 +118,8 @@ impl Vma {
             && self.prot == next.prot
             && self.shared == next.shared
             && self.label == next.label
-            && self.may_write == next.may_write
+            && self.may == next.may
+            && self.flags == next.flags
             && match (&self.text, &next.text) {
                 (None, None) => true,
                 (Some((a, _)), Some((b, _))) => Arc::ptr_eq(a, b),
@@ -85,37 +133,128 @@ impl Vma {
                 _ => false,
             }
     }
+
+    /// Whether it counts against `RLIMIT_DATA`, which stacks do not.
+    pub fn is_data(&self) -> bool {
+        self.prot & PROT_WRITE != 0 && self.is_data_if_writable()
+    }
+
+    /// Whether it would if it was writable.
+    pub fn is_data_if_writable(&self) -> bool {
+        !self.shared && !self.flags.contains(VmaFlags::GROWS_DOWN) && self.label != "[stack]"
+    }
+}
+
+/// Bytes of mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sizes {
+    /// All (`RLIMIT_AS`).
+    pub total: u64,
+    /// Private and writable (`RLIMIT_DATA`).
+    pub data: u64,
+    /// Locked (`RLIMIT_MEMLOCK`).
+    pub locked: u64,
+}
+
+impl Sizes {
+    fn add(&mut self, v: &Vma) {
+        self.total += v.len();
+        self.data += if v.is_data() { v.len() } else { 0 };
+        self.locked += if v.flags.contains(VmaFlags::LOCKED) { v.len() } else { 0 };
+    }
+
+    fn sub(&mut self, v: &Vma) {
+        self.total -= v.len();
+        self.data -= if v.is_data() { v.len() } else { 0 };
+        self.locked -= if v.flags.contains(VmaFlags::LOCKED) { v.len() } else { 0 };
+    }
 }
 
 /// The mappings of an address space, by start.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct VmaTree {
-    map: BTreeMap<u64, Vma>,
-    /// Bytes mapped, and of those private writable ones (`RLIMIT_AS`, `RLIMIT_DATA`).
-    pub total: u64,
-    /// See `total`.
-    pub data: u64,
+    tree: Tree<Vma>,
+    sizes: Sizes,
 }
 
-fn is_data(v: &Vma) -> bool {
-    !v.shared && v.prot & PROT_WRITE != 0
+impl Span for Vma {
+    fn start(&self) -> u64 {
+        self.start
+    }
+    fn end(&self) -> u64 {
+        self.end
+    }
 }
 
 impl VmaTree {
+    /// Makes sure that `new` more mappings can be recorded, and that they may be made.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn admit(&mut self, new: usize) -> Result {
+        if new > 0 && self.tree.len() + new > MAX_MAPS {
+            return Err(Errno::ENOMEM);
+        }
+        arena::charge(Object::Mapping)?;
+        // A change of a part splits two more off for a moment.
+        self.tree.reserve(new + 2)
+    }
+
+    /// As [`Self::admit`] for the removal of a range, after which there are `new` more mappings: only that may be refused.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn admit_removal(&mut self, new: usize) -> Result {
+        if new > 0 { self.admit(new) } else { Ok(()) }
+    }
+
+    /// For fork: a copy without what the child does not get.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn try_copy(&self) -> Result<VmaTree> {
+        arena::charge(Object::Mapping)?;
+        let mut sizes = Sizes::default();
+        let tree = self.tree.try_copy(|v| {
+            let mut v = v.clone();
+            v.flags -= VmaFlags::LOCKED | VmaFlags::ON_FAULT;
+            let kept = !v.flags.contains(VmaFlags::DONT_FORK);
+            kept.then(|| {
+                sizes.add(&v);
+                v
+            })
+        })?;
+        Ok(VmaTree { tree, sizes })
+    }
+
+    /// Bytes mapped, by what they count against.
+    pub fn sizes(&self) -> Sizes {
+        self.sizes
+    }
+
     /// The mapping that holds `addr`.
     pub fn find(&self, addr: u64) -> Option<&Vma> {
-        self.map.range(..=addr).next_back().map(|(_, v)| v).filter(|v| v.end > addr)
+        self.tree.at_or_after(addr).filter(|v| v.start <= addr)
+    }
+
+    /// The mapping that holds `addr`, else the next one.
+    pub fn at_or_after(&self, addr: u64) -> Option<&Vma> {
+        self.tree.at_or_after(addr)
+    }
+
+    /// The last mapping that starts before `addr`.
+    pub fn before(&self, addr: u64) -> Option<&Vma> {
+        self.tree.before(addr)
     }
 
     /// The mappings that overlap `start..end`, in order.
     pub fn overlapping(&self, start: u64, end: u64) -> impl Iterator<Item = &Vma> {
-        let first = self.find(start).map_or(start, |v| v.start);
-        self.map.range(first..end).map(|(_, v)| v)
+        self.tree.from(start).take_while(move |v| v.start < end)
     }
 
     /// Whether nothing is mapped in `start..end`.
     pub fn is_free(&self, start: u64, end: u64) -> bool {
-        self.overlapping(start, end).next().is_none()
+        self.tree.at_or_after(start).is_none_or(|v| v.start >= end)
     }
 
     /// Whether every byte of `start..end` is mapped.
@@ -130,171 +269,120 @@ impl VmaTree {
         at >= end
     }
 
-    /// What `mprotect` asks of a range: whether every byte is mapped, all may become writable, and whether
-    /// shared mappings are in it that are not writable yet.
-    pub fn protectable(&self, start: u64, end: u64) -> (bool, bool, bool) {
-        let copied_up = |v: &Vma| v.shared && v.prot & PROT_WRITE == 0;
-        if let Some(v) = self.find(start)
-            && v.end >= end
-        {
-            return (true, v.may_write, copied_up(v));
-        }
-        let (mut at, mut may_write, mut copies_up) = (start, true, false);
-        for v in self.overlapping(start, end) {
-            if v.start > at {
-                return (false, may_write, copies_up);
-            }
-            at = v.end;
-            may_write &= v.may_write;
-            copies_up |= copied_up(v);
-        }
-        (at >= end, may_write, copies_up)
-    }
-
     /// Every mapping, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Vma> {
-        self.map.values()
+        self.tree.from(0)
     }
 
     /// Number of mappings.
     pub fn count(&self) -> usize {
-        self.map.len()
+        self.tree.len()
     }
 
-    fn count_in(&mut self, v: &Vma) {
-        self.total += v.len();
-        if is_data(v) {
-            self.data += v.len();
-        }
+    /// How many more mappings there are after `start..end` was changed: one for each of its ends that lies within
+    /// a mapping.
+    pub fn splits(&self, start: u64, end: u64) -> usize {
+        let within = |at: u64| usize::from(self.find(at).is_some_and(|v| v.start < at));
+        within(start) + within(end)
     }
 
-    fn add(&mut self, v: Vma) {
-        self.count_in(&v);
-        self.map.insert(v.start, v);
+    /// How many more mappings there are without `start..end`.
+    pub fn holes(&self, start: u64, end: u64) -> usize {
+        usize::from(self.find(start).is_some_and(|v| v.start < start && v.end > end))
     }
 
-    fn take(&mut self, start: u64) -> Option<Vma> {
-        let v = self.map.remove(&start)?;
-        self.total -= v.len();
-        if is_data(&v) {
-            self.data -= v.len();
-        }
-        Some(v)
-    }
-
-    /// Inserts a mapping over free addresses, joined with its neighbours where they are alike.
+    /// Inserts a mapping over free addresses, joined with its neighbours where they are alike. Room was admitted.
     pub fn insert(&mut self, v: Vma) {
-        let mut at = v.start;
-        self.count_in(&v);
-        match self.map.range_mut(..at).next_back() {
-            Some((&start, before)) if before.continues(&v) => {
-                before.end = v.end;
-                at = start;
+        self.sizes.add(&v);
+        let (start, end) = (v.start, v.end);
+        match self.tree.before(start) {
+            Some(before) if before.continues(&v) => {
+                let first = before.start;
+                self.tree.change(first, |before| before.end = end);
+                self.join(end);
             }
             _ => {
-                self.map.insert(at, v);
-            }
-        }
-        self.join_next(at);
-    }
-
-    /// Joins the mapping that starts at `at` with the next one if they are alike.
-    fn join_next(&mut self, at: u64) {
-        if let Some(v) = self.map.get(&at)
-            && let Some(next) = self.map.get(&v.end)
-            && v.continues(next)
-        {
-            let (at_next, end) = (next.start, next.end);
-            self.map.remove(&at_next);
-            if let Some(v) = self.map.get_mut(&at) {
-                v.end = end;
+                self.tree.insert(v);
+                self.join(end);
             }
         }
     }
 
-    /// Makes `at`, which lies within a mapping, the boundary of two.
+    /// Joins the mappings that meet at `at` if they are alike.
+    fn join(&mut self, at: u64) {
+        let (Some(before), Some(next)) = (self.tree.before(at), self.find(at)) else { return };
+        if before.end == at && next.start == at && before.continues(next) {
+            let (first, end) = (before.start, next.end);
+            self.tree.remove(at);
+            self.tree.change(first, |v| v.end = end);
+        }
+    }
+
+    /// Makes `at`, if it lies within a mapping, the boundary of two. Room was admitted.
     fn split(&mut self, at: u64) {
-        if let Some((_, v)) = self.map.range_mut(..at).next_back()
-            && v.end > at
-        {
-            let back = v.part(at, v.end);
-            v.end = at;
-            self.map.insert(at, back);
-        }
+        let Some(v) = self.find(at).filter(|v| v.start < at) else { return };
+        let (first, back) = (v.start, v.part(at, v.end));
+        self.tree.change(first, |v| v.end = at);
+        self.tree.insert(back);
     }
 
-    /// Removes `start..end`, splitting what reaches beyond; returns the removed parts.
-    pub fn remove(&mut self, start: u64, end: u64) -> Vec<Vma> {
-        let keys: Vec<u64> = self.overlapping(start, end).map(|v| v.start).collect();
-        let mut removed = Vec::with_capacity(keys.len());
-        for key in keys {
-            let Some(v) = self.take(key) else { continue };
-            if v.start < start {
-                self.add(v.part(v.start, start));
-            }
-            if v.end > end {
-                self.add(v.part(end, v.end));
-            }
-            removed.push(v.part(start, end));
-        }
-        removed
-    }
-
-    /// Changes the protection of `start..end`.
-    pub fn protect(&mut self, start: u64, end: u64, prot: u32) {
-        // Nearly always it is one mapping or a part of one.
-        if let Some(v) = self.find(start)
-            && v.end >= end
+    /// Removes `start..end`, splitting what reaches beyond. Room was admitted for [`Self::holes`].
+    pub fn remove(&mut self, start: u64, end: u64) {
+        while let Some(v) = self.tree.at_or_after(start)
+            && v.start < end
         {
-            if v.prot == prot {
-                return;
-            }
             let (first, last) = (v.start, v.end);
-            if first < start {
-                self.split(start);
-            }
-            if last > end {
-                self.split(end);
-            }
-            if let Some(v) = self.map.get_mut(&start) {
-                let was_data = is_data(v);
-                v.prot = prot;
-                match (was_data, is_data(v)) {
-                    (false, true) => self.data += end - start,
-                    (true, false) => self.data -= end - start,
-                    _ => {}
+            self.sizes.sub(v);
+            // What stays keeps its node: only the second of two parts needs one.
+            let back = (first < start && last > end).then(|| v.part(end, last));
+            if first < start || last > end {
+                let sizes = &mut self.sizes;
+                self.tree.change(first, |v| {
+                    if first < start {
+                        v.cut(first, start)
+                    } else {
+                        v.cut(end, last)
+                    }
+                    sizes.add(v);
+                });
+                if let Some(back) = back {
+                    sizes.add(&back);
+                    self.tree.insert(back);
                 }
+            } else {
+                self.tree.remove(first);
             }
-            // What was split off just now differs.
-            if last == end {
-                self.join_next(start);
-            }
-            if first == start
-                && let Some((&before, _)) = self.map.range(..start).next_back()
-            {
-                self.join_next(before);
-            }
-            return;
         }
-        for mut v in self.remove(start, end) {
-            v.prot = prot;
-            self.insert(v);
-        }
+    }
+
+    /// Changes what `start..end`, which lies within one mapping, is like (not where it is). Room was admitted for
+    /// [`Self::splits`].
+    pub fn change(&mut self, start: u64, end: u64, f: impl FnOnce(&mut Vma)) {
+        self.split(start);
+        self.split(end);
+        let sizes = &mut self.sizes;
+        self.tree.change(start, |v| {
+            sizes.sub(v);
+            f(v);
+            sizes.add(v);
+        });
+        self.join(end);
+        self.join(start);
+    }
+
+    /// Lets the mapping that starts at `start` start at `new`, which is lower and free down to there.
+    pub fn grow_down(&mut self, start: u64, new: u64) {
+        let sizes = &mut self.sizes;
+        self.tree.change(start, |v| {
+            sizes.sub(v);
+            v.start = new;
+            sizes.add(v);
+        });
     }
 
     /// The highest free range of `len` bytes that ends at or below `top` and starts at or above `floor`.
     pub fn gap_below(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
-        let mut end = top;
-        for v in self.map.range(..top).rev().map(|(_, v)| v) {
-            if v.end <= end && end - v.end >= len {
-                return Some(end - len);
-            }
-            end = end.min(v.start);
-            if end < floor + len {
-                return None;
-            }
-        }
-        (end >= floor + len).then(|| end - len)
+        self.tree.gap_below(top, floor, len)
     }
 }
 
@@ -305,59 +393,5 @@ pub fn prot_letters(v: &Vma) -> [u8; 4] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn anon(start: u64, end: u64, prot: u32) -> Vma {
-        Vma { start, end, prot, shared: false, backing: Backing::Anon, label: "", text: None, may_write: true }
-    }
-
-    #[test]
-    fn neighbours_that_are_alike_join() {
-        let mut t = VmaTree::default();
-        t.insert(anon(0x1000, 0x2000, 3));
-        t.insert(anon(0x3000, 0x4000, 3));
-        t.insert(anon(0x2000, 0x3000, 3));
-        assert_eq!(t.count(), 1);
-        assert_eq!(t.total, 0x3000);
-        assert_eq!(t.data, 0x3000);
-    }
-
-    #[test]
-    fn protecting_the_middle_splits_in_three_and_back() {
-        let mut t = VmaTree::default();
-        t.insert(anon(0x1000, 0x5000, 3));
-        t.protect(0x2000, 0x3000, 1);
-        assert_eq!(
-            t.iter().map(|v| (v.start, v.end, v.prot)).collect::<Vec<_>>(),
-            [(0x1000, 0x2000, 3), (0x2000, 0x3000, 1), (0x3000, 0x5000, 3)]
-        );
-        assert_eq!(t.data, 0x3000);
-        t.protect(0x2000, 0x3000, 3);
-        assert_eq!(t.count(), 1);
-    }
-
-    #[test]
-    fn removing_returns_the_parts() {
-        let mut t = VmaTree::default();
-        t.insert(anon(0x1000, 0x3000, 3));
-        t.insert(anon(0x4000, 0x6000, 1));
-        let gone = t.remove(0x2000, 0x5000);
-        assert_eq!(gone.iter().map(|v| (v.start, v.end)).collect::<Vec<_>>(), [(0x2000, 0x3000), (0x4000, 0x5000)]);
-        assert!(t.is_free(0x2000, 0x5000));
-        assert!(t.is_full(0x1000, 0x2000) && t.is_full(0x5000, 0x6000));
-        assert!(!t.is_full(0x1000, 0x2001));
-    }
-
-    #[test]
-    fn gaps_are_found_from_the_top() {
-        let mut t = VmaTree::default();
-        assert_eq!(t.gap_below(0x10000, 0x1000, 0x2000), Some(0xe000));
-        t.insert(anon(0xe000, 0x10000, 3));
-        assert_eq!(t.gap_below(0x10000, 0x1000, 0x2000), Some(0xc000));
-        t.insert(anon(0x9000, 0xd000, 3));
-        assert_eq!(t.gap_below(0x10000, 0x1000, 0x1000), Some(0xd000));
-        assert_eq!(t.gap_below(0x10000, 0x1000, 0x2000), Some(0x7000));
-        assert_eq!(t.gap_below(0x10000, 0x8000, 0x2000), None);
-    }
-}
+#[path = "vma_tests.rs"]
+mod tests;

@@ -2,7 +2,8 @@
 
 use super::{Fd, at, files};
 use crate::abi::linux::{
-    __kernel_timespec, CLONE_THREAD, O_CLOEXEC, O_DIRECT, O_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
+    __kernel_timespec, CLONE_THREAD, F_SEAL_EXEC, F_SEAL_SEAL, MFD_ALLOW_SEALING, MFD_CLOEXEC, MFD_EXEC,
+    MFD_NOEXEC_SEAL, O_CLOEXEC, O_DIRECT, O_NONBLOCK, TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET,
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
@@ -131,19 +132,23 @@ pub fn sys_signalfd(cur: &CurrentTask, fd: Fd, mask: UserPtr<u64>, size: usize) 
     sys_signalfd4(cur, fd, mask, size, 0)
 }
 
-/// `memfd_create(2)` flags: MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL, MFD_EXEC.
-const MFD: [u32; 4] = [1, 2, 8, 0x10];
-
-/// `memfd_create(2)`.
+/// `memfd_create(2)`. Files of huge pages are not to be had: EINVAL, as where the kernel has none.
 ///
 /// # Errors
 /// `EINVAL`, `EFAULT`, `EMFILE`, `ENOMEM`.
 pub fn sys_memfd_create(cur: &CurrentTask, name: UserStr, flags: u32) -> SysResult<Fd> {
-    at::only(flags, MFD.iter().fold(0, |a, f| a | f))?;
+    at::only(flags, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL | MFD_EXEC)?;
+    if flags & MFD_NOEXEC_SEAL != 0 && flags & MFD_EXEC != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let name = name.read(250, Errno::EINVAL)?;
-    let sealable = flags & (MFD[1] | MFD[2]) != 0;
-    let file = memfs::memfd(&cur.op_ctx(), &name, sealable)?;
-    files::install(cur, file, if flags & MFD[0] != 0 { O_CLOEXEC } else { 0 })
+    let (mode, seals) = match flags & (MFD_NOEXEC_SEAL | MFD_ALLOW_SEALING) {
+        0 => (0o777, F_SEAL_SEAL),
+        MFD_ALLOW_SEALING => (0o777, 0),
+        _ => (0o666, F_SEAL_EXEC),
+    };
+    let file = memfs::memfd(&cur.op_ctx(), &name, mode, seals)?;
+    files::install(cur, file, if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 })
 }
 
 /// `pidfd_open(2)`.

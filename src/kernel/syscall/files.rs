@@ -40,6 +40,7 @@ pub fn in_use(cur: &CurrentTask, fd: Fd) -> Result<FileRef<'_>> {
 /// # Errors
 /// `EMFILE`, `ENOMEM`.
 pub fn install(cur: &CurrentTask, file: Arc<OpenFile>, flags: u32) -> SysResult<Fd> {
+    crate::arena::charge(crate::arena::Object::File)?;
     let fd = cur.files().install(file, flags & linux::O_CLOEXEC != 0, 0, nofile(cur))?;
     Ok(Fd(fd))
 }

@@ -2,66 +2,123 @@
 
 use super::Fd;
 use crate::abi::linux::{
-    self, MADV_COLLAPSE, MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MAP_ANONYMOUS, MAP_NONBLOCK,
-    MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE, MAP_TYPE, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PROT_EXEC,
+    self, MADV_COLD, MADV_COLLAPSE, MADV_DOFORK, MADV_DONTFORK, MADV_DONTNEED, MADV_FREE, MADV_KEEPONFORK,
+    MADV_PAGEOUT, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_REMOVE, MADV_WIPEONFORK, MAP_ANONYMOUS, MAP_FIXED,
+    MAP_GROWSDOWN, MAP_HUGETLB, MAP_LOCKED, MAP_NONBLOCK, MAP_POPULATE, MAP_PRIVATE, MAP_SHARED, MAP_SHARED_VALIDATE,
+    MAP_TYPE, MCL_CURRENT, MCL_FUTURE, MCL_ONFAULT, MLOCK_ONFAULT, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PROT_EXEC,
     PROT_READ, PROT_WRITE,
 };
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
 use crate::host::mem;
-use crate::mm::space::Request;
-use crate::mm::{Backing, UserPtr};
-use crate::task::CurrentTask;
+use crate::mm::space::{MAY_ALL, Request};
+use crate::mm::{AddressSpace, Backing, MapWish, UserPtr, UserSlice, Vma, VmaFlags};
+use crate::task::{CurrentTask, limits};
 use crate::vfs::mount::NOEXEC;
 use alloc::sync::Arc;
-use alloc::vec;
 
 const PAGE: u64 = 4096;
+/// Bytes of files that can be mapped at all (`MAX_LFS_FILESIZE`).
+const FILE_MAX: u64 = i64::MAX as u64;
+/// The flags of `mmap` that MAP_SHARED_VALIDATE knows for a file (`LEGACY_MAP_MASK` in Linux).
+const KNOWN_FLAGS: u32 = MAP_SHARED
+    | MAP_PRIVATE
+    | MAP_FIXED
+    | MAP_ANONYMOUS
+    | linux::MAP_DENYWRITE
+    | linux::MAP_EXECUTABLE
+    | linux::MAP_UNINITIALIZED
+    | MAP_GROWSDOWN
+    | MAP_LOCKED
+    | linux::MAP_NORESERVE
+    | MAP_POPULATE
+    | MAP_NONBLOCK
+    | linux::MAP_STACK
+    | MAP_HUGETLB
+    | linux::MAP_32BIT
+    | linux::MAP_HUGE_MASK << linux::MAP_HUGE_SHIFT;
 
-/// `mmap(2)`.
+/// `mmap(2)`. Huge pages are not to be had: ENOMEM, as where none are set aside.
 pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, fd: Fd, offset: u64) -> SysResult<u64> {
     if !offset.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
+    // A bad descriptor comes before all else.
+    let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(cur.files().get(fd.0)?) };
+    if flags & MAP_HUGETLB != 0 {
+        return Err(if file.is_some() || len == 0 { Errno::EINVAL } else { Errno::ENOMEM }.into());
+    }
+    AddressSpace::check_addresses(addr, len, flags)?;
+    if flags & MAP_LOCKED != 0 {
+        may_lock(cur)?;
+    }
     let kind = flags & MAP_TYPE;
-    if flags & MAP_ANONYMOUS == 0 {
-        // A bad descriptor comes before bad flags.
-        cur.files().get(fd.0)?;
-    }
-    if !matches!(kind, MAP_SHARED | MAP_PRIVATE | MAP_SHARED_VALIDATE) {
-        return Err(Errno::EINVAL.into());
-    }
-    let shared = kind != MAP_PRIVATE;
-    let mut may_write = true;
-    let backing = if flags & MAP_ANONYMOUS != 0 {
-        Backing::Anon
-    } else {
-        let file = cur.files().get(fd.0)?;
-        if len == 0 {
-            return Err(Errno::EINVAL.into());
+    let shared = matches!(kind, MAP_SHARED | MAP_SHARED_VALIDATE);
+    let mut wish = MapWish { shared, prot, may: MAY_ALL };
+    let mut shared_zeros = false;
+    let backing = match &file {
+        None if kind == MAP_PRIVATE => Backing::Anon,
+        None if kind == MAP_SHARED && flags & MAP_GROWSDOWN == 0 => Backing::Anon,
+        None => return Err(Errno::EINVAL.into()),
+        Some(file) => {
+            if offset.checked_add(len).is_none_or(|end| end > FILE_MAX) {
+                return Err(Errno::EOVERFLOW.into());
+            }
+            check_file(file, kind, flags, &mut wish)?;
+            match file.ops.mappable(&mut wish)? {
+                Some(_) if flags & MAP_GROWSDOWN != 0 => return Err(Errno::EINVAL.into()),
+                Some(map) => Backing::File {
+                    map,
+                    offset,
+                    name: Arc::from(file.path.display(&cur.fs().root()).unwrap_or_default()),
+                },
+                None => {
+                    shared_zeros = shared;
+                    Backing::Anon
+                }
+            }
         }
-        if !file.readable() || shared && prot & PROT_WRITE != 0 && !file.writable() {
-            return Err(Errno::EACCES.into());
-        }
-        if prot & PROT_EXEC != 0 && file.path.mount.has(NOEXEC) {
-            return Err(Errno::EPERM.into());
-        }
-        offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-        may_write = !shared || file.writable();
-        let name = file.path.display(&cur.fs().root()).unwrap_or_default();
-        Backing::File { map: file.ops.mappable()?, offset, name: Arc::from(name) }
     };
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };
-    let label = "";
-    let at = cur.mm().mmap(&Request { addr, len, prot, flags, backing, label, may_write })?;
-    if flags & MAP_POPULATE != 0 && flags & MAP_NONBLOCK == 0 {
-        let advice = if prot & PROT_WRITE != 0 && !shared { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+    let flags = if shared_zeros { flags & !linux::MAP_NORESERVE } else { flags };
+    let memlock = lock_limit(cur);
+    let at = cur.mm().mmap(&Request { addr, len, prot, flags, backing, label: "", may: wish.may, memlock })?;
+    let locked = flags & MAP_LOCKED != 0 || cur.mm().locks_future();
+    if locked || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
         // A mapping that cannot be filled is one all the same.
-        let _ = piecewise(cur, at, at + len, |at, len| mem::madvise(at, len, advice as i32));
+        let _ = populate(cur, at, at.saturating_add(len));
     }
     Ok(at)
 }
 
-/// Bytes that the host may fill or lock in one call.
+/// Whether a file may be mapped that way, and what may become of the mapping (`do_mmap` in Linux).
+fn check_file(file: &crate::vfs::OpenFile, kind: u32, flags: u32, wish: &mut MapWish) -> Result {
+    match kind {
+        MAP_SHARED_VALIDATE if flags & !(KNOWN_FLAGS | MAP_TYPE) != 0 => return Err(Errno::EOPNOTSUPP),
+        MAP_SHARED | MAP_SHARED_VALIDATE => {
+            if !file.writable() {
+                if wish.prot & PROT_WRITE != 0 {
+                    return Err(Errno::EACCES);
+                }
+                wish.may &= !PROT_WRITE;
+            }
+        }
+        MAP_PRIVATE => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    if !file.readable() {
+        return Err(Errno::EACCES);
+    }
+    if file.path.mount.has(NOEXEC) {
+        if wish.prot & PROT_EXEC != 0 {
+            return Err(Errno::EPERM);
+        }
+        wish.may &= !PROT_EXEC;
+    }
+    Ok(())
+}
+
+/// Bytes that the host may fill in one call.
 const PIECE: u64 = 16 << 20;
 
 /// Does something to a range that takes the host time for every page. It is done in pieces, because a kick does not
@@ -79,6 +136,18 @@ fn piecewise(cur: &CurrentTask, start: u64, end: u64, act: impl Fn(u64, u64) -> 
     Ok(())
 }
 
+/// Brings a range in, as Linux does for what is locked: for writing where nobody else would see it.
+fn populate(cur: &CurrentTask, start: u64, end: u64) -> Result {
+    let mut at = start;
+    while let Some(v) = cur.mm().at_or_after(at).filter(|v| at < end && v.start < end) {
+        let (from, to) = (v.start.max(at), v.end.min(end));
+        let advice = if v.prot & PROT_WRITE != 0 && !v.shared { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+        piecewise(cur, from, to, |at, len| mem::madvise(at, len, advice as i32))?;
+        at = to;
+    }
+    Ok(())
+}
+
 /// `munmap(2)`.
 pub fn sys_munmap(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
     Ok(cur.mm().munmap(addr, len)?)
@@ -86,10 +155,21 @@ pub fn sys_munmap(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
 
 /// `mprotect(2)`.
 pub fn sys_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32) -> SysResult<()> {
-    if prot & !(PROT_READ | PROT_WRITE | PROT_EXEC | linux::PROT_GROWSDOWN | linux::PROT_GROWSUP) != 0 {
+    const PROT_SEM: u32 = 8;
+    let grows = prot & (linux::PROT_GROWSDOWN | linux::PROT_GROWSUP);
+    let known = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM | linux::PROT_GROWSDOWN | linux::PROT_GROWSUP;
+    if grows == linux::PROT_GROWSDOWN | linux::PROT_GROWSUP || !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    Ok(cur.mm().mprotect(addr, len, prot)?)
+    if len == 0 {
+        return Ok(());
+    }
+    // Only then are unknown bits; nothing grows up on this machine.
+    let end = len.checked_next_multiple_of(PAGE).and_then(|len| addr.checked_add(len)).ok_or(Errno::ENOMEM)?;
+    if prot & !known != 0 || grows == linux::PROT_GROWSUP && cur.mm().is_mapped(addr, end) {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(cur.mm().mprotect(addr, len, prot, grows == linux::PROT_GROWSDOWN)?)
 }
 
 /// `pkey_mprotect(2)` without a key.
@@ -102,48 +182,104 @@ pub fn sys_pkey_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32, pkey
 
 /// `brk(2)`.
 pub fn sys_brk(cur: &CurrentTask, want: u64) -> SysResult<u64> {
-    Ok(cur.mm().brk(want))
+    let before = cur.mm().heap().1;
+    let now = cur.mm().brk(want, lock_limit(cur));
+    if now > before && cur.mm().locks_future() {
+        let _ = populate(cur, before, now);
+    }
+    Ok(now)
 }
 
 /// `mremap(2)`.
 pub fn sys_mremap(cur: &CurrentTask, old: u64, old_len: u64, new_len: u64, flags: u32, new: u64) -> SysResult<u64> {
-    Ok(cur.mm().mremap(old, old_len, new_len, flags, new)?)
+    let at = cur.mm().mremap(old, old_len, new_len, flags, new, lock_limit(cur))?;
+    if new_len > old_len && cur.mm().at_or_after(at).is_some_and(|v| v.flags.contains(VmaFlags::LOCKED)) {
+        let _ = populate(cur, at, at.saturating_add(new_len));
+    }
+    Ok(at)
 }
 
-/// A page-aligned range.
-fn range(addr: u64, len: u64) -> Result<(u64, u64)> {
+/// `remap_file_pages(2)`, as Linux has emulated it since 4.0: by a mapping of its own.
+pub fn sys_remap_file_pages(
+    cur: &CurrentTask,
+    start: u64,
+    size: u64,
+    prot: u32,
+    page: u64,
+    flags: u32,
+) -> SysResult<()> {
+    let (start, size) = (start & !(PAGE - 1), size & !(PAGE - 1));
+    let end = start.checked_add(size).filter(|&end| end > start).ok_or(Errno::EINVAL)?;
+    let last = page.checked_add(size / PAGE).filter(|&last| last <= FILE_MAX / PAGE);
+    let vma = cur.mm().at_or_after(start).filter(|v| v.start <= start && v.shared && v.end >= end);
+    let (Some(_), Some(vma)) = (last, vma.filter(|_| prot == 0)) else { return Err(Errno::EINVAL.into()) };
+    let Backing::File { map, name, .. } = vma.backing else { return Err(Errno::EINVAL.into()) };
+    let backing = Backing::File { map, offset: page * PAGE, name };
+    let flags = MAP_SHARED | MAP_FIXED | flags & MAP_NONBLOCK;
+    let (prot, may, label) = (vma.prot, vma.may, vma.label);
+    cur.mm().mmap(&Request { addr: start, len: size, prot, flags, backing, label, may, memlock: lock_limit(cur) })?;
+    let _ = populate(cur, start, end);
+    Ok(())
+}
+
+/// A page-aligned range; `too_far` where its end does not fit.
+fn range(addr: u64, len: u64, too_far: Errno) -> Result<(u64, u64)> {
     if !addr.is_multiple_of(PAGE) {
         return Err(Errno::EINVAL);
     }
-    let len = len.checked_add(PAGE - 1).ok_or(Errno::EINVAL)? & !(PAGE - 1);
-    let end = addr.checked_add(len).ok_or(Errno::EINVAL)?;
-    Ok((addr, end))
+    let len = len.checked_next_multiple_of(PAGE).ok_or(too_far)?;
+    Ok((addr, addr.checked_add(len).ok_or(too_far)?))
+}
+
+/// What a piece of advice does to the record of a mapping.
+fn advised(advice: u32, flags: VmaFlags) -> VmaFlags {
+    match advice {
+        MADV_DONTFORK => flags | VmaFlags::DONT_FORK,
+        MADV_DOFORK => flags - VmaFlags::DONT_FORK,
+        MADV_WIPEONFORK => flags | VmaFlags::WIPE_ON_FORK,
+        MADV_KEEPONFORK => flags - VmaFlags::WIPE_ON_FORK,
+        _ => flags,
+    }
+}
+
+/// What the record says against it; the host says the rest.
+fn refuses(v: &Vma, advice: u32) -> Option<Errno> {
+    let locked = v.flags.contains(VmaFlags::LOCKED);
+    let anon = matches!(v.backing, Backing::Anon);
+    match advice {
+        MADV_DONTNEED | MADV_COLD | MADV_PAGEOUT if locked => Some(Errno::EINVAL),
+        MADV_REMOVE if locked || anon => Some(Errno::EINVAL),
+        MADV_REMOVE if !v.shared || v.may & PROT_WRITE == 0 => Some(Errno::EACCES),
+        MADV_FREE if !anon => Some(Errno::EINVAL),
+        MADV_WIPEONFORK if !anon || v.shared => Some(Errno::EINVAL),
+        _ => None,
+    }
 }
 
 /// `madvise(2)`: advice goes to the host for what is mapped.
 pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysResult<()> {
-    // NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE, DONTFORK, DOFORK, MERGEABLE, UNMERGEABLE,
-    // HUGEPAGE, NOHUGEPAGE, DONTDUMP, DODUMP, WIPEONFORK, KEEPONFORK, COLD, PAGEOUT, POPULATE_*
-    if !matches!(advice, 0..=4 | 8 | 10..=23 | 25) {
+    // NORMAL to DONTNEED, FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE to COLLAPSE, GUARD_INSTALL and GUARD_REMOVE. Not
+    // poisoning pages of the machine.
+    if !matches!(advice, 0..=4 | 8..=25 | 102 | 103) {
         return Err(Errno::EINVAL.into());
     }
-    let (start, end) = range(addr, len)?;
+    let (start, end) = range(addr, len, Errno::EINVAL)?;
     if start == end {
         return Ok(());
     }
-    let whole = cur.mm().is_mapped(start, end);
-    for v in cur.mm().mapped(start, end)? {
-        let (from, to) = (v.start.max(start), v.end.min(end));
-        if from < to {
-            match advice.unsigned_abs() {
-                MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE | MADV_PAGEOUT => {
-                    piecewise(cur, from, to, |at, len| mem::madvise(at, len, advice))?;
-                }
-                _ => mem::madvise(from, to - from, advice)?,
-            }
+    let kind = advice.unsigned_abs();
+    let slow = matches!(kind, MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE | MADV_PAGEOUT);
+    let act = |v: &Vma, at: u64, to: u64| {
+        if cur.is_dying() {
+            return Err(Errno::EINTR);
         }
-    }
-    if whole { Ok(()) } else { Err(Errno::ENOMEM.into()) }
+        match refuses(v, kind) {
+            Some(e) => Err(e),
+            None => mem::madvise(at, to - at, advice),
+        }
+    };
+    let piece = if slow { PIECE } else { u64::MAX };
+    Ok(cur.mm().change_flags(start, end, piece, |flags| advised(kind, flags), act)?)
 }
 
 /// `msync(2)`.
@@ -151,63 +287,145 @@ pub fn sys_msync(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResul
     if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC {
         return Err(Errno::EINVAL.into());
     }
-    let (start, end) = range(addr, len).map_err(|e| if !addr.is_multiple_of(PAGE) { e } else { Errno::ENOMEM })?;
-    if !cur.mm().is_mapped(start, end) {
-        return Err(Errno::ENOMEM.into());
-    }
-    if start < end {
-        mem::msync(start, end - start, flags)?;
-    }
-    Ok(())
+    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    let act = |v: &Vma, at: u64, to: u64| {
+        if flags & MS_INVALIDATE != 0 && v.flags.contains(VmaFlags::LOCKED) {
+            return Err(Errno::EBUSY);
+        }
+        if flags & MS_SYNC != 0 && v.shared { mem::msync(at, to - at, MS_SYNC) } else { Ok(()) }
+    };
+    Ok(cur.mm().change_flags(start, end, u64::MAX, |flags| flags, act)?)
 }
 
 /// `mincore(2)`.
 pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> SysResult<()> {
-    let (start, end) = range(addr, len).map_err(|e| if !addr.is_multiple_of(PAGE) { e } else { Errno::ENOMEM })?;
-    if !cur.mm().is_mapped(start, end) {
+    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    if end > crate::abi::layout::TASK_SIZE {
         return Err(Errno::ENOMEM.into());
     }
     let mut at = start;
-    let mut buf = vec![0u8; 4096];
+    let mut buf = [0u8; 512];
     while at < end {
-        let n = ((end - at) / PAGE).min(4096);
+        let n = ((end - at) / PAGE).min(buf.len() as u64);
+        if !cur.mm().is_mapped(at, at + n * PAGE) {
+            return Err(Errno::ENOMEM.into());
+        }
         mem::mincore(at, n * PAGE, &mut buf)?;
-        out.add(((at - start) / PAGE) as usize).slice(n as usize).write_from(&buf[..n as usize])?;
+        let out: UserSlice<u8> = out.add(((at - start) / PAGE) as usize).slice(n as usize);
+        out.write_from(&buf[..n as usize])?;
         at += n * PAGE;
     }
     Ok(())
 }
 
-fn lock(cur: &CurrentTask, addr: u64, len: u64, lock: bool) -> SysResult<()> {
-    let (start, end) = range(addr & !(PAGE - 1), len.checked_add(addr % PAGE).ok_or(Errno::EINVAL)?)?;
-    if !cur.mm().is_mapped(start, end) {
+/// Bytes that the process may lock.
+fn lock_limit(cur: &CurrentTask) -> u64 {
+    let limit = cur.group.limits.get(limits::MEMLOCK).0;
+    if limit == u64::MAX || cur.cred().capable(cap::IPC_LOCK) { u64::MAX } else { limit }
+}
+
+/// Whether the process may lock anything (`can_do_mlock` in Linux).
+fn may_lock(cur: &CurrentTask) -> Result {
+    if lock_limit(cur) == 0 { Err(Errno::EPERM) } else { Ok(()) }
+}
+
+fn lock(cur: &CurrentTask, addr: u64, len: u64, on_fault: bool) -> SysResult<()> {
+    may_lock(cur)?;
+    let start = addr & !(PAGE - 1);
+    let (start, end) = range(start, len.checked_add(addr - start).ok_or(Errno::EINVAL)?, Errno::EINVAL)?;
+    let mm = cur.mm();
+    let more = (end - start) - mm.locked_in(start, end);
+    if mm.sizes().locked.saturating_add(more) > lock_limit(cur) {
         return Err(Errno::ENOMEM.into());
     }
-    Ok(piecewise(cur, start, end, |at, len| mem::mlock(at, len, lock))?)
+    let as_asked = if on_fault { VmaFlags::LOCKED | VmaFlags::ON_FAULT } else { VmaFlags::LOCKED };
+    lock_mapped(cur, start, end, as_asked, false)?;
+    if !on_fault {
+        populate(cur, start, end).map_err(|e| match e {
+            Errno::EFAULT => Errno::ENOMEM,
+            Errno::ENOMEM => Errno::EAGAIN,
+            e => e,
+        })?;
+    }
+    Ok(())
+}
+
+/// Locks what is mapped in a range, or unlocks it; `over_holes`: it is done to all, whatever lies in between.
+fn lock_mapped(cur: &CurrentTask, start: u64, end: u64, locked: VmaFlags, over_holes: bool) -> Result {
+    let both = VmaFlags::LOCKED | VmaFlags::ON_FAULT;
+    let mm = cur.mm();
+    let mut at = start;
+    while at < end {
+        let Some(v) = mm.at_or_after(at).filter(|v| v.start < end) else {
+            return if over_holes { Ok(()) } else { Err(Errno::ENOMEM) };
+        };
+        if v.start > at && !over_holes {
+            return Err(Errno::ENOMEM);
+        }
+        let (from, to) = (v.start.max(at), v.end.min(end));
+        mm.change_flags(
+            from,
+            to,
+            u64::MAX,
+            |flags| flags - both | locked,
+            |_, at, to| {
+                if locked.is_empty() { mem::munlock(at, to - at) } else { mem::mlock(at, to - at) }
+            },
+        )?;
+        at = to;
+    }
+    Ok(())
 }
 
 /// `mlock(2)`.
 pub fn sys_mlock(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
-    lock(cur, addr, len, true)
+    lock(cur, addr, len, false)
 }
 
 /// `mlock2(2)`.
 pub fn sys_mlock2(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResult<()> {
-    if flags & !1 != 0 {
+    if flags & !MLOCK_ONFAULT != 0 {
         return Err(Errno::EINVAL.into());
     }
-    lock(cur, addr, len, true)
+    lock(cur, addr, len, flags & MLOCK_ONFAULT != 0)
 }
 
 /// `munlock(2)`.
 pub fn sys_munlock(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
-    lock(cur, addr, len, false)
+    let start = addr & !(PAGE - 1);
+    let (start, end) = range(start, len.checked_add(addr - start).ok_or(Errno::EINVAL)?, Errno::EINVAL)?;
+    Ok(lock_mapped(cur, start, end, VmaFlags::empty(), false)?)
+}
+
+/// `mlockall(2)`.
+pub fn sys_mlockall(cur: &CurrentTask, flags: u32) -> SysResult<()> {
+    if flags == 0 || flags & !(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0 || flags == MCL_ONFAULT {
+        return Err(Errno::EINVAL.into());
+    }
+    may_lock(cur)?;
+    let mm = cur.mm();
+    if flags & MCL_CURRENT != 0 && mm.sizes().total > lock_limit(cur) {
+        return Err(Errno::ENOMEM.into());
+    }
+    let on_fault = if flags & MCL_ONFAULT != 0 { VmaFlags::ON_FAULT } else { VmaFlags::empty() };
+    let locked = VmaFlags::LOCKED | on_fault;
+    mm.lock_future(if flags & MCL_FUTURE != 0 { locked } else { VmaFlags::empty() });
+    if flags & MCL_CURRENT != 0 {
+        lock_mapped(cur, 0, u64::MAX, locked, true)?;
+        if on_fault.is_empty() {
+            // What cannot be brought in, such as guard pages, does not matter here.
+            let mut at = 0;
+            while let Some(v) = mm.at_or_after(at) {
+                let _ = populate(cur, v.start, v.end);
+                at = v.end;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// `munlockall(2)`.
 pub fn sys_munlockall(cur: &CurrentTask) -> SysResult<()> {
-    for v in cur.mm().mapped(0, u64::MAX)? {
-        mem::mlock(v.start, v.len(), false)?;
-    }
-    Ok(())
+    cur.mm().lock_future(VmaFlags::empty());
+    Ok(lock_mapped(cur, 0, u64::MAX, VmaFlags::empty(), true)?)
 }

@@ -37,4 +37,4 @@ pub mod timex;
 pub mod xattr;
 
 pub use args::Fd;
-pub use table::{Support, TABLE, dispatch, makes_objects};
+pub use table::{Support, TABLE, dispatch};

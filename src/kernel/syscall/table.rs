@@ -6,7 +6,7 @@
 
 use super::args::{Handler, Kind, RawHandler, kinds};
 use super::strace;
-use crate::abi::{Errno, SysResult, linux};
+use crate::abi::{Errno, SysResult};
 use crate::task::CurrentTask;
 
 /// How much of a call there is.
@@ -134,76 +134,12 @@ macro_rules! table {
             t
         };
 
-        const HANDLERS: [Option<RawHandler>; COUNT] = {
+        static HANDLERS: [Option<RawHandler>; COUNT] = {
             let mut handlers: [Option<RawHandler>; COUNT] = [None; COUNT];
             $(handlers[$nr] = handler!($($what)::+);)*
             handlers
         };
     };
-}
-
-/// See [`makes_objects`].
-const MAKERS: &[u32] = &[
-    linux::__NR_open,
-    linux::__NR_openat,
-    linux::__NR_openat2,
-    linux::__NR_creat,
-    linux::__NR_mkdir,
-    linux::__NR_mkdirat,
-    linux::__NR_mknod,
-    linux::__NR_mknodat,
-    linux::__NR_symlink,
-    linux::__NR_symlinkat,
-    linux::__NR_link,
-    linux::__NR_linkat,
-    linux::__NR_pipe,
-    linux::__NR_pipe2,
-    linux::__NR_eventfd,
-    linux::__NR_eventfd2,
-    linux::__NR_epoll_create,
-    linux::__NR_epoll_create1,
-    linux::__NR_epoll_ctl,
-    linux::__NR_timerfd_create,
-    linux::__NR_signalfd,
-    linux::__NR_signalfd4,
-    linux::__NR_inotify_init,
-    linux::__NR_inotify_init1,
-    linux::__NR_inotify_add_watch,
-    linux::__NR_memfd_create,
-    linux::__NR_socket,
-    linux::__NR_socketpair,
-    linux::__NR_accept,
-    linux::__NR_accept4,
-    linux::__NR_timer_create,
-    linux::__NR_pidfd_open,
-    linux::__NR_setxattr,
-    linux::__NR_lsetxattr,
-    linux::__NR_fsetxattr,
-    linux::__NR_mount,
-];
-
-/// What every call looks at, close together.
-struct Hot {
-    handlers: [Option<RawHandler>; COUNT],
-    /// [`MAKERS`], as a set of bits.
-    makers: [u64; COUNT.div_ceil(64)],
-}
-
-static HOT: Hot = {
-    let mut hot = Hot { handlers: HANDLERS, makers: [0; COUNT.div_ceil(64)] };
-    let mut i = 0;
-    while i < MAKERS.len() {
-        hot.makers[MAKERS[i] as usize / 64] |= 1 << (MAKERS[i] % 64);
-        i += 1;
-    }
-    hot
-};
-
-/// Whether call number `nr` leaves new kernel objects behind: it is refused while the heap is nearly full, so
-/// that those under way, and those that free something, find room.
-#[inline]
-pub fn makes_objects(nr: u64) -> bool {
-    HOT.makers.get(nr as usize / 64).is_some_and(|bits| bits >> (nr % 64) & 1 != 0)
 }
 
 /// Runs call number `nr` for the current task.
@@ -221,7 +157,7 @@ pub fn dispatch(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
 /// As [`dispatch`], untraced.
 #[inline]
 pub(super) fn run(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
-    match HOT.handlers.get(nr as usize).copied().flatten() {
+    match HANDLERS.get(nr as usize).copied().flatten() {
         Some(handler) => handler(cur, args),
         None => Err(Errno::ENOSYS.into()),
     }
@@ -379,7 +315,7 @@ table! {
     148 sched_rr_get_interval => super::sched::sys_sched_rr_get_interval, Partial, "kept, the host decides";
     149 mlock => super::mem::sys_mlock, Full;
     150 munlock => super::mem::sys_munlock, Full;
-    151 mlockall => None;
+    151 mlockall => super::mem::sys_mlockall, Full;
     152 munlockall => super::mem::sys_munlockall, Full;
     153 vhangup => None;
     154 modify_ldt => None;
@@ -444,7 +380,7 @@ table! {
     213 epoll_create => super::epoll::sys_epoll_create, Full;
     214 epoll_ctl_old => None;
     215 epoll_wait_old => None;
-    216 remap_file_pages => None;
+    216 remap_file_pages => super::mem::sys_remap_file_pages, Full;
     217 getdents64 => super::dir::sys_getdents64, Full;
     218 set_tid_address => super::process::sys_set_tid_address, Full;
     219 restart_syscall => super::time::sys_restart_syscall, Full;

@@ -9,6 +9,7 @@ use crate::abi::linux::{
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, frame};
+use crate::arena;
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
 use crate::mm::space::Frozen;
@@ -92,9 +93,7 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
 /// As [`clone`], and those of `before`.
 pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -> Result) -> SysResult<u32> {
     check(cur, a)?;
-    if crate::arena::under_pressure() {
-        return Err(Errno::ENOMEM.into());
-    }
+    arena::charge(arena::Object::Task)?;
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own_mm = cur.mm().clone();
     let frozen = (!has(CLONE_VM)).then(|| own_mm.freeze());
@@ -130,7 +129,10 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
     let own = cur.own();
     let share_mm = has(CLONE_VM);
     let own = Own {
-        mm: frozen.map_or_else(|| own.mm.clone(), |frozen| Arc::new(frozen.copy())),
+        mm: match frozen {
+            Some(frozen) => Arc::new(frozen.copy()?),
+            None => own.mm.clone(),
+        },
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
         fs: if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) },
         cred: own.cred.clone(),

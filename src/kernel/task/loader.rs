@@ -3,7 +3,7 @@
 
 use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result, SysResult};
-use crate::mm::{Backing, Mappable};
+use crate::mm::{Backing, MapWish, Mappable};
 use crate::vfs::mount::NOEXEC;
 use crate::vfs::open::{again_if_stale, open_at};
 use crate::vfs::resolve::Lookup;
@@ -256,7 +256,7 @@ fn parse(ctx: &OpCtx<'_>, file: &Arc<OpenFile>, root: &Path, is_main: bool) -> S
         pod::slice_from_bytes::<ProgramHeader64<LittleEndian>>(&table, phnum).map_err(|()| Errno::ENOEXEC)?;
     let size = file.inode.stat()?.size;
     let mut image = ElfImage {
-        map: file.ops.mappable().map_err(|_| Errno::EACCES)?,
+        map: file.ops.mappable(&mut MapWish::PRIVATE.clone()).ok().flatten().ok_or(Errno::EACCES)?,
         segments: Vec::new(),
         entry: header.e_entry.get(LE),
         phdr: 0,

@@ -102,7 +102,7 @@ impl Timers {
     /// # Errors
     /// `EAGAIN` when there are too many (`RLIMIT_SIGPENDING`).
     pub fn create(&self, group: &Arc<ThreadGroup>, base: Base, tell: Tell, value: Option<u64>) -> Result<i32> {
-        crate::arena::reserve(0).map_err(|_| Errno::EAGAIN)?;
+        crate::arena::charge(crate::arena::Object::Timer)?;
         let mut table = self.posix.lock();
         if table.timers.len() as u64 >= group.limits.get(limits::SIGPENDING).0 {
             return Err(Errno::EAGAIN);

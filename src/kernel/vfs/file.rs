@@ -8,7 +8,7 @@ use super::watch::Watches;
 use crate::abi::linux::{IN_CLOSE_NOWRITE, IN_CLOSE_WRITE};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
-use crate::mm::{IoDst, IoSrc};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use alloc::{boxed::Box, sync::Arc};
 use core::any::Any;
@@ -121,11 +121,11 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::EINVAL.into())
     }
 
-    /// What `mmap` maps.
+    /// What `mmap` maps. It may take away from what may become of the mapping.
     ///
     /// # Errors
-    /// `ENODEV` where mapping makes no sense.
-    fn mappable(&self) -> Result<Arc<dyn crate::mm::Mappable>> {
+    /// `ENODEV` where mapping makes no sense, `EPERM` where a seal forbids it.
+    fn mappable(&self, _wish: &mut MapWish) -> Result<Mapped> {
         Err(Errno::ENODEV)
     }
 

@@ -4,6 +4,7 @@ use super::dentry::Dentry;
 use super::inode::Inode;
 use super::resolve::PATH_MAX;
 use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use crate::sync::{Level, RwLock};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -141,6 +142,7 @@ const MOUNT_MAX: usize = 10_000;
 
 impl Tree {
     fn room_for(&self, more: usize) -> Result {
+        arena::charge(Object::Mount)?;
         if self.all.len() + more > MOUNT_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 

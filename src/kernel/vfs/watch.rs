@@ -39,7 +39,7 @@ impl Watches {
     /// # Errors
     /// `ENOMEM`.
     pub fn add(&self, watcher: Weak<dyn Watcher>, id: u64, key: u64, registration: u64) -> Result {
-        crate::arena::reserve(0).map_err(|_| Errno::ENOMEM)?;
+        crate::arena::charge(crate::arena::Object::Watch)?;
         self.list.lock().insert((id, key), Watch { watcher, registration });
         self.any.store(true, Relaxed);
         Ok(())

@@ -6,6 +6,7 @@ use super::inode::{FileType, Inode, SetAttr};
 use super::mount::Path;
 use crate::abi::linux::{XATTR_CREATE, XATTR_REPLACE, XATTR_SIZE_MAX};
 use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use crate::cred::cap;
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
@@ -77,6 +78,7 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
         if total + name.len() + value.len() > TOTAL_MAX {
             return Err(Errno::ENOSPC);
         }
+        arena::charge(Object::Attribute)?;
         all.insert(name, value);
     }
     // Nothing but the change time moves.

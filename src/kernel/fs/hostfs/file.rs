@@ -4,7 +4,7 @@ use super::memfs;
 use crate::abi::linux::{self, O_APPEND, O_DIRECT, O_DSYNC, O_NOATIME, O_SYNC};
 use crate::abi::{Errno, Result, SysResult};
 use crate::host::{HostFd, files};
-use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
 use crate::vfs::{FileOps, OpCtx, OpenFile, Whence};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -111,9 +111,9 @@ impl FileOps for HostFile {
         }
     }
 
-    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+    fn mappable(&self, _wish: &mut MapWish) -> Result<Mapped> {
         let s = memfs::host_stat(self.fd.raw())?;
-        Ok(Arc::new(Mapping { fd: self.fd.clone(), dev: s.dev, ino: s.ino }))
+        Ok(Some(Arc::new(Mapping { fd: self.fd.clone(), dev: s.dev, ino: s.ino })))
     }
 
     fn sync(&self, data_only: bool) -> SysResult<()> {
@@ -134,8 +134,8 @@ impl FileOps for HostFile {
 }
 
 impl Mappable for Mapping {
-    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
-        Ok(alloc::vec![HostRun { file_offset: offset, len, fd: self.fd.raw(), fd_offset: offset }])
+    fn run(&self, offset: u64, _len: u64, _shared_write: bool) -> Result<HostRun> {
+        Ok(HostRun { fd: self.fd.raw(), offset, lasting: true })
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

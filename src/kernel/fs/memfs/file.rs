@@ -3,15 +3,16 @@
 use super::handles::Handle;
 use super::{Data, MemInode};
 use crate::abi::{Errno, Result, SysResult, linux};
-use crate::host::{files, window};
-use crate::mm::{HostRun, IoDst, IoSrc, Mappable};
+use crate::host::files;
+use crate::mm::memfile::{self, PagedBuf};
+use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
 use crate::time;
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::Ordering::{Acquire, Relaxed};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, SeqCst};
 
 /// Largest file, bytes (`MAX_LFS_FILESIZE`).
 const MAX_SIZE: u64 = i64::MAX as u64;
@@ -26,6 +27,19 @@ pub struct MemFile {
 struct Mapping {
     inode: Arc<MemInode>,
     host: Option<Arc<Handle>>,
+    /// Counted among the inode's writable ones.
+    counted: bool,
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        if self.counted {
+            self.inode.writable_maps.fetch_sub(1, SeqCst);
+        }
+        if let Some(own) = self.inode.own.get() {
+            own.recount();
+        }
+    }
 }
 
 /// Opens `inode`. What is about to be truncated needs nothing of the host.
@@ -35,10 +49,109 @@ pub fn open(inode: Arc<MemInode>, flags: u32) -> Result<Box<dyn FileOps>> {
 }
 
 impl MemFile {
-    fn read_host(host: &Handle, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
-        let mut done = 0;
-        while let Some((addr, len)) = dst.piece()? {
-            match files::pread(host.raw(), addr, len, pos + done as u64) {
+    /// Reads from the memory file.
+    fn read_memory(&self, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        let data = self.inode.file()?.read();
+        let buf = match (&*data, self.inode.own.get()) {
+            (Data::Memory(buf), _) => buf,
+            // Mapped in this moment.
+            (Data::Own, Some(own)) => return read_host(own.raw(), dst, pos),
+            _ => return Err(Errno::EIO.into()),
+        };
+        let size = self.inode.meta.lock().size;
+        let mut at = pos;
+        while at < size && dst.left() > 0 {
+            let want = (size - at).min(dst.left() as u64);
+            let n = match buf.piece(at) {
+                // SAFETY: `want.min(room)` bytes lie in the extent, which the read lock keeps.
+                Some((ptr, room)) => unsafe { dst.put_from(ptr, room.min(want as usize)) },
+                None => dst.put_zeros(want.min(buf.hole(at)) as usize),
+            };
+            match n {
+                Ok(0) => break,
+                Ok(n) => at += n as u64,
+                Err(_) if at > pos => break,
+                Err(e) => return Err(e.into()),
+            }
+        }
+        Ok(at.saturating_sub(pos) as usize)
+    }
+
+    /// Writes under the file's lock.
+    fn write_locked(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
+        let mut data = self.inode.file()?.write();
+        self.inode.copy_up(&mut data, u64::MAX)?;
+        let size = self.inode.meta.lock().size;
+        let append = file.flags() & linux::O_APPEND != 0;
+        let pos = if append { size } else { pos };
+        let limit = ctx.fsize_limit.min(MAX_SIZE);
+        if pos >= limit {
+            return Err(Errno::EFBIG.into());
+        }
+        src.limit((src.left() as u64).min(limit - pos) as usize);
+        if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE)
+            || pos + src.left() as u64 > size && self.inode.sealed(linux::F_SEAL_GROW)
+        {
+            return Err(Errno::EPERM.into());
+        }
+        let done = match (&mut *data, self.inode.own.get()) {
+            (Data::Memory(buf), _) => fill(buf, src, pos)?,
+            (Data::Own, Some(own)) => {
+                memfile::admit(src.left() as u64)?;
+                write_host(own.raw(), src, pos)?
+            }
+            _ => return Err(Errno::EIO.into()),
+        };
+        let now = time::now_coarse();
+        let mut meta = self.inode.meta.lock();
+        let end = pos + done as u64;
+        meta.size = meta.size.max(end);
+        meta.mtime = now;
+        meta.ctime = now;
+        if ctx.cred.fsuid != 0 && meta.mode & 0o111 != 0 {
+            meta.mode &= !0o6000;
+        }
+        drop(meta);
+        if let (Data::Own, Some(own)) = (&*data, self.inode.own.get()) {
+            own.wrote(done as u64);
+        }
+        if append {
+            // The caller's offset follows the end.
+            file.set_append_end(end);
+        }
+        Ok(done)
+    }
+}
+
+/// Bytes that are moved under the file's lock at a time.
+const AT_ONCE: u64 = 4 << 20;
+
+/// Takes what is left of `src` into the memory file, at most [`AT_ONCE`] bytes.
+fn fill(buf: &mut PagedBuf, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
+    let end = pos + src.left() as u64;
+    buf.reserve_range(pos, end)?;
+    let mut at = pos;
+    while at < end {
+        let Some((ptr, room)) = buf.piece(at) else { break };
+        let n = room.min((end - at) as usize);
+        // SAFETY: `n` bytes lie in the extent, which the write lock keeps.
+        match unsafe { src.take_to(ptr, n) } {
+            Ok(0) => break,
+            Ok(n) => at += n as u64,
+            Err(_) if at > pos => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok((at - pos) as usize)
+}
+
+/// Reads from a file of the host.
+fn read_host(fd: i32, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+    let mut done = 0;
+    loop {
+        match dst.piece() {
+            Ok(None) => break,
+            Ok(Some((addr, len))) => match files::pread(fd, addr, len, pos + done as u64) {
                 Ok(0) => break,
                 Ok(n) => {
                     dst.advance(n);
@@ -49,10 +162,37 @@ impl MemFile {
                 }
                 Err(_) if done > 0 => break,
                 Err(e) => return Err(e.into()),
-            }
+            },
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
         }
-        Ok(done)
     }
+    Ok(done)
+}
+
+/// Writes to a file of the host.
+fn write_host(fd: i32, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
+    let mut done = 0;
+    loop {
+        match src.piece() {
+            Ok(None) => break,
+            Ok(Some((addr, len))) => match files::pwrite(fd, addr, len, pos + done as u64) {
+                Ok(0) => break,
+                Ok(n) => {
+                    src.advance(n);
+                    done += n;
+                    if n < len {
+                        break;
+                    }
+                }
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            },
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e.into()),
+        }
+    }
+    Ok(done)
 }
 
 impl FileOps for MemFile {
@@ -60,91 +200,23 @@ impl FileOps for MemFile {
         if let Some(host) = &self.host
             && self.inode.below.load(Acquire)
         {
-            return MemFile::read_host(host, dst, pos);
+            return read_host(host.raw(), dst, pos);
         }
-        let data = self.inode.file()?.read();
-        let Data::Memory(buf) = &*data else { return Err(Errno::EIO.into()) };
-        let size = self.inode.meta.lock().size;
-        let mut at = pos;
-        let mut done = 0;
-        while at < size && dst.left() > 0 {
-            let want = (size - at).min(dst.left() as u64) as usize;
-            let n = match buf.piece(at) {
-                // SAFETY: `want.min(room)` bytes lie in the extent, which the read lock keeps.
-                Some((ptr, room)) => dst.put(unsafe { core::slice::from_raw_parts(ptr, want.min(room)) }),
-                None => dst.put_zeros(want),
-            };
-            match n {
-                Ok(n) => {
-                    at += n as u64;
-                    done += n;
-                    if n == 0 {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            }
+        if let Some(own) = self.inode.own.get() {
+            return read_host(own.raw(), dst, pos);
         }
-        Ok(done)
+        let from = dst.done();
+        let there = self.inode.meta.lock().size.saturating_sub(pos).min(AT_ONCE) as usize;
+        dst.under_lock(there.min(dst.left()), |dst| self.read_memory(dst, pos + (dst.done() - from) as u64))
     }
 
     fn write(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
-        let mut data = self.inode.file()?.write();
-        self.inode.copy_up(&mut data, u64::MAX)?;
-        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO.into()) };
-        let size = self.inode.meta.lock().size;
-        let pos = if file.flags() & linux::O_APPEND != 0 { size } else { pos };
-        let limit = ctx.fsize_limit.min(MAX_SIZE);
-        let len = src.left() as u64;
-        if len == 0 {
+        if src.left() == 0 {
             return Ok(0);
         }
-        if pos >= limit {
-            return Err(Errno::EFBIG.into());
-        }
-        src.limit(len.min(limit - pos) as usize);
-        if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE)
-            || pos + src.left() as u64 > size && self.inode.sealed(linux::F_SEAL_GROW)
-        {
-            return Err(Errno::EPERM.into());
-        }
-        let end = pos + src.left() as u64;
-        buf.reserve_range(pos, end)?;
-        let mut at = pos;
-        let mut failed = None;
-        while at < end {
-            let Some((ptr, room)) = buf.piece(at) else { break };
-            let n = room.min((end - at) as usize);
-            // SAFETY: `n` bytes lie in the extent, which the write lock keeps.
-            match src.take(unsafe { core::slice::from_raw_parts_mut(ptr, n) }) {
-                Ok(0) => break,
-                Ok(n) => at += n as u64,
-                Err(e) => {
-                    failed = Some(e);
-                    break;
-                }
-            }
-        }
-        if at == pos
-            && let Some(e) = failed
-        {
-            return Err(e.into());
-        }
-        let now = time::now_coarse();
-        let mut meta = self.inode.meta.lock();
-        meta.size = meta.size.max(at);
-        meta.mtime = now;
-        meta.ctime = now;
-        if ctx.cred.fsuid != 0 && meta.mode & 0o111 != 0 {
-            meta.mode &= !0o6000;
-        }
-        drop(meta);
-        if file.flags() & linux::O_APPEND != 0 {
-            // The caller's offset follows the end.
-            file.set_append_end(at);
-        }
-        Ok((at - pos) as usize)
+        let from = src.done();
+        let first = (src.left() as u64).min(AT_ONCE) as usize;
+        src.under_lock(first, |src| self.write_locked(ctx, file, src, pos.wrapping_add((src.done() - from) as u64)))
     }
 
     fn seekable(&self) -> bool {
@@ -160,6 +232,7 @@ impl FileOps for MemFile {
                 let data = self.inode.file()?.read();
                 let at = offset as u64;
                 match (&*data, whence) {
+                    (Data::Own, _) => self.inode.own.get().ok_or(Errno::EIO)?.seek(at, whence == Whence::Data),
                     (Data::Memory(buf), Whence::Data) => buf.next_data(at, size).ok_or(Errno::ENXIO),
                     (Data::Memory(buf), _) => Ok(buf.next_hole(at, size)),
                     // The lower file is one run of data.
@@ -171,8 +244,20 @@ impl FileOps for MemFile {
         }
     }
 
-    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
-        Ok(Arc::new(Mapping { inode: self.inode.clone(), host: self.host.clone() }))
+    fn mappable(&self, wish: &mut MapWish) -> Result<Mapped> {
+        // Seals are set under this lock, too: either the mapping counts before, or it sees the seal.
+        let _data = self.inode.file()?.write();
+        if wish.shared && self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) {
+            if wish.writes_file() {
+                return Err(Errno::EPERM);
+            }
+            wish.may &= !linux::PROT_WRITE;
+        }
+        let counted = wish.may_write_file();
+        if counted {
+            self.inode.writable_maps.fetch_add(1, SeqCst);
+        }
+        Ok(Some(Arc::new(Mapping { inode: self.inode.clone(), host: self.host.clone(), counted })))
     }
 
     fn sync(&self, _data_only: bool) -> SysResult<()> {
@@ -184,26 +269,31 @@ impl FileOps for MemFile {
         let end = offset.checked_add(len).filter(|&e| e <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let mut data = self.inode.file()?.write();
         self.inode.copy_up(&mut data, u64::MAX)?;
-        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
         let size = self.inode.meta.lock().size;
-        if mode & !linux::FALLOC_FL_KEEP_SIZE != 0 && self.inode.sealed(linux::F_SEAL_WRITE)
+        let writes = linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
+        if mode & !linux::FALLOC_FL_KEEP_SIZE != 0 && self.inode.sealed(writes)
             || !keep && end > size && self.inode.sealed(linux::F_SEAL_GROW)
         {
             return Err(Errno::EPERM);
         }
-        match mode & !linux::FALLOC_FL_KEEP_SIZE {
-            0 => {
-                if end > ctx.fsize_limit {
-                    return Err(Errno::EFBIG);
+        let what = mode & !linux::FALLOC_FL_KEEP_SIZE;
+        if !matches!(what, 0 | linux::FALLOC_FL_ZERO_RANGE) && !(what == linux::FALLOC_FL_PUNCH_HOLE && keep) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        if !keep && end > ctx.fsize_limit {
+            return Err(Errno::EFBIG);
+        }
+        match (&mut *data, self.inode.own.get()) {
+            (Data::Memory(buf), _) => {
+                if what != linux::FALLOC_FL_PUNCH_HOLE {
+                    buf.reserve_range(offset, end)?;
                 }
-                buf.reserve(end)?;
+                if what != 0 {
+                    buf.zero(offset, len);
+                }
             }
-            linux::FALLOC_FL_PUNCH_HOLE if keep => buf.zero(offset, len),
-            linux::FALLOC_FL_ZERO_RANGE => {
-                buf.reserve(end)?;
-                buf.zero(offset, len);
-            }
-            _ => return Err(Errno::EOPNOTSUPP),
+            (Data::Own, Some(own)) => own.fallocate(mode, offset, len)?,
+            _ => return Err(Errno::EIO),
         }
         let mut meta = self.inode.meta.lock();
         if !keep {
@@ -215,15 +305,11 @@ impl FileOps for MemFile {
     }
 
     fn fcntl(&self, _ctx: &OpCtx<'_>, file: &OpenFile, command: u32, arg: u64) -> SysResult<u64> {
-        let seals = &self.inode.seals;
         match command {
-            linux::F_GET_SEALS => Ok(u64::from(seals.load(Relaxed))),
-            linux::F_ADD_SEALS if arg & !0x3f != 0 => Err(Errno::EINVAL.into()),
-            linux::F_ADD_SEALS if !file.writable() || self.inode.sealed(linux::F_SEAL_SEAL) => Err(Errno::EPERM.into()),
-            linux::F_ADD_SEALS => {
-                seals.fetch_or(arg as u32, Relaxed);
-                Ok(0)
-            }
+            linux::F_GET_SEALS => Ok(u64::from(self.inode.seals.load(Relaxed))),
+            linux::F_ADD_SEALS if !file.writable() => Err(Errno::EPERM.into()),
+            linux::F_ADD_SEALS if arg & !ALL_SEALS != 0 => Err(Errno::EINVAL.into()),
+            linux::F_ADD_SEALS => Ok(self.add_seals(arg as u32).map(|()| 0)?),
             _ => Err(Errno::EINVAL.into()),
         }
     }
@@ -233,36 +319,45 @@ impl FileOps for MemFile {
     }
 }
 
+/// Every `F_SEAL_*`.
+const ALL_SEALS: u64 = 0x3f;
+
+impl MemFile {
+    fn add_seals(&self, mut seals: u32) -> Result {
+        let _data = self.inode.file()?.write();
+        if self.inode.sealed(linux::F_SEAL_SEAL) {
+            return Err(Errno::EPERM);
+        }
+        if seals & linux::F_SEAL_WRITE != 0
+            && !self.inode.sealed(linux::F_SEAL_WRITE)
+            && self.inode.writable_maps.load(SeqCst) > 0
+        {
+            return Err(Errno::EBUSY);
+        }
+        if seals & linux::F_SEAL_EXEC != 0 && self.inode.meta.lock().mode & 0o111 != 0 {
+            // A program that is to stay one must not change, either.
+            seals |= linux::F_SEAL_SHRINK | linux::F_SEAL_GROW | linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
+        }
+        self.inode.seals.fetch_or(seals, SeqCst);
+        Ok(())
+    }
+}
+
 impl Mappable for Mapping {
-    fn runs(&self, offset: u64, len: u64, shared_write: bool) -> Result<Vec<HostRun>> {
+    fn run(&self, offset: u64, _len: u64, shared_write: bool) -> Result<HostRun> {
+        if let Some(own) = self.inode.own.get() {
+            return Ok(HostRun { fd: own.raw(), offset, lasting: false });
+        }
         let mut data = self.inode.file()?.write();
-        if shared_write {
-            if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) {
-                return Err(Errno::EPERM);
+        match (&*data, &self.host) {
+            (Data::Host(_), Some(host)) if !shared_write => Ok(HostRun { fd: host.raw(), offset, lasting: true }),
+            (Data::Host(_), None) => Err(Errno::EIO),
+            _ => {
+                let own =
+                    self.inode.own_file(&mut data).map_err(|e| if e == Errno::ENOSPC { Errno::ENOMEM } else { e })?;
+                Ok(HostRun { fd: own.raw(), offset, lasting: false })
             }
-            self.inode.copy_up(&mut data, u64::MAX)?;
         }
-        let mut runs = Vec::new();
-        let buf = match (&mut *data, &self.host) {
-            (Data::Host(_), Some(host)) => {
-                runs.push(HostRun { file_offset: offset, len, fd: host.raw(), fd_offset: offset });
-                return Ok(runs);
-            }
-            (Data::Host(_), None) => return Err(Errno::EIO),
-            (Data::Memory(buf), _) => buf,
-        };
-        let end = offset.checked_add(len).ok_or(Errno::EOVERFLOW)?;
-        buf.reserve_range(offset, end).map_err(|_| Errno::ENOMEM)?;
-        self.inode.mapped.store(true, Relaxed);
-        let mut at = offset;
-        while at < end {
-            let (fd_offset, room) = buf.host_run(at).ok_or(Errno::ENOMEM)?;
-            let n = room.min(end - at);
-            runs.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-            runs.push(HostRun { file_offset: at, len: n, fd: window::fd(), fd_offset });
-            at += n;
-        }
-        Ok(runs)
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

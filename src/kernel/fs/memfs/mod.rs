@@ -13,8 +13,10 @@
 mod file;
 mod handles;
 mod lower;
+mod own;
 
 use crate::abi::{Errno, Result, linux};
+use crate::arena::{self, Object};
 use crate::mm::memfile::PagedBuf;
 use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
@@ -30,6 +32,8 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use handles::Handle;
 use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
+use once_cell::race::OnceBox;
+use own::Own;
 
 /// An instance: one mount of tmpfs, or one overlay.
 pub struct MemFs {
@@ -78,6 +82,8 @@ impl Meta {
 enum Data {
     Host(HostData),
     Memory(PagedBuf),
+    /// See [`MemInode::own`].
+    Own,
 }
 
 /// A host file: where it lies, and its descriptor while somebody keeps it open.
@@ -108,8 +114,10 @@ pub struct MemInode {
     /// Its data is the host's. Once false it stays so; what says so without a lock is this, and the
     /// data itself under its lock.
     below: AtomicBool,
-    /// Some guest has mapped the extents: they stay until the node goes.
-    mapped: AtomicBool,
+    /// The data, once a guest has mapped it; it stays there.
+    own: OnceBox<Own>,
+    /// Mappings through which a guest may write to it (`i_mmap_writable` in Linux).
+    writable_maps: AtomicU32,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
 }
 
@@ -119,17 +127,15 @@ pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
     fs.node(FileType::Dir, mode, uid, gid, 0, Body::Dir(None))
 }
 
-/// A file without a name (`memfd_create(2)`); `sealable`: it may be given seals.
+/// A file without a name (`memfd_create(2)`) with this mode and these seals.
 ///
 /// # Errors
 /// Those of opening it.
-pub fn memfd(ctx: &OpCtx<'_>, name: &[u8], sealable: bool) -> Result<Arc<OpenFile>> {
+pub fn memfd(ctx: &OpCtx<'_>, name: &[u8], mode: u32, seals: u32) -> Result<Arc<OpenFile>> {
     let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
-    let inode = MemFs::new(None).node(FileType::Regular, 0o777, ctx.cred.fsuid, ctx.cred.fsgid, 0, body);
+    let inode = MemFs::new(None).node(FileType::Regular, mode, ctx.cred.fsuid, ctx.cred.fsgid, 0, body);
     inode.meta.lock().nlink = 0;
-    if sealable {
-        inode.seals.store(0, Relaxed);
-    }
+    inode.seals.store(seals, Relaxed);
     let ops = file::open(inode.clone(), linux::O_RDWR)?;
     let shown = alloc::format!("/memfd:{} (deleted)", alloc::string::String::from_utf8_lossy(name));
     let path = mount::detached_named(inode.clone(), "tmpfs", &shown);
@@ -209,7 +215,8 @@ impl MemFs {
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(true),
             below: AtomicBool::new(false),
-            mapped: AtomicBool::new(false),
+            own: OnceBox::new(),
+            writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         })
     }
@@ -238,7 +245,8 @@ impl MemFs {
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(false),
             below: AtomicBool::new(kind == FileType::Regular),
-            mapped: AtomicBool::new(false),
+            own: OnceBox::new(),
+            writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
         }))
     }
@@ -262,7 +270,7 @@ impl MemInode {
     /// The host's on opening it; `ESTALE` if another file or none is there by now.
     fn handle(&self) -> Result<Option<Arc<Handle>>> {
         let path = match &*self.file()?.read() {
-            Data::Memory(_) => return Ok(None),
+            Data::Memory(_) | Data::Own => return Ok(None),
             Data::Host(host) => match host.open.upgrade() {
                 Some(handle) => {
                     handle.touch();
@@ -320,21 +328,31 @@ impl MemInode {
     fn resize(&self, size: u64) -> Result {
         let mut data = self.file()?.write();
         self.copy_up(&mut data, size)?;
-        let Data::Memory(buf) = &mut *data else { return Err(Errno::EIO) };
         let mut meta = self.meta.lock();
         let seal = if size < meta.size { linux::F_SEAL_SHRINK } else { linux::F_SEAL_GROW };
         if size != meta.size && self.sealed(seal) {
             return Err(Errno::EPERM);
         }
-        if size < meta.size {
-            if self.mapped.load(Relaxed) {
-                buf.zero(size, buf.capacity().saturating_sub(size));
-            } else {
-                buf.truncate(size);
-            }
+        match (&mut *data, self.own.get()) {
+            (Data::Memory(buf), _) if size < meta.size => buf.truncate(size),
+            (Data::Memory(_), _) => {}
+            (Data::Own, Some(own)) => own.resize(size)?,
+            _ => return Err(Errno::EIO),
         }
         meta.size = size;
         Ok(())
+    }
+
+    /// The data as a file of the host's own memory, made where it is not one yet.
+    fn own_file(&self, data: &mut Data) -> Result<&Own> {
+        self.copy_up(data, u64::MAX)?;
+        if let Data::Memory(buf) = data {
+            let own = Own::new(buf, self.meta.lock().size)?;
+            // Nobody else can have set it: the data is locked.
+            let _ = self.own.set(Box::new(own));
+            *data = Data::Own;
+        }
+        self.own.get().ok_or(Errno::EIO)
     }
 
     fn sealed(&self, seal: u32) -> bool {
@@ -361,9 +379,10 @@ impl MemInode {
 impl Inode for MemInode {
     fn stat(&self) -> Result<Stat> {
         let memory = match &self.body {
-            Body::File(data) if !self.below.load(Acquire) => match &*data.read() {
-                Data::Memory(buf) => Some(buf.charged() / 512),
-                Data::Host(_) => None,
+            Body::File(data) if !self.below.load(Acquire) => match (&*data.read(), self.own.get()) {
+                (Data::Memory(buf), _) => Some(buf.charged() / 512),
+                (Data::Own, Some(own)) => Some(own.held() / 512),
+                _ => None,
             },
             _ => None,
         };
@@ -400,6 +419,13 @@ impl Inode for MemInode {
     }
 
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        // F_SEAL_EXEC: what may be executed stays as it is.
+        if let Some(mode) = attr.mode
+            && self.sealed(linux::F_SEAL_EXEC)
+            && (self.meta.lock().mode ^ mode) & 0o111 != 0
+        {
+            return Err(Errno::EPERM);
+        }
         self.changed.store(true, Relaxed);
         if let Some(size) = attr.size {
             self.resize(size)?;
@@ -446,7 +472,7 @@ impl Inode for MemInode {
 
     fn statfs(&self) -> Result<StatFs> {
         let total = crate::mm::memfile::limit() / 4096;
-        let used = (crate::mm::memfile::in_use() / 4096).min(total);
+        let used = (crate::mm::memfile::held() / 4096).min(total);
         Ok(StatFs {
             magic: if self.fs.lower.is_some() { 0x794c_7630 } else { 0x0102_1994 },
             bsize: 4096,
@@ -494,7 +520,7 @@ impl Directory for MemInode {
     }
 
     fn create(&self, ctx: &OpCtx<'_>, _name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
-        crate::arena::reserve_name()?;
+        arena::charge(Object::Name)?;
         let (dir_mode, dir_gid) = {
             let m = self.meta.lock();
             (m.mode, m.gid)
@@ -523,7 +549,7 @@ impl Directory for MemInode {
         if !Arc::ptr_eq(&node.fs, &self.fs) {
             return Err(Errno::EXDEV);
         }
-        crate::arena::reserve_name()?;
+        arena::charge(Object::Name)?;
         node.touch(1);
         self.touch_dir(0);
         Ok(())

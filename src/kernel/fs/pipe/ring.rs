@@ -17,7 +17,7 @@ impl Page {
     /// # Errors
     /// `ENOMEM`: part of the heap stays for those who read.
     pub fn new() -> Result<Page> {
-        arena::reserve_name().map_err(|_| Errno::ENOMEM)?;
+        arena::charge(arena::Object::Buffer)?;
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(PAGE).map_err(|_| Errno::ENOMEM)?;
         bytes.resize(PAGE, 0);

@@ -4,8 +4,8 @@ use super::usage;
 use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
-use crate::mm::vma::prot_letters;
-use crate::mm::{Backing, UserSlice, Vma};
+use crate::mm::vma::{Sizes, prot_letters};
+use crate::mm::{Backing, UserSlice, Vma, VmaFlags};
 use crate::task::group::Run;
 use crate::task::{Own, Task, session};
 use crate::time::vdso;
@@ -176,7 +176,20 @@ fn mappings(own: &Own) -> Result<Vec<Vma>> {
             [(start, end, PROT_READ | PROT_EXEC, "[vdso]"), (data, start, PROT_READ, "[vvar]")]
         {
             let backing = Backing::Anon;
-            all.insert(at, Vma { start, end, prot, shared: false, backing, label, text: None, may_write: false });
+            all.insert(
+                at,
+                Vma {
+                    start,
+                    end,
+                    prot,
+                    shared: false,
+                    backing,
+                    label,
+                    text: None,
+                    may: prot,
+                    flags: VmaFlags::empty(),
+                },
+            );
         }
     }
     Ok(all)
@@ -250,13 +263,13 @@ fn map_line(v: &Vma) -> Vec<u8> {
     line
 }
 
-/// Bytes mapped, and of those private and writable.
-fn sizes(task: &Task) -> (u64, u64) {
-    task.shared().map_or((0, 0), |own| own.mm.sizes())
+/// Bytes mapped.
+fn sizes(task: &Task) -> Sizes {
+    task.shared().map_or(Sizes::default(), |own| own.mm.sizes())
 }
 
 fn statm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
-    let (total, data) = sizes(task);
+    let Sizes { total, data, .. } = sizes(task);
     let (size, data) = (total / 4096, data / 4096);
     let [anon, file] = usage::resident(task).unwrap_or_default().map(|kib| kib / 4);
     Ok(format!("{size} {} {file} 1 0 {data} 0\n", anon + file).into_bytes())
@@ -264,7 +277,7 @@ fn statm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
 
 fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
-    let (total, _) = sizes(task);
+    let total = sizes(task).total;
     let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
     let resident: u64 = usage::resident(task).unwrap_or_default().iter().sum();
     let [user, system] = usage::cpu_times(task);
@@ -299,7 +312,7 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
 fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
     let own = task.shared();
-    let (total, data) = sizes(task);
+    let Sizes { total, data, locked } = sizes(task);
     let (letter, word) = state(task);
     let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
     let umask = own.as_ref().map_or(0, |o| o.fs.umask());
@@ -318,13 +331,13 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         for gid in &c.groups {
             let _ = write!(out, "{gid} ");
         }
-        let (size, data) = (total >> 10, data >> 10);
+        let (size, data, locked) = (total >> 10, data >> 10, locked >> 10);
         let [anon, file] = usage::resident(task).unwrap_or_default();
         let rss = anon + file;
         let _ = write!(
             out,
             "\nNStgid:\t{0}\nNSpid:\t{1}\nNSpgid:\t{2}\nNSsid:\t{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
-             VmLck:\t       0 kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
+             VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
              RssFile:\t{file:8} kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
              VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
             g.pid,

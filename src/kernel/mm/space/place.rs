@@ -2,13 +2,14 @@
 
 use super::super::memfile::Extent;
 use super::super::text::{self, Text};
-use super::super::vma::{Backing, Vma};
+use super::super::vma::{Backing, Vma, VmaFlags};
 use super::super::{HostRun, Mappable};
-use super::{Inner, LOW_END, MIN_ADDR, PAGE, Request, in_window, rewrite};
-use crate::abi::layout::{END, GUARD, TASK_SIZE};
+use super::{
+    AddressSpace, Inner, LOW_END, MAY_ALL, MIN_ADDR, PAGE, Request, around_window, in_window, outside_guest, rewrite,
+};
+use crate::abi::layout::{END, GUARD};
 use crate::abi::linux::{
-    MAP_ANONYMOUS, MAP_FIXED, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE,
-    PROT_EXEC, PROT_READ, PROT_WRITE,
+    MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PROT_EXEC, PROT_WRITE,
 };
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
@@ -16,212 +17,216 @@ use crate::host::{mem, window as host_window};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
+/// What stays free below a mapping that grows down (`stack_guard_gap` in Linux).
+const STACK_GAP: u64 = 256 * PAGE;
+
+impl Request {
+    fn shared(&self) -> bool {
+        self.flags & MAP_SHARED != 0
+    }
+
+    /// Whether it counts against `RLIMIT_DATA`.
+    pub(super) fn is_data(&self) -> bool {
+        !self.shared() && self.prot & PROT_WRITE != 0 && self.flags & MAP_GROWSDOWN == 0
+    }
+}
+
 impl Inner {
     /// Picks an address for a new mapping.
-    pub(super) fn choose(&mut self, hint: u64, len: u64, flags: u32) -> Result<u64> {
-        if flags & crate::abi::linux::MAP_32BIT != 0 {
-            return self.vmas.gap_below(LOW_END, MIN_ADDR, len).ok_or(Errno::ENOMEM);
+    pub(super) fn choose(&self, hint: u64, len: u64, flags: u32) -> Result<u64> {
+        if flags & MAP_32BIT != 0 {
+            return self.gap(LOW_END, MIN_ADDR, len).ok_or(Errno::ENOMEM);
         }
-        let want = hint & !(PAGE - 1);
-        if want >= MIN_ADDR
+        let want = match hint & !(PAGE - 1) {
+            0 => 0,
+            want => want.max(MIN_ADDR),
+        };
+        if want != 0
             && let Some(end) = want.checked_add(len)
-            && end <= TASK_SIZE
-            && !in_window(want, end)
-            && self.vmas.is_free(want, end)
+            && !outside_guest(want, end)
+            && self.vmas.at_or_after(want).is_none_or(|v| end <= v.start - gap_below(v).min(v.start))
         {
             return Ok(want);
         }
-        let floor = window() + END + GUARD;
-        let found = self.vmas.gap_below(self.hint, floor, len).or_else(|| {
-            self.vmas.gap_below(self.top, floor, len).or_else(|| self.vmas.gap_below(window(), MIN_ADDR, len))
-        });
-        let addr = found.ok_or(Errno::ENOMEM)?;
-        if addr + len == self.hint {
-            self.hint = addr;
-        }
-        Ok(addr)
+        let (low, high) = (window(), window() + END + GUARD);
+        let found = self.gap(self.top, high.min(self.top), len).or_else(|| self.gap(low.min(self.top), MIN_ADDR, len));
+        found.ok_or(Errno::ENOMEM)
     }
 
-    /// Makes the host mappings for free addresses and records them.
+    /// The highest free range that leaves room for what grows down.
+    fn gap(&self, mut top: u64, floor: u64, len: u64) -> Option<u64> {
+        loop {
+            let found = self.vmas.gap_below(top, floor, len)?;
+            match self.vmas.at_or_after(found) {
+                Some(v)
+                    if v.start < found + len + gap_below(v) && found + len > v.start.saturating_sub(gap_below(v)) =>
+                {
+                    top = v.start.saturating_sub(gap_below(v)).min(found + len - PAGE);
+                }
+                _ => return Some(found),
+            }
+        }
+    }
+
+    /// Makes the host mapping for addresses that are free, or that it replaces, and records it. Room was admitted.
     pub(super) fn place(&mut self, addr: u64, len: u64, r: &Request) -> Result {
-        let shared = r.flags & MAP_SHARED != 0;
+        let (shared, end) = (r.shared(), addr + len);
         let backing = match (&r.backing, shared) {
             (Backing::Anon, true) => Backing::File {
-                map: Arc::new(SharedAnon(Extent::alloc(len)?)),
+                map: SharedAnon::new(len, r.flags)?,
                 offset: 0,
                 name: Arc::from(&b"/dev/zero (deleted)"[..]),
             },
             (b, _) => b.clone(),
         };
         let keep = r.flags & MAP_NORESERVE;
-        let prot = r.prot & (PROT_READ | PROT_WRITE | PROT_EXEC);
+        let prot = r.prot & MAY_ALL;
         let code = rewrite::enabled() && !shared && prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC && !self.patches.off();
         let text = if code { text_of(len, &backing) } else { None };
-        if !text.as_ref().is_some_and(|(text, _)| self.patches.map_copy(text, addr, len, prot, keep)) {
-            map_backing(addr, len, r.prot, shared, &backing, keep)?;
+        let replaces = !self.vmas.is_free(addr, end);
+        if replaces {
+            self.patches.before_change(&self.vmas, addr, end, true);
         }
-        self.vmas.insert(Vma {
-            start: addr,
-            end: addr + len,
-            prot,
-            shared,
-            backing,
-            label: r.label,
-            text,
-            may_write: r.may_write,
-        });
+        if !text.as_ref().is_some_and(|(text, _)| self.patches.map_copy(text, addr, len, prot, keep))
+            && let Err(e) = map_backing(addr, len, prot, shared, &backing, keep)
+        {
+            if replaces && e == Errno::ENOMEM {
+                self.forget_unmapped(addr, end);
+            }
+            return Err(e);
+        }
+        if replaces {
+            self.vmas.remove(addr, end);
+        }
+        let mut flags = self.lock_flags(r.flags);
+        flags.set(VmaFlags::GROWS_DOWN, r.flags & MAP_GROWSDOWN != 0);
+        flags.set(VmaFlags::NO_RESERVE, keep != 0);
+        let (label, may) = (r.label, r.may);
+        self.vmas.insert(Vma { start: addr, end, prot, shared, backing, label, text, may, flags });
+        self.lock_pages(addr, end, flags);
         Ok(())
     }
 
-    pub(super) fn unmap(&mut self, start: u64, end: u64, host: bool) -> Result {
-        self.patches.before_change(&self.vmas, start, end, true);
-        let gone = self.vmas.remove(start, end);
-        if gone.is_empty() {
+    /// The host failed to replace what was mapped in `start..end`: older ones have unmapped it by then.
+    fn forget_unmapped(&mut self, start: u64, end: u64) {
+        let Some(first) = self.vmas.at_or_after(start).map(|v| v.start.max(start)) else { return };
+        let mut byte = [0];
+        if first < end && mem::mincore(first, PAGE, &mut byte).is_err() && mem::munmap(start, end - start).is_ok() {
+            self.vmas.remove(start, end);
+        }
+    }
+
+    pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result {
+        if self.vmas.is_free(start, end) {
             return Ok(());
         }
-        if end >= self.hint && end <= self.top {
-            // The next search sees the hole.
-            self.hint = self.hint.max(end);
-        }
-        if host {
-            for v in &gone {
-                mem::munmap(v.start, v.len())?;
+        self.vmas.admit_removal(self.vmas.holes(start, end))?;
+        self.patches.before_change(&self.vmas, start, end, true);
+        for (from, to) in around_window(start, end) {
+            if !self.vmas.is_free(from, to) {
+                mem::munmap(from, to - from)?;
+                self.vmas.remove(from, to);
             }
         }
         Ok(())
     }
 
-    /// Maps shared file pages again that are about to become writable: the file copies up first.
-    pub(super) fn remap_shared(&mut self, start: u64, end: u64) -> Result {
-        let vmas: Vec<Vma> = self.vmas.overlapping(start, end).cloned().collect();
-        for v in vmas {
-            if v.shared {
-                map_backing(v.start, v.len(), v.prot, true, &v.backing, 0)?;
-            } else {
-                mem::mprotect(v.start, v.len(), v.prot)?;
-            }
+    /// Changes the protection of `start..end`, which lies within one mapping.
+    pub(super) fn protect(&mut self, start: u64, end: u64, prot: u32) -> Result {
+        self.vmas.admit(self.vmas.splits(start, end))?;
+        if prot & PROT_WRITE != 0 {
+            self.patches.before_change(&self.vmas, start, end, false);
         }
+        let v = self.vmas.find(start).ok_or(Errno::ENOMEM)?;
+        if v.shared && prot & PROT_WRITE != 0 && v.prot & PROT_WRITE == 0 {
+            // The file may have to be copied up first, and then it is another one to the host.
+            map_backing(start, end - start, prot, true, &v.backing.advanced(start - v.start), 0)?;
+        } else {
+            mem::mprotect(start, end - start, prot)?;
+        }
+        let flags = v.flags;
+        self.vmas.change(start, end, |v| v.prot = prot);
+        self.lock_pages(start, end, flags);
         Ok(())
     }
 
-    pub(super) fn extend(&mut self, vma: &Vma, at: u64, grow: u64) -> Result {
-        let backing = match &vma.backing {
-            Backing::Anon => Backing::Anon,
-            Backing::File { map, offset, name } => {
-                Backing::File { map: map.clone(), offset: offset + (at - vma.start), name: name.clone() }
-            }
-        };
-        map_backing(at, grow, vma.prot, vma.shared, &backing, 0)?;
-        self.vmas.insert(Vma { start: at, end: at + grow, backing, ..vma.clone() });
+    /// Lets the mapping above `addr` that grows down reach down to it; `limit`: `RLIMIT_STACK`.
+    fn grow_down(&mut self, addr: u64, limit: u64) -> Result {
+        let v = self.vmas.at_or_after(addr).ok_or(Errno::EFAULT)?;
+        let to = addr & !(PAGE - 1);
+        let grows = v.flags.contains(VmaFlags::GROWS_DOWN) && v.start > addr && v.end - to <= limit;
+        let below = self.vmas.before(v.start).map_or(0, |b| b.end + if b.prot == 0 { 0 } else { STACK_GAP });
+        if !grows || to < below.max(MIN_ADDR) || in_window(to, v.start) {
+            return Err(Errno::EFAULT);
+        }
+        let (start, prot, flags) = (v.start, v.prot, v.flags);
+        self.vmas.admit(0)?;
+        map_backing(to, start - to, prot, false, &Backing::Anon, 0)?;
+        self.vmas.grow_down(start, to);
+        self.lock_pages(to, start, flags);
         Ok(())
     }
+}
 
-    /// Moves `old..old+old_len` to free addresses at `new`, where it has `new_len` bytes.
-    pub(super) fn relocate(
-        &mut self,
-        vma: &Vma,
-        old: u64,
-        old_len: u64,
-        new_len: u64,
-        new: u64,
-        flags: u32,
-    ) -> Result<u64> {
-        self.patches.before_change(&self.vmas, old, old + old_len, false);
-        let host = MREMAP_MAYMOVE | MREMAP_FIXED | flags & MREMAP_DONTUNMAP;
-        let moved = old_len.min(new_len);
-        let backing = match &vma.backing {
-            Backing::Anon => Backing::Anon,
-            Backing::File { map, offset, name } => {
-                Backing::File { map: map.clone(), offset: offset + (old - vma.start), name: name.clone() }
-            }
-        };
-        if mem::mremap(old, moved, moved, host, new).is_err() {
-            // Several host mappings behind one of ours: only shared pages can simply be mapped anew.
-            if !vma.shared {
-                return Err(Errno::EFAULT);
-            }
-            map_backing(new, moved, vma.prot, true, &backing, 0)?;
-            mem::munmap(old, moved)?;
+impl AddressSpace {
+    /// A guest touched `addr`, where nothing is mapped: whether a mapping above it has grown down to it. `limit`:
+    /// `RLIMIT_STACK`, bytes.
+    pub fn grow_down(&self, addr: u64, limit: u64) -> bool {
+        let near = self
+            .inner
+            .read()
+            .vmas
+            .at_or_after(addr)
+            .is_some_and(|v| v.start > addr && v.flags.contains(VmaFlags::GROWS_DOWN));
+        if !near {
+            return false;
         }
-        if flags & MREMAP_DONTUNMAP == 0 {
-            self.vmas.remove(old, old + moved);
-            if old_len > moved {
-                self.unmap(old + moved, old + old_len, true)?;
-            }
-            if old + old_len >= self.hint {
-                self.hint = self.hint.max(old + old_len).min(self.top);
-            }
-        }
-        let v = Vma { start: new, end: new + moved, backing, ..vma.clone() };
-        self.vmas.insert(v.clone());
-        if new_len > moved {
-            self.extend(&v, new + moved, new_len - moved)?;
-        }
-        Ok(new)
+        let mut inner = self.inner.write();
+        let room = inner.vmas.at_or_after(addr).map_or(0, |v| v.start.saturating_sub(addr & !(PAGE - 1)));
+        let fits = self.expand(&inner, room, false, 0).is_ok();
+        fits && inner.grow_down(addr, limit).is_ok()
     }
+}
 
-    /// `mremap` of nothing: a second view of a shared mapping.
-    pub(super) fn duplicate(&mut self, vma: &Vma, old: u64, len: u64, flags: u32, new: u64) -> Result<u64> {
-        if !vma.shared || flags & MREMAP_MAYMOVE == 0 {
-            return Err(Errno::EINVAL);
-        }
-        let Backing::File { map, offset, name } = &vma.backing else { return Err(Errno::EINVAL) };
-        let to = if flags & MREMAP_FIXED != 0 { new } else { self.choose(0, len, 0)? };
-        if in_window(to, to + len) {
-            return Err(Errno::EINVAL);
-        }
-        self.unmap(to, to + len, false)?;
-        let backing = Backing::File { map: map.clone(), offset: offset + (old - vma.start), name: name.clone() };
-        map_backing(to, len, vma.prot, true, &backing, 0)?;
-        self.vmas.insert(Vma { start: to, end: to + len, backing, ..vma.clone() });
-        Ok(to)
-    }
+/// How much stays free below a mapping.
+fn gap_below(v: &Vma) -> u64 {
+    if v.flags.contains(VmaFlags::GROWS_DOWN) { STACK_GAP } else { 0 }
 }
 
 /// What is remembered of the code in `len` bytes of `backing`, where that is a host file's.
 fn text_of(len: u64, backing: &Backing) -> Option<(Arc<Text>, i32)> {
     let Backing::File { map, offset, .. } = backing else { return None };
-    match map.runs(*offset, len, false).ok()?[..] {
-        [run] if run.fd >= 0 && run.fd != host_window::fd() && run.fd_offset == *offset && run.len == len => {
-            text::of(run.fd, *offset, len).map(|text| (text, run.fd))
-        }
-        _ => None,
-    }
+    let run = map.run(*offset, len, false).ok()?;
+    if run.lasting { text::of(run.fd, *offset, len).map(|text| (text, run.fd)) } else { None }
 }
 
-/// Makes the host mappings.
+/// Makes the host mapping.
 pub(super) fn map_backing(addr: u64, len: u64, prot: u32, shared: bool, backing: &Backing, keep: u32) -> Result {
+    let Backing::File { map, offset, .. } = backing else {
+        return mem::mmap(addr, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | keep, -1, 0).map(drop);
+    };
+    let HostRun { fd, offset, .. } = map.run(*offset, len, shared && prot & PROT_WRITE != 0)?;
     let kind = if shared { MAP_SHARED } else { MAP_PRIVATE };
-    let anon = || mem::mmap(addr, len, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | keep, -1, 0).map(drop);
-    let Backing::File { map, offset, .. } = backing else { return anon() };
-    let runs = map.runs(*offset, len, shared && prot & PROT_WRITE != 0)?;
-    for HostRun { file_offset, len, fd, fd_offset } in runs {
-        let at = addr + (file_offset - offset);
-        let flags = if fd < 0 { MAP_PRIVATE | MAP_ANONYMOUS } else { kind };
-        mem::mmap(at, len, prot, flags | MAP_FIXED | keep, fd, fd_offset)?;
-    }
-    Ok(())
+    mem::mmap(addr, len, prot, kind | MAP_FIXED | keep, fd, offset).map(drop)
 }
 
 /// Shared anonymous memory: an extent of the memory file that lives as long as a mapping of it.
 struct SharedAnon(Extent);
 
+impl SharedAnon {
+    fn new(len: u64, flags: u32) -> Result<Arc<dyn Mappable>> {
+        let extent = if flags & MAP_NORESERVE != 0 { Extent::sparse(len)? } else { Extent::alloc(len)? };
+        Ok(Arc::new(SharedAnon(extent)))
+    }
+}
+
 impl Mappable for SharedAnon {
-    fn runs(&self, offset: u64, len: u64, _shared_write: bool) -> Result<Vec<HostRun>> {
-        let mut runs = Vec::new();
-        let inside = self.0.len().saturating_sub(offset).min(len);
-        if inside > 0 {
-            runs.push(HostRun {
-                file_offset: offset,
-                len: inside,
-                fd: host_window::fd(),
-                fd_offset: self.0.offset() + offset,
-            });
-        }
-        if inside < len {
+    fn run(&self, offset: u64, len: u64, _shared_write: bool) -> Result<HostRun> {
+        // Behind its end lies somebody else's.
+        if offset.checked_add(len).is_none_or(|end| end > self.0.len()) {
             return Err(Errno::ENOMEM);
         }
-        Ok(runs)
+        Ok(HostRun { fd: host_window::fd(), offset: self.0.offset() + offset, lasting: false })
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

@@ -104,7 +104,7 @@ impl Packet {
     /// # Errors
     /// `EFAULT`, `ENOBUFS`.
     pub fn take(owner: Arc<Sock>, src: &mut IoSrc<'_>, len: usize, size: usize) -> Result<Packet> {
-        crate::arena::reserve(len as u64).map_err(|_| Errno::ENOBUFS)?;
+        crate::arena::charge_bytes(crate::arena::Object::Packet, len as u64)?;
         let data = if len <= SMALL {
             let mut bytes = [0; SMALL];
             if len > 0 && src.take(&mut bytes[..len])? < len {

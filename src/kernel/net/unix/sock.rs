@@ -126,7 +126,7 @@ impl Sock {
     /// # Errors
     /// `ENOBUFS`.
     pub(super) fn new(kind: Kind, core: Core) -> Result<Arc<Sock>> {
-        crate::arena::reserve(size_of::<Sock>() as u64).map_err(|_| Errno::ENOBUFS)?;
+        crate::arena::charge(crate::arena::Object::Packet)?;
         let inner = Inner {
             status: Status::Unconnected,
             dead: false,

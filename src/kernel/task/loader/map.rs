@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result};
 use crate::arch::usercopy;
 use crate::cred::Cred;
 use crate::host::random;
-use crate::mm::space::{Request, STACKS};
+use crate::mm::space::{MAY_ALL, Request, STACKS};
 use crate::mm::{AddressSpace, Backing, UserSlice};
 use crate::time::vdso;
 use alloc::vec::Vec;
@@ -86,7 +86,8 @@ fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Place
                 flags: FIXED_PRIVATE,
                 backing: image.backing(s.offset - lead),
                 label: "",
-                may_write: true,
+                may: MAY_ALL,
+                memlock: u64::MAX,
             })?;
         }
         let mem_end = (from + lead + s.memsz + PAGE - 1) & !(PAGE - 1);
@@ -99,7 +100,8 @@ fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Place
                 flags: FIXED_ANON,
                 backing: Backing::Anon,
                 label: "",
-                may_write: true,
+                may: MAY_ALL,
+                memlock: u64::MAX,
             })?;
         }
         if s.memsz > s.filesz && s.filesz > 0 && s.prot & PROT_WRITE != 0 {
@@ -125,7 +127,8 @@ fn map_stack(plan: &ExecPlan, mm: &AddressSpace, limit: u64) -> Result<u64> {
         flags: FIXED_ANON | MAP_NORESERVE | MAP_STACK,
         backing: Backing::Anon,
         label: "[stack]",
-        may_write: true,
+        may: MAY_ALL,
+        memlock: u64::MAX,
     })?;
     Ok(top)
 }
