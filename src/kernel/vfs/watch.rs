@@ -4,7 +4,7 @@
 //! on (the other end of a pipe shares it).
 
 use super::FileOps;
-use crate::abi::{Errno, Result};
+use crate::abi::Result;
 use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Weak;
