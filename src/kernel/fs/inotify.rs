@@ -1,10 +1,11 @@
 //! `inotify(7)`.
 
 use crate::abi::linux::{
-    self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE, IN_NONBLOCK, IN_ONESHOT,
+    self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE, IN_NONBLOCK, IN_ONESHOT,
     IN_Q_OVERFLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::user::{User, charge, uncharge};
 use crate::mm::{IoDst, UserPtr};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::vfs::notify::{self, Id, Listener};
@@ -15,9 +16,13 @@ use alloc::sync::{Arc, Weak};
 use core::any::Any;
 
 /// `/proc/sys/fs/inotify/max_queued_events`.
-const QUEUED_MAX: usize = 16384;
-/// `/proc/sys/fs/inotify/max_user_watches`, here for each instance.
-const WATCHES_MAX: usize = 65536;
+pub const QUEUED_MAX: usize = 16384;
+/// `/proc/sys/fs/inotify/max_user_watches`.
+pub const WATCHES_MAX: u64 = 65536;
+/// `/proc/sys/fs/inotify/max_user_instances`.
+pub const INSTANCES_MAX: u64 = 128;
+/// The bits of a watch that are kept.
+const KEPT: u32 = IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK;
 /// Size of `struct inotify_event`; names are padded to it.
 const HEAD: usize = 16;
 
@@ -33,6 +38,11 @@ impl Event {
     /// Length of the name with its NUL and padding.
     fn name_len(&self) -> usize {
         if self.name.is_empty() { 0 } else { (self.name.len() + 1).next_multiple_of(HEAD) }
+    }
+
+    /// Bytes that reading it gives.
+    fn size(&self) -> usize {
+        HEAD + self.name_len()
     }
 
     fn put(&self, dst: &mut IoDst<'_>) -> Result {
@@ -57,7 +67,10 @@ struct Watch {
 #[derive(Default)]
 struct State {
     events: VecDeque<Event>,
+    /// Bytes that reading all of them gives.
+    bytes: usize,
     watches: BTreeMap<i32, Watch>,
+    by_id: BTreeMap<Id, i32>,
     last: i32,
 }
 
@@ -73,8 +86,15 @@ impl State {
             _ => return,
         };
         if self.events.try_reserve(1).is_ok() {
+            self.bytes += event.size();
             self.events.push_back(event);
         }
+    }
+
+    fn pop(&mut self) -> Option<Event> {
+        let event = self.events.pop_front()?;
+        self.bytes -= event.size();
+        Some(event)
     }
 }
 
@@ -82,6 +102,7 @@ impl State {
 pub struct Inotify {
     state: Mutex<State>,
     queue: WaitQueue,
+    user: Arc<User>,
     me: Weak<Inotify>,
 }
 
@@ -90,12 +111,17 @@ struct Ops(Arc<Inotify>);
 /// Makes one.
 ///
 /// # Errors
-/// `EINVAL` for unknown flags.
+/// `EINVAL` for unknown flags, `EMFILE` for too many instances of the user.
 pub fn inotify(ctx: &OpCtx<'_>, flags: u32) -> Result<Arc<OpenFile>> {
     if flags & !(IN_CLOEXEC | IN_NONBLOCK) != 0 {
         return Err(Errno::EINVAL);
     }
+    let user = User::of(ctx.cred.uid);
+    if !charge(&user.inotify_instances, 1, INSTANCES_MAX) {
+        return Err(Errno::EMFILE);
+    }
     let instance = Arc::new_cyclic(|me| Inotify {
+        user,
         // Events come while other locks are held: nothing is called under this one.
         state: Mutex::new(Level::Leaf, State::default()),
         queue: WaitQueue::new(),
@@ -123,23 +149,31 @@ impl Inotify {
     /// `EEXIST` with IN_MASK_CREATE, `ENOSPC`, `ENOMEM`.
     pub fn add(&self, inode: &dyn Inode, mask: u32) -> Result<i32> {
         let id = inode.identity()?;
-        let wanted = mask & (IN_ALL_EVENTS | IN_ONESHOT) | IN_IGNORED;
+        let wanted = mask & KEPT | IN_IGNORED;
         let (wd, mask) = {
             let mut state = self.state.lock();
-            let known = state.watches.iter_mut().find(|(_, w)| w.id == id);
-            if let Some((&wd, watch)) = known {
+            let known = state.by_id.get(&id).copied();
+            if let Some(wd) = known
+                && let Some(watch) = state.watches.get_mut(&wd)
+            {
                 if mask & IN_MASK_CREATE != 0 {
                     return Err(Errno::EEXIST);
                 }
                 watch.mask = if mask & IN_MASK_ADD != 0 { watch.mask | wanted } else { wanted };
                 (wd, watch.mask)
             } else {
-                if state.watches.len() >= WATCHES_MAX {
+                crate::arena::reserve(0)?;
+                if !charge(&self.user.inotify_watches, 1, WATCHES_MAX) {
                     return Err(Errno::ENOSPC);
                 }
-                let wd = state.last.checked_add(1).ok_or(Errno::ENOSPC)?;
+                let mut wd = state.last;
+                // Numbers go round, as Linux's do.
+                while wd == state.last || state.watches.contains_key(&wd) {
+                    wd = wd.checked_add(1).unwrap_or(1);
+                }
                 state.last = wd;
                 state.watches.insert(wd, Watch { id, mask: wanted });
+                state.by_id.insert(id, wd);
                 (wd, wanted)
             }
         };
@@ -156,6 +190,8 @@ impl Inotify {
         let watch = {
             let mut state = self.state.lock();
             let watch = state.watches.remove(&wd).ok_or(Errno::EINVAL)?;
+            state.by_id.remove(&watch.id);
+            uncharge(&self.user.inotify_watches, 1);
             state.push(Event { wd, mask: IN_IGNORED, cookie: 0, name: Box::default() });
             watch
         };
@@ -186,6 +222,8 @@ impl Drop for Inotify {
     fn drop(&mut self) {
         let listener = self.listener();
         let watches = core::mem::take(&mut self.state.lock().watches);
+        uncharge(&self.user.inotify_watches, watches.len() as u64);
+        uncharge(&self.user.inotify_instances, 1);
         for (wd, watch) in watches {
             notify::unwatch(watch.id, &listener, wd);
         }
@@ -200,10 +238,10 @@ impl FileOps for Ops {
                 let mut state = self.0.state.lock();
                 match state.events.front() {
                     None if dst.done() == before => return Err(Errno::EAGAIN.into()),
-                    Some(e) if HEAD + e.name_len() > dst.left() && dst.done() == before => {
+                    Some(e) if e.size() > dst.left() && dst.done() == before => {
                         return Err(Errno::EINVAL.into());
                     }
-                    Some(e) if HEAD + e.name_len() <= dst.left() => state.events.pop_front(),
+                    Some(e) if e.size() <= dst.left() => state.pop(),
                     _ => None,
                 }
             };
@@ -224,7 +262,7 @@ impl FileOps for Ops {
         if request != linux_raw_sys::ioctl::FIONREAD {
             return Err(Errno::ENOTTY.into());
         }
-        let bytes: usize = self.0.state.lock().events.iter().map(|e| HEAD + e.name_len()).sum();
+        let bytes = self.0.state.lock().bytes;
         UserPtr::<i32>::new(arg).write(bytes as i32)?;
         Ok(0)
     }

@@ -2,19 +2,20 @@
 
 use super::Fd;
 use super::files::{self, nofile};
+use super::owner;
 use crate::abi::linux::{self, O_APPEND, O_CLOEXEC, O_DIRECT, O_NOATIME, O_NONBLOCK};
 use crate::abi::{Errno, Result, SysResult};
+use crate::fs::pipe::PipeEnd;
 use crate::mm::UserPtr;
 use crate::task::CurrentTask;
 use crate::vfs::locks::{self, Owner, Range};
-use crate::vfs::{OpenFile, Whence, access};
+use crate::vfs::async_io::O_ASYNC;
+use crate::vfs::{FileType, OpenFile, Whence, access};
 use alloc::sync::Arc;
 use linux_raw_sys::ioctl;
 
 /// `FD_CLOEXEC`.
 const FD_CLOEXEC: u64 = 1;
-/// `O_ASYNC`.
-const O_ASYNC: u32 = 0o20000;
 
 /// `dup(2)`.
 pub fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd> {
@@ -59,19 +60,27 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
             Ok(0)
         }
         linux::F_GETFL => Ok(u64::from(file.flags())),
-        _ if file.flags() & linux::O_PATH != 0 => Err(Errno::EBADF.into()),
-        linux::F_SETFL => {
-            set_flags(cur, &file, arg as u32)?;
-            Ok(0)
-        }
-        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(cur, &file, command, UserPtr::new(arg)),
-        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
-            set_lock(cur, &file, command, UserPtr::new(arg))
-        }
         linux::F_DUPFD_QUERY => {
             let other = cur.files().get_any(arg as i32)?;
             Ok(u64::from(Arc::ptr_eq(&file, &other)))
         }
+        _ if file.flags() & linux::O_PATH != 0 => Err(Errno::EBADF.into()),
+        linux::F_SETFL => {
+            set_flags(cur, fd, &file, arg as u32)?;
+            Ok(0)
+        }
+        linux::F_SETOWN
+        | linux::F_GETOWN
+        | linux::F_SETSIG
+        | linux::F_GETSIG
+        | linux::F_SETOWN_EX
+        | linux::F_GETOWN_EX
+        | linux::F_GETOWNER_UIDS => owner::fcntl(cur, &file, command, arg),
+        linux::F_GETLK | linux::F_OFD_GETLK => get_lock(cur, &file, command, UserPtr::new(arg)),
+        linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
+            set_lock(cur, &file, command, UserPtr::new(arg))
+        }
+        linux::F_GETPIPE_SZ | linux::F_SETPIPE_SZ if PipeEnd::of_file(&file).is_none() => Err(Errno::EBADF.into()),
         linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
         _ => file.ops.fcntl(&cur.op_ctx(), &file, command, arg),
     }
@@ -82,10 +91,13 @@ fn dup_from(cur: &CurrentTask, file: Arc<OpenFile>, min: u64, cloexec: bool) -> 
     Ok(cur.files().install(file, cloexec, min, nofile(cur))? as u64)
 }
 
-fn set_flags(cur: &CurrentTask, file: &OpenFile, flags: u32) -> Result {
-    const MAY: u32 = O_APPEND | O_NONBLOCK | O_ASYNC | O_DIRECT | O_NOATIME;
+fn set_flags(cur: &CurrentTask, fd: Fd, file: &OpenFile, flags: u32) -> Result {
+    const MAY: u32 = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
     if flags & O_NOATIME != 0 && file.flags() & O_NOATIME == 0 {
         access::check_owner(cur.cred(), &*file.inode)?;
+    }
+    if (file.flags() ^ flags) & O_ASYNC != 0 && owner::has_signals(file) {
+        file.set_async(fd.0, flags & O_ASYNC != 0)?;
     }
     file.set_flags(file.flags() & !MAY | flags & MAY);
     Ok(())
@@ -176,25 +188,46 @@ pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
 
 /// `SIOCUNIXFILE`.
 const SIOCUNIXFILE: u32 = 0x89e0;
+/// ioctls of sockets for the owner (`asm/sockios.h`).
+const FIOSETOWN: u32 = 0x8901;
+/// See [`FIOSETOWN`].
+const SIOCSPGRP: u32 = 0x8902;
+/// See [`FIOSETOWN`].
+const FIOGETOWN: u32 = 0x8903;
+/// See [`FIOSETOWN`].
+const SIOCGPGRP: u32 = 0x8904;
+
+fn is_socket(file: &OpenFile) -> bool {
+    file.inode.file_type() == FileType::Socket
+}
 
 /// `ioctl(2)`.
 pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult<u64> {
     let file = files::file(cur, fd)?;
     let number: UserPtr<i32> = UserPtr::new(arg);
-    let flag = |bit: u32| -> SysResult<u64> {
-        let on = number.read()? != 0;
-        file.set_flags(file.flags() & !bit | if on { bit } else { 0 });
-        Ok(0)
-    };
     match request {
         ioctl::FIOCLEX => cur.files().set_cloexec(fd.0, true)?,
         ioctl::FIONCLEX => cur.files().set_cloexec(fd.0, false)?,
-        ioctl::FIONBIO => return flag(O_NONBLOCK),
-        ioctl::FIOASYNC => return flag(O_ASYNC),
+        ioctl::FIONBIO => {
+            let on = number.read()? != 0;
+            file.set_flags(file.flags() & !O_NONBLOCK | if on { O_NONBLOCK } else { 0 });
+        }
+        ioctl::FIOASYNC => {
+            let on = number.read()? != 0;
+            if on != (file.flags() & O_ASYNC != 0) {
+                if !owner::has_signals(&file) {
+                    return Err(Errno::ENOTTY.into());
+                }
+                file.set_async(fd.0, on)?;
+            }
+        }
+        FIOSETOWN | SIOCSPGRP if is_socket(&file) => owner::set(cur, &file, number.read()?)?,
+        FIOGETOWN | SIOCGPGRP if is_socket(&file) => number.write(owner::get(&file))?,
         ioctl::FIGETBSZ => number.write(file.inode.stat()?.blksize as i32)?,
-        ioctl::FIONREAD if file.inode.file_type() == crate::vfs::FileType::Regular => {
-            let left = file.inode.stat()?.size.saturating_sub(*file.offset.lock());
-            number.write(left.min(i32::MAX as u64) as i32)?;
+        // Anonymous objects look like regular files, too, but know better.
+        ioctl::FIONREAD if file.ops.seekable() && file.inode.file_type() == FileType::Regular => {
+            let left = file.inode.stat()?.size.wrapping_sub(*file.offset.lock());
+            number.write(left as i32)?;
         }
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),
         _ => return file.ops.ioctl(&cur.op_ctx(), &file, request, arg),

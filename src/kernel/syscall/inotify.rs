@@ -3,8 +3,8 @@
 use super::files::{self, CWD};
 use super::{Fd, at};
 use crate::abi::linux::{
-    AT_SYMLINK_NOFOLLOW, IN_ALL_EVENTS, IN_CLOEXEC, IN_DONT_FOLLOW, IN_EXCL_UNLINK, IN_ISDIR, IN_MASK_ADD,
-    IN_MASK_CREATE, IN_ONESHOT, IN_ONLYDIR, IN_UNMOUNT, O_CLOEXEC,
+    AT_SYMLINK_NOFOLLOW, IN_ALL_EVENTS, IN_CLOEXEC, IN_DONT_FOLLOW, IN_EXCL_UNLINK, IN_IGNORED, IN_ISDIR, IN_MASK_ADD,
+    IN_MASK_CREATE, IN_ONESHOT, IN_ONLYDIR, IN_Q_OVERFLOW, IN_UNMOUNT, O_CLOEXEC,
 };
 use crate::abi::{Errno, SysResult};
 use crate::fs::inotify;
@@ -17,6 +17,8 @@ const _: () = assert!(IN_CLOEXEC == O_CLOEXEC);
 /// Every bit that a watch may be asked for with.
 const KNOWN: u32 = IN_ALL_EVENTS
     | IN_UNMOUNT
+    | IN_Q_OVERFLOW
+    | IN_IGNORED
     | IN_ISDIR
     | IN_ONLYDIR
     | IN_DONT_FOLLOW

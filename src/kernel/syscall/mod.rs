@@ -19,6 +19,7 @@ pub mod mem;
 pub mod misc;
 pub mod mount;
 pub mod open;
+pub mod owner;
 pub mod poll;
 pub mod prctl;
 pub mod process;

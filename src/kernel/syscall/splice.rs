@@ -1,13 +1,14 @@
 //! Calls that move data between files: `splice`, `tee`, `vmsplice`, `sendfile`, `copy_file_range`.
 
 use super::files;
-use super::read_write::{MAX_COUNT, Place, block, has_positions, read_file, with_vecs, write_file};
+use super::read_write::{MAX_COUNT, Place, has_positions, read_file, with_vecs, write_file};
 use super::{Fd, at};
 use crate::abi::linux::{self, O_APPEND};
 use crate::abi::{Errno, SysResult};
 use crate::fs::pipe::{Buf, PAGE, Page, PipeEnd};
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
 use crate::sync::Events;
+use crate::sync::wait::block_on;
 use crate::task::CurrentTask;
 use crate::vfs::{FileType, OpenFile};
 use alloc::vec::Vec;
@@ -26,10 +27,24 @@ fn moves(file: &OpenFile) -> bool {
     }
 }
 
+/// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless `nonblock`: whatever the file's
+/// own O_NONBLOCK says.
+fn wait<T>(
+    file: &OpenFile,
+    events: Events,
+    nonblock: bool,
+    mut attempt: impl FnMut() -> SysResult<T>,
+) -> SysResult<T> {
+    match file.ops.wait_queue() {
+        Some(queue) if !nonblock => block_on(queue, events, None, attempt),
+        _ => attempt(),
+    }
+}
+
 /// Waits until `pipe`, whose description is `file`, has data; whether there is any: not when nobody can
 /// write.
 fn wait_for_data(file: &OpenFile, pipe: &PipeEnd, nonblock: bool) -> SysResult<bool> {
-    block(file, Events::IN, nonblock, || match (pipe.is_empty(), pipe.has_writers()) {
+    wait(file, Events::IN, nonblock, || match (pipe.is_empty(), pipe.has_writers()) {
         (false, _) => Ok(true),
         (true, false) => Ok(false),
         (true, true) => Err(Errno::EAGAIN.into()),
@@ -38,7 +53,7 @@ fn wait_for_data(file: &OpenFile, pipe: &PipeEnd, nonblock: bool) -> SysResult<b
 
 /// Waits until there is room for a buffer.
 fn wait_for_room(cur: &CurrentTask, file: &OpenFile, pipe: &PipeEnd, nonblock: bool) -> SysResult<()> {
-    block(file, Events::OUT, nonblock, || {
+    wait(file, Events::OUT, nonblock, || {
         if !pipe.has_readers() {
             files::broken_pipe(cur);
             return Err(Errno::EPIPE.into());
@@ -251,7 +266,8 @@ pub fn sys_vmsplice(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usiz
     if !file.readable() && !file.writable() {
         return Err(Errno::EBADF.into());
     }
-    let nonblock = flags & NONBLOCK != 0 || file.nonblock();
+    // O_NONBLOCK does not count.
+    let nonblock = flags & NONBLOCK != 0;
     with_vecs(vecs, count, |vecs| {
         let mut src = IoSrc::user(vecs);
         if src.left() == 0 {
@@ -259,8 +275,11 @@ pub fn sys_vmsplice(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usiz
         }
         let pipe = PipeEnd::of_file(&file).ok_or(Errno::EBADF)?;
         if !file.writable() {
-            let flags = if nonblock { linux::RWF_NOWAIT } else { 0 };
-            return read_file(&cur.op_ctx(), &file, &mut IoDst::user(vecs), Place { pos: None, flags });
+            if !wait_for_data(&file, pipe, nonblock)? {
+                return Ok(0);
+            }
+            let place = Place { pos: None, flags: linux::RWF_NOWAIT };
+            return read_file(&cur.op_ctx(), &file, &mut IoDst::user(vecs), place);
         }
         wait_for_room(cur, &file, pipe, nonblock)?;
         let mut done = 0;
@@ -372,11 +391,14 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     if !out.writable() {
         return Err(Errno::EBADF.into());
     }
-    if !has_positions(&input) || !moves(&input) || !moves(&out) {
+    // What cannot be read again must not be lost on the way: it goes to a pipe only.
+    let to_pipe = PipeEnd::of_file(&out);
+    let fits = if to_pipe.is_some() { PipeEnd::of_file(&input).is_none() } else { has_positions(&input) };
+    if !fits || !moves(&input) || !moves(&out) {
         return Err(Errno::EINVAL.into());
     }
     let len = len.min(MAX_COUNT);
-    let (n, from) = match PipeEnd::of_file(&out) {
+    let (n, from) = match to_pipe {
         _ if len == 0 => (0, from),
         Some(pipe) => fill(cur, (&input, from), (&out, pipe), len, out.nonblock())?,
         None if out.flags() & O_APPEND != 0 => return Err(Errno::EINVAL.into()),

@@ -418,7 +418,7 @@ table! {
     251 ioprio_set => super::sched::sys_ioprio_set, Partial, "kept, the host decides";
     252 ioprio_get => super::sched::sys_ioprio_get, Partial, "kept, the host decides";
     253 inotify_init => super::inotify::sys_inotify_init, Full;
-    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Partial, "changes on the host's side, IN_EXCL_UNLINK, IN_UNMOUNT";
+    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Partial, "changes on the host's side, IN_UNMOUNT";
     255 inotify_rm_watch => super::inotify::sys_inotify_rm_watch, Full;
     256 migrate_pages => None;
     257 openat => super::open::sys_openat, Full;

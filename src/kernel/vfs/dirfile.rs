@@ -6,6 +6,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
@@ -16,7 +17,7 @@ const HEADER: usize = 19;
 /// added meanwhile disturbs no reader. A record's `d_off` is where the next one starts.
 #[derive(Default)]
 struct Snapshot {
-    records: Vec<u8>,
+    records: Arc<Vec<u8>>,
     /// Where the last call ended: a record starts there.
     next: usize,
 }
@@ -29,7 +30,7 @@ pub struct DirFile {
 impl DirFile {
     /// A directory that nobody has read yet.
     pub fn new() -> Box<DirFile> {
-        let none = Snapshot { records: Vec::new(), next: 0 };
+        let none = Snapshot::default();
         Box::new(DirFile { snapshot: Mutex::new(Level::FileData, none) })
     }
 
@@ -44,6 +45,23 @@ impl DirFile {
         size: usize,
         emit: impl FnOnce(&[u8]) -> Result,
     ) -> SysResult<usize> {
+        let (records, start, len) = self.take_entries(ctx, file, size)?;
+        if len > 0
+            && let Err(e) = emit(&records[start..start + len])
+        {
+            // They were not read: unless somebody went on or elsewhere meanwhile, they are the next again.
+            let mut offset = file.offset.lock();
+            if *offset == (start + len) as u64 {
+                *offset = start as u64;
+            }
+            return Err(e.into());
+        }
+        Ok(len)
+    }
+
+    /// Moves the offset past as many whole records as fit into `size` bytes: all records, and where and how
+    /// many bytes these are.
+    fn take_entries(&self, ctx: &OpCtx<'_>, file: &OpenFile, size: usize) -> SysResult<(Arc<Vec<u8>>, usize, usize)> {
         let mut offset = file.offset.lock();
         if file.path.dentry.unlinked() {
             return Err(Errno::ENOENT.into());
@@ -52,7 +70,7 @@ impl DirFile {
         let fresh = if *offset == 0 { Some(collect(ctx, file)?) } else { None };
         let mut snapshot = self.snapshot.lock();
         if let Some(records) = fresh {
-            *snapshot = Snapshot { records, next: 0 };
+            *snapshot = Snapshot { records: Arc::new(records), next: 0 };
         }
         let start = snapshot.start(*offset);
         let rest = &snapshot.records[start..];
@@ -64,12 +82,11 @@ impl DirFile {
             len += n;
         }
         if len == 0 {
-            return if rest.is_empty() { Ok(0) } else { Err(Errno::EINVAL.into()) };
+            return if rest.is_empty() { Ok((snapshot.records.clone(), start, 0)) } else { Err(Errno::EINVAL.into()) };
         }
-        emit(&rest[..len])?;
         snapshot.next = start + len;
         *offset = snapshot.next as u64;
-        Ok(len)
+        Ok((snapshot.records.clone(), start, len))
     }
 }
 

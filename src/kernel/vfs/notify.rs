@@ -5,7 +5,7 @@
 
 use super::dentry::Dentry;
 use super::inode::{FileType, Inode};
-use crate::abi::linux::{IN_ACCESS, IN_ATTRIB, IN_DELETE_SELF, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF};
+use crate::abi::linux::{IN_ACCESS, IN_EXCL_UNLINK, IN_ATTRIB, IN_DELETE_SELF, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF};
 use crate::abi::{Errno, Result};
 use crate::sync::{Level, Mutex};
 use alloc::sync::Weak;
@@ -78,10 +78,15 @@ pub fn cookie() -> u32 {
 }
 
 fn raise(inode: &dyn Inode, mask: u32, cookie: u32, name: &[u8]) {
+    raise_where(inode, mask, cookie, name, 0);
+}
+
+/// As [`raise`], but not to watches with a bit of `not`.
+fn raise_where(inode: &dyn Inode, mask: u32, cookie: u32, name: &[u8], not: u32) {
     let Ok(id) = inode.identity() else { return };
     let mut heard = Vec::new();
     if let Some(list) = WATCHES.lock().as_ref().and_then(|t| t.get(&id)) {
-        for w in list.iter().filter(|w| w.mask & mask & !IN_ISDIR != 0) {
+        for w in list.iter().filter(|w| w.mask & mask & !IN_ISDIR != 0 && w.mask & not == 0) {
             if let Some(listener) = w.listener.upgrade() {
                 heard.push((listener, w.wd));
             }
@@ -102,7 +107,9 @@ pub fn file(dentry: &Dentry, mask: u32) {
         let inode = &*dentry.inode;
         let mask = mask | kind_of(inode);
         if let Some(parent) = dentry.parent() {
-            raise(&*parent.inode, mask, 0, &dentry.name());
+            // Some watchers of a directory do not want to hear of files that are no longer in it.
+            let not = if dentry.unlinked() { IN_EXCL_UNLINK } else { 0 };
+            raise_where(&*parent.inode, mask, 0, &dentry.name(), not);
         }
         raise(inode, mask, 0, b"");
     }

@@ -2,6 +2,7 @@
 
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
+use crate::fs::{epoll, inotify, pipe};
 use crate::host::{files, random, sched, window};
 use crate::sync::{Level, Mutex};
 use crate::task::{tree, uts};
@@ -206,6 +207,10 @@ impl core::fmt::Debug for Setting {
     }
 }
 
+fn number(n: u64) -> Vec<u8> {
+    format!("{n}\n").into_bytes()
+}
+
 macro_rules! settings {
     ($($path:literal $f:expr $(, $set:expr)?;)*) => {
         static SETTINGS: &[Setting] = &[$(Setting { path: $path, text: $f, set: settings!(@ $($set)?) }),*];
@@ -218,12 +223,13 @@ settings! {
     "fs/file-nr" || format!("{}\t0\t9223372036854775807\n", crate::host::HostFd::live()).into_bytes();
     "fs/file-max" || b"9223372036854775807\n".to_vec();
     "fs/nr_open" || b"1048576\n".to_vec();
-    "fs/pipe-max-size" || b"1048576\n".to_vec();
-    "fs/pipe-user-pages-soft" || b"16384\n".to_vec();
-    "fs/inotify/max_queued_events" || b"16384\n".to_vec();
-    "fs/inotify/max_user_instances" || b"128\n".to_vec();
-    "fs/inotify/max_user_watches" || b"65536\n".to_vec();
-    "fs/epoll/max_user_watches" || b"1048576\n".to_vec();
+    "fs/pipe-max-size" || number(pipe::SIZE_MAX as u64);
+    "fs/pipe-user-pages-hard" || number(0);
+    "fs/pipe-user-pages-soft" || number(pipe::USER_PAGES_SOFT);
+    "fs/inotify/max_queued_events" || number(inotify::QUEUED_MAX as u64);
+    "fs/inotify/max_user_instances" || number(inotify::INSTANCES_MAX);
+    "fs/inotify/max_user_watches" || number(inotify::WATCHES_MAX);
+    "fs/epoll/max_user_watches" || number(epoll::WATCHES_MAX);
     "kernel/cap_last_cap" || b"40\n".to_vec();
     "kernel/core_pattern" || b"core\n".to_vec();
     "kernel/core_uses_pid" || b"0\n".to_vec();
