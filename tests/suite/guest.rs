@@ -35,6 +35,9 @@ guests! {
     handlers: GLIBC;
     epoll: GLIBC;
     watching: GLIBC;
+    buffers: GLIBC;
+    owners: GLIBC;
+    seen: GLIBC;
     timers: GLIBC;
     threads: GLIBC;
     pthreads: ALL;

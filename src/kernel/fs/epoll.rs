@@ -13,7 +13,7 @@ mod nest;
 mod ready;
 
 use crate::abi::linux::{self, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP};
-use crate::abi::{Errno, Result};
+use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
 use crate::sync::{Events, Level, Mutex, Notify, WaitQueue};
 use crate::vfs::watch::Watcher;
@@ -485,6 +485,11 @@ impl FileOps for Ops {
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.0.queue)
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, _arg: u64) -> SysResult<u64> {
+        // EPIOCSPARAMS, EPIOCGPARAMS: nothing is polled busily.
+        Err(if matches!(request, 0x4008_8a01 | 0x8008_8a02) { Errno::EOPNOTSUPP } else { Errno::EINVAL }.into())
     }
 
     fn as_any(&self) -> &dyn Any {
