@@ -1,8 +1,8 @@
 //! `inotify(7)`.
 
 use crate::abi::linux::{
-    self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE, IN_NONBLOCK, IN_ONESHOT,
-    IN_Q_OVERFLOW,
+    self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE,
+    IN_NONBLOCK, IN_ONESHOT, IN_Q_OVERFLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};

@@ -194,10 +194,47 @@ fn write_stream(
     }
 }
 
+/// Of what one call moves to or from a file at most so much is moved before it is looked whether the thread
+/// must end, bytes.
+const CHUNK: usize = 4 << 20;
+
+/// Moves much, by `step` for each piece (buffer, place), until one is not moved wholly or the thread must
+/// end.
+#[cold]
+#[inline(never)]
+fn in_chunks(
+    cur: &CurrentTask,
+    buf: UserPtr<u8>,
+    len: usize,
+    place: Place,
+    mut step: impl FnMut(&[IoVec], Place) -> SysResult<usize>,
+) -> SysResult<usize> {
+    let len = len.min(MAX_COUNT);
+    let mut done = 0;
+    while done < len && (done == 0 || !cur.is_dying()) {
+        let want = CHUNK.min(len - done);
+        let place = Place { pos: place.pos.map(|p| p.saturating_add(done as u64)), ..place };
+        match step(&[IoVec { base: buf.addr().wrapping_add(done as u64), len: want as u64 }], place) {
+            Ok(n) => {
+                done += n;
+                if n < want {
+                    break;
+                }
+            }
+            Err(_) if done > 0 => break,
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(done)
+}
+
 /// `read(2)`.
 #[inline(always)]
 pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    if len > CHUNK && file.ops.seekable() {
+        return in_chunks(cur, buf, len, HERE, |v, at| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), at));
+    }
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), HERE)
 }
@@ -205,6 +242,9 @@ pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysR
 /// `write(2)`.
 pub fn sys_write(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    if len > CHUNK && file.ops.seekable() {
+        return in_chunks(cur, buf, len, HERE, |v, at| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), at));
+    }
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), HERE)
 }
@@ -214,6 +254,9 @@ pub fn sys_write(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> Sys
 pub fn sys_pread64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
     let place = Place::at(pos)?;
     let file = files::in_use(cur, fd)?;
+    if len > CHUNK && file.ops.seekable() {
+        return in_chunks(cur, buf, len, place, |v, at| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), at));
+    }
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     read_file(&cur.op_ctx(), &file, &mut IoDst::user(&vecs), place)
 }
@@ -222,6 +265,9 @@ pub fn sys_pread64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos:
 pub fn sys_pwrite64(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize, pos: i64) -> SysResult<usize> {
     let place = Place::at(pos)?;
     let file = files::in_use(cur, fd)?;
+    if len > CHUNK && file.ops.seekable() {
+        return in_chunks(cur, buf, len, place, |v, at| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), at));
+    }
     let vecs = [IoVec { base: buf.addr(), len: len.min(MAX_COUNT) as u64 }];
     write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(&vecs), place)
 }

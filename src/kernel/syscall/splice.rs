@@ -29,12 +29,7 @@ fn moves(file: &OpenFile) -> bool {
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless `nonblock`: whatever the file's
 /// own O_NONBLOCK says.
-fn wait<T>(
-    file: &OpenFile,
-    events: Events,
-    nonblock: bool,
-    mut attempt: impl FnMut() -> SysResult<T>,
-) -> SysResult<T> {
+fn wait<T>(file: &OpenFile, events: Events, nonblock: bool, mut attempt: impl FnMut() -> SysResult<T>) -> SysResult<T> {
     match file.ops.wait_queue() {
         Some(queue) if !nonblock => block_on(queue, events, None, attempt),
         _ => attempt(),

@@ -5,7 +5,7 @@
 
 use super::dentry::Dentry;
 use super::inode::{FileType, Inode};
-use crate::abi::linux::{IN_ACCESS, IN_EXCL_UNLINK, IN_ATTRIB, IN_DELETE_SELF, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF};
+use crate::abi::linux::{IN_ACCESS, IN_ATTRIB, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF};
 use crate::abi::{Errno, Result};
 use crate::sync::{Level, Mutex};
 use alloc::sync::Weak;
