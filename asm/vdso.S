@@ -9,6 +9,7 @@
         .set    DATA, __ehdr_start - 4096
         .hidden __ehdr_start
 
+        .set    NR_GETTIMEOFDAY, 96
         .set    NR_CLOCK_GETTIME, 228
         .set    NR_CLOCK_GETRES, 229
         .set    NR_GETCPU, 309
@@ -98,7 +99,10 @@ __vdso_\name:
         function gettimeofday
         test    rsi, rsi
         jz      1f
-        mov     qword ptr [rsi], 0
+        /* The time zone is the kernel's to tell. */
+        mov     eax, NR_GETTIMEOFDAY
+        syscall
+        ret
 1:      test    rdi, rdi
         jz      2f
         push    rdi

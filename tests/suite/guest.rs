@@ -138,3 +138,26 @@ fn below() {
     }
     fs::remove_dir_all(&dir).expect("our own");
 }
+
+/// What `resetting.c` prints.
+const RESET: &str = "set 0 1 1
+timers 0 0, before 11 11
+sleep 0
+runs out 1 0, canceled 1 125 11
+moved 1 1
+speed 95
+synchronised 0
+too early 22
+zone 0 60
+";
+
+/// Natively the host's clock would be set.
+#[test]
+fn the_wall_clock_can_be_set_inside() {
+    let Some(program) = compile("resetting", Link::Dynamic) else { return };
+    let program = [program.to_str().expect("ASCII path")];
+    for rewrite in ["on", "off"] {
+        let got = run(&mut sandboxed(&["--rewrite", rewrite, "--user", "0"], &program), Duration::from_secs(30));
+        assert_eq!((got.status, got.stdout.as_str()), (0, RESET), "{}", got.stderr);
+    }
+}

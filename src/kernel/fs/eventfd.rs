@@ -29,6 +29,7 @@ pub fn eventfd(ctx: &OpCtx<'_>, initial: u32, flags: u32) -> Result<Arc<OpenFile
         semaphore: flags & linux::EFD_SEMAPHORE != 0,
         queue: WaitQueue::new(),
     };
+    crate::arena::reserve(0)?;
     Ok(anon_file("eventfd", Box::new(ops), linux::O_RDWR | flags & linux::EFD_NONBLOCK, ctx))
 }
 
@@ -52,7 +53,8 @@ impl FileOps for EventFd {
     }
 
     fn write(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
-        if src.left() < 8 {
+        // Not more either (since Linux 6.10).
+        if src.left() != 8 {
             return Err(Errno::EINVAL.into());
         }
         let mut bytes = [0; 8];
@@ -73,6 +75,9 @@ impl FileOps for EventFd {
         let mut events = Events::empty();
         if n > 0 {
             events |= Events::IN;
+        }
+        if n == u64::MAX {
+            events |= Events::ERR;
         }
         if n < u64::MAX - 1 {
             events |= Events::OUT;

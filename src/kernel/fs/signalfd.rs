@@ -19,6 +19,8 @@ struct SignalFd {
     group: Arc<ThreadGroup>,
 }
 
+/// `POLL_IN` to `POLL_HUP`: a file that became ready.
+const POLL_CODES: i32 = 6;
 /// Size of `struct signalfd_siginfo`.
 const RECORD: usize = 128;
 
@@ -51,6 +53,17 @@ fn record(i: &SigInfo) -> [u8; RECORD] {
     put(0, &i.signo.to_ne_bytes());
     put(4, &i.errno.to_ne_bytes());
     put(8, &i.code.to_ne_bytes());
+    let sig = i.signo as u32;
+    let faults = [linux::SIGILL, linux::SIGFPE, linux::SIGSEGV, linux::SIGBUS, linux::SIGTRAP].contains(&sig);
+    if faults && i.code > 0 {
+        put(72, &i.fields[0].to_ne_bytes());
+        return out;
+    }
+    if (1..=POLL_CODES).contains(&i.code) && sig != linux::SIGCHLD && sig != linux::SIGSYS {
+        put(28, &low.to_ne_bytes());
+        put(20, &(i.fields[1] as u32).to_ne_bytes());
+        return out;
+    }
     if i.code == crate::signal::info::SI_TIMER {
         put(24, &low.to_ne_bytes());
         put(32, &high.to_ne_bytes());
@@ -88,7 +101,7 @@ impl FileOps for SignalFd {
         let mask = self.mask.load(SeqCst);
         let own = |g: &ThreadGroup| g.tasks().iter().any(|t| t.pending.lock().set() & mask != 0);
         let shared = self.group.pending.lock().set() & mask != 0;
-        if shared || own(&self.group) { Events::IN | Events::RDNORM } else { Events::empty() }
+        if shared || own(&self.group) { Events::IN } else { Events::empty() }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -112,11 +112,11 @@ pub fn sys_timerfd_gettime(cur: &CurrentTask, fd: Fd, out: UserPtr<Itimerspec>) 
 /// # Errors
 /// `EINVAL`, `EBADF`, `EFAULT`, `EMFILE`.
 pub fn sys_signalfd4(cur: &CurrentTask, fd: Fd, mask: UserPtr<u64>, size: usize, flags: u32) -> SysResult<Fd> {
-    at::only(flags, O_CLOEXEC | O_NONBLOCK)?;
     if size != 8 {
         return Err(Errno::EINVAL.into());
     }
     let mask = mask.read()?;
+    at::only(flags, O_CLOEXEC | O_NONBLOCK)?;
     if fd.0 != -1 {
         signalfd::set_mask(&*cur.files().get(fd.0)?, mask)?;
         return Ok(fd);

@@ -147,10 +147,11 @@ impl AsyncIo {
 
     /// The description of `ops` ends.
     pub(super) fn end(&self, ops: &dyn FileOps) {
-        if self.on.load(SeqCst)
-            && let Some((_, registration)) = self.state.lock().target.take()
-            && let Some(queue) = ops.wait_queue()
-        {
+        if !self.on.load(SeqCst) {
+            return;
+        }
+        let had = self.state.lock().target.take();
+        if let (Some((_, registration)), Some(queue)) = (had, ops.wait_queue()) {
             queue.remove(registration);
         }
     }
