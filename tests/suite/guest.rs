@@ -56,6 +56,7 @@ guests! {
     local_states: GLIBC;
     local_messages: GLIBC;
     local_flight: GLIBC;
+    interfaces: GLIBC;
     sockopts: GLIBC;
     tcp: GLIBC;
     udp: GLIBC;

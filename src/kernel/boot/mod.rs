@@ -108,6 +108,9 @@ unsafe fn assemble(params: &BootParams) -> Result {
     net::ns::init(config.net == NetMode::Loopback);
     proc::set_network(&NETWORK);
     let root = mounts::assemble(&config)?;
+    if !config.root_writable {
+        mounts::name_itself(&root, config.hostname.as_bytes());
+    }
     channel::init(root, &config);
     exit::await_endings(MANY);
     if let Some(calls) = &config.strace {

@@ -1,14 +1,17 @@
 //! The first mounts: the root, `/proc`, `/dev`, and what the settings ask for.
 
 use crate::abi::control::{Config, MountSpec};
+use crate::abi::linux::{O_APPEND, O_WRONLY};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
 use crate::fs::{dev, hostfs, memfs, proc, sys};
 use crate::host::HostFd;
+use crate::mm::IoSrc;
 use crate::vfs::inode::NewNode;
 use crate::vfs::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
 use crate::vfs::names::{self, At};
-use crate::vfs::{FileType, FsContext, Inode, Lookup, OpCtx, Path};
+use crate::vfs::open::How;
+use crate::vfs::{self, FileType, FsContext, Inode, Lookup, OpCtx, Path, Whence};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -45,6 +48,22 @@ pub fn assemble(config: &Config) -> Result<Path> {
         }
     }
     Ok(root)
+}
+
+/// Adds the sandbox's own name to `/etc/hosts`, where its tree is its own to change; a tree without that file does not
+/// get one.
+pub fn name_itself(root: &Path, hostname: &[u8]) {
+    let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
+    let mut line = b"127.0.1.1\t".to_vec();
+    line.extend_from_slice(hostname);
+    line.push(b'\n');
+    let how = How { flags: O_WRONLY | O_APPEND, ..How::default() };
+    let Ok(file) = vfs::open(&site.fs, &site.ctx(), None, b"/etc/hosts", how) else { return };
+    let end = file.ops.seek_to(&file, Whence::End, 0).unwrap_or(0);
+    let put = IoSrc::with_kernel(&line, |src| file.ops.write(&site.ctx(), &file, src, end));
+    if put.is_err() {
+        log::warn!("the sandbox's name is not in /etc/hosts");
+    }
 }
 
 /// Where mounts are made, and as whom.

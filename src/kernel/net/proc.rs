@@ -27,8 +27,11 @@ pub struct Row {
     pub dropped: u32,
 }
 
-/// The file `name` of `/proc/net`; `None`: there is no such one, or it is not about the internet.
+/// The file `name` of `/proc/net`; `None`: there is no such one.
 pub fn text(name: &str) -> Option<Vec<u8>> {
+    if name == "unix" {
+        return Some(super::unix::table(&ns::current().unix));
+    }
     Some(
         match name {
             "tcp" => table(af::INET, sock::STREAM),

@@ -110,7 +110,7 @@ entries! {
     "tcp6" || net_text("tcp6");
     "udp" || net_text("udp");
     "udp6" || net_text("udp6");
-    "unix" || b"Num       RefCount Protocol Flags    Type St Inode Path\n".to_vec();
+    "unix" || net_text("unix");
 }
 
 fn net_dev() -> Vec<u8> {
