@@ -143,7 +143,7 @@ const SET4: [u32; 14] = [
     ip4::UNICAST_IF,
     ip4::LOCAL_PORT_RANGE,
 ];
-/// `MRT_*`.
+/// `MRT_*` and `MRT6_*`.
 const MROUTE: core::ops::RangeInclusive<u32> = 200..=212;
 
 /// An option that is just on or off.
@@ -443,6 +443,7 @@ impl IpOptions {
                 self.may_be_transparent(ctx, int)?;
                 self.switch_to(on::TRANSPARENT, int != 0);
             }
+            option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())
@@ -515,6 +516,7 @@ impl IpOptions {
             ip6::TCLASS => i32::from(self.tos[1].load(Relaxed)),
             ip6::MINHOPCOUNT => i32::from(self.min_ttl[1].load(Relaxed)),
             ip6::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
+            option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         })
     }

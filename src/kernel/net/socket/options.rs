@@ -205,7 +205,6 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
             Ok(())
         }
         so::BUSY_POLL if int < 0 => Err(Errno::EINVAL),
-        so::BUSY_POLL if int > core.kept[0].load(Relaxed) && !admin => Err(Errno::EPERM),
         so::BUSY_POLL => keep_signed(core, 0, int),
         so::PREFER_BUSY_POLL if int != 0 && !admin => Err(Errno::EPERM),
         so::PREFER_BUSY_POLL => Ok(()),
