@@ -17,6 +17,10 @@ use arrayvec::ArrayVec;
 
 /// Most bytes that one call moves (`MAX_RW_COUNT`).
 pub(super) const MAX_COUNT: usize = 0x7fff_f000;
+/// Size of a page.
+const PAGE: usize = 4096;
+/// Of how many bytes of a guest's the pages are touched at once.
+const STEP: usize = 64 << 10;
 /// Most pieces of a vector (`UIO_MAXIOV`).
 const MAX_VECS: usize = 1024;
 /// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND.
@@ -84,6 +88,17 @@ pub(super) fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, p
     Ok(n)
 }
 
+/// About how many bytes a read of `room` bytes at the file's offset will give.
+#[inline(always)]
+fn to_come(file: &OpenFile, room: usize) -> usize {
+    if room <= PAGE {
+        return room;
+    }
+    let size = file.ops.seek_to(file, Whence::End, 0).unwrap_or(0);
+    let left = size.saturating_sub(*file.offset.lock());
+    room.min(left.min(STEP as u64) as usize).max(PAGE)
+}
+
 #[inline(always)]
 fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
     let seekable = file.ops.seekable();
@@ -95,10 +110,13 @@ fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Pl
     }
     dst.limit(MAX_COUNT);
     if seekable && place.pos.is_none() {
-        let mut offset = file.offset.lock();
-        let n = file.ops.read(ctx, file, dst, *offset)?;
-        *offset += n as u64;
-        return Ok(n);
+        let first = to_come(file, dst.left());
+        return dst.under_lock(first, |dst| {
+            let mut offset = file.offset.lock();
+            let n = file.ops.read(ctx, file, dst, *offset)?;
+            *offset += n as u64;
+            Ok(n)
+        });
     }
     let pos = place.pos.unwrap_or(vfs::HERE);
     match block(file, Events::IN, place.nowait(), || file.ops.read(ctx, file, dst, pos)) {
@@ -130,15 +148,13 @@ pub(super) fn write_file(
     } else if let Some(pos) = place.pos {
         write_at(ctx, file, src, pos, place)
     } else {
-        let mut offset = file.offset.lock();
-        match write_at(ctx, file, src, *offset, place) {
-            Ok(n) => {
-                let append = file.flags() & linux::O_APPEND != 0;
-                *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
-                Ok(n)
-            }
-            Err(e) => Err(e),
-        }
+        src.under_lock(src.left().min(STEP), |src| {
+            let mut offset = file.offset.lock();
+            let n = write_at(ctx, file, src, *offset, place)?;
+            let append = file.flags() & linux::O_APPEND != 0;
+            *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
+            Ok(n)
+        })
     };
     match out {
         Ok(n) => {
