@@ -1,6 +1,6 @@
 //! The ends of pipes and FIFOs.
 
-use super::ring::{Buf, PAGE, Page, Ring};
+use super::ring::{Buf, PAGE, Page};
 use super::{Pipe, SIZE_MAX, USER_PAGES_SOFT, privileged};
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::cred::cap;
@@ -13,22 +13,11 @@ use alloc::sync::Arc;
 use core::any::Any;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
-/// Writes and reads of at most so many bytes pass through the stack: no page is allocated to hold them.
-const SMALL: usize = 512;
-
 /// One end, or both for a FIFO that was opened O_RDWR.
 pub struct PipeEnd {
     pub(super) pipe: Arc<Pipe>,
     reads: bool,
     writes: bool,
-}
-
-/// What a reader took out.
-enum Taken {
-    /// Bytes of the small buffer.
-    Small(usize),
-    /// A whole buffer.
-    Whole(Buf),
 }
 
 impl PipeEnd {
@@ -84,68 +73,56 @@ impl PipeEnd {
         Ok(size)
     }
 
-    /// Takes data for a reader with room for `room` bytes: into `small`, or as a buffer. Whether the pipe
-    /// was full.
-    fn take(&self, small: &mut [u8; SMALL], room: usize) -> Option<(Taken, bool, bool)> {
+    /// Moves what is there to a reader, under the lock: how much, and whether the pipe was full.
+    fn give(&self, dst: &mut IoDst<'_>) -> SysResult<(usize, bool)> {
         let mut ring = self.pipe.ring.lock();
         let was_full = ring.is_full();
-        let first = ring.peek(0)?;
-        let (len, packet) = (first.data().len(), first.packet);
-        let n = len.min(room);
-        if n <= SMALL || n < len && !packet {
-            let n = n.min(SMALL);
-            small[..n].copy_from_slice(&first.data()[..n]);
-            // What of a packet is not read is gone.
-            ring.skip(if packet { len } else { n });
-            return Some((Taken::Small(n), packet, was_full));
-        }
-        let buf = ring.pop()?;
-        Some((Taken::Whole(buf), packet, was_full))
-    }
-
-    /// Hands over what was taken; what could not be is put back.
-    fn hand_over(&self, taken: Taken, small: &[u8; SMALL], dst: &mut IoDst<'_>) -> Result<usize> {
-        match taken {
-            Taken::Small(n) => {
-                let put = dst.put(&small[..n]);
-                let done = *put.as_ref().unwrap_or(&0);
-                if done < n
-                    && let Ok(mut page) = Page::new()
-                {
-                    page.bytes()[..n - done].copy_from_slice(&small[done..n]);
-                    self.pipe.ring.lock().unread(Buf::new(page, n - done, false, false));
-                }
-                put
-            }
-            Taken::Whole(mut buf) => {
-                let want = buf.data().len().min(dst.left());
-                let put = dst.put(&buf.data()[..want]);
-                let done = *put.as_ref().unwrap_or(&0);
-                let mut ring = self.pipe.ring.lock();
-                if done < want {
-                    buf.skip(done);
-                    ring.unread(buf);
-                } else {
-                    ring.keep(buf.into_page());
-                }
-                put
+        let mut done = 0;
+        while dst.left() > 0
+            && let Some(first) = ring.peek(0)
+        {
+            let (len, packet) = (first.data().len(), first.packet);
+            let want = len.min(dst.left());
+            let n = match dst.put(&first.data()[..want]) {
+                Ok(n) => n,
+                Err(_) if done > 0 => break,
+                Err(e) => return Err(e.into()),
+            };
+            done += n;
+            // What of a packet is not read is gone; more than one is not read.
+            ring.skip(if packet && n == want { len } else { n });
+            if n < want || packet {
+                break;
             }
         }
+        if done == 0 && dst.left() > 0 && self.pipe.writers.load(SeqCst) > 0 {
+            return Err(Errno::EAGAIN.into());
+        }
+        Ok((done, was_full))
     }
 
-    /// Adds the next `want` bytes by `add`, in one piece.
-    fn put(&self, src: &mut IoSrc<'_>, buf: &mut [u8], add: impl FnOnce(&mut Ring, &[u8]) -> Result) -> Result {
-        let start = src.mark();
-        let filled = match src.take(buf) {
-            Ok(n) if n == buf.len() => Ok(()),
-            Ok(_) => Err(Errno::EFAULT),
-            Err(e) => Err(e),
-        };
-        let added = filled.and_then(|()| add(&mut self.pipe.ring.lock(), buf));
-        added.inspect_err(|_| src.reset(start))
+    /// Takes at most a page in, as a whole.
+    fn put_small(&self, src: &mut IoSrc<'_>, packet: bool) -> SysResult<usize> {
+        let len = src.left();
+        src.under_lock(len, |src| {
+            let start = src.mark();
+            let mut ring = self.pipe.ring.lock();
+            let room = ring.room_for(len)?;
+            match src.take(room) {
+                Ok(n) if n == len => {
+                    ring.commit(len, packet);
+                    Ok(len)
+                }
+                // Nothing of it is written before all of it can be.
+                _ => {
+                    src.reset(start);
+                    Err(Errno::EFAULT.into())
+                }
+            }
+        })
     }
 
-    /// Writes the next page, or what is left of one.
+    /// Writes the next page, or what is left of one, as a buffer of its own.
     fn put_page(&self, src: &mut IoSrc<'_>, packet: bool) -> Result<usize> {
         let spare = {
             let mut ring = self.pipe.ring.lock();
@@ -177,31 +154,32 @@ impl PipeEnd {
     }
 
     /// Writes as much as there is room for (`pipe_write` in `fs/pipe.c`).
-    fn put_all(&self, src: &mut IoSrc<'_>, packet: bool) -> Result<usize> {
+    fn put_all(&self, src: &mut IoSrc<'_>, packet: bool) -> SysResult<usize> {
         let len = src.left();
-        if len <= SMALL {
-            let mut small = [0; SMALL];
-            self.put(src, &mut small[..len], |ring, data| ring.write(data, packet))?;
-            return Ok(len);
+        if len <= PAGE {
+            return self.put_small(src, packet);
         }
         let mut done = 0;
         // What does not fill pages comes first, if the last buffer takes it.
         let odd = len % PAGE;
         if odd > 0 && self.pipe.ring.lock().takes(odd) {
             let mut page = Page::new()?;
-            let merge = |ring: &mut Ring, data: &[u8]| if ring.merge(data) { Ok(()) } else { Err(Errno::EAGAIN) };
-            if self.put(src, &mut page.bytes()[..odd], merge).is_ok() {
+            let start = src.mark();
+            let filled = src.take(&mut page.bytes()[..odd]).is_ok_and(|n| n == odd);
+            if filled && self.pipe.ring.lock().merge(&page.bytes()[..odd]) {
                 done = odd;
+            } else {
+                src.reset(start);
             }
         }
         while src.left() > 0 {
             if self.pipe.readers.load(SeqCst) == 0 && done == 0 {
-                return Err(Errno::EPIPE);
+                return Err(Errno::EPIPE.into());
             }
             match self.put_page(src, packet) {
                 Ok(n) => done += n,
                 Err(_) if done > 0 => break,
-                Err(e) => return Err(e),
+                Err(e) => return Err(e.into()),
             }
         }
         Ok(done)
@@ -225,30 +203,22 @@ impl Drop for PipeEnd {
 
 impl FileOps for PipeEnd {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
-        if dst.left() == 0 {
+        let room = dst.left();
+        if room == 0 {
             return Ok(0);
         }
-        let mut small = [0; SMALL];
-        let mut done = 0;
+        // The pages of a large buffer are touched as far as there is data for it.
+        let first = if room <= PAGE { room } else { room.min(self.pipe.ring.lock().bytes()).max(PAGE) };
         let mut was_full = false;
-        let outcome = loop {
-            let Some((taken, packet, full)) = self.take(&mut small, dst.left()) else {
-                break if done > 0 || self.pipe.writers.load(SeqCst) == 0 { Ok(()) } else { Err(Errno::EAGAIN) };
-            };
+        let n = dst.under_lock(first, |dst| {
+            let (n, full) = self.give(dst)?;
             was_full |= full;
-            match self.hand_over(taken, &small, dst) {
-                Ok(n) => done += n,
-                Err(e) => break if done > 0 { Ok(()) } else { Err(e) },
-            }
-            if packet || dst.left() == 0 {
-                break Ok(());
-            }
-        };
-        if was_full && done > 0 {
+            Ok(n)
+        })?;
+        if was_full && n > 0 {
             self.pipe.queue.wake(Events::OUT);
         }
-        outcome?;
-        Ok(done)
+        Ok(n)
     }
 
     fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {

@@ -121,25 +121,38 @@ impl Ring {
         self.bufs.try_reserve(1).map_err(|_| Errno::ENOMEM)
     }
 
-    /// Adds `data`, at most a page, as a whole: to the last buffer where it fits, or as one of its own.
+    /// Where `n` bytes, at most a page, are to be put, to be followed by [`Ring::commit`]: behind the last
+    /// buffer where they fit, or in one of their own.
     ///
     /// # Errors
     /// `EAGAIN` if there is no room, `ENOMEM`.
-    pub fn write(&mut self, data: &[u8], packet: bool) -> Result {
-        if self.merge(data) {
-            return Ok(());
+    pub fn room_for(&mut self, n: usize) -> Result<&mut [u8]> {
+        if !self.takes(n) {
+            if self.is_full() {
+                return Err(Errno::EAGAIN);
+            }
+            self.reserve()?;
+            if self.spare.is_none() {
+                self.spare = Some(Page::new()?);
+            }
+            let page = self.spare.as_mut().ok_or(Errno::ENOMEM)?;
+            return Ok(&mut page.bytes()[..n]);
         }
-        if self.is_full() {
-            return Err(Errno::EAGAIN);
+        let last = self.bufs.back_mut().ok_or(Errno::ENOMEM)?;
+        let end = last.offset + last.len;
+        Ok(&mut last.page.bytes()[end..end + n])
+    }
+
+    /// The `n` bytes for which there was made room are there.
+    pub fn commit(&mut self, n: usize, packet: bool) {
+        if self.takes(n) {
+            if let Some(last) = self.bufs.back_mut() {
+                last.len += n;
+                self.bytes += n;
+            }
+        } else if let Some(page) = self.spare.take() {
+            self.append(Buf::new(page, n, !packet, packet));
         }
-        self.reserve()?;
-        let mut page = match self.spare.take() {
-            Some(page) => page,
-            None => Page::new()?,
-        };
-        page.bytes()[..data.len()].copy_from_slice(data);
-        self.append(Buf::new(page, data.len(), !packet, packet));
-        Ok(())
     }
 
     /// Adds a buffer.
@@ -241,18 +254,24 @@ impl Ring {
 mod tests {
     use super::*;
 
+    fn write(ring: &mut Ring, data: &[u8], packet: bool) -> Result {
+        ring.room_for(data.len())?.copy_from_slice(data);
+        ring.commit(data.len(), packet);
+        Ok(())
+    }
+
     #[test]
     fn writes_merge_where_all_of_them_fits() {
         let mut ring = Ring::new(2);
         let big = [7; PAGE];
-        ring.write(&big[..3000], false).unwrap();
-        ring.write(&big[..1096], false).unwrap();
+        write(&mut ring, &big[..3000], false).unwrap();
+        write(&mut ring, &big[..1096], false).unwrap();
         assert_eq!((ring.free(), ring.bytes()), (1, 4096));
-        ring.write(&big[..1], true).unwrap();
+        write(&mut ring, &big[..1], true).unwrap();
         // A packet stays alone, and there is no room for another.
-        assert_eq!(ring.write(&big[..1], false), Err(Errno::EAGAIN));
+        assert_eq!(write(&mut ring, &big[..1], false), Err(Errno::EAGAIN));
         ring.skip(4096);
-        ring.write(&big, false).unwrap();
+        write(&mut ring, &big, false).unwrap();
         assert!(ring.is_full());
         assert!(ring.pop().is_some_and(|b| b.packet && b.data() == [7]));
         let mut last = ring.pop().expect("the page");
