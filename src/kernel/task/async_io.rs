@@ -27,10 +27,11 @@ pub fn run() {
         if owner.id == 0 {
             continue;
         }
-        // A file that was closed at its other end can be read: nothing more is said of it.
-        let hung_up = events.contains(Events::IN);
+        // What is announced together with data to read, as a whole queue is woken, is nothing more.
+        let only_in = events.contains(Events::IN);
         for (event, code, band) in REASONS {
-            if events.contains(event) && !(hung_up && event == Events::HUP) {
+            let extra = event == Events::PRI || event == Events::HUP || events.contains(Events::HUP);
+            if events.contains(event) && !(only_in && event != Events::IN && extra) {
                 tell(&owner, &record(signal, code, band, fd));
             }
         }
