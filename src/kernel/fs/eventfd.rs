@@ -29,7 +29,6 @@ pub fn eventfd(ctx: &OpCtx<'_>, initial: u32, flags: u32) -> Result<Arc<OpenFile
         semaphore: flags & linux::EFD_SEMAPHORE != 0,
         queue: WaitQueue::new(),
     };
-    crate::arena::reserve(0)?;
     Ok(anon_file("eventfd", Box::new(ops), linux::O_RDWR | flags & linux::EFD_NONBLOCK, ctx))
 }
 

@@ -162,7 +162,7 @@ impl Inotify {
                 watch.mask = if mask & IN_MASK_ADD != 0 { watch.mask | wanted } else { wanted };
                 (wd, watch.mask)
             } else {
-                crate::arena::reserve(0)?;
+                crate::arena::charge(crate::arena::Object::Watch)?;
                 if !charge(&self.user.inotify_watches, 1, WATCHES_MAX) {
                     return Err(Errno::ENOSPC);
                 }
