@@ -7,6 +7,7 @@ mod message;
 mod route;
 
 use crate::abi::{Errno, Result, SysResult};
+use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc, UserPtr};
 use crate::net::NetNamespace;
 use crate::net::socket::family::Wanted;
@@ -248,6 +249,7 @@ impl SocketOps for Netlink {
         if len > self.core.send_room().saturating_sub(32) {
             return Err(Errno::EMSGSIZE.into());
         }
+        arena::charge_bytes(Object::Packet, len as u64)?;
         let packet = src.take_vec(len)?;
         if packet.len() < len {
             return Err(Errno::EFAULT.into());

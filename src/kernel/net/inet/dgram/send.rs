@@ -2,6 +2,7 @@
 
 use super::{Dgram, Packet, State};
 use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::options::{ip4, ip6};
@@ -126,6 +127,7 @@ impl Dgram {
         if len > most {
             return Err(Errno::EMSGSIZE);
         }
+        arena::charge_bytes(Object::Packet, len as u64)?;
         let data = src.take_vec(len)?;
         if data.len() < len {
             return Err(Errno::EFAULT);

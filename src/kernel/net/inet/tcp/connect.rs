@@ -3,6 +3,7 @@
 use super::end::{Backlog, End, Incoming};
 use super::{CONNECTED_SEND_BUFFER, Phase, State, Tcp};
 use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use crate::host::random;
 use crate::net::inet::addr::{self, Addr, Ip};
 use crate::net::socket::{SockAddr, SocketOps, af, flag};
@@ -156,6 +157,9 @@ impl Tcp {
     /// Enters the listener's backlog.
     fn knock(&self, state: &mut State, listener: &Tcp, remote: Addr) -> Outcome {
         let (reuse, port) = (listener.core.has(flag::REUSEADDR), listener.core.has(flag::REUSEPORT));
+        if arena::charge(Object::Packet).is_err() {
+            return Outcome::Refused;
+        }
         let theirs = End::new(listener.receive_room(), self.send_room());
         {
             let mut inbox = listener.end.inbox.lock();

@@ -4,6 +4,7 @@
 //! are filled before the lock is taken. A piece that was read is freed, so an idle connection has none.
 
 use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc};
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -53,6 +54,7 @@ impl Parcel {
     /// `EFAULT`, `ENOBUFS`.
     pub fn take(src: &mut IoSrc<'_>, room: usize) -> Result<Parcel> {
         let want = src.left().min(room).min(ROUND);
+        arena::charge_bytes(Object::Packet, want as u64)?;
         if want <= SMALL {
             let mut bytes = [0u8; SMALL];
             let n = src.take(&mut bytes[..want])?;
