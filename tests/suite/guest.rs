@@ -47,6 +47,8 @@ guests! {
     names: ALL;
     errors: GLIBC;
     locks: GLIBC;
+    mounts: GLIBC;
+    running: GLIBC;
     polling: GLIBC;
     vectors: GLIBC;
     rewriting: &[Link::Dynamic];

@@ -107,11 +107,11 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     net::ns::init(config.net == NetMode::Loopback);
     proc::set_network(&NETWORK);
-    let root = mounts::assemble(&config)?;
+    let fs = mounts::assemble(&config)?;
     if !config.root_writable {
-        mounts::name_itself(&root, config.hostname.as_bytes());
+        mounts::name_itself(&fs.root(), config.hostname.as_bytes());
     }
-    channel::init(root, &config);
+    channel::init(fs, &config);
     exit::await_endings(MANY);
     if let Some(calls) = &config.strace {
         strace::init(calls, config.strace_fd);

@@ -8,25 +8,25 @@ use crate::fs::{dev, hostfs, memfs, proc, sys};
 use crate::host::HostFd;
 use crate::mm::IoSrc;
 use crate::vfs::inode::NewNode;
-use crate::vfs::mount::{self, NODEV, NOEXEC, NOSUID, RDONLY};
+use crate::vfs::mount::{self, Mount, NODEV, NOEXEC, NOSUID, RDONLY, RELATIME};
 use crate::vfs::names::{self, At};
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Inode, Lookup, OpCtx, Path, Whence};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-/// Mounts everything; returns the root of the tree.
+/// Mounts everything; returns the root directory in its namespace.
 ///
 /// # Errors
 /// Those of looking at the host's tree; a mount point that cannot be made.
-pub fn assemble(config: &Config) -> Result<Path> {
+pub fn assemble(config: &Config) -> Result<FsContext> {
     let fd = HostFd::new(config.root_fd);
     let (inode, kind) = if config.root_writable {
         (hostfs::host_tree(fd, config.privileged)?, "hostfs")
     } else {
         (memfs::overlay(fd)?, "overlay")
     };
-    let root = mount::mount_root(inode, 0, kind, &config.root_path);
+    let (root, _namespace) = mount::mount_root(inode, RELATIME, kind, &config.root_path);
     let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
     let quiet = NOSUID | NODEV | NOEXEC;
     site.optional(b"/proc", proc::root(), quiet, "proc");
@@ -47,7 +47,7 @@ pub fn assemble(config: &Config) -> Result<Path> {
             }
         }
     }
-    Ok(root)
+    Ok(site.fs)
 }
 
 /// Adds the sandbox's own name to `/etc/hosts`, where its tree is its own to change; a tree without that file does not
@@ -95,7 +95,8 @@ impl Site {
             Err(Errno::ENOENT) => self.make(at, is_dir)?,
             other => other?,
         };
-        mount::mount_fs(&place, root, flags, kind, source)
+        let mount = Mount::new(root, flags | RELATIME, kind, source);
+        self.fs.namespace()?.attach(&mount, &place)
     }
 
     /// Makes a mount point, with the directories on the way.

@@ -18,7 +18,7 @@ use crate::mm::{IoSrc, text};
 use crate::signal::info;
 use crate::task::{lookup_group, session, signals, tree, uts};
 use crate::vfs::open::How;
-use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile, Path};
+use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
 use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -28,7 +28,7 @@ use words::words;
 
 /// What requests need of the boot: the root and who the first process is.
 struct Ground {
-    root: Path,
+    fs: FsContext,
     cred: Arc<Cred>,
 }
 
@@ -36,9 +36,9 @@ static GROUND: OnceBox<Ground> = OnceBox::new();
 
 /// Registers the root of the tree and the sandbox's user, and the hooks through which lower rooms raise
 /// events (at boot).
-pub fn init(root: Path, config: &Config) {
+pub fn init(fs: FsContext, config: &Config) {
     let cred = Arc::new(Cred::new(config.uid, config.gid, config.groups.clone()));
-    let _ = GROUND.set(Box::new(Ground { root, cred }));
+    let _ = GROUND.set(Box::new(Ground { fs, cred }));
     uts::set_hostname(config.hostname.as_bytes());
     events::register();
     texts::register();
@@ -133,7 +133,7 @@ fn kill_foreground(signal: i32) -> Result {
 /// The kernel itself looks at files as root.
 fn with_root<T>(f: impl FnOnce(&FsContext, &OpCtx<'_>) -> core::result::Result<T, SysError>) -> Result<T> {
     let ground = ground()?;
-    let fs = FsContext::new(ground.root.clone(), ground.root.clone(), 0);
+    let fs = ground.fs.fork_copy();
     let cred = Cred::new(0, 0, Vec::new());
     let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 };
     f(&fs, &ctx).map_err(SysError::errno)

@@ -54,7 +54,8 @@ fn start(s: Spawn, fds: Vec<Option<HostFd>>) -> Outcome<u32> {
         Some((uid, gid)) => Arc::new(Cred::new(uid, gid, Vec::new())),
         None => ground.cred.clone(),
     };
-    let fs = FsContext::new(ground.root.clone(), ground.root.clone(), s.umask);
+    let fs = ground.fs.fork_copy();
+    fs.set_umask(s.umask);
     let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: s.umask };
     enter(&fs, &ctx, &s.cwd).map_err(|e| Unable::Setting(e, format!("working directory '{}'", text(&s.cwd))))?;
     let path = find_program(&fs, &ctx, &s)?;

@@ -9,6 +9,7 @@ use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserPtr, UserS
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
+use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{FileOps, FileType, HERE, Inode, OpCtx, OpenFile, Path, Whence, mount};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -51,7 +52,7 @@ pub struct HostFile {
     queue: WaitQueue,
 }
 
-struct HostInode(Arc<HostFile>);
+struct HostInode(Arc<HostFile>, SharedState);
 struct HostOps(Arc<HostFile>);
 
 /// An open file description over the host descriptor `fd`. `place` is asked for the node that a
@@ -82,7 +83,7 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
         let inode = node.inode().clone();
         return Ok(OpenFile::new(Box::new(HostOps(file)), inode, node, flags));
     }
-    let inode: Arc<dyn Inode> = Arc::new(HostInode(file.clone()));
+    let inode: Arc<dyn Inode> = Arc::new(HostInode(file.clone(), SharedState::default()));
     let path = mount::detached_named(inode.clone(), "host", "");
     Ok(OpenFile::new(Box::new(HostOps(file)), inode, path, flags))
 }
@@ -130,6 +131,9 @@ impl Inode for HostInode {
     }
     fn statfs(&self) -> Result<StatFs> {
         super::memfs::host_statfs(self.0.fd.raw())
+    }
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Shared(&self.1)
     }
     fn as_any(&self) -> &dyn Any {
         self

@@ -15,4 +15,6 @@ pub mod sys;
 pub mod timerfd;
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@ use super::proc::cpus;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::vfs::inode::Emit;
+use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{
     Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, SetAttr, Stat, StatFs, Whence, open::DirFile,
 };
@@ -120,11 +121,12 @@ impl Tree {
 struct SysInode {
     tree: Arc<Tree>,
     at: usize,
+    state: SharedState,
 }
 
 /// A new instance, to be mounted.
 pub fn root() -> Arc<dyn Inode> {
-    Arc::new(SysInode { tree: Arc::new(Tree::new(cpus())), at: 0 })
+    Arc::new(SysInode { tree: Arc::new(Tree::new(cpus())), at: 0, state: SharedState::default() })
 }
 
 impl SysInode {
@@ -138,6 +140,10 @@ fn kind(node: &Node) -> FileType {
 }
 
 impl Inode for SysInode {
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Shared(&self.state)
+    }
+
     fn stat(&self) -> Result<Stat> {
         let now = crate::time::now_coarse();
         let (bits, nlink, size) = if self.text().is_some() { (0o444, 1, 4096) } else { (0o555, 2, 0) };
@@ -190,7 +196,7 @@ impl Inode for SysInode {
 impl Directory for SysInode {
     fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let at = self.tree.find(self.at, name).ok_or(Errno::ENOENT)?;
-        Ok(Arc::new(SysInode { tree: self.tree.clone(), at }))
+        Ok(Arc::new(SysInode { tree: self.tree.clone(), at, state: SharedState::default() }))
     }
 
     fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {

@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::{format, fs, vec};
 
 /// A directory of the host that goes away with the test.
-struct TempDir(PathBuf);
+pub(super) struct TempDir(pub(super) PathBuf);
 
 impl TempDir {
-    fn new() -> TempDir {
+    pub(super) fn new() -> TempDir {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("drupe-vfs-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let dir = std::env::temp_dir().join(name);
@@ -58,8 +58,8 @@ impl Drop for TempDir {
 }
 
 /// A process's view of one file system.
-struct View {
-    fs: FsContext,
+pub(super) struct View {
+    pub(super) fs: FsContext,
     cred: Cred,
 }
 
@@ -68,10 +68,10 @@ impl View {
         let root = mount::detached_named(root, "test", "test");
         View { fs: FsContext::new(root.clone(), root, 0o022), cred: Cred::new(uid, uid, vec![]) }
     }
-    fn tmpfs() -> View {
+    pub(super) fn tmpfs() -> View {
         View::new(memfs::tmpfs(0o755, 0, 0), 0)
     }
-    fn overlay(dir: &TempDir) -> View {
+    pub(super) fn overlay(dir: &TempDir) -> View {
         View::new(memfs::overlay(dir.fd()).expect("a directory"), 0)
     }
     fn ctx(&self) -> OpCtx<'_> {
@@ -80,11 +80,11 @@ impl View {
     fn at<'a>(&self, path: &'a str) -> At<'a> {
         At { base: None, path: path.as_bytes() }
     }
-    fn open(&self, path: &str, flags: u32) -> Result<Arc<OpenFile>, Errno> {
+    pub(super) fn open(&self, path: &str, flags: u32) -> Result<Arc<OpenFile>, Errno> {
         let how = How { flags, mode: 0o644, resolve: 0 };
         open(&self.fs, &self.ctx(), None, path.as_bytes(), how).map_err(SysError::errno)
     }
-    fn path(&self, path: &str) -> Result<Path, Errno> {
+    pub(super) fn path(&self, path: &str) -> Result<Path, Errno> {
         Lookup::new(&self.fs, &self.ctx(), None).path(path.as_bytes(), true)
     }
     fn read(&self, path: &str) -> Result<String, Errno> {
@@ -97,19 +97,19 @@ impl View {
         let file = self.open(path, O_WRONLY | flags)?;
         IoSrc::with_kernel(data.as_bytes(), |src| file.ops.write(&self.ctx(), &file, src, at)).map_err(SysError::errno)
     }
-    fn mkdir(&self, path: &str) -> Result<(), Errno> {
+    pub(super) fn mkdir(&self, path: &str) -> Result<(), Errno> {
         names::make(&self.fs, &self.ctx(), self.at(path), NewNode::Dir, 0o755).map(drop)
     }
     fn symlink(&self, target: &str, path: &str) -> Result<(), Errno> {
         names::make(&self.fs, &self.ctx(), self.at(path), NewNode::Symlink(target.as_bytes()), 0).map(drop)
     }
-    fn remove(&self, path: &str, dir: bool) -> Result<(), Errno> {
+    pub(super) fn remove(&self, path: &str, dir: bool) -> Result<(), Errno> {
         names::remove(&self.fs, &self.ctx(), self.at(path), dir)
     }
-    fn rename(&self, from: &str, to: &str, flags: u32) -> Result<(), Errno> {
+    pub(super) fn rename(&self, from: &str, to: &str, flags: u32) -> Result<(), Errno> {
         names::rename(&self.fs, &self.ctx(), self.at(from), self.at(to), flags)
     }
-    fn list(&self, path: &str) -> vec::Vec<String> {
+    pub(super) fn list(&self, path: &str) -> vec::Vec<String> {
         let mut out = vec![];
         let dir = self.path(path).expect("it is there");
         let mut add = |name: &[u8], _, _: FileType| {
@@ -518,10 +518,10 @@ fn mounts() {
     let dir = TempDir::new();
     fs::create_dir_all(dir.0.join("a/mnt")).expect("made");
     // A mount point in an uncached tree must be found again.
-    let root = mount::mount_root(hostfs::host_tree(dir.fd(), false).expect("there"), 0, "hostfs", "/");
+    let (root, ns) = mount::mount_root(hostfs::host_tree(dir.fd(), false).expect("there"), 0, "hostfs", "/");
     let v = View { fs: FsContext::new(root.clone(), root, 0o022), cred: Cred::new(0, 0, vec![]) };
-    let tmpfs = || memfs::tmpfs(0o755, 0, 0);
-    mount::mount_fs(&v.path("/a/mnt").expect("there"), tmpfs(), 0, "tmpfs", "tmpfs").expect("mounted");
+    let tmpfs = || mount::Mount::new(memfs::tmpfs(0o755, 0, 0), 0, "tmpfs", "tmpfs");
+    ns.attach(&tmpfs(), &v.path("/a/mnt").expect("there")).expect("mounted");
     v.write("/a/mnt/f", O_CREAT, 0, "memory").expect("written");
     assert_eq!(v.read("/a/mnt/f").as_deref(), Ok("memory"));
     assert_eq!(v.read("/a/mnt/../mnt/f").as_deref(), Ok("memory"));
@@ -529,23 +529,23 @@ fn mounts() {
     assert_eq!(v.remove("/a/mnt", true), Err(Errno::EBUSY));
     assert_eq!(v.rename("/a/mnt/f", "/f", 0), Err(Errno::EXDEV));
     v.mkdir("/a/mnt/inner").expect("made");
-    mount::mount_fs(&v.path("/a/mnt/inner").expect("there"), tmpfs(), 0, "tmpfs", "tmpfs").expect("mounted");
+    ns.attach(&tmpfs(), &v.path("/a/mnt/inner").expect("there")).expect("mounted");
     v.write("/a/mnt/inner/g", O_CREAT, 0, "inner").expect("written");
     v.mkdir("/b").expect("made");
-    mount::bind_all(&v.path("/a/mnt").expect("there"), &v.path("/b").expect("there"), 0).expect("bound");
+    ns.bind(&v.path("/a/mnt").expect("there"), &v.path("/b").expect("there"), true).expect("bound");
     assert_eq!(v.read("/b/f").as_deref(), Ok("memory"));
     assert_eq!(v.read("/b/inner/g").as_deref(), Ok("inner"));
     assert_eq!(v.path("/b/inner").expect("there").name(&v.fs.root()).expect("short").0, b"/b/inner");
-    assert_eq!(mount::unmount(v.path("/b").expect("there"), false), Err(Errno::EBUSY));
-    assert_eq!(mount::unmount(v.path("/a").expect("there"), false), Err(Errno::EINVAL));
-    mount::unmount(v.path("/b").expect("there"), true).expect("lazily");
+    assert_eq!(ns.unmount(v.path("/b").expect("there"), false), Err(Errno::EBUSY));
+    assert_eq!(ns.unmount(v.path("/a").expect("there"), false), Err(Errno::EINVAL));
+    ns.unmount(v.path("/b").expect("there"), true).expect("lazily");
     assert_eq!(v.read("/b/f").err(), Some(Errno::ENOENT));
     let held = v.open("/a/mnt/inner/g", O_RDONLY).expect("there");
-    assert_eq!(mount::unmount(v.path("/a/mnt/inner").expect("there"), false), Err(Errno::EBUSY));
+    assert_eq!(ns.unmount(v.path("/a/mnt/inner").expect("there"), false), Err(Errno::EBUSY));
     drop(held);
-    mount::unmount(v.path("/a/mnt/inner").expect("there"), false).expect("idle");
+    ns.unmount(v.path("/a/mnt/inner").expect("there"), false).expect("idle");
     let of_mount = Arc::downgrade(&v.path("/a/mnt/f").expect("there").dentry);
-    mount::unmount(v.path("/a/mnt").expect("there"), false).expect("idle");
+    ns.unmount(v.path("/a/mnt").expect("there"), false).expect("idle");
     assert!(of_mount.upgrade().is_none(), "the tree is freed with its last mount");
     assert_eq!(v.list("/a/mnt"), Vec::<String>::new());
     v.remove("/a/mnt", true).expect("no mount point any more");

@@ -29,7 +29,9 @@ pub enum Level {
     Signal,
     /// A task's fs context (root, cwd, umask).
     FsContext,
-    /// Mount tree.
+    /// Serialises changes of the trees of mounts.
+    MountTrees,
+    /// What one mount is mounted on, and what on it.
     Mounts,
     /// Serialises renames of directories.
     Rename,
@@ -47,6 +49,8 @@ pub enum Level {
     Epoll,
     /// File locks (POSIX, flock).
     FileLocks,
+    /// Which owners of file locks wait for which.
+    LockWaits,
     /// Futex buckets.
     Futex,
     /// The timer heap.

@@ -80,6 +80,9 @@ fn time_of(t: __kernel_timespec) -> Result<SetTime> {
 
 fn target(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
     if path.0 == 0 && dir != CWD {
+        if flags != 0 {
+            return Err(Errno::EINVAL);
+        }
         return Ok(cur.files().get(dir.0)?.path.clone());
     }
     files::place(cur, &cur.op_ctx(), dir, path, flags)
@@ -171,10 +174,10 @@ fn limited(cur: &CurrentTask, out: Result) -> SysResult<()> {
 
 /// `fallocate(2)`.
 pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
     if offset < 0 || len <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let file = files::file(cur, fd)?;
     if mode & !0x7f != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
@@ -186,6 +189,10 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
         FileType::Dir => return Err(Errno::EISDIR.into()),
         FileType::Regular => {}
         _ => return Err(Errno::ENODEV.into()),
+    }
+    // Past what a file can have at all no signal comes.
+    if offset.checked_add(len).is_none() {
+        return Err(Errno::EFBIG.into());
     }
     limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64))
 }
@@ -214,7 +221,7 @@ pub fn sys_syncfs(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
 /// `sync_file_range(2)`.
 pub fn sys_sync_file_range(cur: &CurrentTask, fd: Fd, offset: i64, len: i64, flags: u32) -> SysResult<()> {
     let file = files::file(cur, fd)?;
-    if flags & !7 != 0 || offset < 0 || len < 0 {
+    if flags & !7 != 0 || offset < 0 || len < 0 || offset.checked_add(len).is_none() {
         return Err(Errno::EINVAL.into());
     }
     if !file.ops.seekable() {

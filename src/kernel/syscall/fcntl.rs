@@ -5,14 +5,26 @@ use super::files::{self, nofile};
 use super::owner;
 use crate::abi::linux::{self, O_APPEND, O_CLOEXEC, O_DIRECT, O_NOATIME, O_NONBLOCK};
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
 use crate::fs::pipe::PipeEnd;
 use crate::mm::UserPtr;
 use crate::task::CurrentTask;
 use crate::vfs::async_io::O_ASYNC;
-use crate::vfs::locks::{self, Owner, Range};
+use crate::vfs::locks::{Owner, Range};
 use crate::vfs::{FileType, OpenFile, Whence, access};
 use alloc::sync::Arc;
 use linux_raw_sys::ioctl;
+
+/// Size of a file (`ioctl_list(2)`).
+const FIOQSIZE: u32 = 0x5460;
+/// Block of a file on its device.
+const FIBMAP: u32 = 1;
+/// See `ioctl_ficlonerange(2)`.
+const FICLONE: u32 = 0x4004_9409;
+/// As [`FICLONE`].
+const FICLONERANGE: u32 = 0x4020_940d;
+/// Extents of a file.
+const FS_IOC_FIEMAP: u32 = 0xc020_660b;
 
 /// `FD_CLOEXEC`.
 const FD_CLOEXEC: u64 = 1;
@@ -78,7 +90,7 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
         | linux::F_GETOWNER_UIDS => owner::fcntl(cur, &file, command, arg),
         linux::F_GETLK | linux::F_OFD_GETLK => get_lock(cur, &file, command, UserPtr::new(arg)),
         linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
-            set_lock(cur, &file, command, UserPtr::new(arg))
+            set_lock(cur, fd, &file, command, UserPtr::new(arg))
         }
         linux::F_GETPIPE_SZ | linux::F_SETPIPE_SZ if PipeEnd::of_file(&file).is_none() => Err(Errno::EBADF.into()),
         linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
@@ -112,25 +124,25 @@ fn range(cur: &CurrentTask, file: &OpenFile, command: u32, l: &linux::flock) -> 
         _ => return Err(Errno::EINVAL),
     };
     let mut start = base.checked_add(l.l_start).ok_or(Errno::EOVERFLOW)?;
-    let mut end = match l.l_len {
-        0 => u64::MAX,
-        n if n > 0 => start.checked_add(n).ok_or(Errno::EOVERFLOW)? as u64,
-        n => {
-            let end = start;
-            start = start.checked_add(n).ok_or(Errno::EINVAL)?;
-            end as u64
-        }
-    };
     if start < 0 {
         return Err(Errno::EINVAL);
     }
-    if end == i64::MAX as u64 {
-        end = u64::MAX;
-    }
-    let ofd = matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW);
-    if ofd && l.l_pid != 0 {
+    let end = match l.l_len {
+        0 => u64::MAX,
+        n if n > 0 => match start.checked_add(n - 1).ok_or(Errno::EOVERFLOW)? {
+            i64::MAX => u64::MAX,
+            last => last as u64 + 1,
+        },
+        n => {
+            let end = start as u64;
+            start = start.checked_add(n).filter(|&s| s >= 0).ok_or(Errno::EINVAL)?;
+            end
+        }
+    };
+    if !matches!(l.l_type as u32, linux::F_RDLCK | linux::F_WRLCK | linux::F_UNLCK) {
         return Err(Errno::EINVAL);
     }
+    let ofd = matches!(command, linux::F_OFD_GETLK | linux::F_OFD_SETLK | linux::F_OFD_SETLKW);
     let owner = if ofd { Owner::Description(file.id) } else { Owner::Posix(cur.files().owner()) };
     let pid = if ofd { u32::MAX } else { cur.op_ctx().tgid };
     Ok(Range { owner, pid, write: l.l_type as u32 == linux::F_WRLCK, start: start as u64, end })
@@ -145,7 +157,13 @@ fn get_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux:
         _ => return Err(Errno::EINVAL.into()),
     }
     let want = range(cur, file, command, &l)?;
-    match locks::test(file, &want)? {
+    if ofd && l.l_pid != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let locks = &file.inode.state().get(&*file.inode)?.locks;
+    // The type "none" asks for what the description itself has.
+    let own = l.l_type as u32 == linux::F_UNLCK;
+    match if own { locks.test_own(&want) } else { locks.test(&want) } {
         None => l.l_type = linux::F_UNLCK as i16,
         Some(held) => {
             l.l_type = if held.write { linux::F_WRLCK } else { linux::F_RDLCK } as i16;
@@ -159,31 +177,59 @@ fn get_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux:
     Ok(0)
 }
 
-fn set_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux::flock>) -> SysResult<u64> {
+fn set_lock(
+    cur: &CurrentTask,
+    fd: Fd,
+    file: &Arc<OpenFile>,
+    command: u32,
+    at: UserPtr<linux::flock>,
+) -> SysResult<u64> {
     let l = at.read()?;
     let want = range(cur, file, command, &l)?;
-    let wait = matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW);
-    match l.l_type as u32 {
-        linux::F_UNLCK => locks::unset(file, &want)?,
+    let kind = l.l_type as u32;
+    match kind {
+        linux::F_UNLCK => {}
         linux::F_RDLCK if !file.readable() => return Err(Errno::EBADF.into()),
         linux::F_WRLCK if !file.writable() => return Err(Errno::EBADF.into()),
-        linux::F_RDLCK | linux::F_WRLCK => locks::set(file, &want, wait)?,
+        linux::F_RDLCK | linux::F_WRLCK => {}
         _ => return Err(Errno::EINVAL.into()),
+    }
+    if matches!(want.owner, Owner::Description(_)) && l.l_pid != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let locks = &file.inode.state().get(&*file.inode)?.locks;
+    if kind == linux::F_UNLCK {
+        locks.unset(&want)?;
+        return Ok(0);
+    }
+    locks.set(&want, matches!(command, linux::F_SETLKW | linux::F_OFD_SETLKW))?;
+    // Another thread may have closed the descriptor meanwhile, which gave all locks back: this one, too.
+    let closed = !cur.files().get_any(fd.0).is_ok_and(|now| Arc::ptr_eq(&now, file));
+    if closed && matches!(want.owner, Owner::Posix(_)) {
+        locks.unset(&want)?;
+        return Err(Errno::EBADF.into());
     }
     Ok(0)
 }
 
 /// `flock(2)`.
 pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
-    let file = files::file(cur, fd)?;
-    let all = Range { owner: Owner::Flock(file.id), pid: cur.op_ctx().tgid, write: false, start: 0, end: u64::MAX };
-    let wait = operation & linux::LOCK_NB == 0;
-    match operation & !linux::LOCK_NB {
-        linux::LOCK_UN => Ok(locks::unset(&file, &all)?),
-        linux::LOCK_SH => locks::set(&file, &all, wait),
-        linux::LOCK_EX => locks::set(&file, &Range { write: true, ..all }, wait),
-        _ => Err(Errno::EINVAL.into()),
+    // `LOCK_MAND`, which Linux has given up: it says yes and does nothing.
+    if operation & 32 != 0 {
+        return Ok(());
     }
+    let kind = operation & !linux::LOCK_NB;
+    if !matches!(kind, linux::LOCK_UN | linux::LOCK_SH | linux::LOCK_EX) {
+        return Err(Errno::EINVAL.into());
+    }
+    let file = files::file(cur, fd)?;
+    if kind != linux::LOCK_UN && !file.readable() && !file.writable() {
+        return Err(Errno::EBADF.into());
+    }
+    let (owner, pid) = (Owner::Flock(file.id), cur.op_ctx().tgid);
+    let all = Range { owner, pid, write: kind == linux::LOCK_EX, start: 0, end: u64::MAX };
+    let locks = &file.inode.state().get(&*file.inode)?.locks;
+    if kind == linux::LOCK_UN { Ok(locks.unset(&all)?) } else { locks.set(&all, operation & linux::LOCK_NB == 0) }
 }
 
 /// `SIOCUNIXFILE`.
@@ -230,6 +276,16 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             number.write(left as i32)?;
         }
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),
+        FIOQSIZE if matches!(file.inode.file_type(), FileType::Regular | FileType::Dir | FileType::Symlink) => {
+            UserPtr::<i64>::new(arg).write(file.inode.stat()?.size as i64)?;
+        }
+        // There are no blocks to be told of, and none to be shared.
+        FIBMAP if file.inode.file_type() == FileType::Regular => {
+            return Err(if cur.cred().capable(cap::SYS_RAWIO) { Errno::EINVAL } else { Errno::EPERM }.into());
+        }
+        FICLONE | FICLONERANGE | FS_IOC_FIEMAP if file.inode.file_type() == FileType::Regular => {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         _ => return file.ops.ioctl(&cur.op_ctx(), &file, request, arg),
     }
     Ok(0)

@@ -1,25 +1,32 @@
-//! `mount` and `umount2`.
+//! `mount`, `umount2`, `pivot_root`.
 
 use super::files::{self, CWD};
 use crate::abi::linux::{
-    AT_SYMLINK_NOFOLLOW, MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_BIND, MS_MOVE, MS_PRIVATE, MS_REC, MS_REMOUNT,
-    MS_SHARED, MS_SLAVE, MS_UNBINDABLE, UMOUNT_NOFOLLOW,
+    AT_SYMLINK_NOFOLLOW, MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_BIND, MS_MOVE, MS_NOUSER, MS_PRIVATE, MS_REC,
+    MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, UMOUNT_NOFOLLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::fs::memfs;
 use crate::mm::UserStr;
-use crate::task::CurrentTask;
-use crate::vfs::{Inode, Path, mount};
+use crate::task::{CurrentTask, Task, tree};
+use crate::vfs::mount::{ATIME, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, RELATIME};
+use crate::vfs::{Inode, Path};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// Flags that a mount keeps: RDONLY, NOSUID, NODEV, NOEXEC.
-const KEPT: u32 = 0xf;
-
 fn text(s: UserStr) -> Result<Vec<u8>> {
     if s.0 == 0 { Ok(Vec::new()) } else { s.read(4096, Errno::EINVAL) }
+}
+
+/// The flags of a mount that `mount(2)`'s mean: without a word about access times they are kept lazily.
+fn kept(flags: u32) -> u32 {
+    let mut out = flags & KEPT & !RELATIME;
+    if flags & (NOATIME | MS_STRICTATIME) == 0 {
+        out |= RELATIME;
+    }
+    out
 }
 
 /// `mount(2)`.
@@ -31,56 +38,92 @@ pub fn sys_mount(
     flags: u32,
     data: UserStr,
 ) -> SysResult<()> {
+    let (fstype, data) = (text(fstype)?, text(data)?);
     // The upper half once held a magic number.
     let flags = if flags & 0xffff_0000 == 0xc0ed_0000 { flags & 0xffff } else { flags };
     let ctx = cur.op_ctx();
     let at = files::place(cur, &ctx, CWD, target, 0)?;
+    if flags & MS_NOUSER != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     if !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
+    let namespace = cur.fs().namespace()?;
     if flags & MS_REMOUNT != 0 {
-        return Ok(remount(&at, flags)?);
+        let mut new = kept(flags);
+        if flags & (NOATIME | NODIRATIME | MS_RELATIME | MS_STRICTATIME) == 0 {
+            new = new & !ATIME | at.mount.flags.load(Relaxed) & ATIME;
+        }
+        return Ok(namespace.remount(&at, new, flags & MS_BIND == 0)?);
     }
     if flags & MS_BIND != 0 {
-        let from = files::place(cur, &ctx, CWD, source, 0)?;
-        let kept = from.mount.flags.load(Relaxed) & KEPT;
-        let bind = if flags & MS_REC != 0 { mount::bind_all } else { mount::bind };
-        return Ok(bind(&from, &at, kept)?);
+        let from = origin(cur, source)?;
+        return Ok(namespace.bind(&from, &at, flags & MS_REC != 0)?);
     }
     if flags & (MS_PRIVATE | MS_SHARED | MS_SLAVE | MS_UNBINDABLE) != 0 {
-        // There is one mount namespace: nothing propagates anywhere.
-        return if Arc::ptr_eq(&at.dentry, &at.mount.root) { Ok(()) } else { Err(Errno::EINVAL.into()) };
+        let kind = match flags & !(MS_REC | MS_SILENT) {
+            MS_SHARED => Kind::Shared,
+            MS_PRIVATE => Kind::Private,
+            MS_SLAVE => Kind::Slave,
+            MS_UNBINDABLE => Kind::Unbindable,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        return Ok(namespace.set_kind(&at, kind, flags & MS_REC != 0)?);
     }
     if flags & MS_MOVE != 0 {
-        return Err(Errno::EINVAL.into());
+        let from = origin(cur, source)?;
+        return Ok(namespace.move_mount(&from, &at)?);
     }
-    let (source, fstype, data) = (text(source)?, text(fstype)?, text(data)?);
-    let (name, root) = make(&fstype, &data)?;
+    let (name, root) = make(&namespace, &fstype, &data)?;
+    let source = if source.0 == 0 { b"none".to_vec() } else { text(source)? };
     let source = alloc::string::String::from_utf8_lossy(&source);
-    Ok(mount::mount_fs(&at, root, flags & KEPT, name, &source)?)
+    Ok(namespace.attach(&Mount::new(root, kept(flags), name, &source), &at)?)
 }
 
-fn remount(at: &Path, flags: u32) -> Result {
-    if !Arc::ptr_eq(&at.dentry, &at.mount.root) {
+/// The place that is bound or moved.
+fn origin(cur: &CurrentTask, source: UserStr) -> Result<Path> {
+    if source.0 == 0 || source.read_path().is_ok_and(|p| p.is_empty()) {
         return Err(Errno::EINVAL);
     }
-    at.mount.flags.store(flags & KEPT, Relaxed);
+    files::place(cur, &cur.op_ctx(), CWD, source, 0)
+}
+
+/// `pivot_root(2)`: processes that stand at the old root go along.
+pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResult<()> {
+    if !cur.cred().capable(cap::SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    let ctx = cur.op_ctx();
+    let directory = |path| {
+        let place = files::place(cur, &ctx, CWD, path, 0)?;
+        if place.dentry.is_dir() { Ok(place) } else { Err(Errno::ENOTDIR) }
+    };
+    let (new, old) = (directory(new)?, directory(old)?);
+    let root = cur.fs().root();
+    cur.fs().namespace()?.pivot(&root, &new, &old)?;
+    let tasks: Vec<Arc<Task>> = tree::lock().tasks.values().cloned().collect();
+    for task in tasks {
+        if let Some(own) = task.shared() {
+            own.fs.follow_root(&root, &new);
+        }
+    }
     Ok(())
 }
 
 /// A new file system of this type.
-fn make(fstype: &[u8], data: &[u8]) -> Result<(&'static str, Arc<dyn Inode>)> {
+fn make(namespace: &MountNamespace, fstype: &[u8], data: &[u8]) -> Result<(&'static str, Arc<dyn Inode>)> {
     match fstype {
         b"tmpfs" => tmpfs(data).map(|root| ("tmpfs", root)),
         b"ramfs" => tmpfs(data).map(|root| ("ramfs", root)),
         b"" => Err(Errno::EINVAL),
-        other => existing(other).ok_or(Errno::ENODEV),
+        other => existing(namespace, other).ok_or(Errno::ENODEV),
     }
 }
 
 /// Kernel file systems of which there is one: a further mount shows the same.
-fn existing(fstype: &[u8]) -> Option<(&'static str, Arc<dyn Inode>)> {
-    let known = mount::all();
+fn existing(namespace: &MountNamespace, fstype: &[u8]) -> Option<(&'static str, Arc<dyn Inode>)> {
+    let known = namespace.mounts();
     let m = known.iter().find(|m| m.fstype.as_bytes() == fstype && !matches!(fstype, b"overlay" | b"hostfs"))?;
     Some((m.fstype, m.root.inode.clone()))
 }
@@ -109,9 +152,7 @@ fn tmpfs(data: &[u8]) -> Result<Arc<dyn Inode>> {
 
 /// `umount2(2)`.
 pub fn sys_umount2(cur: &CurrentTask, target: UserStr, flags: u32) -> SysResult<()> {
-    if flags & !(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW) != 0
-        || flags & MNT_EXPIRE != 0 && flags & (MNT_FORCE | MNT_DETACH) != 0
-    {
+    if flags & !(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL.into());
     }
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
@@ -119,5 +160,12 @@ pub fn sys_umount2(cur: &CurrentTask, target: UserStr, flags: u32) -> SysResult<
     if !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
-    Ok(mount::unmount(at, flags & MNT_DETACH != 0)?)
+    let namespace = cur.fs().namespace()?;
+    if flags & MNT_EXPIRE != 0 {
+        if flags & (MNT_FORCE | MNT_DETACH) != 0 || Arc::ptr_eq(&at.mount, &cur.fs().root().mount) {
+            return Err(Errno::EINVAL.into());
+        }
+        namespace.expire(&at)?;
+    }
+    Ok(namespace.unmount(at, flags & MNT_DETACH != 0)?)
 }

@@ -8,6 +8,7 @@ use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
 use crate::vfs;
 use crate::vfs::open::How;
+use alloc::sync::Arc;
 
 /// Every flag that `openat2` knows.
 const VALID: u32 = linux::O_ACCMODE
@@ -117,6 +118,12 @@ pub fn sys_close_range(cur: &CurrentTask, first: u32, last: u32, flags: u32) -> 
     const CLOEXEC: u32 = 4;
     if flags & !(UNSHARE | CLOEXEC) != 0 || first > last {
         return Err(Errno::EINVAL.into());
+    }
+    // A table that others use, too, is left to them.
+    if flags & UNSHARE != 0 && Arc::strong_count(cur.files()) > 1 {
+        let mut own = cur.own().clone();
+        own.files = Arc::new(own.files.fork_copy()?);
+        drop(cur.replace_own(Some(own)));
     }
     if flags & CLOEXEC != 0 {
         cur.files().cloexec_range(first, last);

@@ -1,5 +1,6 @@
 //! Processes: `clone(2)`, `execve(2)`, `exit(2)`, `wait4(2)`, process groups and sessions.
 
+use super::files;
 use super::{Fd, at};
 use crate::abi::linux::{
     AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_THREAD,
@@ -11,7 +12,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{UserPtr, UserStr};
 use crate::task::clone::{self, Args};
 use crate::task::exec::Committed;
-use crate::task::loader::Program;
+use crate::task::loader::{FromFd, Program};
 use crate::task::wait::{self, Outcome, Who};
 use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, lookup_group, session};
 use alloc::sync::Arc;
@@ -126,10 +127,18 @@ pub fn sys_execveat(
     at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)?;
     let ready = {
         let path = path.read_path()?;
-        let program = if path.is_empty() && flags & AT_EMPTY_PATH != 0 && dir.0 != AT_FDCWD {
-            Program::File(cur.files().get(dir.0)?, alloc::format!("/dev/fd/{}", dir.0).into_bytes())
+        let from = || Ok::<_, Errno>(FromFd { fd: dir.0, cloexec: cur.files().cloexec(dir.0)? });
+        let empty = path.is_empty() && flags & AT_EMPTY_PATH != 0;
+        let program = if empty && dir.0 == AT_FDCWD {
+            // The working directory, which is no program.
+            Program::Path { base: None, path: b".", follow: true }
+        } else if empty {
+            Program::Place(cur.files().get_any(dir.0)?.path.clone(), from()?)
         } else {
-            let base = at::base(cur, dir, &path)?;
+            let base = match files::base(cur, dir, &path)? {
+                Some(base) => Some((base, from()?)),
+                None => None,
+            };
             Program::Path { base, path: &path, follow: flags & AT_SYMLINK_NOFOLLOW == 0 }
         };
         do_exec(cur, program, argv, envp)?

@@ -109,11 +109,10 @@ pub fn sys_statx(
     }
     (x.stx_rdev_major, x.stx_rdev_minor) = split(s.rdev);
     (x.stx_dev_major, x.stx_dev_minor) = split(s.dev);
-    if mask & (linux::STATX_MNT_ID | linux::STATX_MNT_ID_UNIQUE) != 0 {
-        x.stx_mask |=
-            if mask & linux::STATX_MNT_ID_UNIQUE != 0 { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
-        x.stx_mnt_id = place.mount.id;
-    }
+    // Ids of mounts are not used again, so that both kinds are the same here.
+    let unique = mask & linux::STATX_MNT_ID_UNIQUE != 0;
+    x.stx_mask |= if unique { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
+    x.stx_mnt_id = place.mount.id;
     x.stx_attributes_mask = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
     if alloc::sync::Arc::ptr_eq(&place.dentry, &place.mount.root) {
         x.stx_attributes = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
@@ -204,9 +203,17 @@ fn to_statfs(s: &StatFs, place: &Path) -> linux::statfs {
     out.f_ffree = s.ffree as i64;
     out.f_namelen = s.namelen as i64;
     out.f_fsid.val = [place.mount.id as i32, 0];
-    // ST_VALID, and the mount's own flags: RDONLY, NOSUID, NODEV, NOEXEC have the numbers of MS_*.
-    let mount = place.mount.flags.load(core::sync::atomic::Ordering::Relaxed) & 0xf;
-    out.f_flags = (0x20 | u64::from(mount) | s.flags) as i64;
+    // ST_VALID, and the mount's own flags: RDONLY, NOSUID, NODEV, NOEXEC, NOATIME, NODIRATIME have the
+    // numbers of MS_*, ST_RELATIME and ST_NOSYMFOLLOW have not.
+    let mount = &place.mount;
+    let mut flags = mount.flags.load(core::sync::atomic::Ordering::Relaxed);
+    let moved = |from: u32, to: u64| if flags & from != 0 { to } else { 0 };
+    let others = moved(mount::RELATIME, 4096) | moved(mount::NOSYMFOLLOW, 8192);
+    flags &= mount::KEPT & !(mount::RELATIME | mount::NOSYMFOLLOW);
+    if mount.fs_read_only() {
+        flags |= mount::RDONLY;
+    }
+    out.f_flags = (0x20 | u64::from(flags) | others | s.flags) as i64;
     out
 }
 

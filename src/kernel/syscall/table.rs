@@ -319,7 +319,7 @@ table! {
     152 munlockall => super::mem::sys_munlockall, Full;
     153 vhangup => None;
     154 modify_ldt => None;
-    155 pivot_root => None;
+    155 pivot_root => super::mount::sys_pivot_root, Full;
     156 _sysctl => None;
     157 prctl => super::prctl::sys_prctl, Partial, "seccomp, memory layout and speculation control are refused";
     158 arch_prctl => super::prctl::sys_arch_prctl, Partial, "no shadow stack, no CPUID faulting";
@@ -329,8 +329,8 @@ table! {
     162 sync => super::attr::sys_sync, Full;
     163 acct => None;
     164 settimeofday => super::time::sys_settimeofday, Full;
-    165 mount => super::mount::sys_mount, Partial, "MS_MOVE, propagation; size limits of a single tmpfs";
-    166 umount2 => super::mount::sys_umount2, Partial, "MNT_EXPIRE";
+    165 mount => super::mount::sys_mount, Partial, "size limits of a single tmpfs; MS_SYNCHRONOUS, MS_MANDLOCK";
+    166 umount2 => super::mount::sys_umount2, Full;
     167 swapon => None;
     168 swapoff => None;
     169 reboot => None;
@@ -480,7 +480,7 @@ table! {
     313 finit_module => None;
     314 sched_setattr => super::sched::sys_sched_setattr, Partial, "kept, the host decides";
     315 sched_getattr => super::sched::sys_sched_getattr, Partial, "kept, the host decides";
-    316 renameat2 => super::dir::sys_renameat2, Partial, "RENAME_WHITEOUT";
+    316 renameat2 => super::dir::sys_renameat2, Full;
     317 seccomp => None;
     318 getrandom => super::misc::sys_getrandom, Full;
     319 memfd_create => super::event::sys_memfd_create, Partial, "huge pages";
@@ -512,7 +512,7 @@ table! {
     433 fspick => None;
     434 pidfd_open => super::event::sys_pidfd_open, Full;
     435 clone3 => super::process::sys_clone3, Full;
-    436 close_range => super::open::sys_close_range, Partial, "close_range(UNSHARE) of a shared table";
+    436 close_range => super::open::sys_close_range, Full;
     437 openat2 => super::open::sys_openat2, Full;
     438 pidfd_getfd => None;
     439 faccessat2 => super::stat::sys_faccessat2, Full;

@@ -126,12 +126,8 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
     *cur.altstack.lock() = SigStack::default();
     cur.robust_list.store(0, SeqCst);
     *cur.comm.lock() = plan.comm.clone();
-    {
-        let mut e = group.exec_info.lock();
-        e.exe = Some(plan.exe.clone());
-        e.execfn = plan.execfn.clone();
-        e.cmdline = plan.cmdline();
-    }
+    let old = core::mem::replace(&mut *group.exec_info.lock(), plan.info());
+    drop(old);
     group.did_exec.store(true, SeqCst);
     group.state.lock().exit_signal = crate::abi::linux::SIGCHLD;
     cur.new_process.store(true, SeqCst);
@@ -213,12 +209,7 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         let group = Arc::new(super::ThreadGroup::new(pid, pid, pid, fresh.limits, actions, crate::abi::linux::SIGCHLD));
         group.external.store(true, SeqCst);
         group.did_exec.store(true, SeqCst);
-        {
-            let mut e = group.exec_info.lock();
-            e.exe = Some(plan.exe.clone());
-            e.execfn = plan.execfn.clone();
-            e.cmdline = plan.cmdline();
-        }
+        *group.exec_info.lock() = plan.info();
         let task = Task::new(pid, group.clone(), own, plan.comm.clone());
         group.state.lock().tasks.push(task.clone());
         tree.tasks.insert(pid, task.clone());

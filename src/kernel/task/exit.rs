@@ -111,6 +111,9 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
         group.retarget(u64::MAX);
         return None;
     }
+    // A zombie runs nothing.
+    let running = group.exec_info.lock().running.take();
+    drop(running);
     account(&group);
     finish(&group, uid)
 }

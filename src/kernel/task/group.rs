@@ -6,6 +6,7 @@ use super::{Task, tree};
 use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
 use crate::sync::{Level, Mutex, WaitQueue};
 use crate::vfs::Path;
+use crate::vfs::state::DenyWrite;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -85,6 +86,8 @@ pub struct State {
 pub struct ExecInfo {
     /// The program.
     pub exe: Option<Path>,
+    /// Keeps the program from being written.
+    pub running: Option<Arc<DenyWrite>>,
     /// The auxiliary vector's `AT_EXECFN`.
     pub execfn: Vec<u8>,
     /// The arguments, each with a zero byte behind it.

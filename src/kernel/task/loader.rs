@@ -1,12 +1,14 @@
 //! Program images: everything that `execve` opens and checks before its point of no return, and the
 //! mapping of the result into an empty address space.
 
+use super::group::ExecInfo;
 use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{Backing, MapWish, Mappable};
 use crate::vfs::mount::NOEXEC;
 use crate::vfs::open::{again_if_stale, open_at};
 use crate::vfs::resolve::Lookup;
+use crate::vfs::state::DenyWrite;
 use crate::vfs::{FileType, FsContext, OpCtx, OpenFile, Path, access};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -63,6 +65,8 @@ pub struct ExecPlan {
     pub execfn: Vec<u8>,
     /// The program's file, for `/proc/self/exe`.
     pub exe: Path,
+    /// Nobody may write to it meanwhile.
+    pub running: Arc<DenyWrite>,
     /// Thread name: the last component of the file name, at most 15 bytes.
     pub comm: Vec<u8>,
     /// Owner and set-id bits of the file, for credentials: mode, uid, gid.
@@ -70,9 +74,14 @@ pub struct ExecPlan {
 }
 
 impl ExecPlan {
-    /// The arguments as `/proc/<pid>/cmdline` shows them.
-    pub fn cmdline(&self) -> Vec<u8> {
-        self.argv.iter().flat_map(|a| a.iter().copied().chain([0])).collect()
+    /// What the process is told to be running.
+    pub fn info(&self) -> ExecInfo {
+        ExecInfo {
+            exe: Some(self.exe.clone()),
+            running: Some(self.running.clone()),
+            execfn: self.execfn.clone(),
+            cmdline: self.argv.iter().flat_map(|a| a.iter().copied().chain([0])).collect(),
+        }
     }
 }
 
@@ -114,15 +123,39 @@ fn check_exec(ctx: &OpCtx<'_>, target: &Path) -> Result {
 pub enum Program<'a> {
     /// A path, relative to `base` or the working directory.
     Path {
-        /// Directory of a relative path.
-        base: Option<Path>,
+        /// Directory of a relative path, and the descriptor that stands for it.
+        base: Option<(Path, FromFd)>,
         /// The path.
         path: &'a [u8],
         /// Whether a last symbolic link is followed.
         follow: bool,
     },
-    /// An open file (`execveat` with AT_EMPTY_PATH).
-    File(Arc<OpenFile>, Vec<u8>),
+    /// A place that a descriptor stands for (`execveat` with AT_EMPTY_PATH).
+    Place(Path, FromFd),
+}
+
+/// The descriptor that `execveat` was given.
+#[derive(Clone, Copy)]
+pub struct FromFd {
+    /// Its number.
+    pub fd: i32,
+    /// It is closed by the exec: an interpreter could not open the name that stands for it.
+    pub cloexec: bool,
+}
+
+impl Program<'_> {
+    /// The name that the program is told (`AT_EXECFN`), and whether it leads nowhere after the exec.
+    fn name(&self) -> (Vec<u8>, bool) {
+        match self {
+            Program::Path { base: None, path, .. } => (path.to_vec(), false),
+            Program::Path { base: Some((_, from)), path, .. } => {
+                let mut name = alloc::format!("/dev/fd/{}/", from.fd).into_bytes();
+                name.extend_from_slice(path);
+                (name, from.cloexec)
+            }
+            Program::Place(_, from) => (alloc::format!("/dev/fd/{}", from.fd).into_bytes(), from.cloexec),
+        }
+    }
 }
 
 /// Opens and checks everything that running a program needs.
@@ -136,16 +169,21 @@ pub fn prepare(
     mut argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
 ) -> SysResult<ExecPlan> {
-    let (mut file, execfn) = match program {
-        Program::Path { base, path, follow } => (open_exec(fs, ctx, base, path, follow)?, path.to_vec()),
-        Program::File(file, name) => {
-            check_exec(ctx, &file.path)?;
-            let target = file.path.clone();
-            (open_at(ctx, target, crate::abi::linux::O_RDONLY, true)?, name)
+    let (execfn, hidden) = program.name();
+    let (mut file, comm) = match program {
+        Program::Path { base, path, follow } => {
+            let comm = path.rsplit(|&b| b == b'/').next().unwrap_or(path).to_vec();
+            (open_exec(fs, ctx, base.map(|b| b.0), path, follow)?, comm)
+        }
+        Program::Place(target, _) => {
+            check_exec(ctx, &target)?;
+            let comm = target.file_name();
+            (open_at(ctx, target, crate::abi::linux::O_RDONLY, true)?, comm)
         }
     };
-    let comm = execfn.rsplit(|&b| b == b'/').next().unwrap_or(&execfn);
     let comm = comm[..comm.len().min(15)].to_vec();
+    // While a file is run, or about to be, nobody may write to it.
+    let mut running = DenyWrite::new(&file.inode)?;
     if argv.is_empty() {
         argv.push(Vec::new());
     }
@@ -154,15 +192,19 @@ pub fn prepare(
         let mut head = [0u8; HEAD];
         let n = file.read_at(ctx, &mut head, 0)?;
         if head[..n].starts_with(b"\x7fELF") {
-            return finish(fs, ctx, file, argv, envp, execfn, comm);
+            return finish(fs, ctx, file, running, argv, envp, execfn, comm);
         }
         let (interp, arg) = parse_script(&head[..n])?;
+        if hidden {
+            return Err(Errno::ENOENT.into());
+        }
         argv[0] = script;
         if let Some(arg) = arg {
             argv.insert(0, arg);
         }
         argv.insert(0, interp.clone());
         file = open_exec(fs, ctx, None, &interp, true)?;
+        running = DenyWrite::new(&file.inode)?;
         script = interp;
     }
     Err(Errno::ELOOP.into())
@@ -194,10 +236,12 @@ fn parse_script(head: &[u8]) -> Result<(Vec<u8>, Option<Vec<u8>>)> {
     Ok((name.to_vec(), arg))
 }
 
+#[allow(clippy::too_many_arguments)]
 fn finish(
     fs: &FsContext,
     ctx: &OpCtx<'_>,
     file: Arc<OpenFile>,
+    running: Arc<DenyWrite>,
     argv: Vec<Vec<u8>>,
     envp: Vec<Vec<u8>>,
     execfn: Vec<u8>,
@@ -208,6 +252,7 @@ fn finish(
     let interp = match &main.interp {
         Some(path) => {
             let file = open_exec(fs, ctx, None, path, true)?;
+            let _running = DenyWrite::new(&file.inode)?;
             let image = parse(ctx, &file, &root, false).map_err(|e| match e.errno() {
                 Errno::ENOEXEC => Errno::ELIBBAD.into(),
                 _ => e,
@@ -217,7 +262,7 @@ fn finish(
         None => None,
     };
     let owner = file.inode.permissions()?;
-    Ok(ExecPlan { main, interp, argv, envp, execfn, exe: file.path.clone(), comm, owner })
+    Ok(ExecPlan { main, interp, argv, envp, execfn, exe: file.path.clone(), running, comm, owner })
 }
 
 /// Reads exactly `n` bytes.

@@ -3,6 +3,7 @@
 use super::file::{FileOps, OpCtx, OpenFile};
 use super::inode::{FileType, Inode, SetAttr, Stat, StatFs};
 use super::mount;
+use super::state::{FileState, StateRef};
 use crate::abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::format;
@@ -22,6 +23,7 @@ struct AnonInode {
     mode: AtomicU32,
     uid: AtomicU32,
     gid: AtomicU32,
+    state: FileState,
 }
 
 impl AnonInode {
@@ -67,6 +69,9 @@ impl Inode for AnonInode {
     fn statfs(&self) -> Result<StatFs> {
         Ok(StatFs { magic: 0x0904_1934, bsize: 4096, namelen: 255, ..StatFs::default() })
     }
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Own(&self.state)
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -101,6 +106,7 @@ pub fn anon_file_with_ino(
         mode: AtomicU32::new(mode),
         uid: AtomicU32::new(ctx.cred.fsuid),
         gid: AtomicU32::new(ctx.cred.fsgid),
+        state: FileState::default(),
     });
     let path = mount::detached_named(inode.clone(), "anon", &source);
     OpenFile::new(ops, inode, path, flags)

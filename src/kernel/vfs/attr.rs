@@ -6,9 +6,10 @@ use super::file::OpCtx;
 use super::inode::{FileType, Inode, Nanos, SetAttr};
 use super::mount::Path;
 use super::notify;
+use super::state::WriteAccess;
 use crate::abi::linux::{IN_ATTRIB, IN_MODIFY};
 use crate::abi::{Errno, Result};
-use crate::cred::cap;
+use crate::cred::{Cred, cap};
 use crate::time;
 
 /// Changes the permission bits.
@@ -58,6 +59,13 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
     inode.set_attr(ctx, &attr)?;
     notify::file(&path.dentry, IN_ATTRIB);
     Ok(())
+}
+
+/// The mode of a file whose contents `cred` changes, if that changes it: the set-id bits go, unless a
+/// capability keeps them (`setattr_should_drop_suidgid` in Linux).
+pub fn mode_after_write(cred: &Cred, mode: u32) -> Option<u32> {
+    let gone = mode & 0o4000 | if mode & 0o2010 == 0o2010 { 0o2000 } else { 0 };
+    (gone != 0 && !cred.capable(cap::FSETID)).then_some(mode & !gone)
 }
 
 /// A time to set.
@@ -113,6 +121,7 @@ pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> Result {
     }
     path.check_writable()?;
     access::check(ctx.cred, inode, WRITE)?;
+    let _write = WriteAccess::new(path.inode())?;
     set_size(ctx, inode, size)?;
     notify::file(&path.dentry, IN_MODIFY);
     Ok(())
@@ -126,5 +135,6 @@ pub fn set_size(ctx: &OpCtx<'_>, inode: &dyn Inode, size: u64) -> Result {
     if size > ctx.fsize_limit && size > inode.stat()?.size {
         return Err(Errno::EFBIG);
     }
-    inode.set_attr(ctx, &SetAttr { size: Some(size), ..SetAttr::default() })
+    let mode = mode_after_write(ctx.cred, inode.permissions()?.0).map(|mode| mode & 0o7777);
+    inode.set_attr(ctx, &SetAttr { size: Some(size), mode, ..SetAttr::default() })
 }

@@ -9,7 +9,7 @@
 
 use super::file::OpCtx;
 use super::inode::{Directory, FileType, Inode, NewNode};
-use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE};
+use crate::abi::linux::{RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
 use crate::abi::{Errno, Result};
 use crate::sync::deferred::drop_later;
 use crate::sync::{Level, Mutex, RwLock, WriteGuard};
@@ -238,6 +238,21 @@ impl Dentry {
         Ok(dentry)
     }
 
+    /// Makes a regular file of this directory's file system that has no name.
+    ///
+    /// # Errors
+    /// `ENOENT` in a removed directory, what the file system says.
+    pub fn nameless(self: &Arc<Self>, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<Dentry>> {
+        if self.unlinked() {
+            return Err(Errno::ENOENT);
+        }
+        let inode = self.dir()?.nameless(ctx, mode)?;
+        let shown = alloc::format!("#{}", inode.identity()?.1);
+        let dentry = Dentry::named(inode, Some(self.clone()), shown.as_bytes());
+        dentry.link.lock().unlinked = true;
+        Ok(dentry)
+    }
+
     /// Puts an inode that already has a name here under a further one.
     ///
     /// # Errors
@@ -398,9 +413,16 @@ impl Dentry {
             }
             _ => None,
         };
+        let cached = self.inode.cacheable();
+        // What stays at the old name: a device that stands for "nothing" in an upper layer of an overlay.
+        let whiteout = if flags & RENAME_WHITEOUT != 0 && cached {
+            let node = NewNode::Node(FileType::Char, 0);
+            Some(Dentry::named(self.dir()?.create(ctx, &old_name, node, 0)?, Some(self.clone()), &old_name))
+        } else {
+            None
+        };
         let target_inode = target.map(|t| &t.inode);
         self.dir()?.rename(ctx, &old_name, &old.inode, &new_dir.inode, new_name, target_inode, flags)?;
-        let cached = self.inode.cacheable();
         match target {
             Some(t) if exchange => {
                 if cached {
@@ -409,7 +431,10 @@ impl Dentry {
                 t.moved(self, &old_name);
             }
             _ => {
-                self.gone(dirs.from(), &old_name);
+                match whiteout {
+                    Some(node) => drop(dirs.from().insert(old_name.as_slice().into(), Child::Live(node))),
+                    None => self.gone(dirs.from(), &old_name),
+                }
                 if let Some(t) = target {
                     t.link.lock().unlinked = true;
                 }
@@ -449,6 +474,30 @@ impl Dentry {
             }
             next = todo.pop();
         }
+    }
+
+    /// Its path from the root of its file system.
+    ///
+    /// # Errors
+    /// `ENAMETOOLONG` for a path of `PATH_MAX` bytes or more.
+    pub fn path_in_fs(self: &Arc<Self>) -> Result<Vec<u8>> {
+        // From the last name to the first, each written backwards.
+        let mut out = Vec::new();
+        let mut at = self.clone();
+        while let Some(parent) = at.parent() {
+            let name = at.name();
+            if out.len() + name.len() + 1 > super::resolve::PATH_MAX {
+                return Err(Errno::ENAMETOOLONG);
+            }
+            out.extend(name.iter().rev());
+            out.push(b'/');
+            at = parent;
+        }
+        if out.is_empty() {
+            out.push(b'/');
+        }
+        out.reverse();
+        Ok(out)
     }
 
     /// Whether `self` is `other` or lies below it.

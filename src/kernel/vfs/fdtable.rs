@@ -2,6 +2,7 @@
 
 use super::file::{OpCtx, OpenFile};
 use crate::abi::{Errno, Result};
+use crate::sync::deferred::drop_later;
 use crate::sync::{Level, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -53,6 +54,17 @@ pub struct FdTable {
 fn new_owner() -> u64 {
     static NEXT: AtomicU64 = AtomicU64::new(1);
     NEXT.fetch_add(1, Relaxed)
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        // However the process ended, the locks that it owned go.
+        let owner = self.owner;
+        for slot in self.inner.get_mut().slots.drain(..).flatten() {
+            super::locks::release_posix(owner, &slot.file);
+            drop_later(slot.file);
+        }
+    }
 }
 
 impl Default for FdTable {

@@ -4,6 +4,7 @@ use super::async_io::AsyncIo;
 use super::inode::Inode;
 use super::mount::Path;
 use super::notify;
+use super::state::WriteAccess;
 use super::watch::Watches;
 use crate::abi::linux::{IN_CLOSE_NOWRITE, IN_CLOSE_WRITE};
 use crate::abi::{Errno, Result, SysResult};
@@ -176,6 +177,8 @@ pub struct OpenFile {
     append_end: AtomicU64,
     /// Identity, for epoll and locks; never reused.
     pub id: u64,
+    /// It may write to the file.
+    write: Option<WriteAccess>,
     /// The offset, bytes. Locked for the length of a read or write that uses it.
     pub offset: Mutex<u64>,
     /// Whom it tells by signals.
@@ -191,6 +194,9 @@ impl Drop for OpenFile {
         self.watches.end(&*self.ops);
         self.async_io.end(&*self.ops);
         super::locks::release_description(self);
+        if self.write.is_some() {
+            self.path.mount.count_writer(false);
+        }
         if self.writable() {
             notify::file(&self.path.dentry, IN_CLOSE_WRITE);
         } else if self.readable() {
@@ -218,6 +224,20 @@ impl OpenFile {
 
     /// A new description.
     pub fn new(ops: Box<dyn FileOps>, inode: Arc<dyn Inode>, path: Path, flags: u32) -> Arc<OpenFile> {
+        OpenFile::writing(ops, inode, path, flags, None)
+    }
+
+    /// As [`OpenFile::new`], of a file that it may write to.
+    pub fn writing(
+        ops: Box<dyn FileOps>,
+        inode: Arc<dyn Inode>,
+        path: Path,
+        flags: u32,
+        write: Option<WriteAccess>,
+    ) -> Arc<OpenFile> {
+        if write.is_some() {
+            path.mount.count_writer(true);
+        }
         Arc::new(OpenFile {
             ops,
             inode,
@@ -225,6 +245,7 @@ impl OpenFile {
             flags: AtomicU32::new(flags),
             append_end: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            write,
             offset: Mutex::new(Level::FileOffset, 0),
             async_io: AsyncIo::new(),
             watches: Watches::new(),

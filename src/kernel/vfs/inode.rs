@@ -1,6 +1,7 @@
 //! What a file system implements: inodes and directories.
 
 use super::file::{FileOps, OpCtx};
+use super::state::StateRef;
 use crate::abi::{Errno, Result};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::any::Any;
@@ -207,6 +208,9 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// What the file has while it is in use, whoever made this inode of it.
+    fn state(&self) -> StateRef<'_>;
+
     /// Extended attributes, where the file system has them.
     fn xattrs(&self) -> Option<&crate::sync::Mutex<alloc::collections::BTreeMap<Vec<u8>, Vec<u8>>>> {
         None
@@ -230,6 +234,14 @@ pub trait Directory: Send + Sync {
     /// # Errors
     /// `EEXIST`, `EROFS`, `ENOSPC`, `EPERM` where nothing can be made.
     fn create(&self, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>>;
+
+    /// Makes a regular file that has no name (`O_TMPFILE`), owned by `ctx`'s file-system ids.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP` where there is no such thing, as for `create`.
+    fn nameless(&self, _ctx: &OpCtx<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
 
     /// A further name for `inode`, which is of the same file system.
     ///

@@ -21,6 +21,7 @@ pub mod names;
 pub mod notify;
 pub mod open;
 pub mod resolve;
+pub mod state;
 mod trim;
 pub mod watch;
 pub mod xattr;

@@ -1,24 +1,50 @@
 //! Mounts and places in the tree.
+//!
+//! Mounts form the trees of [`MountNamespace`]s: each knows where it lies and what is mounted on it. Its
+//! own lock guards that ([`Links`]); whoever changes a tree holds the lock of all trees as well, since
+//! what is done to one mount can spread to mounts anywhere (`propagation`).
+
+mod namespace;
+mod propagation;
+
+pub use namespace::MountNamespace;
+pub use propagation::Kind;
 
 use super::dentry::Dentry;
 use super::inode::Inode;
 use super::resolve::PATH_MAX;
 use crate::abi::{Errno, Result};
-use crate::arena::{self, Object};
-use crate::sync::{Level, RwLock};
+use crate::sync::deferred::drop_later;
+use crate::sync::{Level, Mutex, RwLock};
 use alloc::string::String;
-use alloc::sync::Arc;
+use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use hashbrown::{HashMap, HashSet};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering, Ordering::Relaxed};
+use hashbrown::HashMap;
+use propagation::Peers;
 
-/// A mounted file system.
+/// What all mounts of a file system share. With the last of them the names go.
+pub struct SuperBlock {
+    root: Arc<Dentry>,
+    /// `MS_RDONLY`, for every mount of it.
+    flags: AtomicU32,
+    /// Descriptions that may write to one of its files.
+    writers: AtomicU32,
+}
+
+impl Drop for SuperBlock {
+    fn drop(&mut self) {
+        if self.root.inode.cacheable() {
+            self.root.dissolve();
+        }
+    }
+}
+
+/// A mounted file system, or a part of one.
 pub struct Mount {
     /// Its root.
     pub root: Arc<Dentry>,
-    /// Where it is mounted; `None` for the root of the tree.
-    pub at: Option<Path>,
-    /// `MS_RDONLY`, `MS_NOSUID`, `MS_NODEV`, `MS_NOEXEC`.
+    /// `MS_*` of this mount alone: see [`KEPT`].
     pub flags: AtomicU32,
     /// File system type, for `/proc/mounts`.
     pub fstype: &'static str,
@@ -26,6 +52,30 @@ pub struct Mount {
     pub source: String,
     /// Id, as in `/proc/self/mountinfo`.
     pub id: u64,
+    /// `None` for what no one can mount elsewhere: pipes, sockets.
+    fs: Option<Arc<SuperBlock>>,
+    links: RwLock<Links>,
+    /// Times that it must be entered until it counts as used; 0 unless `MNT_EXPIRE` asked.
+    expiring: AtomicU32,
+    /// Descriptions that may write to a file found by it.
+    writers: AtomicU32,
+}
+
+/// How a mount hangs together with others.
+#[derive(Default)]
+struct Links {
+    /// Where it is mounted; `None` for the root of a tree.
+    at: Option<Path>,
+    /// The namespace that it is part of.
+    namespace: Weak<MountNamespace>,
+    /// What is mounted on it, by the address of the dentry, which the mount there keeps.
+    children: HashMap<usize, Arc<Mount>>,
+    /// Mounts that what is done to this one is done to, too, and the reverse.
+    group: Option<Arc<Peers>>,
+    /// The group whose changes come here.
+    master: Option<Arc<Peers>>,
+    /// It cannot be bound elsewhere.
+    unbindable: bool,
 }
 
 /// A place in the tree.
@@ -45,44 +95,62 @@ pub const NOSUID: u32 = 2;
 pub const NODEV: u32 = 4;
 /// `MS_NOEXEC`.
 pub const NOEXEC: u32 = 8;
+/// `MS_NOSYMFOLLOW`.
+pub const NOSYMFOLLOW: u32 = 256;
+/// `MS_NOATIME`.
+pub const NOATIME: u32 = 1024;
+/// `MS_NODIRATIME`.
+pub const NODIRATIME: u32 = 2048;
+/// `MS_RELATIME`.
+pub const RELATIME: u32 = 1 << 21;
+/// Flags about access times.
+pub const ATIME: u32 = NOATIME | NODIRATIME | RELATIME;
+/// Flags that a mount keeps.
+pub const KEPT: u32 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW | ATIME;
 
-type Key = (usize, usize);
-
-struct Tree {
-    by_place: HashMap<Key, Arc<Mount>>,
-    all: Vec<Arc<Mount>>,
-}
-
-static TREE: RwLock<Option<Tree>> = RwLock::new(Level::Mounts, None);
+/// Held by whoever changes a tree of mounts.
+static TREES: Mutex<()> = Mutex::new(Level::MountTrees, ());
 static NEXT_ID: AtomicU64 = AtomicU64::new(20);
-
-fn key(place: &Path) -> Key {
-    (Arc::as_ptr(&place.mount) as usize, Arc::as_ptr(&place.dentry) as usize)
-}
-
-fn new(root: Arc<dyn Inode>, at: Option<Path>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
-    Mount::of(Dentry::root(root), at, flags, fstype, source)
-}
 
 impl Drop for Mount {
     fn drop(&mut self) {
         // Mounts on mounts, as many as a guest has made.
-        if let Some(at) = self.at.take() {
-            crate::sync::deferred::drop_later(at);
+        let links = self.links.get_mut();
+        if let Some(at) = links.at.take() {
+            drop_later(at);
+        }
+        for child in links.children.drain() {
+            drop_later(child.1);
         }
     }
 }
 
 impl Mount {
-    fn of(root: Arc<Dentry>, at: Option<Path>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
+    fn of(
+        root: Arc<Dentry>,
+        fs: Option<Arc<SuperBlock>>,
+        flags: u32,
+        fstype: &'static str,
+        source: &str,
+    ) -> Arc<Mount> {
         Arc::new(Mount {
             root,
-            at,
             flags: AtomicU32::new(flags),
             fstype,
             source: source.into(),
-            id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
+            id: NEXT_ID.fetch_add(1, Relaxed),
+            fs,
+            links: RwLock::new(Level::Mounts, Links::default()),
+            expiring: AtomicU32::new(0),
+            writers: AtomicU32::new(0),
         })
+    }
+
+    /// A mount of a file system that is not mounted anywhere yet.
+    pub fn new(root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
+        let root = Dentry::root(root);
+        let fs = SuperBlock { root: root.clone(), flags: AtomicU32::new(flags & RDONLY), writers: AtomicU32::new(0) };
+        Mount::of(root, Some(Arc::new(fs)), flags, fstype, source)
     }
 
     /// Its root as a place.
@@ -92,183 +160,69 @@ impl Mount {
 
     /// Whether it has all of these flags.
     pub fn has(&self, flags: u32) -> bool {
-        self.flags.load(Ordering::Relaxed) & flags == flags
+        self.flags.load(Relaxed) & flags == flags
+    }
+
+    /// Whether its file system itself, not only this mount of it, is read-only.
+    pub fn fs_read_only(&self) -> bool {
+        self.fs.as_ref().is_some_and(|fs| fs.flags.load(Relaxed) & RDONLY != 0)
+    }
+
+    /// One more description may write, or one less: it cannot become read-only meanwhile.
+    pub(super) fn count_writer(&self, more: bool) {
+        for count in core::iter::once(&self.writers).chain(self.fs.as_ref().map(|fs| &fs.writers)) {
+            if more {
+                count.fetch_add(1, Ordering::SeqCst);
+            } else {
+                count.fetch_sub(1, Ordering::SeqCst);
+            }
+        }
+    }
+
+    /// Where it is mounted.
+    pub fn at(&self) -> Option<Path> {
+        self.links.read().at.clone()
+    }
+
+    /// The namespace that it is part of.
+    pub fn namespace(&self) -> Option<Arc<MountNamespace>> {
+        self.links.read().namespace.upgrade()
+    }
+
+    /// Ids of its peer group and of the group that it is a slave of, and whether it is unbindable.
+    pub fn propagation(&self) -> (Option<u64>, Option<u64>, bool) {
+        let links = self.links.read();
+        (links.group.as_ref().map(|g| g.id), links.master.as_ref().map(|g| g.id), links.unbindable)
+    }
+
+    fn child(&self, dentry: &Arc<Dentry>) -> Option<Arc<Mount>> {
+        self.links.read().children.get(&(Arc::as_ptr(dentry) as usize)).cloned()
+    }
+
+    fn children(&self) -> Vec<Arc<Mount>> {
+        self.links.read().children.values().cloned().collect()
     }
 }
 
-/// Makes the root of the tree.
-pub fn mount_root(root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Path {
-    let mount = new(root, None, flags, fstype, source);
-    let path = mount.root_path();
-    *TREE.write() = Some(Tree { by_place: HashMap::new(), all: alloc::vec![mount] });
-    path
+/// Makes a file system the root of a namespace of its own.
+pub fn mount_root(root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> (Path, Arc<MountNamespace>) {
+    let mount = Mount::new(root, flags, fstype, source);
+    (mount.root_path(), MountNamespace::new(mount))
 }
 
 /// A place in no tree: pipes, sockets, anonymous inodes. `source` is its name.
 pub fn detached_named(root: Arc<dyn Inode>, fstype: &'static str, source: &str) -> Path {
-    new(root, None, 0, fstype, source).root_path()
-}
-
-/// Mounts a file system at a place.
-///
-/// # Errors
-/// `ENOTDIR` when only one of the two is a directory.
-pub fn mount_fs(at: &Path, root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Result {
-    attach(at, Dentry::root(root), flags, fstype, source)
-}
-
-/// Makes the subtree at `from` visible at `at` as well (`MS_BIND`).
-///
-/// # Errors
-/// As [`mount_fs`].
-pub fn bind(from: &Path, at: &Path, flags: u32) -> Result {
-    attach(at, from.dentry.clone(), flags, from.mount.fstype, &from.mount.source)
-}
-
-fn attach(at: &Path, root: Arc<Dentry>, flags: u32, fstype: &'static str, source: &str) -> Result {
-    if root.is_dir() != at.dentry.is_dir() {
-        return Err(Errno::ENOTDIR);
-    }
-    at.dentry.pin();
-    let mut tree = TREE.write();
-    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
-    tree.room_for(1)?;
-    tree.insert(at.clone(), root, flags, fstype, source);
-    Ok(())
-}
-
-/// Most mounts that there can be (`fs.mount-max`): each copy of a tree into itself doubles it.
-const MOUNT_MAX: usize = 10_000;
-
-impl Tree {
-    fn room_for(&self, more: usize) -> Result {
-        arena::charge(Object::Mount)?;
-        if self.all.len() + more > MOUNT_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
-    }
-
-    /// Mounts on top of whatever is mounted there by now.
-    fn insert(
-        &mut self,
-        mut at: Path,
-        root: Arc<Dentry>,
-        flags: u32,
-        fstype: &'static str,
-        source: &str,
-    ) -> Arc<Mount> {
-        while let Some(m) = self.by_place.get(&key(&at)) {
-            at = m.root_path();
-        }
-        let place = key(&at);
-        at.dentry.mounts.fetch_add(1, Ordering::SeqCst);
-        let mount = Mount::of(root, Some(at), flags, fstype, source);
-        self.by_place.insert(place, mount.clone());
-        self.all.push(mount.clone());
-        mount
-    }
-
-    /// The mounts below a place, outer ones first: each with the index in this list, plus one, of the mount
-    /// that it is on; 0 is the mount of the place itself.
-    fn below(&self, place: &Path) -> Vec<(Arc<Mount>, usize)> {
-        let mut found: Vec<(Arc<Mount>, usize)> = Vec::new();
-        let mut index: HashMap<*const Mount, usize> = HashMap::new();
-        let whole = Arc::ptr_eq(&place.mount.root, &place.dentry);
-        // Nothing can be mounted on a mount before it is there itself, so one pass is enough.
-        for m in &self.all {
-            let Some(at) = &m.at else { continue };
-            let on = match index.get(&Arc::as_ptr(&at.mount)) {
-                Some(&i) => i,
-                None if Arc::ptr_eq(&at.mount, &place.mount) && (whole || at.dentry.is_below(&place.dentry)) => 0,
-                None => continue,
-            };
-            found.push((m.clone(), on));
-            index.insert(Arc::as_ptr(m), found.len());
-        }
-        found
-    }
-}
-
-/// As [`bind`] with everything that is mounted below `from` (`MS_REC`).
-///
-/// # Errors
-/// As [`mount_fs`].
-pub fn bind_all(from: &Path, at: &Path, flags: u32) -> Result {
-    if from.dentry.is_dir() != at.dentry.is_dir() {
-        return Err(Errno::ENOTDIR);
-    }
-    at.dentry.pin();
-    let mut tree = TREE.write();
-    let tree = tree.as_mut().ok_or(Errno::EINVAL)?;
-    // What is to be copied is settled before the copy begins: `at` may itself lie below `from`.
-    let inner = tree.below(from);
-    tree.room_for(inner.len() + 1)?;
-    let root = tree.insert(at.clone(), from.dentry.clone(), flags, from.mount.fstype, &from.mount.source);
-    let mut copies = alloc::vec![root];
-    for (m, on) in inner {
-        let Some(place) = &m.at else { continue };
-        // The mount point is the same dentry, seen through the copy.
-        let there = Path { mount: copies[on].clone(), dentry: place.dentry.clone() };
-        let flags = m.flags.load(Ordering::Relaxed);
-        copies.push(tree.insert(there, m.root.clone(), flags, m.fstype, &m.source));
-    }
-    Ok(())
-}
-
-/// Takes away the mount whose root `path` is. With `lazy` everything below it goes with it, used or not.
-///
-/// # Errors
-/// `EINVAL` if it is none, `EBUSY` if it is used or others are mounted below it.
-pub fn unmount(path: Path, lazy: bool) -> Result {
-    let mut guard = TREE.write();
-    let tree = guard.as_mut().ok_or(Errno::EINVAL)?;
-    let mount = path.mount;
-    if !Arc::ptr_eq(&path.dentry, &mount.root) {
-        return Err(Errno::EINVAL);
-    }
-    drop(path.dentry);
-    if mount.at.is_none() {
-        return Err(Errno::EBUSY);
-    }
-    let inner = tree.below(&mount.root_path());
-    if !lazy && !inner.is_empty() {
-        return Err(Errno::EBUSY);
-    }
-    let mut gone = alloc::vec![mount];
-    gone.extend(inner.into_iter().map(|(m, _)| m));
-    // The tree's two references, and the one here.
-    if !lazy && Arc::strong_count(&gone[0]) > 3 {
-        return Err(Errno::EBUSY);
-    }
-    for m in &gone {
-        if let Some(at) = &m.at {
-            tree.by_place.remove(&key(at));
-            at.dentry.mounts.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-    let going: HashSet<*const Mount> = gone.iter().map(Arc::as_ptr).collect();
-    tree.all.retain(|m| !going.contains(&Arc::as_ptr(m)));
-    let left: Vec<Arc<Dentry>> = tree.all.iter().map(|m| m.root.clone()).collect();
-    drop(guard);
-    for m in gone {
-        let whole = m.root.parent().is_none() && m.root.inode.cacheable();
-        if whole && Arc::strong_count(&m) == 1 && !left.iter().any(|r| r.is_below(&m.root)) {
-            m.root.dissolve();
-        }
-    }
-    Ok(())
-}
-
-/// Every mount, in the order of mounting.
-pub fn all() -> Vec<Arc<Mount>> {
-    TREE.read().as_ref().map_or_else(Vec::new, |t| t.all.clone())
+    Mount::of(Dentry::root(root), None, 0, fstype, source).root_path()
 }
 
 impl Path {
     /// The topmost mount's root if something is mounted here.
     pub fn descend(mut self) -> Path {
         while self.dentry.mounts.load(Ordering::SeqCst) > 0 {
-            let tree = TREE.read();
-            let Some(m) = tree.as_ref().and_then(|t| t.by_place.get(&key(&self)).cloned()) else { break };
-            drop(tree);
+            let Some(m) = self.mount.child(&self.dentry) else { break };
+            if m.expiring.load(Relaxed) != 0 {
+                let _ = m.expiring.fetch_update(Relaxed, Relaxed, |n| n.checked_sub(1));
+            }
             self = m.root_path();
         }
         self
@@ -282,7 +236,7 @@ impl Path {
                 return at;
             }
             if Arc::ptr_eq(&at.dentry, &at.mount.root) {
-                match at.mount.at.clone() {
+                match at.mount.at() {
                     Some(place) => at = place,
                     None => return at,
                 }
@@ -318,7 +272,7 @@ impl Path {
                 break true;
             }
             if Arc::ptr_eq(&at.dentry, &at.mount.root) {
-                match at.mount.at.clone() {
+                match at.mount.at() {
                     Some(place) => at = place,
                     None => break false,
                 }
@@ -342,13 +296,23 @@ impl Path {
         Ok((out, reachable))
     }
 
+    /// Its last name; of what lies in no tree the name that it was made with.
+    pub fn file_name(&self) -> Vec<u8> {
+        let name = self.dentry.name();
+        if !name.is_empty() {
+            return name;
+        }
+        let shown = self.mount.source.trim_end_matches(" (deleted)");
+        shown.rsplit('/').next().unwrap_or(shown).as_bytes().to_vec()
+    }
+
     /// As `/proc/self/fd` shows it: absolute, with ` (deleted)` where the name is gone.
     ///
     /// # Errors
     /// As [`Path::name`].
     pub fn display(&self, root: &Path) -> Result<Vec<u8>> {
         let (mut name, reachable) = self.name(root)?;
-        if !reachable && self.mount.at.is_none() && name == b"/" {
+        if !reachable && self.mount.at().is_none() && name == b"/" {
             name = self.inode().shown_name().unwrap_or_else(|| self.mount.source.as_bytes().to_vec());
         }
         if self.dentry.unlinked() {
@@ -362,6 +326,6 @@ impl Path {
     /// # Errors
     /// `EROFS`.
     pub fn check_writable(&self) -> Result {
-        if self.mount.has(RDONLY) { Err(Errno::EROFS) } else { Ok(()) }
+        if self.mount.has(RDONLY) || self.mount.fs_read_only() { Err(Errno::EROFS) } else { Ok(()) }
     }
 }

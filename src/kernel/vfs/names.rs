@@ -102,6 +102,10 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
         return Err(Errno::EPERM);
     }
     may_hard_link(ctx, from)?;
+    let inode = &**from.inode();
+    if inode.stat()?.nlink == 0 && !inode.state().known(inode).is_some_and(|s| s.linkable()) {
+        return Err(Errno::ENOENT);
+    }
     found.parent.dentry.link(ctx, &found.last, from.inode())?;
     notify::linked(&**from.inode());
     notify::name(&found.parent.dentry, &found.last, &**from.inode(), IN_CREATE, 0);
@@ -158,11 +162,11 @@ fn remove_found(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Resul
         }
     }
     let found = at.parent(fs, ctx)?;
+    found.parent.check_writable()?;
     let victim = found.target.ok_or(Errno::ENOENT)?;
     if found.slash && !dir {
         return Err(if victim.dentry.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
     }
-    found.parent.check_writable()?;
     may_delete(ctx, &found.parent, &victim, Some(dir))?;
     found.parent.dentry.unlink(ctx, &victim.dentry, dir)?;
     notify::linked(&**victim.inode());
@@ -184,9 +188,11 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
     let no_replace = flags & RENAME_NOREPLACE != 0;
     if flags & !(RENAME_EXCHANGE | RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
         || exchange && flags & (RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
-        || flags & RENAME_WHITEOUT != 0
     {
         return Err(Errno::EINVAL);
+    }
+    if flags & RENAME_WHITEOUT != 0 && !ctx.cred.capable(cap::MKNOD) {
+        return Err(Errno::EPERM);
     }
     let (from_last, to_last) = (last_of(from.path), last_of(to.path));
     let old = from.parent(fs, ctx)?;

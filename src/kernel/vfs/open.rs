@@ -3,10 +3,11 @@
 use super::access;
 use super::context::FsContext;
 use super::file::{FileOps, OpCtx, OpenFile};
-use super::inode::{FileType, NewNode, SetAttr};
+use super::inode::{FileType, NewNode};
 use super::mount::Path;
 use super::notify;
 use super::resolve::Lookup;
+use super::state::WriteAccess;
 use crate::abi::linux::{
     IN_CREATE, IN_MODIFY, IN_OPEN, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC,
 };
@@ -121,6 +122,13 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     if is_dir && (writes || flags & O_CREAT != 0) {
         return Err(Errno::EISDIR.into());
     }
+    let truncates = flags & O_TRUNC != 0 && kind == FileType::Regular && !created;
+    if truncates {
+        target.check_writable()?;
+    }
+    if matches!(kind, FileType::Char | FileType::Block) && target.mount.has(super::mount::NODEV) {
+        return Err(Errno::EACCES.into());
+    }
     if !created {
         let mut want = match flags & 3 {
             0 => access::READ,
@@ -130,19 +138,20 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
         if flags & O_TRUNC != 0 {
             want |= access::WRITE;
         }
-        if want & access::WRITE != 0 && matches!(kind, FileType::Regular) {
-            target.check_writable()?;
-        }
         access::check(ctx.cred, &*inode, want)?;
         if flags & O_NOATIME != 0 {
             access::check_owner(ctx.cred, &*inode)?;
         }
     }
+    let write = if matches!(flags & 3, 1 | 2) && kind == FileType::Regular {
+        let write = WriteAccess::new(&inode)?;
+        target.check_writable()?;
+        Some(write)
+    } else {
+        None
+    };
     if kind == FileType::Socket {
         return Err(Errno::ENXIO.into());
-    }
-    if matches!(kind, FileType::Char | FileType::Block) && target.mount.has(super::mount::NODEV) {
-        return Err(Errno::EACCES.into());
     }
     // Only a FIFO waits here, for its other side.
     let ops = inode.clone().open(ctx, flags).map_err(|e| match e {
@@ -151,34 +160,25 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
         e => e.into(),
     })?;
     notify::file(&target.dentry, IN_OPEN);
-    if flags & O_TRUNC != 0 && kind == FileType::Regular && !created {
-        inode.set_attr(ctx, &SetAttr { size: Some(0), ..SetAttr::default() })?;
+    if truncates {
+        let _write = if write.is_some() { None } else { Some(WriteAccess::new(&inode)?) };
+        super::attr::set_size(ctx, &*inode, 0)?;
         notify::file(&target.dentry, IN_MODIFY);
     }
     let kept = flags & !(O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
-    Ok(OpenFile::new(ops, inode, target, kept))
+    Ok(OpenFile::writing(ops, inode, target, kept, write))
 }
 
+/// A file without a name, which `linkat(2)` can give it one unless `O_EXCL` says otherwise.
 fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<Arc<OpenFile>> {
     if !dir.dentry.is_dir() {
         return Err(Errno::ENOTDIR.into());
     }
-    if flags & 3 == 0 {
-        return Err(Errno::EINVAL.into());
-    }
     dir.check_writable()?;
     access::check(ctx.cred, &**dir.inode(), access::WRITE | access::EXEC)?;
-    // A name nobody can guess, gone before anybody can look.
-    let mut name = *b".tmpfile-0000000000000000";
-    let random = crate::host::random::next_u64();
-    for (i, b) in name[9..].iter_mut().enumerate() {
-        *b = b"0123456789abcdef"[(random >> (4 * i)) as usize & 15];
-    }
-    let dentry = dir.dentry.create(ctx, &name, NewNode::Regular, mode & 0o7777 & !ctx.umask)?;
-    let target = Path { mount: dir.mount.clone(), dentry: dentry.clone() };
-    let file = open_at(ctx, target, flags & !(TMPFILE | O_DIRECTORY), true)?;
-    dir.dentry.unlink(ctx, &dentry, false)?;
-    Ok(file)
+    let dentry = dir.dentry.nameless(ctx, mode & 0o7777 & !ctx.umask)?;
+    dentry.inode.state().get(&*dentry.inode)?.set_linkable(flags & O_EXCL == 0);
+    open_at(ctx, Path { mount: dir.mount, dentry }, flags & !(TMPFILE | O_DIRECTORY), true)
 }
 
 /// What O_PATH opens: a place, no file.

@@ -4,7 +4,7 @@ use super::access;
 use super::context::FsContext;
 use super::file::OpCtx;
 use super::inode::FileType;
-use super::mount::Path;
+use super::mount::{NOSYMFOLLOW, Path};
 use crate::abi::linux::{
     RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
 };
@@ -213,7 +213,7 @@ impl<'a> Lookup<'a> {
     /// Where the symbolic link `link` leads, which was found from the directory `at`.
     fn follow(&mut self, at: &Path, link: &Path) -> Result<Target> {
         self.links += 1;
-        if self.links > MAX_LINKS || self.has(RESOLVE_NO_SYMLINKS) {
+        if self.links > MAX_LINKS || self.has(RESOLVE_NO_SYMLINKS) || link.mount.has(NOSYMFOLLOW) {
             return Err(Errno::ELOOP);
         }
         if let Some(target) = link.inode().magic_link(self.ctx) {

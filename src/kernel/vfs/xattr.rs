@@ -24,6 +24,9 @@ fn store(inode: &dyn Inode) -> Result<&Store> {
 /// Whether `ctx` may reach attributes of this name; for reading, `ENODATA` hides what it may not see.
 fn check(ctx: &OpCtx<'_>, inode: &dyn Inode, name: &[u8], write: bool) -> Result {
     let kind = inode.file_type();
+    if [&b"user."[..], b"trusted.", b"security."].contains(&name) {
+        return Err(Errno::EINVAL);
+    }
     if name.starts_with(b"user.") {
         if !matches!(kind, FileType::Regular | FileType::Dir) {
             return Err(if write { Errno::EPERM } else { Errno::ENODATA });

@@ -13,6 +13,7 @@ use crate::abi::{Errno, Result};
 use crate::host::{HostFd, files, window};
 use crate::vfs::inode::Emit;
 use crate::vfs::open::DirFile;
+use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, SetAttr, Stat, StatFs};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -33,6 +34,7 @@ pub struct HostInode {
     dev: u64,
     ino: u64,
     rdev: u64,
+    state: SharedState,
 }
 
 /// The root of the host tree (or the file) behind `root`, an O_PATH descriptor.
@@ -56,7 +58,15 @@ fn proc_name(fd: &HostFd) -> alloc::string::String {
 impl HostInode {
     fn new(fs: Arc<HostFs>, fd: HostFd) -> Result<Arc<HostInode>> {
         let s = memfs::host_stat(fd.raw())?;
-        Ok(Arc::new(HostInode { fs, fd, kind: FileType::from_mode(s.mode), dev: s.dev, ino: s.ino, rdev: s.rdev }))
+        Ok(Arc::new(HostInode {
+            fs,
+            fd,
+            kind: FileType::from_mode(s.mode),
+            dev: s.dev,
+            ino: s.ino,
+            rdev: s.rdev,
+            state: SharedState::default(),
+        }))
     }
 
     fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
@@ -140,6 +150,10 @@ impl Inode for HostInode {
         false
     }
 
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Shared(&self.state)
+    }
+
     fn has_identity(&self) -> bool {
         true
     }
@@ -169,6 +183,13 @@ impl Directory for HostInode {
             NewNode::Node(..) => return Err(Errno::EPERM),
         }
         let inode = self.child(name)?;
+        inode.settle(ctx, mode)?;
+        Ok(inode)
+    }
+
+    fn nameless(&self, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
+        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_WRONLY, mode & 0o7777)?;
+        let inode = HostInode::new(self.fs.clone(), memfs::reopen(file.raw(), O_PATH)?)?;
         inode.settle(ctx, mode)?;
         Ok(inode)
     }

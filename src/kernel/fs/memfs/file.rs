@@ -7,7 +7,7 @@ use crate::host::files;
 use crate::mm::memfile::{self, PagedBuf};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
 use crate::time;
-use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence};
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence, attr};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -108,8 +108,8 @@ impl MemFile {
         meta.size = meta.size.max(end);
         meta.mtime = now;
         meta.ctime = now;
-        if ctx.cred.fsuid != 0 && meta.mode & 0o111 != 0 {
-            meta.mode &= !0o6000;
+        if let Some(mode) = attr::mode_after_write(ctx.cred, meta.mode) {
+            meta.mode = mode;
         }
         drop(meta);
         if let (Data::Own, Some(own)) = (&*data, self.inode.own.get()) {
@@ -298,6 +298,9 @@ impl FileOps for MemFile {
         let mut meta = self.inode.meta.lock();
         if !keep {
             meta.size = meta.size.max(end);
+        }
+        if let Some(mode) = attr::mode_after_write(ctx.cred, meta.mode) {
+            meta.mode = mode;
         }
         meta.mtime = time::now_coarse();
         meta.ctime = meta.mtime;

@@ -22,6 +22,7 @@ use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
 use crate::vfs::inode::{Attached, Emit, Nanos};
 use crate::vfs::open::DirFile;
+use crate::vfs::state::{FileState, StateRef};
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, SetAttr, Stat, StatFs, mount};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -119,6 +120,7 @@ pub struct MemInode {
     /// Mappings through which a guest may write to it (`i_mmap_writable` in Linux).
     writable_maps: AtomicU32,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    state: FileState,
 }
 
 /// The root of an empty tmpfs.
@@ -218,6 +220,7 @@ impl MemFs {
             own: OnceBox::new(),
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+            state: FileState::default(),
         })
     }
 
@@ -248,6 +251,7 @@ impl MemFs {
             own: OnceBox::new(),
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+            state: FileState::default(),
         }))
     }
 }
@@ -495,6 +499,10 @@ impl Inode for MemInode {
         !attached && !self.changed.load(Relaxed) && self.xattrs.lock().is_empty()
     }
 
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Own(&self.state)
+    }
+
     fn attached(&self) -> Option<&Attached> {
         match &self.body {
             Body::Special(a) => Some(a),
@@ -541,6 +549,19 @@ impl Directory for MemInode {
         };
         let inode = self.fs.node(kind, mode, ctx.cred.fsuid, gid, rdev, body);
         self.touch_dir(i32::from(kind == FileType::Dir));
+        Ok(inode)
+    }
+
+    fn nameless(&self, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
+        arena::charge(Object::Name)?;
+        let (dir_mode, dir_gid) = {
+            let m = self.meta.lock();
+            (m.mode, m.gid)
+        };
+        let gid = if dir_mode & 0o2000 != 0 { dir_gid } else { ctx.cred.fsgid };
+        let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
+        let inode = self.fs.node(FileType::Regular, mode, ctx.cred.fsuid, gid, 0, body);
+        inode.meta.lock().nlink = 0;
         Ok(inode)
     }
 

@@ -13,6 +13,7 @@ mod usage;
 use crate::abi::{Errno, Result};
 use crate::task::{Task, ThreadGroup, lookup, lookup_group, tree};
 use crate::vfs::inode::Emit;
+use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs};
 use alloc::boxed::Box;
 use alloc::format;
@@ -54,12 +55,11 @@ enum Node {
 }
 
 /// An inode of `/proc`.
-#[derive(Clone, Copy)]
-struct ProcInode(Node);
+struct ProcInode(Node, SharedState);
 
 /// A new view of the processes, to be mounted.
 pub fn root() -> Arc<dyn Inode> {
-    Arc::new(ProcInode(Node::Root))
+    Arc::new(ProcInode(Node::Root, SharedState::default()))
 }
 
 /// The process whose directory `/proc/<pid>` is open as `file`.
@@ -280,6 +280,10 @@ impl Node {
 }
 
 impl Inode for ProcInode {
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Shared(&self.1)
+    }
+
     fn stat(&self) -> Result<Stat> {
         let (uid, gid) = self.0.owner();
         let now = crate::time::now_coarse();
@@ -373,7 +377,7 @@ impl Inode for ProcInode {
 
 impl Directory for ProcInode {
     fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        self.0.child(name).map(|node| Arc::new(ProcInode(node)) as Arc<dyn Inode>)
+        self.0.child(name).map(|node| Arc::new(ProcInode(node, SharedState::default())) as Arc<dyn Inode>)
     }
 
     fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {

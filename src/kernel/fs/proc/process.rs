@@ -66,6 +66,7 @@ entries! {
     "status" 0o444 status;
     "mounts" 0o444 mounts;
     "mountinfo" 0o444 mountinfo;
+    "mountstats" 0o400 mountstats;
     "limits" 0o444 limits;
     "cgroup" 0o444 cgroup;
     "oom_score" 0o444 zero;
@@ -387,50 +388,101 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-/// Every mount that the process can reach: mount, path, source.
-fn visible(task: &Task) -> Result<Vec<(alloc::sync::Arc<mount::Mount>, String)>> {
-    let root = task.shared().ok_or(Errno::EINVAL)?.fs.root();
+/// A mount that the process can reach, its mount point as the process sees it, and the part of its file
+/// system that it shows.
+struct Seen {
+    mount: alloc::sync::Arc<mount::Mount>,
+    point: String,
+    part: String,
+}
+
+/// As the files about mounts write a name: blanks and backslashes in octal.
+fn escaped(name: &[u8]) -> String {
+    let mut out = String::new();
+    for c in String::from_utf8_lossy(name).chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\\' | '#' => {
+                let _ = write!(out, "\\{:03o}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn visible(task: &Task) -> Result<Vec<Seen>> {
+    let fs = task.shared().ok_or(Errno::EINVAL)?.fs;
+    let root = fs.root();
     let mut all = Vec::new();
-    for m in mount::all() {
-        let (name, reachable) = m.root_path().name(&root)?;
+    for mount in fs.namespace()?.mounts() {
+        let (point, reachable) = mount.root_path().name(&root)?;
         if reachable {
-            all.push((m, String::from_utf8_lossy(&name).replace(' ', "\\040")));
+            let part = mount.root.path_in_fs()?;
+            all.push(Seen { point: escaped(&point), part: escaped(&part), mount });
         }
     }
     Ok(all)
 }
 
+/// Options of the mount alone.
 fn options(m: &mount::Mount) -> String {
     let mut out = String::from(if m.has(mount::RDONLY) { "ro" } else { "rw" });
-    for (flag, name) in [(mount::NOSUID, ",nosuid"), (mount::NODEV, ",nodev"), (mount::NOEXEC, ",noexec")] {
+    let names = [
+        (mount::NOSUID, ",nosuid"),
+        (mount::NODEV, ",nodev"),
+        (mount::NOEXEC, ",noexec"),
+        (mount::NOATIME, ",noatime"),
+        (mount::NODIRATIME, ",nodiratime"),
+        (mount::RELATIME, ",relatime"),
+        (mount::NOSYMFOLLOW, ",nosymfollow"),
+    ];
+    for (flag, name) in names {
         out.push_str(if m.has(flag) { name } else { "" });
     }
-    out + ",relatime"
+    out
 }
 
 fn mounts(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
-    for (m, path) in visible(task)? {
-        let _ = writeln!(out, "{} {path} {} {} 0 0", m.source, m.fstype, options(&m));
+    for Seen { mount: m, point, .. } in visible(task)? {
+        let options = options(&m);
+        // Here one word stands for both: the mount and its file system.
+        let rest = options.get(2..).unwrap_or_default();
+        let access = if m.has(mount::RDONLY) || m.fs_read_only() { "ro" } else { "rw" };
+        let _ = writeln!(out, "{} {point} {} {access}{rest} 0 0", source(&m), m.fstype);
+    }
+    Ok(out.into_bytes())
+}
+
+fn source(m: &mount::Mount) -> String {
+    if m.source.is_empty() { String::from("none") } else { escaped(m.source.as_bytes()) }
+}
+
+fn mountstats(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for Seen { mount: m, point, .. } in visible(task)? {
+        let _ = writeln!(out, "device {} mounted on {point} with fstype {}", source(&m), m.fstype);
     }
     Ok(out.into_bytes())
 }
 
 fn mountinfo(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
-    for (m, path) in visible(task)? {
+    for Seen { mount: m, point, part } in visible(task)? {
         let dev = m.root.inode.identity().map_or(0, |i| i.0);
-        let parent = m.at.as_ref().map_or(m.id, |p| p.mount.id);
-        let o = options(&m);
-        let _ = writeln!(
-            out,
-            "{} {parent} {}:{} / {path} {o} - {} {} {o}",
-            m.id,
-            dev >> 8 & 0xfff,
-            dev & 0xff,
-            m.fstype,
-            m.source
-        );
+        let (major, minor) = (dev >> 8 & 0xfff | dev >> 32 & !0xfff, dev & 0xff | dev >> 12 & 0xffff_ff00);
+        let parent = m.at().map_or(m.id, |p| p.mount.id);
+        let _ = write!(out, "{} {parent} {major}:{minor} {part} {point} {}", m.id, options(&m));
+        let (group, master, unbindable) = m.propagation();
+        if let Some(group) = group {
+            let _ = write!(out, " shared:{group}");
+        }
+        if let Some(master) = master {
+            let _ = write!(out, " master:{master}");
+        }
+        out.push_str(if unbindable { " unbindable" } else { "" });
+        let access = if m.fs_read_only() { "ro" } else { "rw" };
+        let _ = writeln!(out, " - {} {} {access}", m.fstype, source(&m));
     }
     Ok(out.into_bytes())
 }

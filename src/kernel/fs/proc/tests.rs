@@ -14,7 +14,9 @@ fn find(path: &str) -> Result<Node> {
 #[test]
 fn own_links_lead_to_the_caller() {
     let cred = Cred::new(0, 0, Vec::new());
-    let link = |name: &str| ProcInode(find(name).expect("there")).read_link(&ctx(&cred)).expect("a link");
+    let link = |name: &str| {
+        ProcInode(find(name).expect("there"), SharedState::default()).read_link(&ctx(&cred)).expect("a link")
+    };
     assert_eq!(link("self"), b"7");
     assert_eq!(link("thread-self"), b"7/task/9");
     assert_eq!(link("mounts"), b"self/mounts");

@@ -1,0 +1,464 @@
+//! Mount namespaces: trees of mounts, and what can be done to them.
+
+use super::propagation::{Relation, each_target};
+use super::{Kind, Mount, Path, RDONLY, TREES};
+use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
+use crate::sync::{Level, RwLock};
+use crate::vfs::context::FsContext;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+
+/// Most mounts that a namespace can have (`fs.mount-max`): each copy of a tree into itself doubles it.
+const MOUNT_MAX: usize = 10_000;
+
+/// A tree of mounts that processes see.
+pub struct MountNamespace {
+    /// Inode number of `/proc/PID/ns/mnt`.
+    pub id: u64,
+    root: RwLock<Option<Arc<Mount>>>,
+    count: AtomicUsize,
+}
+
+static NEXT_NAMESPACE: AtomicU64 = AtomicU64::new(0xf000_0000);
+
+impl Drop for MountNamespace {
+    fn drop(&mut self) {
+        let gone = {
+            let _trees = TREES.lock();
+            let root = self.root.get_mut().take();
+            root.map(|root| take_apart(&root))
+        };
+        drop(gone);
+    }
+}
+
+/// A mount and everything below it, parents first.
+fn subtree(top: &Arc<Mount>) -> Vec<Arc<Mount>> {
+    let mut all = alloc::vec![top.clone()];
+    let mut next = 0;
+    while next < all.len() {
+        let children = all[next].children();
+        all.extend(children);
+        next += 1;
+    }
+    all
+}
+
+/// Puts `child` on a place; what is mounted there already comes to lie on top of it.
+fn hang(child: &Arc<Mount>, at: &Path) {
+    let covered = at.mount.child(&at.dentry);
+    if let Some(covered) = &covered {
+        unhang(covered);
+    }
+    put(child, at);
+    if let Some(covered) = covered {
+        put(&covered, &child.root_path().descend());
+    }
+}
+
+/// Puts `child` on a place where nothing is mounted.
+fn put(child: &Arc<Mount>, at: &Path) {
+    at.dentry.mounts.fetch_add(1, SeqCst);
+    let key = Arc::as_ptr(&at.dentry) as usize;
+    at.mount.links.write().children.insert(key, child.clone());
+    child.links.write().at = Some(at.clone());
+}
+
+/// Takes a mount from its place.
+fn unhang(child: &Arc<Mount>) -> Option<Path> {
+    let at = child.links.write().at.take()?;
+    let key = Arc::as_ptr(&at.dentry) as usize;
+    let gone = at.mount.links.write().children.remove(&key);
+    drop(gone);
+    at.dentry.mounts.fetch_sub(1, SeqCst);
+    Some(at)
+}
+
+/// Takes a tree of mounts apart; the caller drops them, and their places, after it has unlocked.
+fn take_apart(top: &Arc<Mount>) -> Vec<(Arc<Mount>, Option<Path>)> {
+    let mut gone = Vec::new();
+    for m in subtree(top) {
+        if let Some(ns) = m.namespace() {
+            ns.count.fetch_sub(1, Relaxed);
+        }
+        let at = unhang(&m);
+        m.set_kind(Kind::Private);
+        m.links.write().namespace = Default::default();
+        gone.push((m, at));
+    }
+    gone
+}
+
+/// A copy of the mounts at and below `from`: alone, or with what is mounted below (`recursive`).
+fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool) -> Result<Arc<Mount>> {
+    let top = Mount::copy(from, relation);
+    if !recursive {
+        return Ok(top);
+    }
+    let whole = Arc::ptr_eq(&from.mount.root, &from.dentry);
+    let mut todo = alloc::vec![(from.mount.clone(), top.clone())];
+    while let Some((old, new)) = todo.pop() {
+        for child in old.children() {
+            let Some(at) = child.at() else { continue };
+            let inside = whole || !Arc::ptr_eq(&old, &from.mount) || at.dentry.is_below(&from.dentry);
+            if !inside || !unbindable && child.propagation().2 {
+                continue;
+            }
+            let copy = Mount::copy(&child.root_path(), relation);
+            hang(&copy, &Path { mount: new.clone(), dentry: at.dentry.clone() });
+            if todo.try_reserve(1).is_err() {
+                drop(take_apart(&top));
+                return Err(Errno::ENOMEM);
+            }
+            todo.push((child, copy));
+        }
+    }
+    Ok(top)
+}
+
+impl MountNamespace {
+    /// A namespace with `root` as its root.
+    pub fn new(root: Arc<Mount>) -> Arc<MountNamespace> {
+        let ns = Arc::new(MountNamespace {
+            id: NEXT_NAMESPACE.fetch_add(1, Relaxed),
+            root: RwLock::new(Level::Mounts, None),
+            count: AtomicUsize::new(0),
+        });
+        ns.adopt(&root);
+        *ns.root.write() = Some(root);
+        ns
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Option<Arc<Mount>> {
+        self.root.read().clone()
+    }
+
+    /// Every mount, in the order of mounting.
+    pub fn mounts(&self) -> Vec<Arc<Mount>> {
+        let mut all = self.root().map_or_else(Vec::new, |root| subtree(&root));
+        all.sort_by_key(|m| m.id);
+        all
+    }
+
+    fn adopt(self: &Arc<Self>, top: &Arc<Mount>) {
+        for m in subtree(top) {
+            m.links.write().namespace = Arc::downgrade(self);
+            self.count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Whether a mount is part of this namespace.
+    pub fn has(self: &Arc<Self>, mount: &Mount) -> bool {
+        core::ptr::eq(mount.links.read().namespace.as_ptr(), Arc::as_ptr(self))
+    }
+
+    fn check(self: &Arc<Self>, mount: &Mount) -> Result {
+        if self.has(mount) { Ok(()) } else { Err(Errno::EINVAL) }
+    }
+
+    /// Mounts `mount`, which is new, at a place.
+    ///
+    /// # Errors
+    /// `ENOTDIR` when only one of the two is a directory, `ENOENT` at a removed one, `EINVAL` in another
+    /// namespace, `ENOSPC` for too many.
+    pub fn attach(self: &Arc<Self>, mount: &Arc<Mount>, at: &Path) -> Result {
+        let _trees = TREES.lock();
+        self.graft(mount, at)
+    }
+
+    fn graft(self: &Arc<Self>, top: &Arc<Mount>, at: &Path) -> Result {
+        let at = at.clone().descend();
+        self.check(&at.mount)?;
+        if top.root.is_dir() != at.dentry.is_dir() {
+            return Err(Errno::ENOTDIR);
+        }
+        if at.dentry.unlinked() {
+            return Err(Errno::ENOENT);
+        }
+        self.spread(top, &at)?;
+        at.dentry.pin();
+        hang(top, &at);
+        self.adopt(top);
+        Ok(())
+    }
+
+    /// Copies a tree that is about to be mounted at `at` to wherever that spreads.
+    fn spread(self: &Arc<Self>, top: &Arc<Mount>, at: &Path) -> Result {
+        let size = subtree(top).len();
+        self.room_for(size)?;
+        if !at.mount.is_shared() {
+            return Ok(());
+        }
+        for m in subtree(top) {
+            m.set_kind(Kind::Shared);
+        }
+        let mut copies: Vec<(Arc<Mount>, Path)> = Vec::new();
+        let done = each_target(&at.mount, top.clone(), &mut |target, relation, template| {
+            if !at.dentry.is_below(&target.root) {
+                return Ok(None);
+            }
+            let Some(ns) = target.namespace() else { return Ok(None) };
+            ns.room_for(size + copies.len() * size)?;
+            let copy = copy_tree(&template.root_path(), relation, true, true)?;
+            copies.push((copy.clone(), Path { mount: target.clone(), dentry: at.dentry.clone() }));
+            Ok(Some(copy))
+        });
+        if done.is_err() {
+            copies.iter().for_each(|(copy, _)| drop(take_apart(copy)));
+            return done;
+        }
+        for (copy, place) in copies {
+            if let Some(ns) = place.mount.namespace() {
+                hang(&copy, &place);
+                ns.adopt(&copy);
+            }
+        }
+        Ok(())
+    }
+
+    fn room_for(&self, more: usize) -> Result {
+        arena::charge(Object::Mount)?;
+        if self.count.load(Relaxed) + more > MOUNT_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
+    }
+
+    /// Makes the subtree at `from` visible at `at` as well (`MS_BIND`), with `recursive` what is mounted
+    /// below it, too.
+    ///
+    /// # Errors
+    /// As [`MountNamespace::attach`]; `EINVAL` for an unbindable mount.
+    pub fn bind(self: &Arc<Self>, from: &Path, at: &Path, recursive: bool) -> Result {
+        let trees = TREES.lock();
+        self.check(&at.mount)?;
+        self.check(&from.mount)?;
+        if from.mount.propagation().2 {
+            return Err(Errno::EINVAL);
+        }
+        if recursive {
+            self.room_for(subtree(&from.mount).len())?;
+        }
+        let top = copy_tree(from, Relation::Peer, recursive, false)?;
+        let done = self.graft(&top, at);
+        let undone = if done.is_err() { Some(take_apart(&top)) } else { None };
+        drop(trees);
+        drop(undone);
+        done
+    }
+
+    /// Moves the mount whose root `from` is to `to` (`MS_MOVE`).
+    ///
+    /// # Errors
+    /// `EINVAL` where it is no mount's root, or lies on a shared mount; `ELOOP` into itself.
+    pub fn move_mount(self: &Arc<Self>, from: &Path, to: &Path) -> Result {
+        let _trees = TREES.lock();
+        let to = to.clone().descend();
+        let mount = &from.mount;
+        self.check(mount)?;
+        self.check(&to.mount)?;
+        let at = mount.at().ok_or(Errno::EINVAL)?;
+        let unbindable = || subtree(mount).iter().any(|m| m.propagation().2);
+        if !Arc::ptr_eq(&from.dentry, &mount.root)
+            || from.dentry.is_dir() != to.dentry.is_dir()
+            || at.mount.is_shared()
+            || to.mount.is_shared() && unbindable()
+        {
+            return Err(Errno::EINVAL);
+        }
+        if below(&to.mount, mount) {
+            return Err(Errno::ELOOP);
+        }
+        if to.dentry.unlinked() {
+            return Err(Errno::ENOENT);
+        }
+        self.spread(mount, &to)?;
+        unhang(mount);
+        to.dentry.pin();
+        hang(mount, &to);
+        Ok(())
+    }
+
+    /// Changes how what happens to a mount spreads; with `recursive` also of those below it.
+    ///
+    /// # Errors
+    /// `EINVAL` where `path` is no mount's root.
+    pub fn set_kind(self: &Arc<Self>, path: &Path, kind: Kind, recursive: bool) -> Result {
+        let _trees = TREES.lock();
+        self.check(&path.mount)?;
+        if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        let all = if recursive { subtree(&path.mount) } else { alloc::vec![path.mount.clone()] };
+        all.iter().for_each(|m| m.set_kind(kind));
+        Ok(())
+    }
+
+    /// Changes the flags of a mount, and with `whole` whether its file system can be written.
+    ///
+    /// # Errors
+    /// `EINVAL` where `path` is no mount's root; `EBUSY` where somebody may write to what becomes read-only.
+    pub fn remount(self: &Arc<Self>, path: &Path, flags: u32, whole: bool) -> Result {
+        let _trees = TREES.lock();
+        self.check(&path.mount)?;
+        if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        let fs = path.mount.fs.as_ref().filter(|_| whole);
+        let writers = fs.map_or(&path.mount.writers, |fs| &fs.writers);
+        if flags & RDONLY != 0 && writers.load(SeqCst) > 0 {
+            return Err(Errno::EBUSY);
+        }
+        path.mount.flags.store(flags, Relaxed);
+        if let Some(fs) = fs {
+            fs.flags.store(flags & RDONLY, Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Takes away the mount whose root `path` is, wherever that spreads. With `lazy` everything below it
+    /// goes with it, used or not; what is used lives on in no tree.
+    ///
+    /// # Errors
+    /// `EINVAL` if it is none, `EBUSY` if it is used or others are mounted on it.
+    pub fn unmount(self: &Arc<Self>, path: Path, lazy: bool) -> Result {
+        let trees = TREES.lock();
+        let mount = path.mount;
+        self.check(&mount)?;
+        if !Arc::ptr_eq(&path.dentry, &mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        drop(path.dentry);
+        let at = mount.at().ok_or(if lazy { Errno::EINVAL } else { Errno::EBUSY })?;
+        // The mount that it lies on has one reference, this call another.
+        if !lazy && (!mount.children().is_empty() || Arc::strong_count(&mount) > 2) {
+            return Err(Errno::EBUSY);
+        }
+        let mut going = alloc::vec![mount];
+        each_target(&at.mount, (), &mut |target, _, ()| {
+            if let Some(child) = target.child(&at.dentry).filter(|c| Arc::ptr_eq(&c.root, &going[0].root)) {
+                if !lazy && child.children().is_empty() && Arc::strong_count(&child) > 2 {
+                    return Err(Errno::EBUSY);
+                }
+                if lazy || child.children().is_empty() {
+                    going.push(child);
+                }
+            }
+            Ok(None)
+        })?;
+        let gone: Vec<_> = going.iter().map(take_apart).collect();
+        drop(trees);
+        drop((gone, going, at));
+        Ok(())
+    }
+
+    /// Whether the mount whose root `path` is was used since this was asked last (`MNT_EXPIRE`).
+    ///
+    /// # Errors
+    /// `EAGAIN` if it was, or was not asked before; `EBUSY` while it is in use; `EINVAL` if it is none.
+    pub fn expire(self: &Arc<Self>, path: &Path) -> Result {
+        self.check(&path.mount)?;
+        if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        if !path.mount.children().is_empty() || Arc::strong_count(&path.mount) > 2 {
+            return Err(Errno::EBUSY);
+        }
+        // The look-up of the second call counts as one use.
+        if path.mount.expiring.swap(2, Relaxed) == 1 { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    /// Makes `new` the root of the namespace in place of `root`, the caller's, which goes to `old`
+    /// (`pivot_root(2)`). The caller moves processes over that stand at the old root.
+    ///
+    /// # Errors
+    /// `EINVAL`, `EBUSY`, `ENOENT`, `ENOTDIR` as `pivot_root(2)` says.
+    pub fn pivot(self: &Arc<Self>, root: &Path, new: &Path, old: &Path) -> Result {
+        let _trees = TREES.lock();
+        let shared = |m: &Arc<Mount>| m.at().is_some_and(|at| at.mount.is_shared());
+        if old.mount.is_shared() || shared(&new.mount) || shared(&root.mount) {
+            return Err(Errno::EINVAL);
+        }
+        self.check(&root.mount)?;
+        self.check(&new.mount)?;
+        if new.dentry.unlinked() {
+            return Err(Errno::ENOENT);
+        }
+        if Arc::ptr_eq(&new.mount, &root.mount) || Arc::ptr_eq(&old.mount, &root.mount) {
+            return Err(Errno::EBUSY);
+        }
+        let is_root = |p: &Path| Arc::ptr_eq(&p.dentry, &p.mount.root);
+        if !is_root(root) || !is_root(new) || new.mount.at().is_none() || !reaches(old, new) || !reaches(new, root) {
+            return Err(Errno::EINVAL);
+        }
+        unhang(&new.mount);
+        let place = unhang(&root.mount);
+        let old = old.clone().descend();
+        old.dentry.pin();
+        hang(&root.mount, &old);
+        match place {
+            Some(place) => hang(&new.mount, &place),
+            None => *self.root.write() = Some(new.mount.clone()),
+        }
+        Ok(())
+    }
+
+    /// A copy of the namespace for a process whose root and working directory `fs` says; they move to the
+    /// copy (`CLONE_NEWNS`). With `slave` what is done to the original still comes to the copy, but not
+    /// the reverse, as for a namespace of a lesser user.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn copy_for(self: &Arc<Self>, fs: &FsContext, slave: bool) -> Result<Arc<MountNamespace>> {
+        let _trees = TREES.lock();
+        let root = self.root().ok_or(Errno::EINVAL)?;
+        let relation = if slave { Relation::Slave { shared: false } } else { Relation::Peer };
+        let copy = copy_tree(&root.root_path(), relation, true, true)?;
+        let ns = MountNamespace::new(copy.clone());
+        let moved = |path: Path| {
+            let mut way = Vec::new();
+            let mut at = path.mount.clone();
+            while let Some(place) = at.at() {
+                at = place.mount.clone();
+                way.push(place.dentry);
+            }
+            if !Arc::ptr_eq(&at, &root) {
+                return path;
+            }
+            let mut to = copy.clone();
+            for dentry in way.iter().rev() {
+                match to.child(dentry) {
+                    Some(next) => to = next,
+                    None => return path,
+                }
+            }
+            Path { mount: to, dentry: path.dentry }
+        };
+        fs.enter(moved(fs.root()), moved(fs.cwd()), ns.clone());
+        Ok(ns)
+    }
+}
+
+/// Whether `mount` is `other` or lies on it.
+fn below(mount: &Arc<Mount>, other: &Arc<Mount>) -> bool {
+    let mut at = mount.clone();
+    loop {
+        if Arc::ptr_eq(&at, other) {
+            return true;
+        }
+        let Some(place) = at.at() else { return false };
+        at = place.mount;
+    }
+}
+
+/// Whether `path` lies at or below `root`.
+fn reaches(path: &Path, root: &Path) -> bool {
+    let mut at = path.clone();
+    while !Arc::ptr_eq(&at.mount, &root.mount) {
+        match at.mount.at() {
+            Some(place) => at = place,
+            None => return false,
+        }
+    }
+    at.dentry.is_below(&root.dentry)
+}
