@@ -45,7 +45,8 @@ pub struct Args {
     /// Host name in the sandbox
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
-    /// Memory that its files and its kernel may take, e.g. 512M or 4G
+    /// Memory that its files and its kernel may take together, e.g. 512M or 4G; half of the host's unless given. What
+    /// programs allocate for themselves is not bounded by it
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
     /// Rewrite hot system call sites; off, every call is a trap

@@ -42,6 +42,7 @@ guests! {
     threads: GLIBC;
     pthreads: ALL;
     memory: GLIBC;
+    mapping: GLIBC;
     populate: GLIBC;
     files: GLIBC;
     names: ALL;

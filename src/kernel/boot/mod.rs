@@ -95,8 +95,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     time::set_wall_clock_ahead(config.clock_ahead);
     time::vdso::install(params.vdso[0], params.vdso[3])?;
     ring::init(config.log_level, config.log_fd);
-    memfile::set_limit(config.memory);
-    arena::set_limit(config.memory);
+    set_memory(config.memory)?;
     // AT_HWCAP is what CPUID says of the features.
     let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
     loader::set_hardware(hwcap, 0, params.min_sigstack);
@@ -277,4 +276,14 @@ pub extern "C" fn host_ready(fd: i32, events: u32) {
 pub unsafe extern "C" fn next_event(buf: *mut u8, cap: usize) -> i64 {
     // SAFETY: by the caller's promise.
     channel::next_event(unsafe { core::slice::from_raw_parts_mut(buf, cap) })
+}
+
+/// Bounds what files in memory and the kernel take together, in bytes; 0: half of the host's memory. The kernel's heap
+/// is at most half of it.
+fn set_memory(bytes: u64) -> Result {
+    let half = sched::sysinfo()?[4] / 2;
+    let heap = if bytes == 0 { arena::DEFAULT_LIMIT.min(half / 2) } else { bytes / 2 };
+    memfile::set_limit(if bytes == 0 { half } else { bytes });
+    arena::set_limit(heap.max(1));
+    Ok(())
 }

@@ -317,8 +317,8 @@ impl AddressSpace {
         Ok(())
     }
 
-    /// Moves the end of the heap; returns where it is now. `memlock` as in [`Request`].
-    pub fn brk(&self, want: u64, memlock: u64) -> u64 {
+    /// Moves the end of the heap; returns where it is now. `data`: `RLIMIT_DATA`; `memlock` as in [`Request`].
+    pub fn brk(&self, want: u64, data: u64, memlock: u64) -> u64 {
         let mut inner = self.inner.write();
         let (start, old) = (inner.brk_start, inner.brk);
         if want < start || want > TASK_SIZE {
@@ -326,7 +326,7 @@ impl AddressSpace {
         }
         let (Ok(old_end), Ok(new_end)) = (page_up(old), page_up(want)) else { return old };
         let done = if new_end > old_end {
-            self.grow_heap(&mut inner, old_end, new_end, memlock)
+            if want - start > data { Err(Errno::ENOMEM) } else { self.grow_heap(&mut inner, old_end, new_end, memlock) }
         } else if new_end < old_end {
             inner.unmap(new_end, old_end)
         } else {
@@ -340,9 +340,6 @@ impl AddressSpace {
 
     fn grow_heap(&self, inner: &mut Inner, end: u64, new_end: u64, memlock: u64) -> Result {
         let grow = new_end - end;
-        if new_end - inner.brk_start > self.limits[1].load(Relaxed) {
-            return Err(Errno::ENOMEM);
-        }
         self.expand(inner, grow, true, 0)?;
         if outside_guest(end, new_end) || !inner.vmas.is_free(end, new_end + PAGE) {
             return Err(Errno::ENOMEM);

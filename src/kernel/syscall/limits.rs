@@ -32,6 +32,8 @@ fn set(cur: &CurrentTask, group: &Arc<ThreadGroup>, resource: usize, [soft, hard
         limits::DATA => 1,
         _ => return Ok(()),
     };
+    // Linux takes no limit of data to mean the hard one, but for the heap's end.
+    let soft = if resource == limits::DATA && soft == 0 { hard } else { soft };
     if let Some(own) = group.any_task().and_then(|t| t.shared()) {
         own.mm.limits[which].store(soft, Relaxed);
     }

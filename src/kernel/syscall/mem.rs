@@ -183,7 +183,7 @@ pub fn sys_pkey_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32, pkey
 /// `brk(2)`.
 pub fn sys_brk(cur: &CurrentTask, want: u64) -> SysResult<u64> {
     let before = cur.mm().heap().1;
-    let now = cur.mm().brk(want, lock_limit(cur));
+    let now = cur.mm().brk(want, cur.group.limits.get(limits::DATA).0, lock_limit(cur));
     if now > before && cur.mm().locks_future() {
         let _ = populate(cur, before, now);
     }

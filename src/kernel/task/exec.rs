@@ -160,7 +160,8 @@ impl zygote::Job for Install {
             Some(own) => {
                 let stack = group.limits.get(limits::STACK).0;
                 own.mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
-                own.mm.limits[1].store(group.limits.get(limits::DATA).0, Relaxed);
+                let (soft, hard) = group.limits.get(limits::DATA);
+                own.mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
                 loader::load(&plan, &own.mm, &own.cred, stack)
             }
             None => Err(Errno::ESRCH),

@@ -65,6 +65,11 @@ impl AddressSpace {
         if m.old_len == 0 && (!vma.shared || !m.has(MREMAP_MAYMOVE)) {
             return Err(Errno::EINVAL);
         }
+        if m.new_len < m.old_len && flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 {
+            // As by munmap: what is behind may be any mappings.
+            let end = old.checked_add(m.old_len).filter(|&end| end <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+            return inner.unmap(old + m.new_len, end).map(|()| old);
+        }
         if m.old_len > vma.end - old {
             return Err(Errno::EFAULT);
         }
@@ -78,10 +83,7 @@ impl AddressSpace {
             return inner.move_to(&vma, &m, m.new);
         }
         if !keeps {
-            if m.new_len <= m.old_len {
-                if m.new_len < m.old_len {
-                    inner.unmap(old + m.new_len, old + m.old_len)?;
-                }
+            if m.new_len == m.old_len {
                 return Ok(old);
             }
             if inner.grow_in_place(&vma, &m)? {
