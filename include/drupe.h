@@ -88,12 +88,13 @@ extern "C" {
 #endif // __cplusplus
 
 /*
- Why the last call on this thread failed; valid until the next call on this thread.
+ Why the last call on this thread that failed did so; an empty string if none has. The text stays valid until 16
+ more calls on this thread have failed, so that it may stand in one expression with other calls.
  */
 const char *drupe_error_message(void);
 
 /*
- The error number of the last call on this thread that failed.
+ The error number of the last call on this thread that failed; 0 if none has.
  */
 int drupe_error_number(void);
 
@@ -275,7 +276,15 @@ int drupe_process_wait(drupe_process *process);
 int drupe_process_try_wait(drupe_process *process, int *status);
 
 /*
- Sends it a signal.
+ As `drupe_process_try_wait`, after waiting for its end for up to `milliseconds`.
+
+ # Safety
+ `process` is a live handle, `status` null or writable.
+ */
+int drupe_process_wait_timeout(drupe_process *process, uint64_t milliseconds, int *status);
+
+/*
+ Sends it a signal. That a process has ended already is no error for SIGKILL.
 
  # Safety
  `process` is a live handle.

@@ -7,9 +7,11 @@
 
 use crate::sandbox::{Child, Command, Error, Jail, Network, Sandbox, SandboxBuilder, Stdio, shell_status};
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
 use std::os::fd::{BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::time::Duration;
 
 /// A sandbox: its settings before `drupe_sandbox_start`, a running kernel after.
 pub struct drupe_sandbox {
@@ -50,13 +52,20 @@ pub struct drupe_spawn_options {
     pub stderr_fd: c_int,
 }
 
+/// Errors of a thread whose text stays valid.
+const REMEMBERED: usize = 16;
+
 thread_local! {
-    static LAST: RefCell<(c_int, CString)> = RefCell::default();
+    static LAST: RefCell<VecDeque<(c_int, CString)>> = const { RefCell::new(VecDeque::new()) };
 }
 
 fn remember(e: &Error) {
     let text = CString::new(e.to_string().replace('\0', " ")).unwrap_or_default();
-    LAST.with(|last| *last.borrow_mut() = (e.errno().unwrap_or(libc::EINVAL), text));
+    LAST.with(|last| {
+        let mut last = last.borrow_mut();
+        last.truncate(REMEMBERED - 1);
+        last.push_front((e.errno().unwrap_or(libc::EINVAL), text));
+    });
 }
 
 /// Runs `f`; on an error remembers it and returns `failed`.
@@ -142,16 +151,17 @@ unsafe fn child<'a>(process: *mut drupe_process) -> Result<&'a mut Child, Error>
     unsafe { process.as_mut() }.map(|p| &mut p.child).ok_or_else(|| null("the process"))
 }
 
-/// Why the last call on this thread failed; valid until the next call on this thread.
+/// Why the last call on this thread that failed did so; an empty string if none has. The text stays valid until 16
+/// more calls on this thread have failed, so that it may stand in one expression with other calls.
 #[unsafe(no_mangle)]
 pub extern "C" fn drupe_error_message() -> *const c_char {
-    LAST.with(|last| last.borrow().1.as_ptr())
+    LAST.with(|last| last.borrow().front().map_or(c"".as_ptr(), |(_, text)| text.as_ptr()))
 }
 
-/// The error number of the last call on this thread that failed.
+/// The error number of the last call on this thread that failed; 0 if none has.
 #[unsafe(no_mangle)]
 pub extern "C" fn drupe_error_number() -> c_int {
-    LAST.with(|last| last.borrow().0)
+    LAST.with(|last| last.borrow().front().map_or(0, |&(errno, _)| errno))
 }
 
 /// A new sandbox with default settings: it sees the host's tree, and its writes stay in memory.
@@ -517,14 +527,39 @@ pub unsafe extern "C" fn drupe_process_try_wait(process: *mut drupe_process, sta
     })
 }
 
-/// Sends it a signal.
+/// As `drupe_process_try_wait`, after waiting for its end for up to `milliseconds`.
+///
+/// # Safety
+/// `process` is a live handle, `status` null or writable.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_process_wait_timeout(
+    process: *mut drupe_process,
+    milliseconds: u64,
+    status: *mut c_int,
+) -> c_int {
+    guard(-1, || {
+        // SAFETY: by the caller's promise.
+        let child = unsafe { child(process) }?;
+        let Some(ended) = child.wait_timeout(Duration::from_millis(milliseconds))? else { return Ok(0) };
+        if !status.is_null() {
+            // SAFETY: by the caller's promise.
+            unsafe { status.write(shell_status(ended)) };
+        }
+        Ok(1)
+    })
+}
+
+/// Sends it a signal. That a process has ended already is no error for SIGKILL.
 ///
 /// # Safety
 /// `process` is a live handle.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn drupe_process_kill(process: *mut drupe_process, signal: c_int) -> c_int {
-    // SAFETY: by the caller's promise.
-    guard(-1, || unsafe { child(process) }?.signal(signal).map(|()| 0))
+    guard(-1, || {
+        // SAFETY: by the caller's promise.
+        let child = unsafe { child(process) }?;
+        if signal == libc::SIGKILL { child.kill() } else { child.signal(signal) }.map(|()| 0)
+    })
 }
 
 /// Frees the handle; the process goes on. Null is ignored.

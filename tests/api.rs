@@ -108,7 +108,8 @@ fn children() {
     assert_eq!(status.signal(), Some(libc::SIGKILL));
     assert_eq!(second.wait().expect("as often as one likes"), status);
     assert_eq!(second.try_wait().expect("as often as one likes"), Some(status));
-    assert!(matches!(second.kill(), Err(Error::ProcessEnded(_))));
+    second.kill().expect("to kill what has ended is no error");
+    assert!(matches!(second.signal(libc::SIGTERM), Err(Error::ProcessEnded(_))));
 
     first.signal(libc::SIGSTOP).expect("it lives");
     until("the stop", || first.try_change().expect("it lives") == Some(Change::Stopped(libc::SIGSTOP)));
@@ -124,6 +125,63 @@ fn children() {
     let mut other = sandbox.command("sleep").arg("100").spawn().expect("it runs");
     assert_eq!(other.signal(4711).expect_err("no such signal").errno(), Some(libc::EINVAL));
     other.signal(0).expect("it is there");
+}
+
+#[test]
+fn waiting_has_an_end() {
+    let sandbox = start();
+    let soon = Duration::from_millis(50);
+    let mut child = sandbox.command("sh").args(["-c", "read x; exit 3"]).stdin(Stdio::piped()).spawn().expect("runs");
+    let begin = Instant::now();
+    assert_eq!(sandbox.wait_timeout(soon).expect("it lives"), None);
+    assert!(begin.elapsed() >= soon);
+    // Another thread waits without a limit meanwhile.
+    thread::scope(|scope| {
+        let ever = scope.spawn(|| sandbox.wait());
+        sleep(soon);
+        assert_eq!(sandbox.wait_timeout(soon).expect("it lives"), None);
+        child.stdin.take().expect("piped").write_all(b"x\n").expect("it reads");
+        assert_eq!(child.wait_timeout(Duration::from_secs(20)).expect("it ends").and_then(|s| s.code()), Some(3));
+        assert_eq!(ever.join().expect("no panic").expect("it ended").code(), Some(3));
+    });
+    assert_eq!(sandbox.wait_timeout(soon).expect("it ended").and_then(|s| s.code()), Some(3));
+
+    let mut child = sandbox.command("sleep").arg("100").spawn().expect("runs");
+    assert_eq!(child.wait_timeout(soon).expect("it lives"), None);
+    assert_eq!(child.wait_timeout(Duration::ZERO).expect("it lives"), None);
+    child.kill().expect("it lives");
+    assert!(child.wait_timeout(Duration::MAX).expect("it ends").is_some());
+    // Its end has been told, but not asked for.
+    let mut other = sandbox.command("true").spawn().expect("runs");
+    until("its end", || {
+        other.kill().is_ok() && !sandbox.processes().expect("lives").iter().any(|p| p.pid == other.id())
+    });
+    other.kill().expect("to kill what has ended is no error");
+
+    let output = sandbox.command("sh").args(["-c", "echo out; echo err >&2"]).output_timeout(Duration::from_secs(20));
+    assert_eq!(output.expect("in time").stdout, b"out\n");
+    let late =
+        sandbox.command("sh").args(["-c", "echo out; exec sleep 100"]).output_timeout(Duration::from_millis(500));
+    let error = late.expect_err("too late");
+    assert_eq!(error.to_string(), "sh did not end within 500ms");
+    assert!(matches!(&error, Error::TimedOut { output, .. } if output.0 == b"out\n"));
+    until("its death", || sandbox.processes().expect("it lives").is_empty());
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::TimedOut);
+}
+
+#[test]
+fn errors_are_io_errors_too() {
+    fn run(sandbox: &Sandbox) -> std::io::Result<()> {
+        sandbox.command("/none").status()?;
+        Ok(())
+    }
+    let sandbox = start();
+    let error = run(&sandbox).expect_err("there is no such program");
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
+    assert!(matches!(inner, Some(Error::Spawn { errno: libc::ENOENT, .. })), "{inner:?}");
+    let error = Sandbox::builder().hostname("?").start().expect_err("no host name");
+    assert_eq!(std::io::Error::from(error).kind(), std::io::ErrorKind::InvalidInput);
 }
 
 #[test]

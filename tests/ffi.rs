@@ -1,5 +1,7 @@
 //! The C interface: its header is the one that the code says.
 
+use drupe::ffi::{drupe_error_message, drupe_error_number, drupe_sandbox_free, drupe_sandbox_new, drupe_sandbox_wait};
+use std::ffi::CStr;
 use std::path::Path;
 
 /// `DRUPE_UPDATE=1 cargo test --test ffi` writes the header anew.
@@ -21,4 +23,29 @@ fn header() {
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
     assert_eq!(there, made, "include/drupe.h is not what src/ffi.rs says: DRUPE_UPDATE=1 cargo test --test ffi");
+}
+
+/// Arguments of one call in C are evaluated in any order: a text that was asked for stays while others fail.
+#[test]
+fn the_text_of_an_error_survives_other_calls() {
+    assert_eq!((drupe_error_number(), text(drupe_error_message())), (0, String::new()));
+    // SAFETY: null is allowed, and the handle is live until it is freed.
+    unsafe {
+        assert_eq!(drupe_sandbox_wait(std::ptr::null()), -1);
+        let first = drupe_error_message();
+        let sandbox = drupe_sandbox_new();
+        assert_eq!(drupe_sandbox_wait(sandbox), -1);
+        let second = drupe_error_message();
+        drupe_sandbox_free(sandbox);
+        for _ in 0..14 {
+            assert_eq!(drupe_sandbox_wait(std::ptr::null()), -1);
+        }
+        assert_eq!(text(first), "the sandbox is a null pointer");
+        assert_eq!(text(second), "the sandbox is not running: start it first");
+    }
+}
+
+fn text(text: *const std::ffi::c_char) -> String {
+    // SAFETY: a string of the library's that is still valid.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()
 }

@@ -1,6 +1,7 @@
 //! Starting processes in a sandbox, in the manner of [`std::process`].
 
 use super::error::{Error, Result};
+use super::link::{Wait, timeout};
 use super::{Inner, Stdio, lock};
 use drupe_kernel::abi::control::{Request, Response, Spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -14,6 +15,10 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus, Output};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// What was tried when reading a process's output fails.
+const READ: &str = "read a process's output";
 
 /// A program to run in a sandbox; made by [`Sandbox::command`](super::Sandbox::command).
 #[derive(Debug)]
@@ -159,6 +164,24 @@ impl Command {
     /// As [`Command::spawn`].
     pub fn output(&mut self) -> Result<Output> {
         self.spawn_with([Stdio::Null, Stdio::Piped, Stdio::Piped])?.wait_with_output()
+    }
+
+    /// As [`Command::output`], for a program that is to end within `limit`. One that does not is killed (processes
+    /// that it has started are not).
+    ///
+    /// # Errors
+    /// As [`Command::spawn`]; [`Error::TimedOut`], with what it has printed.
+    pub fn output_timeout(&mut self, limit: Duration) -> Result<Output> {
+        let end = super::until(limit);
+        let mut child = self.spawn_with([Stdio::Null, Stdio::Piped, Stdio::Piped])?;
+        let pipes = child.take_pipes();
+        let [stdout, stderr] = read_all(&self.inner, pipes, end).map_err(|e| Error::host(READ, e))?;
+        if let Some(status) = child.exited(end)? {
+            return Ok(Output { status, stdout, stderr });
+        }
+        child.kill()?;
+        let program = self.program.to_string_lossy().into_owned();
+        Err(Error::TimedOut { program, limit, output: Box::new((stdout, stderr)) })
     }
 
     fn spawn_with(&self, default: [Stdio; 3]) -> Result<Child> {
@@ -332,9 +355,23 @@ impl Child {
     /// # Errors
     /// When the sandbox has ended before it.
     pub fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
+        self.exited(Wait::Not)
+    }
+
+    /// Closes its standard input and waits for its end, for no longer than `limit`; `None` when it has not ended by
+    /// then.
+    ///
+    /// # Errors
+    /// When the sandbox has ended before it.
+    pub fn wait_timeout(&mut self, limit: Duration) -> Result<Option<ExitStatus>> {
+        drop(self.stdin.take());
+        self.exited(super::until(limit))
+    }
+
+    fn exited(&mut self, wait: Wait) -> Result<Option<ExitStatus>> {
         if self.status.is_none() {
             let pid = self.pid;
-            let found = self.inner.poll(false, |state| exit_of(state.changes.get_mut(&pid)?))?;
+            let found = self.inner.poll(wait, |state| exit_of(state.changes.get_mut(&pid)?))?;
             if let Some(status) = found {
                 self.ended(status);
             }
@@ -352,7 +389,7 @@ impl Child {
             return Ok(Some(Change::Exited(status)));
         }
         let pid = self.pid;
-        let change = self.inner.poll(false, |state| state.changes.get_mut(&pid)?.pop_front())?;
+        let change = self.inner.poll(Wait::Not, |state| state.changes.get_mut(&pid)?.pop_front())?;
         if let Some(Change::Exited(status)) = change {
             self.ended(status);
         }
@@ -364,12 +401,15 @@ impl Child {
         lock(&self.inner.state).changes.remove(&self.pid);
     }
 
-    /// Kills it.
+    /// Kills it. That it has ended already is no error.
     ///
     /// # Errors
-    /// As [`Child::signal`].
+    /// When the sandbox has ended before it.
     pub fn kill(&mut self) -> Result {
-        self.signal(libc::SIGKILL)
+        match self.signal(libc::SIGKILL) {
+            Err(Error::ProcessEnded(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Sends it a signal.
@@ -377,7 +417,10 @@ impl Child {
     /// # Errors
     /// [`Error::ProcessEnded`] when its end is known.
     pub fn signal(&mut self, signal: i32) -> Result {
-        if self.status.is_some() {
+        // Its number may be another process's by now.
+        let exit = |change: &Change| matches!(change, Change::Exited(_));
+        let told = lock(&self.inner.state).changes.get(&self.pid).is_some_and(|c| c.iter().any(exit));
+        if self.status.is_some() || told {
             return Err(Error::ProcessEnded(self.pid));
         }
         match self.inner.ask_ok(Request::Kill { pid: self.pid as i32, signal }) {
@@ -391,10 +434,15 @@ impl Child {
     /// # Errors
     /// As [`Child::wait`].
     pub fn wait_with_output(mut self) -> Result<Output> {
-        drop(self.stdin.take());
-        let pipes = [self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from)];
-        let [stdout, stderr] = read_all(&self.inner, pipes).map_err(|e| Error::host("read a process's output", e))?;
+        let pipes = self.take_pipes();
+        let [stdout, stderr] = read_all(&self.inner, pipes, Wait::Ever).map_err(|e| Error::host(READ, e))?;
         Ok(Output { status: self.wait()?, stdout, stderr })
+    }
+
+    /// Its output pipes; closes its standard input.
+    fn take_pipes(&mut self) -> [Option<OwnedFd>; 2] {
+        drop(self.stdin.take());
+        [self.stdout.take().map(OwnedFd::from), self.stderr.take().map(OwnedFd::from)]
     }
 }
 
@@ -408,8 +456,9 @@ fn exit_of(changes: &mut VecDeque<Change>) -> Option<ExitStatus> {
     None
 }
 
-/// Reads two pipes to their ends, whichever has something, and serves the sandbox meanwhile if that is ours to do.
-fn read_all(inner: &Inner, pipes: [Option<OwnedFd>; 2]) -> io::Result<[Vec<u8>; 2]> {
+/// Reads two pipes to their ends, or for as long as `wait` says, whichever has something, and serves the sandbox
+/// meanwhile if that is ours to do.
+fn read_all(inner: &Inner, pipes: [Option<OwnedFd>; 2], wait: Wait) -> io::Result<[Vec<u8>; 2]> {
     let mut got = [Vec::new(), Vec::new()];
     let mut pipes = pipes.map(|pipe| pipe.map(File::from));
     let mut served = inner.link.served_here();
@@ -417,8 +466,13 @@ fn read_all(inner: &Inner, pipes: [Option<OwnedFd>; 2]) -> io::Result<[Vec<u8>; 
     while pipes.iter().any(Option::is_some) {
         let mut fds: Vec<_> = pipes.iter().flatten().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLIN)).collect();
         fds.extend(served.map(|poller| PollFd::new(poller, PollFlags::POLLIN)));
-        match poll(&mut fds, PollTimeout::NONE) {
+        let limit = match wait {
+            Wait::Until(end) => timeout(end.saturating_duration_since(Instant::now())),
+            _ => PollTimeout::NONE,
+        };
+        match poll(&mut fds, limit) {
             Err(nix::Error::EINTR) => continue,
+            Ok(0) => break,
             other => other?,
         };
         let ready: Vec<bool> = fds.iter().map(|f| f.any().unwrap_or(true)).collect();
@@ -433,7 +487,7 @@ fn read_all(inner: &Inner, pipes: [Option<OwnedFd>; 2]) -> io::Result<[Vec<u8>; 
             }
         }
         // With the sandbox its processes end, and so do the pipes.
-        if ready.next() == Some(true) && inner.poll(false, |_| None::<()>).is_err() {
+        if ready.next() == Some(true) && inner.poll(Wait::Not, |_| None::<()>).is_err() {
             served = None;
         }
     }

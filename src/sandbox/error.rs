@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// An error of the library. Each prints as one line.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +57,16 @@ pub enum Error {
     /// There is no process to wait for: none was ever started.
     #[error("no process was started in this sandbox")]
     NoProcess,
+    /// A program did not end in the time that it was given. It was killed.
+    #[error("{program} did not end within {limit:?}")]
+    TimedOut {
+        /// As it was given.
+        program: String,
+        /// The time that it had.
+        limit: Duration,
+        /// What it had printed until then.
+        output: Box<(Vec<u8>, Vec<u8>)>,
+    },
     /// A handle of the process was used after its end.
     #[error("the process {0} has ended")]
     ProcessEnded(u32),
@@ -86,7 +97,24 @@ impl Error {
         match self {
             Error::Host { source, .. } | Error::Path { source, .. } => source.raw_os_error(),
             Error::Spawn { errno, .. } | Error::Refused { errno, .. } => Some(*errno),
+            Error::TimedOut { .. } => Some(libc::ETIMEDOUT),
+            Error::ProcessEnded(_) => Some(libc::ESRCH),
             _ => None,
         }
+    }
+}
+
+/// For `?` in functions that return [`io::Result`]. The kind is that of the error number, where there is one; the
+/// error itself is inside ([`io::Error::get_ref`]).
+impl From<Error> for io::Error {
+    fn from(error: Error) -> io::Error {
+        let kind = match (&error, error.errno()) {
+            (_, Some(errno)) if errno > 0 => io::Error::from_raw_os_error(errno).kind(),
+            (Error::Host { source, .. } | Error::Path { source, .. }, _) => source.kind(),
+            (Error::Unsupported(_), _) => io::ErrorKind::Unsupported,
+            (Error::Setting(_), _) => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, error)
     }
 }

@@ -4,6 +4,7 @@ use super::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
 use super::supervisor::{PANIC_STATUS, Server};
 use super::{End, lock};
 use drupe_kernel::abi::control::Request;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,24 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::ThreadId;
+use std::time::{Duration, Instant};
+
+/// How long to wait for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not at all.
+    Not,
+    /// Until then.
+    Until(Instant),
+    /// Until there is one.
+    Ever,
+}
+
+/// The same for `poll(2)`: whole milliseconds, rounded up, so that nobody spins at the end.
+pub fn timeout(left: Duration) -> PollTimeout {
+    let ms = left.as_nanos().div_ceil(1_000_000);
+    PollTimeout::try_from(i32::try_from(ms).unwrap_or(i32::MAX)).unwrap_or(PollTimeout::MAX)
+}
 
 /// One end of it.
 pub enum Link {
@@ -77,11 +96,29 @@ impl Link {
         }
     }
 
-    /// Takes one message in; waits for it if `wait`.
+    /// Takes one message in; waits for it as `wait` says.
     ///
     /// # Errors
     /// The host's; garbage on the socket.
-    pub fn receive(&self, wait: bool) -> io::Result<Received<FromSupervisor>> {
+    pub fn receive(&self, wait: Wait) -> io::Result<Received<FromSupervisor>> {
+        if let Wait::Until(end) = wait {
+            loop {
+                match self.receive(Wait::Not)? {
+                    Received::Pending => {}
+                    other => return Ok(other),
+                }
+                let left = end.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    return Ok(Received::Pending);
+                }
+                let mut fds = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+                match poll(&mut fds, timeout(left)) {
+                    Ok(_) | Err(nix::Error::EINTR) => {}
+                    Err(e) => return Err(e.into()),
+                }
+            }
+        }
+        let wait = wait == Wait::Ever;
         match self {
             Link::Apart(apart) => lock(&apart.reader).receive(wait),
             Link::Here(here) => Ok(here.served()?.receive(wait)),

@@ -23,7 +23,7 @@ pub use supervisor::PANIC_STATUS;
 
 use channel::{FromSupervisor, Received};
 use drupe_kernel::abi::control::{Event, Request, Response};
-use link::Link;
+use link::{Link, Wait};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::io;
@@ -33,6 +33,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Bytes of a file that travel in one message.
 const PIECE: usize = 1 << 20;
@@ -134,6 +135,18 @@ impl Sandbox {
         }
         let status = self.inner.until(|state| state.first_status)?;
         Ok(ExitStatus::from_raw(status))
+    }
+
+    /// As [`Sandbox::wait`], for no longer than `limit`; `None` when the process has not ended by then.
+    ///
+    /// # Errors
+    /// As [`Sandbox::wait`].
+    pub fn wait_timeout(&self, limit: Duration) -> Result<Option<ExitStatus>> {
+        if lock(&self.inner.state).first.is_none() {
+            return Err(Error::NoProcess);
+        }
+        let status = self.inner.poll(until(limit), |state| state.first_status)?;
+        Ok(status.map(ExitStatus::from_raw))
     }
 
     /// Suspends every process. Nests: as many calls of [`Sandbox::unpause`] are needed.
@@ -311,11 +324,11 @@ impl Inner {
     /// Waits until `found` finds something.
     fn until<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
         // With `wait` there is always an answer.
-        self.poll(true, found)?.ok_or_else(|| Error::Ended("nothing more will come".into()))
+        self.poll(Wait::Ever, found)?.ok_or_else(|| Error::Ended("nothing more will come".into()))
     }
 
-    /// Takes messages in until `found` finds something, or, without `wait`, until there are none.
-    fn poll<T>(&self, wait: bool, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
+    /// Takes messages in until `found` finds something, or `wait` is over and there are none.
+    fn poll<T>(&self, wait: Wait, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
         let mut state = lock(&self.state);
         loop {
             if let Some(t) = found(&mut state) {
@@ -325,11 +338,19 @@ impl Inner {
                 return Err(end.error());
             }
             if state.reading {
-                if !wait {
+                let left = match wait {
+                    Wait::Not => Duration::ZERO,
+                    Wait::Until(end) => end.saturating_duration_since(Instant::now()),
+                    Wait::Ever => Duration::MAX,
+                };
+                if left.is_zero() {
                     return Ok(None);
                 }
                 state.waiting += 1;
-                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state = match wait {
+                    Wait::Ever => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    _ => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                };
                 state.waiting -= 1;
                 continue;
             }
@@ -344,7 +365,7 @@ impl Inner {
             if state.waiting > 0 {
                 self.changed.notify_all();
             }
-            if pending && !wait {
+            if pending && wait != Wait::Ever {
                 return Ok(found(&mut state));
             }
         }
@@ -404,6 +425,11 @@ impl Inner {
             self.changed.notify_all();
         }
     }
+}
+
+/// To wait for `limit` from now on.
+fn until(limit: Duration) -> Wait {
+    Instant::now().checked_add(limit).map_or(Wait::Ever, Wait::Until)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,10 +1,18 @@
 //! Where things lie in the kernel window. Offsets are from the window's base, which is chosen at
 //! random per sandbox, and equal to the offsets in the window's memory file descriptor.
 
-/// Lowest and highest base: no sanitizer, Go, JVM or V8 heap lives there.
-pub const BASE_RANGE: core::ops::Range<u64> = 0x6800_0000_0000..0x6b00_0000_0000;
-/// Alignment of the base, in bytes.
-pub const BASE_ALIGN: u64 = 1 << 30;
+/// Lowest and highest base. Every published layout of a sanitizer (ASan, TSan, MSan, of gcc and of clang, old and
+/// new) leaves `0x7e80_0000_0000..0x7fff_ffff_ffff` to the application, and no heap of Go, a JVM or V8 lives there.
+/// The window then ends below [`MMAP_LOW`].
+pub const BASE_RANGE: core::ops::Range<u64> = 0x7e80_0000_0000..0x7ebc_0000_0000;
+/// Where the base is when everything there is taken, in a program that holds very much memory.
+pub const BASE_FALLBACK: core::ops::Range<u64> = 0x6800_0000_0000..0x6b00_0000_0000;
+/// Alignment of the base, in bytes: a huge page's.
+pub const BASE_ALIGN: u64 = 2 << 20;
+/// Lowest address at which the search for a guest's mappings starts (downwards): 64 GiB above a window in
+/// [`BASE_RANGE`].
+pub const MMAP_LOW: u64 = 0x7f10_0000_0000;
+const _: () = assert!(BASE_RANGE.end + END + GUARD <= MMAP_LOW - (64 << 30));
 
 /// First byte of the kernel image; everything below is guard.
 pub const IMAGE: u64 = 2 << 20;

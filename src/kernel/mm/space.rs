@@ -13,7 +13,7 @@ mod remap;
 
 use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
-use crate::abi::layout::{END, GUARD, TASK_SIZE};
+use crate::abi::layout::{END, GUARD, MMAP_LOW, TASK_SIZE};
 use crate::abi::linux::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
 };
@@ -152,8 +152,8 @@ fn around_window(start: u64, end: u64) -> impl Iterator<Item = (u64, u64)> {
 impl AddressSpace {
     /// An empty address space with a random layout.
     pub fn new() -> AddressSpace {
-        // 28 bits of pages below everything that a stack may take, as mmap_base() in Linux.
-        let random = (random::next_u64() & 0xfff_ffff) * PAGE;
+        // Nearly 28 bits of pages below everything that a stack may take, as mmap_base() in Linux.
+        let random = (random::next_u64() % ((STACKS - MMAP_LOW) / PAGE)) * PAGE;
         let top = STACKS - random;
         AddressSpace::with(Inner {
             vmas: VmaTree::default(),

@@ -10,6 +10,9 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// Places that are tried in each range, evenly spread.
+const TRIES: u64 = 64;
+
 /// The window of this sandbox.
 pub struct Window {
     /// Its base address.
@@ -40,21 +43,24 @@ impl Window {
                 _ => Error::host("size the kernel's memory file", e),
             });
         }
-        let range = layout::BASE_RANGE;
-        let choices = (range.end - range.start) / layout::BASE_ALIGN;
-        let mut pick = u64::from_le_bytes(random) % choices;
-        for _ in 0..64 {
-            let base = range.start + pick * layout::BASE_ALIGN;
-            match map(base, layout::END + layout::GUARD, libc::PROT_NONE, None) {
-                Ok(()) => {
-                    unmap(base, layout::END + layout::GUARD);
-                    return Ok(Window { base, file });
+        for range in [layout::BASE_RANGE, layout::BASE_FALLBACK] {
+            let choices = (range.end - range.start) / layout::BASE_ALIGN;
+            let mut pick = u64::from_le_bytes(random) % choices;
+            for _ in 0..TRIES {
+                let base = range.start + pick * layout::BASE_ALIGN;
+                match map(base, layout::END + layout::GUARD, libc::PROT_NONE, None) {
+                    Ok(()) => {
+                        unmap(base, layout::END + layout::GUARD);
+                        return Ok(Window { base, file });
+                    }
+                    Err(e) if e.raw_os_error() == Some(libc::EEXIST) => pick = (pick + choices / TRIES + 1) % choices,
+                    Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
+                        return Err(Error::Unsupported(
+                            "address space is limited too tightly; raise `ulimit -v`".into(),
+                        ));
+                    }
+                    Err(e) => return Err(Error::host("reserve address space", e)),
                 }
-                Err(e) if e.raw_os_error() == Some(libc::EEXIST) => pick = (pick + 293) % choices,
-                Err(e) if e.raw_os_error() == Some(libc::ENOMEM) => {
-                    return Err(Error::Unsupported("address space is limited too tightly; raise `ulimit -v`".into()));
-                }
-                Err(e) => return Err(Error::host("reserve address space", e)),
             }
         }
         Err(Error::Unsupported("no free range of addresses for the kernel".into()))
