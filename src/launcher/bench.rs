@@ -21,6 +21,9 @@ pub struct Args {
     /// Run PROGRAM and say what became of its system call sites, and how many of its calls trapped
     #[arg(long, value_name = "PROGRAM", num_args = 1.., allow_hyphen_values = true, conflicts_with = "rows")]
     sites: Vec<OsString>,
+    /// Measure what operations cost beside more and more things of their kind
+    #[arg(long, conflicts_with = "sites")]
+    scale: bool,
     /// Rows to measure, by key; all if none is named
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -81,7 +84,7 @@ const PATCH_MAX: f64 = 10_000.0;
 const LAUNCHES: usize = 31;
 
 /// One row's rounds: what it cost natively and emulated, ns.
-type Pairs = Vec<(f64, f64)>;
+pub type Pairs = Vec<(f64, f64)>;
 
 /// Measures, prints the table.
 pub fn bench(args: &Args) -> anyhow::Result<u8> {
@@ -89,19 +92,23 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
     if !args.sites.is_empty() {
         return super::sites::sites(&args.sites, rewrite, args.json);
     }
-    let known = |row: &&String| BUDGET.iter().any(|b| b.0 == **row);
+    let scaled = |row: &str| args.scale && super::measure_scale::ROWS.iter().any(|r| r.key == row);
+    let known = |row: &&String| scaled(row) || !args.scale && BUDGET.iter().any(|b| b.0 == **row);
     if let Some(unknown) = args.rows.iter().find(|row| !known(row)) {
         anyhow::bail!("no such row: {unknown} (`drupe bench --json` names them)");
     }
     let me = std::env::current_exe().context("find the launcher's own file")?;
+    if args.scale {
+        return super::scale::scale(&me, rewrite, args.json, |row| chosen(args, row)).map(|()| 0);
+    }
     let sandbox = Sandbox::builder().rewrite(rewrite).start()?;
     let mut lines = Vec::new();
     for &(row, name, budget) in BUDGET.iter().filter(|b| chosen(args, b.0)) {
         let pairs = match row {
             "launch" => launches(&me, rewrite),
             // A bare SIGSYS round trip in a plain process against a call that is never rewritten.
-            "trap" => rounds(&me, &Sandbox::builder().rewrite(false).start()?, ops::BARE_TRAP, "getppid")?,
-            _ => rounds(&me, &sandbox, row, row)?,
+            "trap" => rounds(&me, &Sandbox::builder().rewrite(false).start()?, ops::BARE_TRAP, "getppid", ROUNDS)?,
+            _ => rounds(&me, &sandbox, row, row, ROUNDS)?,
         };
         lines.push(line(row, name, budget, pairs));
     }
@@ -118,9 +125,9 @@ fn chosen(args: &Args, row: &str) -> bool {
 }
 
 /// Runs an operation natively and one in the sandbox by turns. A row that cannot run has no rounds.
-fn rounds(me: &Path, sandbox: &Sandbox, here: &str, there: &str) -> anyhow::Result<Pairs> {
+pub fn rounds(me: &Path, sandbox: &Sandbox, here: &str, there: &str, rounds: usize) -> anyhow::Result<Pairs> {
     let mut pairs = Pairs::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let native = Command::new(me).args(["measure", here]).stdin(Stdio::null()).output()?;
         let emulated = sandbox.command(me).args(["measure", there]).stderr(drupe::Stdio::null()).output()?;
         match (median(&native.stdout), median(&emulated.stdout)) {

@@ -6,7 +6,9 @@ mod closed;
 mod doctor;
 mod measure;
 mod measure_ops;
+mod measure_scale;
 mod run;
+mod scale;
 mod sites;
 mod syscalls;
 

@@ -4,6 +4,7 @@
 //! itself.
 
 use super::measure_ops as ops;
+use super::measure_scale as scale;
 use serde::{Deserialize, Serialize};
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -58,22 +59,34 @@ pub fn measure(args: &Args) -> anyhow::Result<u8> {
     if args.rows.iter().any(|r| r == ops::PATCH) {
         println!("{}", serde_json::to_string(&Samples::new(ops::PATCH, ops::patch()?))?);
     }
+    for name in &args.rows {
+        if let Some((key, size)) = name.split_once('@')
+            && let Some(row) = scale::ROWS.iter().find(|r| r.key == key)
+        {
+            report(name, (row.prepare)(size.parse()?))?;
+        }
+    }
     for (row, prepare) in ops::ROWS {
         let named = args.rows.iter().any(|r| r == row);
         if !named && (!args.rows.is_empty() || *row == ops::BARE_TRAP) {
             continue;
         }
-        let result = prepare().and_then(|mut operation| time(&mut operation));
-        match result {
-            Ok(ns) => {
-                let mut out = io::stdout().lock();
-                writeln!(out, "{}", serde_json::to_string(&Samples::new(row, ns))?)?;
-                out.flush()?;
-            }
-            Err(e) => eprintln!("{row}: {e}"),
-        }
+        report(row, prepare())?;
     }
     Ok(0)
+}
+
+/// Measures an operation and prints what it costs, or why it cannot run.
+fn report(row: &str, prepared: io::Result<Operation>) -> anyhow::Result<()> {
+    match prepared.and_then(|mut operation| time(&mut operation)) {
+        Ok(ns) => {
+            let mut out = io::stdout().lock();
+            writeln!(out, "{}", serde_json::to_string(&Samples::new(row, ns))?)?;
+            out.flush()?;
+        }
+        Err(e) => eprintln!("{row}: {e}"),
+    }
+    Ok(())
 }
 
 fn time(operation: &mut Operation) -> io::Result<Vec<f64>> {

@@ -47,24 +47,24 @@ pub const ROWS: &[(&str, Prepare)] = &[
 /// The round trip that every trapped call is made of, without a kernel in it. Only when it is asked for.
 pub const BARE_TRAP: &str = "trap.bare";
 
-fn check(ret: i64) -> io::Result<i64> {
+pub fn check(ret: i64) -> io::Result<i64> {
     if ret < 0 { Err(io::Error::last_os_error()) } else { Ok(ret) }
 }
 
-fn new_fd(ret: i32) -> io::Result<OwnedFd> {
+pub fn new_fd(ret: i32) -> io::Result<OwnedFd> {
     check(ret.into())?;
     // SAFETY: the host has just made it for us.
     Ok(unsafe { OwnedFd::from_raw_fd(ret) })
 }
 
 /// An operation that is one fallible call, repeated.
-fn each(mut call: impl FnMut() -> i64 + 'static) -> io::Result<Operation> {
+pub fn each(mut call: impl FnMut() -> i64 + 'static) -> io::Result<Operation> {
     check(call())?;
     Ok(Box::new(move |n| (0..n).try_for_each(|_| check(call()).map(drop))))
 }
 
 /// A file of 64 KiB in memory, without a name.
-fn shm_file() -> io::Result<std::fs::File> {
+pub fn shm_file() -> io::Result<std::fs::File> {
     use std::io::Write;
     let mut options = std::fs::OpenOptions::new();
     let mut file = options.read(true).write(true).custom_flags(libc::O_TMPFILE).open("/dev/shm").or_else(|_| {
@@ -386,7 +386,7 @@ fn thread() -> io::Result<Operation> {
 }
 
 /// Forks a child that does `there` and waits for it to end with status 0.
-fn forked(there: impl Fn()) -> i64 {
+pub fn forked(there: impl Fn()) -> i64 {
     // SAFETY: the child makes system calls only.
     unsafe {
         match libc::fork() {

@@ -414,7 +414,7 @@ impl Inner {
                 state.end.get_or_insert(End::Panic(text));
             }
             // Between supervisor and kernel only.
-            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } => {}
+            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } | Event::TextChecked { .. } => {}
         }
     }
 

@@ -53,6 +53,7 @@ guests! {
     polling: GLIBC;
     vectors: GLIBC;
     rewriting: &[Link::Dynamic];
+    hot_sites: GLIBC;
     time: GLIBC;
     vdso: ALL;
     odds: GLIBC;

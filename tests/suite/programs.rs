@@ -179,3 +179,57 @@ fn two_hundred_short_programs() {
         assert_eq!((out.status, out.stderr.as_str()), (0, ""), "run {i}");
     }
 }
+
+/// A program with a race and one without, under every sanitizer that both compilers have. What they find depends on
+/// how threads run, so they are told to say nothing of it; leaks are looked for by tracing, which is not there.
+#[test]
+fn sanitizers() {
+    let dir = guest_dir().join("sanitizers");
+    fs::create_dir_all(&dir).expect("writable");
+    let source = dir.join("racy.c");
+    let text = "#include <pthread.h>\n#include <stdio.h>\n#include <stdlib.h>\nstatic int x;\n\
+        static void *add(void *p) { for (int i = 0; i < 1000; i++) x++; return p; }\n\
+        int main(void) { pthread_t t[2]; char *p = malloc(1 << 20); snprintf(p, 99, \"grown %d\", 7); puts(p); free(p);\n\
+        for (int i = 0; i < 2; i++) pthread_create(t + i, 0, add, 0); for (int i = 0; i < 2; i++) pthread_join(t[i], 0);\n\
+        puts(\"joined\"); return 0; }\n";
+    fs::write(&source, text).expect("writable");
+    for compiler in ["gcc", "clang"].into_iter().filter(|c| has(c)) {
+        for sanitizer in ["address", "undefined", "thread", "memory"] {
+            let program = dir.join(format!("{compiler}-{sanitizer}"));
+            let mut build = std::process::Command::new(compiler);
+            build.args(["-g", "-O1", "-pthread"]).arg(format!("-fsanitize={sanitizer}")).arg("-o");
+            // Not every compiler has each of them.
+            if crate::common::build(build.arg(&program).arg(&source), LIMIT).status == 0 {
+                let options = "ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=report_bugs=0";
+                shell(&[], &format!("{options} {}", program.display()));
+            }
+        }
+    }
+}
+
+/// Who translates code reads what the file has, not what was rewritten for speed.
+#[test]
+fn valgrind() {
+    if !has("valgrind") || !has("gcc") {
+        return;
+    }
+    let dir = guest_dir().join("valgrind");
+    fs::create_dir_all(&dir).expect("writable");
+    let source = dir.join("bad.c");
+    let text = "#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\nint main(void) { int *p = malloc(40);\n\
+        for (int i = 0; i < 300; i++) getppid(); printf(\"%d\\n\", p[3] > 5); fflush(stdout); free(p); return p[1] & 0; }\n";
+    fs::write(&source, text).expect("writable");
+    let program = dir.join("bad");
+    let built = crate::common::build(
+        std::process::Command::new("gcc").args(["-g", "-O0", "-o"]).arg(&program).arg(&source),
+        LIMIT,
+    );
+    assert_eq!(built.status, 0, "{}", built.stderr);
+    // Once to have copies of the code made.
+    let path = program.to_str().expect("UTF-8");
+    run(&mut sandboxed(&[], &["/bin/sh", "-c", &format!("{path}; {path}")]), LIMIT);
+    shell(&["sed"], "valgrind /bin/true 2>&1 | sed -n 's/^==[0-9]*== *\\(ERROR SUMMARY.*\\)/\\1/p'");
+    let script =
+        format!("valgrind {path} 2>&1 | sed -n 's/^==[0-9]*== *\\(ERROR SUMMARY\\|Invalid\\|Conditional\\)/\\1/p'");
+    shell(&["sed"], &script);
+}

@@ -1,7 +1,7 @@
 //! What the host half and the kernel say to each other, encoded with postcard. Both are built from
 //! this file; the build hash in [`ImageHeader`] keeps two builds apart.
 
-use super::text::{TextKey, TextPlan};
+use super::text::{Patched, TextKey, TextPlan};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -321,6 +321,15 @@ pub enum Event {
         fd: i32,
         /// The sites, offsets in the code, in order.
         sites: Vec<u32>,
+        /// Those that the copy before has, whose stubs stay where they are.
+        kept: Vec<Patched>,
+    },
+    /// A copy of code in the cache was read as a whole: it is to be sealed, or removed.
+    TextChecked {
+        /// The code.
+        key: TextKey,
+        /// The copy's sum; `None` when it is damaged, or not the user's own.
+        sum: Option<u64>,
     },
     /// Host processes are in demand: start the mother.
     Mother,

@@ -94,6 +94,8 @@ pub struct SlotHeader {
     pub index: AtomicU32,
     /// Generation: counts reuse.
     pub generation: AtomicU32,
+    /// Number of the last system call.
+    pub last_call: AtomicU32,
     /// Number of the futex wait that the thread is in, 0 once it was woken.
     pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.

@@ -38,10 +38,10 @@ pub enum Form {
         /// Offset of the long jump.
         at: u32,
     },
-    /// `mov $nr, %eax` in front of the call is a long jump; the call stays as it is.
-    Move {
-        /// Number of the call.
-        nr: u32,
+    /// The instruction in front of the call is a long jump, and the stub begins with it; the call stays as it is.
+    Before {
+        /// Its length, bytes; at least [`JUMP`].
+        len: u8,
     },
 }
 
@@ -50,7 +50,7 @@ impl Form {
     pub fn stub_len(self) -> u32 {
         match self {
             Form::Relay { .. } => 15,
-            Form::Move { .. } => 20,
+            Form::Before { len } => 15 + u32::from(len),
         }
     }
 }
@@ -83,7 +83,7 @@ pub const COPY_ENTRY: u32 = core::mem::offset_of!(SlotHeader, fast_entry) as u32
 ///
 /// The mark's last bytes are what copies know of the kernel, [`COPY_ENTRY`].
 pub const COPY_MARK: [u8; 16] = {
-    let mut mark = *b"drupe text 4    ";
+    let mut mark = *b"drupe text 5    ";
     let entry = COPY_ENTRY.to_le_bytes();
     let mut i = 0;
     while i < entry.len() {
@@ -98,6 +98,8 @@ pub const COPY_MARK: [u8; 16] = {
 pub struct CopyRecord {
     /// What it is a copy of.
     pub key: TextKey,
+    /// [`Checksum`] of the piece.
+    pub sum: u64,
     /// What was done to it.
     pub plan: TextPlan,
 }
@@ -108,6 +110,60 @@ impl CopyRecord {
         let record: CopyRecord = postcard::from_bytes(bytes.strip_prefix(&COPY_MARK[..])?).ok()?;
         (record.key == *key).then_some(record)
     }
+}
+
+/// A sum that finds damage, not malice: four lanes of multiply and fold over 32 bytes at a time.
+#[derive(Clone, Debug)]
+pub struct Checksum([u64; 4]);
+
+impl Default for Checksum {
+    fn default() -> Checksum {
+        Checksum([0x9e37_79b9_7f4a_7c15, 0xc2b2_ae3d_27d4_eb4f, 0x1656_67b1_9e37_79f9, 0x27d4_eb2f_1656_67c5])
+    }
+}
+
+impl Checksum {
+    /// Adds bytes, whole 32 of them but for the last time.
+    pub fn add(&mut self, bytes: &[u8]) {
+        let fold = |lane: u64, word: u64, key: u64| {
+            let product = u128::from(lane ^ word).wrapping_mul(u128::from(key));
+            // The lane itself stays in the sum: a factor of zero does not wipe it out.
+            lane.rotate_left(23).wrapping_add(product as u64 ^ (product >> 64) as u64)
+        };
+        const KEYS: [u64; 4] =
+            [0xa076_1d64_78bd_642f, 0xe703_7ed1_a0b4_28db, 0x8ebc_6af0_9c88_c6e3, 0x5899_65cc_7537_4cc3];
+        let mut chunks = bytes.chunks_exact(32);
+        for chunk in &mut chunks {
+            for (i, lane) in self.0.iter_mut().enumerate() {
+                let word = chunk[8 * i..].first_chunk::<8>().map_or(0, |w| u64::from_le_bytes(*w));
+                *lane = fold(*lane, word, KEYS[i]);
+            }
+        }
+        for (i, &byte) in chunks.remainder().iter().enumerate() {
+            self.0[i % 4] = fold(self.0[i % 4], u64::from(byte) + 1, KEYS[i % 4]);
+        }
+    }
+
+    /// The sum.
+    pub fn finish(&self) -> u64 {
+        let [a, b, c, d] = self.0;
+        let mixed = (a ^ b.rotate_left(17)).wrapping_add(c.rotate_left(31) ^ d.rotate_left(47));
+        (mixed ^ mixed >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) ^ mixed >> 32
+    }
+
+    /// The sum of these bytes.
+    pub fn of(bytes: &[u8]) -> u64 {
+        let mut sum = Checksum::default();
+        sum.add(bytes);
+        sum.finish()
+    }
+}
+
+/// Time of last modification, ns, that a copy with this sum gets once it is known to be whole: a *seal*. Whoever
+/// writes to the file later breaks it, so that a copy need not be read to be believed.
+pub fn seal(sum: u64) -> i64 {
+    // Some time between 1970 and 2004, in whole microseconds: not every file system keeps more.
+    (sum >> 4) as i64 / 1000 * 1000
 }
 
 /// Length of [`TextKey::copy_name`].

@@ -9,4 +9,4 @@ pub mod usercopy;
 pub mod vdso;
 
 pub use gate::{syscall, syscall_blocking};
-pub use slot::{slot, slot_at, try_slot};
+pub use slot::{slot, slot_at, stack_left, try_slot};

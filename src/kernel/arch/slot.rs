@@ -28,6 +28,22 @@ pub fn slot() -> &'static SlotHeader {
     unsafe { &*((sp & !(SLOT_SIZE - 1)) as *const SlotHeader) }
 }
 
+/// How much of the running thread's slot lies below its stack pointer, bytes: the kernel stack, and what is under it.
+#[cfg(feature = "image")]
+#[inline(always)]
+pub fn stack_left() -> u64 {
+    let sp: u64;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("mov {}, rsp", out(reg) sp, options(nomem, nostack, preserves_flags)) };
+    sp & (SLOT_SIZE - 1)
+}
+
+/// Outside of the image stacks are the host's.
+#[cfg(not(feature = "image"))]
+pub fn stack_left() -> u64 {
+    u64::MAX
+}
+
 /// In unit tests every test thread has a header of its own.
 #[cfg(all(not(feature = "image"), test))]
 pub fn slot() -> &'static SlotHeader {

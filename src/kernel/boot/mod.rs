@@ -5,7 +5,7 @@ mod mounts;
 
 use crate::abi::control::{BootParams, Config, Event, NetMode};
 use crate::abi::slot::{CANARY, SlotHeader, place};
-use crate::abi::{Errno, Result};
+use crate::abi::{Errno, Result, linux};
 use crate::arch::{self, frame};
 use crate::fs::{hostfd, proc};
 use crate::host::process::{self, CloneKind};
@@ -208,11 +208,16 @@ pub unsafe extern "C" fn control(req: *const u8, req_len: usize, resp: *mut u8, 
 
 /// A host process has ended.
 pub extern "C" fn reaped(host_pid: i32, status: i32) {
-    if host_pid == MOTHER.load(SeqCst) {
+    let mother = host_pid == MOTHER.load(SeqCst);
+    if mother && status & 0x7f != linux::SIGKILL as i32 {
         panic::set_message(format_args!("the mother of all guest processes died (host wait status {status:#x})"));
         return;
     }
     exit::reaped(host_pid as u32, status);
+    if mother {
+        MOTHER.store(0, SeqCst);
+        zygote::mother_lost();
+    }
 }
 
 /// So many ended programs make a sandbox one that makes processes.

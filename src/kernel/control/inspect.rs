@@ -91,7 +91,8 @@ pub fn dump() -> String {
 }
 
 fn describe(out: &mut String, t: &Task) {
-    let call = TABLE.get(t.last_call.load(Relaxed) as usize).map_or("?", |e| e.name());
+    let last = t.slot().map_or(u32::MAX, |s| s.last_call.load(Relaxed));
+    let call = TABLE.get(last as usize).map_or("?", |e| e.name());
     let name = String::from_utf8_lossy(&t.comm.lock()).into_owned();
     let _ = write!(out, "  thread {} '{name}' last call {call}, blocked {:#x}", t.tid(), t.blocked.load(SeqCst));
     match t.slot() {

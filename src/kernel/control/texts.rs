@@ -24,13 +24,14 @@ impl timer::Target for Build {
             DELAY.store((DELAY.load(Relaxed) * 2).min(LAST), Relaxed);
         }
         for job in jobs {
-            push_event(Event::BuildText { key: job.key, fd: job.fd, sites: job.sites });
+            push_event(Event::BuildText { key: job.key, fd: job.fd, sites: job.sites, kept: job.kept });
         }
     }
 }
 
 /// Registers with the room that learns (at boot).
 pub fn register() {
+    text::set_checked(|key, sum| push_event(Event::TextChecked { key: *key, sum }));
     text::set_wanted(|| {
         timer::arm(time::deadline_in(DELAY.load(Relaxed)), Arc::new(Build));
     });

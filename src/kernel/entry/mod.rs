@@ -76,6 +76,7 @@ pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
 fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
     let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     let cur = CurrentTask::here(regs);
+    arch::slot().last_call.store(nr as u32, core::sync::atomic::Ordering::Relaxed);
     let outcome = syscall::dispatch(&cur, nr, &args);
     match outcome {
         Ok(value) => regs.rax = value,

@@ -10,12 +10,18 @@
 //! copies no page of them, and parent and child draw from one record of what is used. Their mapping
 //! is an ordinary vma under [`LABEL`], so that nothing else is ever placed there; before anything
 //! takes it away, the sites that jump there are put back. Code that maps a remembered copy (`text`) has
-//! its sites and stubs already; they are put back in the same way.
+//! its sites and stubs already; they are put back in the same way. A hot site for whose stub there is no room gets
+//! one by replacing the whole mapping of its file's code, while it runs, by the newest copy ([`Patches::adopt`]):
+//! all instruction boundaries are where they were, and the stubs of an older copy, too.
 //!
 //! Text is never writable and executable at once: its page loses the permission to execute, is written, and gets
 //! its protection back. A thread that is to run it meanwhile faults, waits for the address space's lock and tries
 //! again ([`super::AddressSpace::awaits_text`]); the host's change of the page's protection reaches every
 //! processor before it returns, so none runs what it had fetched before.
+
+mod heat;
+
+pub use heat::{Heat, Trapped};
 
 use super::memfile::{Extent, PAGE};
 use super::text::{Text, TextCopy};
@@ -23,41 +29,28 @@ use super::vma::{Backing, Vma, VmaFlags, VmaTree};
 use super::{HostRun, Mappable, UserSlice};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
-use crate::abi::text::{Form, JUMP};
+use crate::abi::text::Form;
 use crate::abi::{Errno, Result};
 use crate::host::{mem, window as host_window};
 use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Label of the stubs' mappings, which `/proc/self/maps` hides.
 pub const LABEL: &str = "[stubs]";
 
 /// `lea rcx, [rip + d]`; `jmp [rip + 0]`; the kernel's entry.
 const STUB: u64 = 21;
-/// Traps at a site before it is rewritten: a short process must not pay for what it does not use.
-const HOT: u64 = 8;
 /// Stub mappings of an address space, each of which costs fork time.
 const MAX_REGIONS: usize = 12;
 /// How far a new stub mapping reaches to each side of the stub that it is made for, at most.
 const REACH: u64 = 2 << 20;
-/// The same for the first site of a process.
-const FIRST: u64 = 32;
-/// The same in a process that has trapped [`LONG_LIVED`] times.
-const SOON: u64 = 3;
-/// See [`SOON`].
-const LONG_LIVED: u64 = 150;
-/// The count of a site that was rewritten, or cannot be.
-const TRIED: u64 = 0xff;
-/// The table of counters: sets, and sites in each.
-const SETS: usize = 64;
-/// See [`SETS`].
-const WAYS: usize = 4;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 const JMP: u8 = 0xe9;
-const MOV_EAX: u8 = 0xb8;
+/// Sites of an address space that are remembered as refused, to be counted once.
+const MAX_REFUSED: usize = 1024;
 
 /// Address of the kernel's entry for stubs; 0 while rewriting is off.
 static ENTRY: AtomicU64 = AtomicU64::new(0);
@@ -102,75 +95,6 @@ pub enum Refusal {
 /// Refused sites since boot, by [`Refusal`].
 pub static REFUSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 
-/// What a trap of a site calls for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Trapped {
-    /// It is the site's first.
-    First,
-    /// The site is hot: it is to be rewritten. Said once.
-    Hot,
-    /// Nothing.
-    Again,
-}
-
-/// Counts traps by site. Entries are `site << 8 | count`; a set that is full forgets its coolest.
-pub struct Heat {
-    cells: [[AtomicU64; WAYS]; SETS],
-    total: AtomicU64,
-    /// Some site has become hot.
-    patched: AtomicBool,
-}
-
-impl Default for Heat {
-    fn default() -> Self {
-        Heat {
-            cells: [const { [const { AtomicU64::new(0) }; WAYS] }; SETS],
-            total: AtomicU64::new(0),
-            patched: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Heat {
-    /// The site's counter, or the one that it takes over.
-    fn cell(&self, site: u64) -> &AtomicU64 {
-        let set = &self.cells[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SETS];
-        let coolest = |c: &&AtomicU64| c.load(Relaxed) & 0xff;
-        let own = set.iter().find(|c| c.load(Relaxed) >> 8 == site);
-        own.or_else(|| set.iter().min_by_key(coolest)).unwrap_or(&set[0])
-    }
-
-    /// Counts one trap; what to do about the site.
-    pub fn trapped(&self, site: u64) -> Trapped {
-        let total = self.total.load(Relaxed) + 1;
-        self.total.store(total, Relaxed);
-        let cell = self.cell(site);
-        let seen = cell.load(Relaxed);
-        if seen >> 8 != site {
-            SEEN.fetch_add(1, Relaxed);
-            cell.store(site << 8 | 1, Relaxed);
-            return Trapped::First;
-        }
-        let count = seen & 0xff;
-        if count >= TRIED {
-            return Trapped::Again;
-        }
-        // The first patch of a process opens its memory and makes a mapping: that wants more traps to pay.
-        let hot = match total {
-            _ if total > LONG_LIVED => SOON,
-            _ if self.patched.load(Relaxed) => HOT,
-            _ => FIRST,
-        };
-        let now_hot = count + 1 >= hot;
-        cell.store(site << 8 | if now_hot { TRIED } else { count + 1 }, Relaxed);
-        if now_hot {
-            self.patched.store(true, Relaxed);
-            return Trapped::Hot;
-        }
-        Trapped::Again
-    }
-}
-
 /// The memory of one stub mapping; shared by all processes that descend from its maker.
 struct StubMemory {
     extent: Extent,
@@ -210,8 +134,8 @@ pub struct StubHit {
     pub site: u64,
     /// Where a thread is set to that shall not have begun the call.
     pub resume: u64,
-    /// Number of the call, unless it is in eax already.
-    pub nr: Option<u32>,
+    /// The stub has yet to execute the instruction in front of the call.
+    pub early: bool,
 }
 
 /// What an address space knows of its rewritten sites; part of what its lock protects.
@@ -221,12 +145,16 @@ pub struct Patches {
     sites: BTreeMap<u64, u64>,
     regions: Vec<Region>,
     copies: Vec<MappedCopy>,
+    /// Hot sites that trap on, and why.
+    refused: BTreeMap<u64, Refusal>,
     /// No site is ever rewritten again: the process uses gs itself, or its text cannot be written.
     off: bool,
     /// The process uses gs itself: no site leads to the kernel any more.
     guest_gs: bool,
     /// Counts writes to text.
     writes: u64,
+    /// The next mapping of code is for who does not read it: it may be of a copy.
+    copies_wanted: bool,
 }
 
 impl Patches {
@@ -236,10 +164,22 @@ impl Patches {
             sites: self.sites.clone(),
             regions: self.regions.clone(),
             copies: self.copies.clone(),
+            refused: self.refused.clone(),
             off: self.off,
             guest_gs: self.guest_gs,
             writes: self.writes,
+            copies_wanted: false,
         }
+    }
+
+    /// Says whether code that is mapped from now on may be of copies.
+    pub fn want_copies(&mut self, wanted: bool) {
+        self.copies_wanted = wanted;
+    }
+
+    /// Whether it may.
+    pub fn copies_wanted(&self) -> bool {
+        self.copies_wanted && !self.off
     }
 
     /// Whether no site is rewritten any more. Those that are may still lead to the kernel.
@@ -279,13 +219,13 @@ impl Patches {
             return Some(StubHit {
                 site: c.start + u64::from(d.site),
                 resume: c.start + u64::from(d.resume),
-                nr: d.nr,
+                early: d.early,
             });
         }
         let region = self.regions.iter().find(|r| (r.start..r.end).contains(&pc))?;
         let used = region.memory.used.lock();
         let (&offset, &site) = used.range(..=pc - region.start).next_back()?;
-        (pc - region.start < offset + STUB).then_some(StubHit { site, resume: site, nr: None })
+        (pc - region.start < offset + STUB).then_some(StubHit { site, resume: site, early: false })
     }
 
     /// How often text was written so far.
@@ -293,15 +233,59 @@ impl Patches {
         self.writes
     }
 
-    /// Rewrites `site`.
-    pub fn rewrite(&mut self, vmas: &mut VmaTree, site: u64) {
-        if self.off || self.has(site) {
+    /// Rewrites `site`, which is hot. `again`: it was asked for before.
+    pub fn rewrite(&mut self, vmas: &mut VmaTree, site: u64, again: bool) {
+        if self.off {
             return;
         }
-        match self.try_rewrite(vmas, site) {
-            Ok(()) => REWRITTEN.fetch_add(1, Relaxed),
-            Err(why) => REFUSED[why as usize].fetch_add(1, Relaxed),
+        let failed = match self.try_rewrite(vmas, site) {
+            Ok(()) => {
+                if again {
+                    // It is refused no more, unless it was put back meanwhile.
+                    let _ = self.refused.remove(&site).map(|why| REFUSED[why as usize].fetch_sub(1, Relaxed));
+                }
+                REWRITTEN.fetch_add(1, Relaxed);
+                return;
+            }
+            Err(why) => why,
         };
+        if matches!(failed, Refusal::Room | Refusal::Code) && self.adopt(vmas, site) {
+            let _ = self.refused.remove(&site).map(|why| REFUSED[why as usize].fetch_sub(1, Relaxed));
+        } else if self.refused.len() < MAX_REFUSED && self.refused.insert(site, failed).is_none() {
+            REFUSED[failed as usize].fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Replaces the running mapping of a file's code by the newest copy, if that one has the site rewritten. Whether
+    /// it was done.
+    ///
+    /// The host's change of the page tables interrupts every processor that runs this address space, so that all see
+    /// the new code. Whatever instruction a thread is at is there, too, or it is in a stub, which stays.
+    fn adopt(&mut self, vmas: &VmaTree, site: u64) -> bool {
+        let Some(vma) = vmas.find(site) else { return false };
+        let (Some((text, _)), Backing::File { offset, .. }) = (&vma.text, &vma.backing) else { return false };
+        let (start, end) = (vma.start, vma.end);
+        if (vma.len(), *offset) != text.extent() {
+            return false;
+        }
+        let Some(copy) = text.copy() else { return false };
+        let mapped = self.copies.iter().any(|c| c.start < end && c.end > start && (c.start, c.end) != (start, end));
+        let same = |c: &MappedCopy| c.start == start && Arc::ptr_eq(&c.copy, &copy);
+        if mapped || copy.knows((site - start) as u32) != Some(true) || self.copies.iter().any(same) {
+            return false;
+        }
+        if self.copies.try_reserve(1).is_err() || copy.map(start, vma.len(), vma.prot, 0).is_err() {
+            return false;
+        }
+        // What was written into the pages that are gone now.
+        let written: Vec<u64> = self.sites.range(start..end).map(|(&s, _)| s).collect();
+        for site in written {
+            self.sites.remove(&site);
+        }
+        self.copies.retain(|c| c.start != start);
+        self.copies.push(MappedCopy { start, end, copy });
+        COPIES_MAPPED.fetch_add(1, Relaxed);
+        true
     }
 
     fn try_rewrite(&mut self, vmas: &mut VmaTree, site: u64) -> core::result::Result<(), Refusal> {
@@ -318,6 +302,8 @@ impl Patches {
         if code[..2] != SYSCALL {
             return Err(Refusal::Code);
         }
+        // Its page was thrown away, and with it the jump.
+        self.sites.remove(&site);
         let jump = i64::from(i32::from_le_bytes([0, code[2], code[3], code[4]]));
         let first = (site + 5).checked_add_signed(jump).ok_or(Refusal::Room)?;
         let region = self.region_for(vmas, &vma, site, first).ok_or(Refusal::Room)?;
@@ -415,15 +401,20 @@ impl Patches {
             let written = match p.form {
                 _ if gone.contains(&site) => continue,
                 Form::Relay { .. } => self.write(vmas, site, &SYSCALL),
-                Form::Move { nr } => {
-                    let [a, b, c, d] = nr.to_le_bytes();
-                    self.write(vmas, site - u64::from(JUMP), &[MOV_EAX, a, b, c, d])
-                }
+                Form::Before { len } => self.put_back_before(vmas, site, c.start + u64::from(p.stub), usize::from(len)),
             };
             if written.is_ok() {
                 PUT_BACK.fetch_add(1, Relaxed);
             }
         }
+    }
+
+    /// Puts the instruction in front of `site` back, with which its stub begins.
+    fn put_back_before(&mut self, vmas: &VmaTree, site: u64, stub: u64, len: usize) -> Result {
+        let mut instruction = [0u8; 16];
+        let bytes = instruction.get_mut(..len).ok_or(Errno::EINVAL)?;
+        UserSlice::<u8>::new(stub, len).read_into(bytes)?;
+        self.write(vmas, site - len as u64, bytes)
     }
 
     /// `start..end` is about to be unmapped or replaced (`gone`), or to change in a way that a

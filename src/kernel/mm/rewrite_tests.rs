@@ -60,7 +60,7 @@ fn sites_lead_to_the_entry_and_back() {
     let rewritten = REWRITTEN.load(Relaxed);
     for &p in &places {
         assert_eq!(run(base + p), pid);
-        patches.rewrite(&mut vmas, base + p + 2);
+        patches.rewrite(&mut vmas, base + p + 2, false);
     }
     let done = REWRITTEN.load(Relaxed) - rewritten;
     assert_eq!(done, 200);
@@ -70,8 +70,14 @@ fn sites_lead_to_the_entry_and_back() {
         assert_eq!(&bytes(base + p + 2)[2..], &CODE[4..7]);
         let stub = patches.sites[&(base + p + 2)];
         let site = base + p + 2;
-        assert_eq!(patches.site_of_stub(stub + 7), Some(StubHit { site, resume: site, nr: None }));
+        assert_eq!(patches.site_of_stub(stub + 7), Some(StubHit { site, resume: site, early: false }));
     }
+
+    // A page that is thrown away has its calls again, which are rewritten again.
+    let thrown = base + places[5] + 2;
+    patches.write(&vmas, thrown, &SYSCALL).expect("text can be written");
+    patches.rewrite(&mut vmas, thrown, true);
+    assert_eq!(run(base + places[5]), GETPID + 0x10000);
 
     // A copy knows the same stubs, and puts nothing where the other did.
     let mut child = patches.fork_copy();
@@ -79,7 +85,7 @@ fn sites_lead_to_the_entry_and_back() {
     assert!(child.has(base + places[3] + 2));
     child.put_back(&child_vmas, &[base + places[3] + 2]);
     assert_eq!(run(base + places[3]), pid);
-    child.rewrite(&mut child_vmas, base + places[3] + 2);
+    child.rewrite(&mut child_vmas, base + places[3] + 2, false);
     assert_eq!(child.sites[&(base + places[3] + 2)], patches.sites[&(base + places[3] + 2)]);
 
     // Writable text is as it was.
@@ -95,7 +101,7 @@ fn sites_lead_to_the_entry_and_back() {
     assert!(patches.sites.is_empty() && patches.regions.is_empty());
     assert!(places.iter().all(|&p| run(base + p) == pid));
     patches.give_up(&vmas);
-    patches.rewrite(&mut vmas, base + places[0] + 2);
+    patches.rewrite(&mut vmas, base + places[0] + 2, false);
     assert!(!patches.has(base + places[0] + 2));
 }
 
@@ -107,28 +113,11 @@ fn what_cannot_be_rewritten_stays() {
     let (mut vmas, mut patches) = (VmaTree::default(), Patches::default());
     text(&mut vmas, base, 0x1000, &[0x100]);
     // Not a call; at the very end of the mapping; where the stub's place is taken.
-    patches.rewrite(&mut vmas, base + 0x103);
+    patches.rewrite(&mut vmas, base + 0x103, false);
     let target = (base + 0x102 + 5 + 0x013d_4800) & !0xfff;
     let taken = Vma { start: target, end: target + 0x2000, ..vmas.find(base).expect("text").clone() };
     vmas.insert(taken);
-    patches.rewrite(&mut vmas, base + 0x102);
+    patches.rewrite(&mut vmas, base + 0x102, false);
     assert!(patches.sites.is_empty());
     assert_eq!(run(base + 0x100), std::process::id() as i32);
-}
-
-#[test]
-fn enough_traps_make_a_site_hot_once() {
-    let heat = Heat::default();
-    let said: Vec<Trapped> = (0..100).map(|_| heat.trapped(0x7000_1234)).collect();
-    assert_eq!(said[0], Trapped::First);
-    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(FIRST as usize - 1));
-    let next: Vec<Trapped> = (0..20).map(|_| heat.trapped(0x7000_2345)).collect();
-    assert_eq!(next.iter().position(|&t| t == Trapped::Hot), Some(HOT as usize - 1));
-    assert_eq!(said.iter().filter(|&&t| t == Trapped::Hot).count(), 1);
-    // In a process that traps and traps, sites become hot sooner.
-    for i in 0..LONG_LIVED {
-        heat.trapped(0x8000_0000 + i * 64);
-    }
-    let said: Vec<Trapped> = (0..10).map(|_| heat.trapped(0x7000_5678)).collect();
-    assert_eq!(said.iter().position(|&t| t == Trapped::Hot), Some(SOON as usize - 1));
 }

@@ -80,6 +80,8 @@ pub struct AddressSpace {
     inner: RwLock<Inner>,
     /// Traps by call site.
     heat: Heat,
+    /// Where the program's interpreter lies, whose mappings of code may be of copies (`text`): start and end.
+    linker: [AtomicU64; 2],
     /// Identity for private futexes; never reused.
     pub id: u64,
     /// `RLIMIT_AS` and `RLIMIT_DATA`, bytes.
@@ -112,7 +114,8 @@ impl Frozen<'_> {
             brk: i.brk,
             patches: i.patches.fork_copy(),
         });
-        for (to, from) in copy.limits.iter().zip(&of.limits).chain(copy.strings.iter().zip(&of.strings)) {
+        let plain = copy.limits.iter().zip(&of.limits).chain(copy.strings.iter().zip(&of.strings));
+        for (to, from) in plain.chain(copy.linker.iter().zip(&of.linker)) {
             to.store(from.load(Relaxed), Relaxed);
         }
         let auxv = of.auxv.lock().clone();
@@ -169,6 +172,7 @@ impl AddressSpace {
         AddressSpace {
             inner: RwLock::new(Level::Mm, inner),
             heat: Heat::default(),
+            linker: [const { AtomicU64::new(0) }; 2],
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
@@ -200,14 +204,35 @@ impl AddressSpace {
         if addr < MIN_ADDR { Err(Errno::EPERM) } else { Ok(()) }
     }
 
-    /// Maps.
+    /// Maps, for the kernel.
     ///
     /// # Errors
     /// Those of `mmap(2)`.
     pub fn mmap(&self, r: &Request) -> Result<u64> {
+        self.map(r, true)
+    }
+
+    /// Maps, for the program, whose call is at `pc`.
+    ///
+    /// # Errors
+    /// Those of `mmap(2)`.
+    pub fn mmap_from(&self, r: &Request, pc: u64) -> Result<u64> {
+        let [start, end] = &self.linker;
+        self.map(r, (start.load(Relaxed)..end.load(Relaxed)).contains(&pc))
+    }
+
+    /// Tells where the program's interpreter lies.
+    pub fn set_linker(&self, start: u64, end: u64) {
+        self.linker[0].store(start, Relaxed);
+        self.linker[1].store(end, Relaxed);
+    }
+
+    /// `copies`: code may be mapped from remembered copies.
+    fn map(&self, r: &Request, copies: bool) -> Result<u64> {
         AddressSpace::check_addresses(r.addr, r.len, r.flags)?;
         let len = page_up(r.len)?;
         let mut inner = self.inner.write();
+        inner.patches.want_copies(copies);
         if r.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
             return self.map_fixed(&mut inner, r, len);
         }
@@ -391,9 +416,9 @@ impl AddressSpace {
         }
         match self.heat.trapped(site) {
             Trapped::First => self.learn(site),
-            Trapped::Hot => {
+            Trapped::Hot(again) => {
                 let inner = &mut *self.inner.write();
-                inner.patches.rewrite(&mut inner.vmas, site);
+                inner.patches.rewrite(&mut inner.vmas, site, again);
             }
             Trapped::Again => {}
         }

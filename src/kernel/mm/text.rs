@@ -5,14 +5,28 @@
 //! file with all known sites rewritten and its stubs in the padding behind the code. Later mappings of that
 //! piece map the copy, private and unwritten, instead of the file: so a process that lives a millisecond
 //! pays neither traps nor patches, and fork copies nothing. A copy is never changed; when more sites are
-//! known there is a new one. Copies outlive the sandbox in a cache.
+//! known there is a new one, which keeps the stubs of the one before where they are: a process that runs may be
+//! given it in place of what it has. Copies outlive the sandbox in a cache.
+//!
+//! **Who gets copies.** Whoever reads code, to translate or to patch it himself, must read what the file holds: so
+//! copies are mapped only for what exec maps (the program and its interpreter), and for what the interpreter maps
+//! by calls of its own, as dynamic linkers do. Emulators and instrumenters (valgrind, DynamoRIO) map the code of
+//! others themselves, and get the file.
+//!
+//! **Damage.** A copy from the cache is believed when it belongs to the directory's owner, nobody else may write to
+//! it, and its time of modification is the seal of the sum in its record, set in this boot of the host
+//! (`abi::text::seal`). Otherwise it is read and summed; when it is whole, the supervisor seals it (again), else it
+//! removes it.
 
 use super::Mappable;
 use super::memfile::PAGE;
 use crate::abi::Result;
-use crate::abi::linux::{MAP_FIXED, MAP_PRIVATE, O_RDONLY};
-use crate::abi::text::{CopyRecord, FileIdentity, Form, JUMP, Patched, TextKey, TextPlan};
-use crate::host::{HostFd, files, mem};
+use crate::abi::linux::{
+    CLOCK_BOOTTIME, CLOCK_REALTIME, MAP_FIXED, MAP_PRIVATE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFMT, S_IFREG, statx,
+    statx_timestamp,
+};
+use crate::abi::text::{Checksum, CopyRecord, FileIdentity, Form, JUMP, Patched, TextKey, TextPlan, seal};
+use crate::host::{HostFd, files, mem, time};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet};
@@ -33,8 +47,12 @@ const MAX_LEN: u64 = 64 << 20;
 static TEXTS: Mutex<BTreeMap<TextKey, Arc<Text>>> = Mutex::new(Level::Texts, BTreeMap::new());
 /// Called when there is something to build and nothing was before; registered by `control`.
 static WANTED: OnceBox<fn()> = OnceBox::new();
+/// Called when a copy from the cache was read as a whole; registered by `control`.
+static CHECKED: OnceBox<fn(&TextKey, Option<u64>)> = OnceBox::new();
 /// The cache's directory, -1 for none.
 static CACHE: AtomicI32 = AtomicI32::new(-1);
+/// Bytes that are summed at a time.
+const PIECE: usize = 64 << 10;
 
 /// A piece of a file that is, or was, mapped as code.
 pub struct Text {
@@ -77,8 +95,8 @@ pub struct Detour {
     pub site: u32,
     /// Where the thread goes on when it shall not have begun it.
     pub resume: u32,
-    /// Number of the call, unless it is in eax already.
-    pub nr: Option<u32>,
+    /// The instruction in front of the site has still to be executed, in the stub.
+    pub early: bool,
 }
 
 /// What a build needs.
@@ -89,11 +107,24 @@ pub struct Job {
     pub fd: i32,
     /// The sites.
     pub sites: Vec<u32>,
+    /// Sites of the newest copy, whose stubs stay where they are.
+    pub kept: Vec<Patched>,
 }
 
 /// Registers who is told that something is to be built (at boot).
 pub fn set_wanted(f: fn()) {
     let _ = WANTED.set(Box::new(f));
+}
+
+/// Registers who is told of copies that were read as a whole (at boot): with their sum where they are good.
+pub fn set_checked(f: fn(&TextKey, Option<u64>)) {
+    let _ = CHECKED.set(Box::new(f));
+}
+
+fn tell_checked(key: &TextKey, sum: Option<u64>) {
+    if let Some(tell) = CHECKED.get() {
+        tell(key, sum);
+    }
 }
 
 fn tell_wanted() {
@@ -113,15 +144,66 @@ fn cached(key: &TextKey) -> Option<TextCopy> {
     if dir < 0 {
         return None;
     }
-    let file = files::openat(dir, &key.copy_name(), O_RDONLY, 0).ok()?;
-    let size = files::statx(file.raw(), b"").ok()?.stx_size;
-    let record = size.checked_sub(key.len).filter(|&n| n <= MAX_RECORD)?;
+    let name = key.copy_name();
+    let file = files::openat(dir, &name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0).ok()?;
+    let st = files::statx(file.raw(), b"").ok()?;
+    let record = st.stx_size.checked_sub(key.len).filter(|&n| n <= MAX_RECORD)?;
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(record as usize).ok()?;
     bytes.resize(record as usize, 0u8);
     let n = files::pread(file.raw(), bytes.as_mut_ptr() as u64, bytes.len(), key.len).ok()?;
     let record = CopyRecord::parse(&bytes[..n], key)?;
+    if let Err(why) = believed(dir, &file, &st, &record) {
+        let name = core::str::from_utf8(&name).unwrap_or_default();
+        log::warn!("the copy of code {name} in the cache {why}: it is dropped");
+        tell_checked(key, None);
+        return None;
+    }
     Some(TextCopy::new(file, record.plan))
+}
+
+/// Whether a copy from the cache is what was written there, else why not.
+fn believed(dir: i32, file: &HostFd, st: &statx, record: &CopyRecord) -> core::result::Result<(), &'static str> {
+    const WRITABLE_BY_OTHERS: u16 = 0o022;
+    let owner = files::statx(dir, b"").map_or(u32::MAX, |d| d.stx_uid);
+    if u32::from(st.stx_mode) & S_IFMT != S_IFREG || st.stx_uid != owner || st.stx_mode & WRITABLE_BY_OTHERS != 0 {
+        return Err("is not the user's own");
+    }
+    let ns = |t: &statx_timestamp| t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec));
+    // Of what was written before the host went down, pages may be missing.
+    let clock = |id: u32| time::clock(id as i32);
+    let in_this_boot = match (clock(CLOCK_REALTIME), clock(CLOCK_BOOTTIME)) {
+        (Some(now), Some(up)) => ns(&st.stx_ctime) > now.saturating_sub(up),
+        _ => false,
+    };
+    let sealed = seal(record.sum);
+    if ns(&st.stx_mtime) == sealed && in_this_boot {
+        return Ok(());
+    }
+    if summed(file, record.key.len) != Some(record.sum) {
+        return Err("is damaged");
+    }
+    tell_checked(&record.key, Some(record.sum));
+    Ok(())
+}
+
+/// The sum of the first `len` bytes.
+fn summed(file: &HostFd, len: u64) -> Option<u64> {
+    let mut piece = Vec::new();
+    piece.try_reserve_exact(PIECE).ok()?;
+    piece.resize(PIECE, 0u8);
+    let mut sum = Checksum::default();
+    let mut at = 0;
+    while at < len {
+        let want = (len - at).min(PIECE as u64) as usize;
+        let n = files::pread(file.raw(), piece.as_mut_ptr() as u64, want, at).ok()?;
+        if n != want {
+            return None;
+        }
+        sum.add(&piece[..n]);
+        at += n as u64;
+    }
+    Some(sum.finish())
 }
 
 /// What is known of the code at `offset`, `len` bytes long, of the host file behind `fd`.
@@ -158,6 +240,11 @@ impl Text {
     fn new(key: TextKey) -> Text {
         let copy = Mutex::new(Level::Text, Newest::Unasked);
         Text { key, learned: Mutex::new(Level::Leaf, Learned::default()), copy }
+    }
+
+    /// How long the piece is, and where it begins in its file.
+    pub fn extent(&self) -> (u64, u64) {
+        (self.key.len, self.key.offset)
     }
 
     /// The newest copy.
@@ -204,12 +291,16 @@ pub fn take_jobs() -> Vec<Job> {
     let texts: Vec<_> = TEXTS.lock().values().cloned().collect();
     let mut jobs = Vec::new();
     for text in texts {
+        let kept = match &*text.copy.lock() {
+            Newest::Ready(copy) => copy.plan.patched.clone(),
+            _ => Vec::new(),
+        };
         let mut learned = text.learned.lock();
         if let Some((_, fd)) = learned.source
             && !learned.building
         {
             learned.building = true;
-            jobs.push(Job { key: text.key, fd, sites: learned.sites.iter().copied().collect() });
+            jobs.push(Job { key: text.key, fd, sites: learned.sites.iter().copied().collect(), kept });
         }
     }
     jobs
@@ -271,6 +362,12 @@ impl TextCopy {
         mem::mmap(addr, len, prot, MAP_PRIVATE | MAP_FIXED | flags, self.file.raw(), 0).map(drop)
     }
 
+    /// What is done about the site: it is rewritten, cannot be, or was not known.
+    pub fn knows(&self, site: u32) -> Option<bool> {
+        let rewritten = self.plan.patched.binary_search_by_key(&site, |p| p.site).is_ok();
+        (rewritten || self.plan.refused.contains(&site)).then_some(rewritten)
+    }
+
     /// Every rewritten site.
     pub fn patched(&self) -> &[Patched] {
         &self.plan.patched
@@ -288,8 +385,10 @@ impl TextCopy {
         let &(_, end, i) = self.detours.get(at.checked_sub(1)?)?;
         let p = self.plan.patched.get(i as usize).filter(|_| pc < end)?;
         Some(match p.form {
-            Form::Relay { .. } => Detour { site: p.site, resume: p.site, nr: None },
-            Form::Move { nr } => Detour { site: p.site, resume: p.site.saturating_sub(JUMP), nr: Some(nr) },
+            Form::Before { len } if pc == p.stub => {
+                Detour { site: p.site, resume: p.site.saturating_sub(u32::from(len)), early: true }
+            }
+            _ => Detour { site: p.site, resume: p.site, early: false },
         })
     }
 }
@@ -302,21 +401,23 @@ mod tests {
     fn detours_are_found_by_address() {
         let plan = TextPlan {
             patched: alloc::vec![
-                Patched { site: 0x105, stub: 0x2000, form: Form::Move { nr: 39 } },
-                Patched { site: 0x200, stub: 0x2014, form: Form::Relay { at: 0x240 } },
+                Patched { site: 0x107, stub: 0x2000, form: Form::Before { len: 7 } },
+                Patched { site: 0x200, stub: 0x2016, form: Form::Relay { at: 0x240 } },
             ],
             refused: Vec::new(),
         };
         let copy = TextCopy::new(HostFd::new(-1), plan);
-        let moved = Detour { site: 0x105, resume: 0x100, nr: Some(39) };
-        let relayed = Detour { site: 0x200, resume: 0x200, nr: None };
+        let early = Detour { site: 0x107, resume: 0x100, early: true };
+        let late = Detour { site: 0x107, resume: 0x107, early: false };
+        let relayed = Detour { site: 0x200, resume: 0x200, early: false };
         for (pc, expected) in [
             (0x1fff, None),
-            (0x2000, Some(moved)),
-            (0x2013, Some(moved)),
-            (0x2014, Some(relayed)),
-            (0x2022, Some(relayed)),
-            (0x2023, None),
+            (0x2000, Some(early)),
+            (0x2007, Some(late)),
+            (0x2015, Some(late)),
+            (0x2016, Some(relayed)),
+            (0x2024, Some(relayed)),
+            (0x2025, None),
             (0x23f, None),
             (0x240, Some(relayed)),
             (0x244, Some(relayed)),
@@ -324,6 +425,6 @@ mod tests {
         ] {
             assert_eq!(copy.detour(pc), expected, "{pc:#x}");
         }
-        assert!(copy.replaces(0x200) && !copy.replaces(0x105) && !copy.replaces(0x201));
+        assert!(copy.replaces(0x200) && !copy.replaces(0x107) && !copy.replaces(0x201));
     }
 }

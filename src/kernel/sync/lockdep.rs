@@ -113,6 +113,20 @@ fn with_held<T>(slot: &SlotHeader, f: impl FnOnce(&mut Held) -> T) -> T {
     f(unsafe { &mut *held })
 }
 
+/// What must be left of the kernel stack where a lock is taken, bytes: more than anything takes from there on that
+/// takes no further lock, and than the message of a panic.
+///
+/// There is no guard between the stacks (a mapping each would cost every fork 2 us), but whatever is deep takes
+/// locks. So an overflow is met here, before it is one.
+const STACK_RESERVE: u64 = crate::abi::slot::FPU_AREA as u64 + crate::abi::slot::FPU_AREA_MAX as u64 + (24 << 10);
+
+#[cold]
+#[inline(never)]
+fn overflow(slot: &SlotHeader) -> ! {
+    let call = slot.last_call.load(Relaxed);
+    crate::host::panic::panic(format_args!("kernel stack overflow in system call {call}"))
+}
+
 /// Counts a lock that the running thread takes; debug builds check the order.
 #[inline]
 #[track_caller]
@@ -132,6 +146,9 @@ pub(super) fn acquired_by_try(level: Level, lock: usize) {
 #[track_caller]
 fn count(level: Level, lock: usize, check: bool) {
     let slot = crate::arch::slot();
+    if crate::arch::stack_left() < STACK_RESERVE {
+        overflow(slot);
+    }
     slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, Relaxed);
     #[cfg(debug_assertions)]
     record(slot, level, lock, check, Location::caller());

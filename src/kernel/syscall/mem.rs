@@ -82,7 +82,9 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };
     let flags = if shared_zeros { flags & !linux::MAP_NORESERVE } else { flags };
     let memlock = lock_limit(cur);
-    let at = cur.mm().mmap(&Request { addr, len, prot, flags, backing, label: "", may: wish.may, memlock })?;
+    let at = cur
+        .mm()
+        .mmap_from(&Request { addr, len, prot, flags, backing, label: "", may: wish.may, memlock }, cur.frame().rip)?;
     let locked = flags & MAP_LOCKED != 0 || cur.mm().locks_future();
     if locked || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
         // A mapping that cannot be filled is one all the same.

@@ -143,10 +143,15 @@ struct Install {
 }
 
 impl zygote::Job for Install {
+    fn task(&self) -> Option<Arc<Task>> {
+        self.task.clone()
+    }
+
     fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext {
         let Install { task, plan } = *self;
         if let Some(task) = task {
             adopt(task);
+            zygote::arrived();
         }
         let mut regs = SigContext::default();
         let cur = CurrentTask::here(&mut regs);

@@ -312,14 +312,13 @@ pub fn reaped(host_pid: u32, status: i32) {
             ));
         }
         let raw = slot.task.swap(0, SeqCst) as *const Task;
-        if !raw.is_null() {
-            // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
-            let task = unsafe { Arc::from_raw(raw) };
+        let moving = zygote::lost(slot);
+        // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
+        let there = (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) });
+        if let Some(task) = there.or(moving) {
             let signal = status & 0x7f;
             log::warn!("the host ended process {host_pid} of pid {} (wait status {status:#x})", task.group.pid);
             bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
-        } else {
-            zygote::lost(slot);
         }
         slots::retire(slot);
     }

@@ -91,8 +91,6 @@ pub struct Task {
     pub restart: Mutex<Option<Restart>>,
     /// Priorities and `prctl` settings.
     pub attr: Attr,
-    /// Number of the system call that it is in or made last (for dumps).
-    pub last_call: AtomicU32,
 }
 
 /// What `restart_syscall` continues.
@@ -146,7 +144,6 @@ impl Task {
             vfork: Mutex::new(Level::Leaf, None),
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
-            last_call: AtomicU32::new(0),
         })
     }
 

@@ -10,7 +10,7 @@
 //! they are in demand, a process whose program ends becomes one ([`keep`]) instead of ending: its page tables know
 //! the kernel already, and nobody has to make, start and reap another.
 
-use super::{exit, slots};
+use super::{Task, exit, slots};
 use crate::abi::sigctx::SigContext;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
@@ -39,6 +39,8 @@ const LOOK_AGAIN: u64 = 200_000_000;
 
 /// What a zygote is started for.
 pub trait Job: Send {
+    /// The task that moves into the zygote, which [`Job::run`] tells [`arrived`] of.
+    fn task(&self) -> Option<Arc<Task>>;
     /// Runs in the zygote: makes `slot.task` the task and maps its image. Returns the registers to
     /// start with. Does not return when the task must die instead. `spent` is the user and system time
     /// that the host process spent for others, ns.
@@ -60,6 +62,8 @@ impl Zygote {
 
 struct Pool {
     ready: Vec<Arc<Zygote>>,
+    /// Tasks that are on their way into a zygote: the host may end it before they are there.
+    moving: Vec<(&'static SlotHeader, Arc<Task>)>,
     /// How many wait for one.
     wanted: usize,
     /// How many are kept beyond that: none until somebody had to wait.
@@ -80,8 +84,10 @@ impl Pool {
     }
 }
 
-static POOL: Mutex<Pool> =
-    Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 });
+static POOL: Mutex<Pool> = Mutex::new(
+    Level::Slots,
+    Pool { ready: Vec::new(), moving: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 },
+);
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// Host clones that failed in a row.
@@ -114,17 +120,48 @@ pub fn no_mother() {
     changed();
 }
 
-/// The host ended a process that waited for a program on this slot.
-pub fn lost(slot: &SlotHeader) {
-    let none_ever = {
+/// The host ended a process that has, or waited for, a program on this slot. Returns the task that was on its way
+/// there.
+pub fn lost(slot: &SlotHeader) -> Option<Arc<Task>> {
+    let gone = |s: &'static SlotHeader| core::ptr::eq(s, slot);
+    let (waited, task) = {
         let mut pool = POOL.lock();
-        pool.ready.retain(|z| !core::ptr::eq(z.slot, slot));
-        pool.used == 0
+        let before = pool.ready.len();
+        pool.ready.retain(|z| !gone(z.slot));
+        let waited = pool.ready.len() < before;
+        if waited {
+            // Whoever waits for the first one asks for the mother.
+            pool.used = pool.used.max(1);
+        }
+        let at = pool.moving.iter().position(|m| gone(m.0));
+        (waited, at.map(|at| pool.moving.swap_remove(at).1))
     };
-    if none_ever {
-        FAILURES.fetch_add(TOLERANCE, SeqCst);
+    if waited {
+        changed();
     }
-    changed();
+    task
+}
+
+/// The host ended the mother: there will be another if she is needed. Of the supervisor.
+pub fn mother_lost() {
+    HAS_MOTHER.store(false, SeqCst);
+    let needed = {
+        let pool = POOL.lock();
+        pool.wanted > 0 || pool.reserve > 0
+    };
+    if needed {
+        call_mother();
+    }
+}
+
+/// A task has come to the running zygote.
+pub fn arrived() {
+    let slot = arch::slot();
+    let mut pool = POOL.lock();
+    let at = pool.moving.iter().position(|m| core::ptr::eq(m.0, slot));
+    let moved = at.map(|at| pool.moving.swap_remove(at));
+    drop(pool);
+    drop(moved);
 }
 
 fn changed() {
@@ -139,6 +176,9 @@ impl Ticket {
     /// Starts the zygote on `job`. Its slot is `self.slot()`.
     pub fn start(mut self, job: Box<dyn Job>) {
         if let Some(z) = self.0.take() {
+            if let Some(task) = job.task() {
+                POOL.lock().moving.push((z.slot, task));
+            }
             *z.job.lock() = Some(job);
             z.slot.waker.wake();
             // Only now: making another one must not hold this one up.

@@ -113,10 +113,11 @@ pub(super) fn trap_in_guest(uc: *mut UContext) {
     let cur = CurrentTask::here(regs);
     if let Some(hit) = cur.mm().site_of_stub(pc) {
         // A single step into the stub: the call, and the next step behind it.
-        regs.rip = hit.site + 2;
-        if let Some(nr) = hit.nr {
-            regs.rax = u64::from(nr);
+        if hit.early {
+            // After one more step, of which the guest learns nothing.
+            entry::kicked(uc)
         }
+        regs.rip = hit.site + 2;
         fast::call(uc)
     }
 }

@@ -280,13 +280,14 @@ impl Server {
             let Ok(event) = postcard::from_bytes::<Event>(&self.answer[..len as usize]) else { continue };
             match event {
                 Event::Arm { fd, events } => self.arm(fd, events),
-                Event::BuildText { key, fd, sites } => {
-                    let (fd, plan) = match self.texts.build(fd, &key, &sites) {
+                Event::BuildText { key, fd, sites, kept } => {
+                    let (fd, plan) = match self.texts.build(fd, &key, &sites, &kept) {
                         Ok((file, plan)) => (file.into_raw_fd(), plan),
                         Err(_) => (-1, TextPlan::default()),
                     };
                     self.ask(Request::TextBuilt { key, fd, plan }, Vec::new());
                 }
+                Event::TextChecked { key, sum } => self.texts.checked(&key, sum),
                 Event::Mother => {
                     self.reserve = true;
                     // SAFETY: an image entry, from the supervisor's only thread. The kernel tells those who wait

@@ -81,7 +81,10 @@ impl Inner {
         };
         let keep = r.flags & MAP_NORESERVE;
         let prot = r.prot & MAY_ALL;
-        let code = rewrite::enabled() && !shared && prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC && !self.patches.off();
+        let code = rewrite::enabled()
+            && !shared
+            && prot & (PROT_EXEC | PROT_WRITE) == PROT_EXEC
+            && self.patches.copies_wanted();
         let text = if code { text_of(len, &backing) } else { None };
         let replaces = !self.vmas.is_free(addr, end);
         if replaces {
@@ -145,7 +148,13 @@ impl Inner {
             mem::mprotect(start, end - start, prot)?;
         }
         let flags = v.flags;
-        self.vmas.change(start, end, |v| v.prot = prot);
+        self.vmas.change(start, end, |v| {
+            v.prot = prot;
+            if prot & PROT_WRITE != 0 {
+                // No copy may take the place of what is written there.
+                v.text = None;
+            }
+        });
         self.lock_pages(start, end, flags);
         Ok(())
     }

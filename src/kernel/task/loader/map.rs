@@ -51,7 +51,11 @@ pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -
     let main_base = if plan.main.dynamic { Some(PIE_BASE + (random::next_u64() & 0xff_ffff) * PAGE) } else { None };
     let main = place(&plan.main, mm, main_base)?;
     let interp = match &plan.interp {
-        Some(image) => Some(place(image, mm, None)?),
+        Some(image) => {
+            let placed = place(image, mm, None)?;
+            mm.set_linker(placed.bias.wrapping_add(image.span().0), placed.end);
+            Some(placed)
+        }
         None => None,
     };
     let gap = BRK_GAP + (random::next_u64() & 0x3fff) * PAGE;

@@ -8,7 +8,9 @@
 mod plan;
 
 use crate::sandbox::error::{Error, Result};
-use drupe_kernel::abi::text::{COPY_ENTRY, COPY_MARK, COPY_NAME, CopyRecord, TextKey, TextPlan};
+use drupe_kernel::abi::text::{
+    COPY_ENTRY, COPY_MARK, COPY_NAME, Checksum, CopyRecord, Patched, TextKey, TextPlan, seal,
+};
 use object::read::ReadCache;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -17,6 +19,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 /// Most copies in the cache, and most bytes of them.
 const MAX_ENTRIES: usize = 256;
@@ -30,8 +33,8 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// Opens the directory, makes it if need be. `None` where that cannot be done, or where others than
-    /// this user can write.
+    /// Opens the directory, makes it if need be, and closes it to others. `None` where that cannot be done, or
+    /// where others than this user could write.
     pub fn open(dir: &Path) -> Option<Cache> {
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).ok()?;
@@ -40,7 +43,14 @@ impl Cache {
         let meta = handle.metadata().ok()?;
         // SAFETY: no preconditions.
         let own = meta.uid() == unsafe { libc::geteuid() };
-        (own && meta.permissions().mode() & 0o022 == 0).then(|| Cache { dir: dir.to_path_buf(), handle })
+        let mode = meta.permissions().mode();
+        if !own || mode & 0o022 != 0 {
+            return None;
+        }
+        if mode & 0o077 != 0 {
+            handle.set_permissions(fs::Permissions::from_mode(0o700)).ok()?;
+        }
+        Some(Cache { dir: dir.to_path_buf(), handle })
     }
 
     /// Its descriptor, by which the kernel opens copies.
@@ -52,17 +62,33 @@ impl Cache {
     fn store(&mut self, key: &TextKey, text: &[u8], plan: &TextPlan) -> io::Result<OwnedFd> {
         let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
         lock.lock()?;
-        let record = CopyRecord { key: *key, plan: plan.clone() };
+        let sum = Checksum::of(text);
+        let record = CopyRecord { key: *key, sum, plan: plan.clone() };
         let record = postcard::to_extend(&record, COPY_MARK.to_vec()).map_err(io::Error::other)?;
         let new = self.dir.join("new");
-        let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+        // What a supervisor that was killed has left; another cannot be at it, under the lock.
+        let _ = fs::remove_file(&new);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
         file.write_all(text)?;
         file.write_all(&record)?;
+        file.set_modified(sealed(sum))?;
         let name = key.copy_name();
         let path = self.dir.join(OsStr::from_bytes(&name));
         fs::rename(new, &path)?;
         self.sweep();
         Ok(File::open(&path)?.into())
+    }
+
+    /// Seals the copy of a piece, which has this sum, or removes it.
+    fn checked(&self, key: &TextKey, sum: Option<u64>) -> io::Result<()> {
+        let path = self.dir.join(OsStr::from_bytes(&key.copy_name()));
+        match sum {
+            Some(sum) => {
+                let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+                file.set_modified(sealed(sum))
+            }
+            None => fs::remove_file(path),
+        }
     }
 
     /// Removes the oldest copies beyond what the cache may hold, and what an earlier format has left. Under
@@ -73,7 +99,8 @@ impl Cache {
         for file in files.filter_map(std::result::Result::ok) {
             let (Ok(name), Ok(meta)) = (file.file_name().into_string(), file.metadata()) else { continue };
             if name.len() == COPY_NAME && name.bytes().all(|b| b.is_ascii_hexdigit()) {
-                copies.push((meta.modified().ok(), name, meta.len()));
+                // The time of modification is the seal.
+                copies.push(((meta.ctime(), meta.ctime_nsec()), name, meta.len()));
             } else if name == "index" {
                 let _ = fs::remove_file(file.path());
             }
@@ -90,6 +117,10 @@ impl Cache {
     }
 }
 
+fn sealed(sum: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_nanos(seal(sum).unsigned_abs())
+}
+
 /// Makes copies.
 pub struct Builder {
     /// Where they are kept, if anywhere.
@@ -97,15 +128,22 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Makes the copy of `key`, of the file behind `fd`, with these sites rewritten.
+    /// The kernel has read the copy of a piece in the cache: it is good, and has this sum, or is to go.
+    pub fn checked(&self, key: &TextKey, sum: Option<u64>) {
+        // Where this fails the copy is read the next time, too.
+        let _ = self.cache.as_ref().map(|cache| cache.checked(key, sum));
+    }
+
+    /// Makes the copy of `key`, of the file behind `fd`, with these sites rewritten; those in `kept` as they are
+    /// there.
     ///
     /// # Errors
     /// The host's; a file of which no copy can be made.
-    pub fn build(&mut self, fd: RawFd, key: &TextKey, sites: &[u32]) -> Result<(OwnedFd, TextPlan)> {
+    pub fn build(&mut self, fd: RawFd, key: &TextKey, sites: &[u32], kept: &[Patched]) -> Result<(OwnedFd, TextPlan)> {
         // SAFETY: the kernel keeps the descriptor open until the job is done; it is not closed here.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(fd) });
         let image = ReadCache::new(At { file: &file, size: key.file.size, at: 0 });
-        let (text, plan) = plan::copy(&image, key, sites, COPY_ENTRY)
+        let (text, plan) = plan::copy(&image, key, sites, kept, COPY_ENTRY)
             .ok_or_else(|| Error::Setting("no copy of this code can be made".into()))?;
         if let Some(cache) = &mut self.cache
             && let Ok(file) = cache.store(key, &text, &plan)
@@ -171,7 +209,7 @@ mod tests {
     fn found(dir: &Path, key: &TextKey) -> Option<(Vec<u8>, TextPlan)> {
         let mut bytes = fs::read(dir.join(OsStr::from_bytes(&key.copy_name()))).ok()?;
         let record = CopyRecord::parse(&bytes.split_off(key.len as usize), key)?;
-        Some((bytes, record.plan))
+        (Checksum::of(&bytes) == record.sum).then_some((bytes, record.plan))
     }
 
     #[test]
@@ -193,18 +231,26 @@ mod tests {
         assert_eq!(found(&dir, &key(2, 1)), Some((vec![2; 4096], plan.clone())));
         assert_eq!(found(&dir, &key(1, 1)), None);
         let names = |ino| String::from_utf8(key(ino, 1).copy_name().to_vec()).expect("digits");
-        let long_ago = std::time::SystemTime::UNIX_EPOCH;
-        File::options().write(true).open(dir.join(names(2))).and_then(|f| f.set_modified(long_ago)).expect("ours");
+        let sealed = fs::metadata(dir.join(names(2))).and_then(|m| m.modified()).expect("ours");
+        let since = sealed.duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos();
+        assert_eq!(since as i64, seal(Checksum::of(&[2; 4096])));
         for i in 0..MAX_ENTRIES as u64 - 1 {
             cache.store(&key(10 + i, 1), &[0; 4096], &plan).expect("stored");
         }
         assert_eq!(found(&dir, &key(2, 1)), None, "the oldest went");
         assert!(found(&dir, &key(1, 2)).is_some());
+        let mut damaged = fs::read(dir.join(names(1))).expect("ours");
+        damaged[100] ^= 1;
+        fs::write(dir.join(names(1)), damaged).expect("ours");
+        assert_eq!(found(&dir, &key(1, 2)), None, "one bit");
         // The copies and the lock.
         assert_eq!(fs::read_dir(&dir).expect("ours").count(), MAX_ENTRIES + 1);
         // Damage is no more than a copy that is not there.
         fs::write(dir.join(names(1)), vec![0; 5000]).expect("ours");
         assert_eq!(found(&dir, &key(1, 2)), None);
+        fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("ours");
+        assert!(Cache::open(&dir).is_some());
+        assert_eq!(fs::metadata(&dir).expect("ours").permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("ours");
         assert!(Cache::open(&dir).is_none(), "others can write there");
         fs::remove_dir_all(&dir).expect("ours");

@@ -4,16 +4,17 @@
 //! does. (What the file has there is padding, or begins the next segment, which has a mapping of its own.) A site gets there in one of two ways, neither of which moves an
 //! instruction boundary that somebody may rely on:
 //!
-//! - *Move*: `mov $nr, %eax` directly in front of the call becomes a long jump of the same five bytes.
-//!   That an instruction starts there is shown by decoding from the function's start, which `.eh_frame`
-//!   tells. The call stays, for who jumps to it or makes it again.
+//! - *Before*: the instruction directly in front of the call, most often `mov $nr, %eax`, becomes a long jump,
+//!   if it is long enough and means the same elsewhere; the stub begins with it. That an instruction starts there
+//!   is shown by decoding from the function's start, which `.eh_frame` tells. The call stays, for who jumps to
+//!   it or makes it again.
 //! - *Relay*: the two bytes of the call become a short jump into the padding between two functions, where a
 //!   long one fits. The padding is what no function covers; it must be nothing but no-ops, and what lies
 //!   in front of it must not run into it.
 
 use drupe_kernel::abi::text::{Form, JUMP, Patched, TextKey, TextPlan};
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
-use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, Register};
+use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::read::elf::{ElfFile64, ProgramHeader};
 use object::{Endianness, Object, ObjectSection, ReadRef, elf};
 use std::collections::HashMap;
@@ -36,8 +37,15 @@ struct Code64<'a> {
 }
 
 /// Makes the copy: its bytes, and what was done to it. `None` when the file is not such that anything
-/// can be done. `entry` is where a slot, to which gs points, holds the kernel's entry.
-pub fn copy<'a>(image: impl ReadRef<'a>, key: &TextKey, sites: &[u32], entry: u32) -> Option<(Vec<u8>, TextPlan)> {
+/// can be done. `kept` are sites of an earlier copy, which come first and as they are. `entry` is where a slot, to
+/// which gs points, holds the kernel's entry.
+pub fn copy<'a>(
+    image: impl ReadRef<'a>,
+    key: &TextKey,
+    sites: &[u32],
+    kept: &[Patched],
+    entry: u32,
+) -> Option<(Vec<u8>, TextPlan)> {
     let file = ElfFile64::<Endianness, _>::parse(image).ok()?;
     let endian = file.endian();
     let segment = file.elf_program_headers().iter().find(|p| {
@@ -64,7 +72,16 @@ pub fn copy<'a>(image: impl ReadRef<'a>, key: &TextKey, sites: &[u32], entry: u3
     text.get_mut(room as usize..)?.fill(0);
     let mut plan = TextPlan::default();
     let mut used = HashMap::new();
+    for p in kept {
+        code.keep(p, room, text.len(), &mut used)?;
+        write(&mut text, p.site, p.stub, p.form, entry);
+        plan.patched.push(*p);
+    }
+    room = kept.iter().map(|p| p.stub + p.form.stub_len()).max().unwrap_or(room);
     for &site in sites {
+        if kept.iter().any(|p| p.site == site) {
+            continue;
+        }
         let form = code.form(site, &mut used);
         let fits = |f: &Form| room as usize + f.stub_len() as usize <= text.len();
         let Some(form) = form.filter(fits) else {
@@ -75,6 +92,7 @@ pub fn copy<'a>(image: impl ReadRef<'a>, key: &TextKey, sites: &[u32], entry: u3
         plan.patched.push(Patched { site, stub: room, form });
         room += form.stub_len();
     }
+    plan.patched.sort_unstable_by_key(|p| p.site);
     Some((text, plan))
 }
 
@@ -141,20 +159,35 @@ impl Code64<'_> {
             return None;
         }
         let function = self.function(site)?;
-        self.moved(function, site).or_else(|| self.relay(site, used).map(|at| Form::Relay { at }))
+        self.before(function, site).or_else(|| self.relay(site, used).map(|at| Form::Relay { at }))
     }
 
-    fn moved(&self, (start, end): Span, site: u32) -> Option<Form> {
+    /// Takes note of what an earlier copy has done, where that is possible in this code: it was checked then, and
+    /// whoever could write it wrong may write the copy itself.
+    fn keep(&self, p: &Patched, first: u32, len: usize, used: &mut HashMap<u32, u32>) -> Option<()> {
+        let within = |at: u32, n: u32| at.checked_add(n).is_some_and(|end| end as usize <= self.bytes.len());
+        let stub = p.stub >= first && p.stub.checked_add(p.form.stub_len()).is_some_and(|end| end as usize <= len);
+        let there = match p.form {
+            Form::Relay { at } => {
+                let gap = self.gaps.iter().find(|g| g.0 <= at && at < g.1)?;
+                let taken = used.entry(gap.0).or_default();
+                *taken = (*taken).max(at + JUMP - gap.0);
+                within(at, JUMP)
+            }
+            Form::Before { len } => u32::from(len) >= JUMP && p.site >= u32::from(len),
+        };
+        (stub && there && within(p.site, 2)).then_some(())
+    }
+
+    fn before(&self, (start, end): Span, site: u32) -> Option<Form> {
         let mut before: Option<Instruction> = None;
         for instruction in self.instructions(start, end) {
             if instruction.is_invalid() || instruction.ip() > u64::from(site) {
                 return None;
             }
             if instruction.ip() == u64::from(site) {
-                let mov = before.filter(|b| {
-                    b.code() == Code::Mov_r32_imm32 && b.op0_register() == Register::EAX && b.len() == JUMP as usize
-                })?;
-                return (instruction.code() == Code::Syscall).then_some(Form::Move { nr: mov.immediate32() });
+                let len = before.filter(can_move)?.len() as u8;
+                return (instruction.code() == Code::Syscall).then_some(Form::Before { len });
             }
             before = Some(instruction);
         }
@@ -202,9 +235,24 @@ impl Code64<'_> {
     }
 }
 
+/// Whether a jump fits in its place, and it means the same in a stub: it neither depends on where it lies nor goes
+/// elsewhere, and does not fault, which would be seen in the stub. Of memory it may touch the stack.
+fn can_move(i: &Instruction) -> bool {
+    let memory = i.op_kinds().any(|kind| kind == OpKind::Memory);
+    let stack = i.memory_base() == Register::RSP && i.memory_index() == Register::None;
+    i.len() >= JUMP as usize
+        && i.flow_control() == FlowControl::Next
+        && (!memory || i.mnemonic() == Mnemonic::Lea || stack)
+        && !i.is_ip_rel_memory_operand()
+        && matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Movsxd | Mnemonic::Xor | Mnemonic::And)
+}
+
 /// Writes the site and its stub.
 fn write(text: &mut [u8], site: u32, stub: u32, form: Form, entry: u32) {
-    let mut put = |at: u32, bytes: &[u8]| text[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
+    /// Nobody gets there.
+    const NOPS: [u8; 16] = [0x90; 16];
+    let put =
+        |text: &mut [u8], at: u32, bytes: &[u8]| text[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);
     let jump = |from: u32, to: u32| {
         let [a, b, c, d] = to.wrapping_sub(from + JUMP).to_le_bytes();
         [0xe9, a, b, c, d]
@@ -212,21 +260,22 @@ fn write(text: &mut [u8], site: u32, stub: u32, form: Form, entry: u32) {
     let mut at = stub;
     match form {
         Form::Relay { at: relay } => {
-            put(site, &[0xeb, relay.wrapping_sub(site + 2) as u8]);
-            put(relay, &jump(relay, stub));
+            put(text, site, &[0xeb, relay.wrapping_sub(site + 2) as u8]);
+            put(text, relay, &jump(relay, stub));
         }
-        Form::Move { nr } => {
-            put(site - JUMP, &jump(site - JUMP, stub));
-            let [a, b, c, d] = nr.to_le_bytes();
-            put(at, &[0xb8, a, b, c, d]);
-            at += 5;
+        Form::Before { len } => {
+            let from = site - u32::from(len);
+            text.copy_within(from as usize..site as usize, stub as usize);
+            put(text, from, &jump(from, stub));
+            put(text, from + JUMP, &NOPS[..usize::from(len) - JUMP as usize]);
+            at += u32::from(len);
         }
     }
     // lea rcx, [rip + d], the address behind the call; jmp gs:[entry]
     let [a, b, c, d] = (site + 2).wrapping_sub(at + 7).to_le_bytes();
-    put(at, &[0x48, 0x8d, 0x0d, a, b, c, d]);
+    put(text, at, &[0x48, 0x8d, 0x0d, a, b, c, d]);
     let [a, b, c, d] = entry.to_le_bytes();
-    put(at + 7, &[0x65, 0xff, 0x24, 0x25, a, b, c, d]);
+    put(text, at + 7, &[0x65, 0xff, 0x24, 0x25, a, b, c, d]);
 }
 
 #[cfg(test)]
@@ -261,13 +310,18 @@ mod tests {
         // Not all of these are calls; those that are not must be refused, or lie in no function.
         let sites: Vec<u32> =
             code.windows(2).enumerate().filter(|(_, w)| *w == SYSCALL).map(|(i, _)| i as u32).collect();
-        let (text, plan) = copy(&*image, &key, &sites, 0x68).expect("an ELF file with code");
+        let (few, rest): (Vec<u32>, Vec<u32>) = sites.iter().partition(|&s| s % 3 == 0);
+        let (_, first) = copy(&*image, &key, &few, &[], 0x68).expect("an ELF file with code");
+        let (text, plan) = copy(&*image, &key, &sites, &first.patched, 0x68).expect("an ELF file with code");
+        assert!(first.patched.len() > 20 && rest.len() > 20);
+        assert!(first.patched.iter().all(|p| plan.patched.contains(p)), "stubs stay where they are");
+        assert!(plan.patched.is_sorted_by_key(|p| p.site));
         assert_eq!(plan.patched.len() + plan.refused.len(), sites.len());
         assert!(plan.patched.len() >= 100, "{} of {}", plan.patched.len(), sites.len());
         let mut changed = vec![false; text.len()];
         for p in &plan.patched {
             let (at, len) = match p.form {
-                Form::Move { .. } => (p.site - JUMP, JUMP),
+                Form::Before { len } => (p.site - u32::from(len), u32::from(len)),
                 Form::Relay { at } => {
                     changed[at as usize..(at + JUMP) as usize].fill(true);
                     (p.site, 2)
@@ -284,9 +338,10 @@ mod tests {
             }
             assert_eq!(target, u64::from(p.stub));
             let mut decoder = Decoder::with_ip(64, &text[p.stub as usize..], target, DecoderOptions::NONE);
-            if let Form::Move { nr } = p.form {
-                let i = decoder.decode();
-                assert_eq!((i.code(), i.immediate32()), (Code::Mov_r32_imm32, nr));
+            if let Form::Before { len } = p.form {
+                let (at, stub, len) = (at as usize, p.stub as usize, usize::from(len));
+                assert_eq!(text[stub..stub + len], code[at..at + len]);
+                assert_eq!(decoder.decode().len(), len);
             }
             let i = decoder.decode();
             assert_eq!(
@@ -308,7 +363,7 @@ mod tests {
 
     #[test]
     fn what_is_no_elf_file_has_no_copy() {
-        assert!(copy(&b"#!/bin/sh\n"[..], &TextKey::default(), &[0], 0).is_none());
-        assert!(copy(&[][..], &TextKey::default(), &[], 0).is_none());
+        assert!(copy(&b"#!/bin/sh\n"[..], &TextKey::default(), &[0], &[], 0).is_none());
+        assert!(copy(&[][..], &TextKey::default(), &[], &[], 0).is_none());
     }
 }

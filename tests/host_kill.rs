@@ -1,0 +1,130 @@
+//! The host ends processes of a sandbox (`kill -9`, its OOM killer): they are reaped as killed, and the sandbox goes on.
+//! That it does is no promise: a process may die while it holds a lock of the kernel.
+
+mod common;
+
+use common::host::children;
+use drupe::{Child, Sandbox, Stdio};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::os::unix::process::ExitStatusExt;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+/// What runs meanwhile. Each goes on for ever, so how it ends is our doing.
+const LOADS: [&[&str]; 5] = [
+    &["sh", "-c", "while :; do echo x; done | cat >/dev/null"],
+    &["sh", "-c", "while :; do /bin/true; (:); done"],
+    &["sh", "-c", "while :; do echo y >/tmp/file; cat /tmp/file >/dev/null; done"],
+    &["dd", "if=/dev/zero", "of=/dev/null", "bs=64k"],
+    &["sh", "-c", "while :; do ls /usr/bin; done | tr a b | sort -u >/dev/null"],
+];
+
+struct Count {
+    kills: usize,
+    ended: usize,
+    why: Vec<String>,
+}
+
+struct Loaded {
+    sandbox: Sandbox,
+    loads: Vec<(Child, usize)>,
+}
+
+impl Loaded {
+    fn new() -> Loaded {
+        let mut loaded =
+            Loaded { sandbox: Sandbox::builder().start().expect("this host runs drupe"), loads: Vec::new() };
+        (0..LOADS.len()).for_each(|i| loaded.start(i).expect("a new sandbox"));
+        loaded
+    }
+
+    fn start(&mut self, i: usize) -> drupe::Result<()> {
+        let (program, args) = LOADS[i].split_first().expect("a program");
+        let mut command = self.sandbox.command(program);
+        let child = command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        // One that is killed on its way in has not started; the next round sees to it.
+        match child {
+            Ok(child) => self.loads.push((child, i)),
+            Err(drupe::Error::Spawn { .. } | drupe::Error::Refused { .. }) => {}
+            Err(e) => return Err(e),
+        }
+        Ok(())
+    }
+
+    /// Starts again what has ended, and looks how it has.
+    fn renew(&mut self) -> drupe::Result<()> {
+        let mut at = 0;
+        while at < self.loads.len() {
+            let Some(status) = self.loads[at].0.try_wait()? else {
+                at += 1;
+                continue;
+            };
+            let killed = status.signal() == Some(libc::SIGKILL);
+            // A shell goes on without its pipeline's other end, or ends with it.
+            assert!(
+                killed || LOADS[self.loads[at].1][0] == "sh",
+                "{:?} ended by itself: {status}",
+                LOADS[self.loads[at].1]
+            );
+            self.loads.swap_remove(at);
+        }
+        for i in 0..LOADS.len() {
+            if !self.loads.iter().any(|l| l.1 == i) {
+                self.start(i)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Kills random processes of loaded sandboxes.
+fn kills(count: usize) -> Count {
+    let mut random = 0x2545_f491_4f6c_dd1d_u64;
+    let mut next = |below: usize| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        (random % below as u64) as usize
+    };
+    let mut so_far = Count { kills: 0, ended: 0, why: Vec::new() };
+    let mut loaded = Loaded::new();
+    while so_far.kills < count {
+        sleep(Duration::from_micros(500 + next(4000) as u64));
+        let victims = children(loaded.sandbox.supervisor() as i32);
+        if !victims.is_empty() {
+            let _ = kill(Pid::from_raw(victims[next(victims.len())]), Signal::SIGKILL);
+            so_far.kills += 1;
+        }
+        if let Err(e) = loaded.renew() {
+            so_far.ended += 1;
+            so_far.why.push(e.to_string());
+            loaded = Loaded::new();
+        }
+    }
+    // Whoever is left can be told to end, and a new program runs.
+    let end = Instant::now() + Duration::from_secs(20);
+    loaded.sandbox.kill_all(libc::SIGKILL).expect("it lives");
+    while !loaded.sandbox.processes().expect("it lives").is_empty() {
+        assert!(Instant::now() < end, "not reaped: {:?}", loaded.sandbox.processes());
+        sleep(Duration::from_millis(5));
+    }
+    assert!(loaded.sandbox.command("true").status().expect("it runs").success());
+    so_far
+}
+
+#[test]
+fn killed_processes_do_not_take_the_sandbox_along() {
+    let count = kills(60);
+    assert!(count.ended <= 1, "{} of {} kills ended the sandbox: {:#?}", count.ended, count.kills, count.why);
+}
+
+/// By hand: `cargo test --release --test host_kill -- --ignored --nocapture`.
+#[test]
+#[ignore = "takes minutes"]
+fn a_thousand_kills() {
+    let count = kills(1000);
+    println!("{} of {} kills ended the sandbox", count.ended, count.kills);
+    count.why.iter().for_each(|why| println!("  {why}"));
+    assert!(count.ended <= 1);
+}
