@@ -100,6 +100,12 @@ pub struct SlotHeader {
     pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
     pub mm: AtomicU64,
+    /// While the thread sleeps for a kernel lock: the word that it sleeps on (see `sync::lockdep`).
+    pub lock_wait: AtomicU64,
+    /// What kind of sleep that is.
+    pub lock_kind: AtomicU32,
+    /// Lists of tasks that the thread has found and not yet woken.
+    pub waking: AtomicU32,
     /// Which failure to fetch an instruction made this thread try again last.
     pub text_retry: AtomicU64,
     /// The list of values that this thread drops later (`sync::deferred`), 0 while it drops none.

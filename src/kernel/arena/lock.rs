@@ -55,8 +55,20 @@ impl<T> Locked<T> {
         }
         while self.word.swap(2, Acquire) != 0 {
             let op = u64::from(linux::FUTEX_WAIT);
+            let word = self.word.as_ptr() as u64;
+            // As `sync::lockdep::sleeping`: who only waits may die. The kind is 0, a mutex.
+            let slot = arch::try_slot();
+            if let Some(slot) = slot {
+                slot.lock_kind.store(0, SeqCst);
+                slot.lock_wait.store(word, SeqCst);
+                slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), SeqCst);
+            }
             // SAFETY: waits on a live word of the image's data.
-            unsafe { arch::syscall(linux::__NR_futex, [self.word.as_ptr() as u64, op, 2, 0, 0, 0]) };
+            unsafe { arch::syscall(linux::__NR_futex, [word, op, 2, 0, 0, 0]) };
+            if let Some(slot) = slot {
+                slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, SeqCst);
+                slot.lock_wait.store(0, SeqCst);
+            }
         }
     }
 }

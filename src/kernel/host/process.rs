@@ -1,6 +1,6 @@
 //! Host threads and processes: cloning onto a slot, ending, kicking.
 
-use crate::abi::slot::{CANARY, SlotHeader, place};
+use crate::abi::slot::{CANARY, HELD_LOCKS, SlotHeader, place};
 use crate::abi::{Errno, Result, linux};
 use crate::arch::{self, frame};
 use core::sync::atomic::{AtomicI32, Ordering::SeqCst};
@@ -87,6 +87,14 @@ pub fn clone(
     slot.kick.store(0, SeqCst);
     slot.locks_held.store(0, SeqCst);
     slot.lock_levels.store(0, SeqCst);
+    slot.lock_wait.store(0, SeqCst);
+    slot.waking.store(0, SeqCst);
+    if cfg!(debug_assertions) {
+        // What one that was killed here may have left of its record of locks (`sync::lockdep`).
+        let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;
+        // SAFETY: the record's length, in the header page of a slot that nobody runs on.
+        unsafe { record.write(0) };
+    }
     slot.waker.sleeping.store(0, SeqCst);
     slot.stack_top.store(frame::stack_top(slot), SeqCst);
     slot.generation.fetch_add(1, SeqCst);

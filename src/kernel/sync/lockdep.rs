@@ -4,7 +4,7 @@
 use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS, SlotHeader};
 #[cfg(debug_assertions)]
 use core::panic::Location;
-use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Lock levels, outermost first: while a lock is held, only locks of *later* levels may be taken
 /// (or of the same level where [`Level::nests`] says so). Written once, here.
@@ -197,6 +197,47 @@ pub(super) fn release(level: Level, lock: usize) {
     });
     #[cfg(not(debug_assertions))]
     let _ = (level, lock);
+}
+
+/// How a thread sleeps for a lock; values of [`SlotHeader::lock_kind`].
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sleep {
+    /// On a mutex's own word.
+    Mutex,
+    /// As a reader, on [`super::rwlock::Words::change`].
+    Reader,
+    /// As a writer, in the same place.
+    Writer,
+}
+
+/// Runs `sleep`, in which the running thread sleeps on `word` for a lock that it is counted as holding: until it
+/// has it, it may die without harm, but for what [`bereaved`] sees to.
+pub(super) fn sleeping<T>(word: &AtomicU32, kind: Sleep, sleep: impl FnOnce() -> T) -> T {
+    let slot = crate::arch::slot();
+    slot.lock_kind.store(kind as u32, SeqCst);
+    slot.lock_wait.store(word.as_ptr() as u64, SeqCst);
+    slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), SeqCst);
+    let result = sleep();
+    slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, SeqCst);
+    slot.lock_wait.store(0, SeqCst);
+    result
+}
+
+/// The host has ended the thread of `slot`: takes back what it left in a lock for which it slept, and lets the others
+/// who sleep for it look again, since the wake that it got may have been theirs. Whether it slept for one.
+pub fn bereaved(slot: &SlotHeader) -> bool {
+    let at = slot.lock_wait.swap(0, SeqCst);
+    if at == 0 {
+        return false;
+    }
+    // SAFETY: the word of a lock that the thread used when it died: it and what holds it live on.
+    let word = unsafe { &*(at as *const AtomicU32) };
+    let kind = slot.lock_kind.load(SeqCst);
+    if kind != Sleep::Mutex as u32 {
+        super::rwlock::Words::of(word).leave(kind == Sleep::Writer as u32);
+    }
+    crate::host::futex::wake(word, u32::MAX >> 1);
+    true
 }
 
 /// The running thread is about to sleep for as long as a guest likes: debug builds check that it

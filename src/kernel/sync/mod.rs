@@ -12,7 +12,7 @@ pub mod wait;
 #[cfg(test)]
 mod tests;
 
-pub use lockdep::{Level, may_block, may_fault};
+pub use lockdep::{Level, bereaved, may_block, may_fault};
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};

@@ -1,6 +1,6 @@
 //! The mutex: three states (free, held, held with sleepers), after Drepper's "Futexes are tricky".
 
-use super::lockdep::{self, Level};
+use super::lockdep::{self, Level, Sleep};
 use crate::host::futex;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -70,7 +70,7 @@ impl<T: ?Sized> Mutex<T> {
             core::hint::spin_loop();
         }
         while self.word.swap(2, Acquire) != 0 {
-            let _ = futex::wait(&self.word, 2, None);
+            let _ = lockdep::sleeping(&self.word, Sleep::Mutex, || futex::wait(&self.word, 2, None));
         }
     }
 

@@ -280,18 +280,52 @@ fn lockdep_allows_the_order() {
 fn those_to_be_woken_have_seen_the_change_before_they_are() {
     let slot = crate::arch::slot();
     let waker: &'static Waker = Box::leak(Box::new(Waker { word: 0.into(), sleeping: 0.into() }));
-    let (ticket, held) = (waker.ticket(), slot.locks_held.load(SeqCst));
+    let (ticket, held) = (waker.ticket(), slot.waking.load(SeqCst));
     let mut list = WakeList::default();
     list.add(waker);
     assert_ne!(waker.ticket(), ticket);
-    assert_eq!(slot.locks_held.load(SeqCst), held, "nobody sleeps there");
+    assert_eq!(slot.waking.load(SeqCst), held, "nobody sleeps there");
     waker.sleeping.store(1, SeqCst);
     for _ in 0..40 {
         list.add(waker);
     }
-    assert_eq!(slot.locks_held.load(SeqCst), held + 1);
+    assert_eq!(slot.waking.load(SeqCst), held + 1);
     drop(list);
-    assert_eq!(slot.locks_held.load(SeqCst), held);
+    assert_eq!(slot.waking.load(SeqCst), held);
+}
+
+/// Whoever dies while it sleeps for a lock leaves it as if it had not come.
+#[test]
+fn a_death_in_the_queue_for_a_lock_does_not_hold_it_up() {
+    use super::lockdep::bereaved;
+    let lock: &'static RwLock<i32> = Box::leak(Box::new(RwLock::new(Level::Inode, 0)));
+    let slot = crate::arch::slot();
+    let asleep = |slot: &crate::abi::slot::SlotHeader| {
+        while slot.lock_wait.load(SeqCst) == 0 {
+            thread::yield_now();
+        }
+        assert_eq!(slot.locks_held.load(SeqCst), 0, "it does not have it yet");
+    };
+    assert!(!bereaved(slot));
+    let held = lock.read();
+    thread::scope(|s| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let writer = s.spawn(move || {
+            tell.send(crate::arch::slot() as *const _ as usize).expect("somebody listens");
+            *lock.write() += 1;
+        });
+        // SAFETY: headers of test threads are leaked.
+        let theirs = unsafe { &*(told.recv().expect("it says") as *const crate::abi::slot::SlotHeader) };
+        asleep(theirs);
+        // As if it were dead: readers come in again.
+        assert!(bereaved(theirs));
+        s.spawn(move || drop(lock.read())).join().expect("no panic");
+        // It is not, and goes on; what was taken back is put back.
+        lock.pretend_writer();
+        drop(held);
+        writer.join().expect("it gets the lock");
+    });
+    assert_eq!(*lock.read(), 1);
 }
 
 /// A chain whose links hold the next one.

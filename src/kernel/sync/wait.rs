@@ -182,10 +182,10 @@ impl WakeList {
         if !waker.change() {
             return;
         }
-        // As with a lock held: whoever dies now leaves the others asleep.
+        // Whoever dies now leaves the others asleep: then all are woken (`task::exit::reaped`).
         if self.0.is_empty() {
-            let held = &arch::slot().locks_held;
-            held.store(held.load(Relaxed) + 1, Relaxed);
+            let waking = &arch::slot().waking;
+            waking.store(waking.load(Relaxed) + 1, Relaxed);
         }
         if let Err(full) = self.0.try_push(waker) {
             futex::wake(&full.element().word, 1);
@@ -201,8 +201,8 @@ impl Drop for WakeList {
         for waker in &self.0 {
             futex::wake(&waker.word, 1);
         }
-        let held = &arch::slot().locks_held;
-        held.store(held.load(Relaxed).wrapping_sub(1), Relaxed);
+        let waking = &arch::slot().waking;
+        waking.store(waking.load(Relaxed).wrapping_sub(1), Relaxed);
     }
 }
 

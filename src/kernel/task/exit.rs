@@ -304,7 +304,13 @@ pub fn count_kept() {
 /// sandbox ends.
 pub fn reaped(host_pid: u32, status: i32) {
     ENDINGS.fetch_add(1, SeqCst);
-    for slot in slots::reaped(host_pid) {
+    let orphans = slots::reaped(host_pid);
+    let mut others_wait = false;
+    for slot in &orphans {
+        others_wait |= crate::sync::bereaved(slot) | (slot.waking.swap(0, SeqCst) != 0);
+        slot.waker.sleeping.store(0, SeqCst);
+    }
+    for slot in orphans {
         let locks = slot.locks_held.load(SeqCst);
         if locks > 0 {
             crate::host::panic::panic(format_args!(
@@ -321,6 +327,10 @@ pub fn reaped(host_pid: u32, status: i32) {
             bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
         }
         slots::retire(slot);
+    }
+    if others_wait {
+        // It had found them and not yet woken them: a wake too many is only a look too many.
+        slots::wake_all();
     }
 }
 

@@ -110,6 +110,12 @@ pub fn reaped(host_pid: u32) -> Vec<&'static SlotHeader> {
     orphans
 }
 
+/// Lets every task that sleeps look again.
+pub fn wake_all() {
+    let next = SLOTS.lock().next;
+    (0..next).for_each(|i| arch::slot_at(i).waker.wake());
+}
+
 /// Calls from rewritten sites, by all threads that ever were.
 pub fn fast_calls() -> u64 {
     let next = SLOTS.lock().next;
