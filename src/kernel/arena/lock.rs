@@ -63,8 +63,10 @@ impl<T> Locked<T> {
                 slot.lock_wait.store(word, SeqCst);
                 slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), SeqCst);
             }
-            // SAFETY: waits on a live word of the image's data.
-            unsafe { arch::syscall(linux::__NR_futex, [word, op, 2, 0, 0, 0]) };
+            // Not for ever, as there.
+            let limit = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            // SAFETY: waits on a live word of the image's data; the limit lies on this stack.
+            unsafe { arch::syscall(linux::__NR_futex, [word, op, 2, core::ptr::from_ref(&limit) as u64, 0, 0]) };
             if let Some(slot) = slot {
                 slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, SeqCst);
                 slot.lock_wait.store(0, SeqCst);

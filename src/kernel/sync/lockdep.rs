@@ -223,6 +223,14 @@ pub(super) fn sleeping<T>(word: &AtomicU32, kind: Sleep, sleep: impl FnOnce() ->
     result
 }
 
+/// Until when a thread sleeps for a lock before it looks again by itself. The wake that it waits for may have gone to a
+/// thread that the host has ended, and the supervisor, which sees to that, may be the one that sleeps here.
+pub(super) fn look_again() -> Option<u64> {
+    const SOON: u64 = 20_000_000;
+    let now = crate::host::time::clock(crate::abi::linux::CLOCK_MONOTONIC as i32)?;
+    Some(now as u64 + SOON)
+}
+
 /// The host has ended the thread of `slot`: takes back what it left in a lock for which it slept, and lets the others
 /// who sleep for it look again, since the wake that it got may have been theirs. Whether it slept for one.
 pub fn bereaved(slot: &SlotHeader) -> bool {

@@ -70,7 +70,7 @@ impl<T: ?Sized> Mutex<T> {
             core::hint::spin_loop();
         }
         while self.word.swap(2, Acquire) != 0 {
-            let _ = lockdep::sleeping(&self.word, Sleep::Mutex, || futex::wait(&self.word, 2, None));
+            let _ = lockdep::sleeping(&self.word, Sleep::Mutex, || futex::wait(&self.word, 2, lockdep::look_again()));
         }
     }
 

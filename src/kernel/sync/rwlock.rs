@@ -126,7 +126,7 @@ impl<T: ?Sized> RwLock<T> {
                 continue;
             }
             let change = &self.words.change;
-            let _ = lockdep::sleeping(change, kind, || futex::wait(change, seen, None));
+            let _ = lockdep::sleeping(change, kind, || futex::wait(change, seen, lockdep::look_again()));
         }
         self.words.sleepers.fetch_sub(1, SeqCst);
     }
