@@ -11,6 +11,9 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::Relaxed;
 
+/// `TCP_LISTEN`.
+const LISTEN: u8 = 10;
+
 /// One line of `/proc/net/tcp` and its like.
 pub struct Row {
     /// Its own address.
@@ -110,6 +113,8 @@ fn table(family: u16, kind: u16) -> String {
 
 fn entry(n: usize, core: &Core, row: &Row, six: bool, stream: bool) -> String {
     let width = if stream { 4 } else { 5 };
+    // A listener's longest backlog is told by sock_diag only.
+    let out_bytes = if row.state == LISTEN { 0 } else { row.out };
     let mut out = format!(
         "{n:width$}: {}:{:04X} {}:{:04X} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
         hex(row.local.ip, six),
@@ -117,7 +122,7 @@ fn entry(n: usize, core: &Core, row: &Row, six: bool, stream: bool) -> String {
         hex(row.remote.ip, six),
         row.remote.port,
         row.state,
-        row.out,
+        out_bytes,
         row.waiting,
         core.uid,
         core.ino,

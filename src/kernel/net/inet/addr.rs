@@ -6,63 +6,71 @@ use crate::net::socket::{SockAddr, af};
 /// The prefix of mapped addresses.
 const MAPPED: u128 = 0xffff << 32;
 
-/// An address of either version.
+/// An address of either version, in network order: bytes, so that it needs no alignment.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub struct Ip(u128);
+pub struct Ip([u8; 16]);
 
 impl Ip {
     /// `0.0.0.0`.
-    pub const ANY4: Ip = Ip(MAPPED);
+    pub const ANY4: Ip = Ip::v4(0);
     /// `::`.
-    pub const ANY6: Ip = Ip(0);
+    pub const ANY6: Ip = Ip([0; 16]);
     /// `127.0.0.1`.
-    pub const LOOPBACK4: Ip = Ip(MAPPED | 0x7f00_0001);
+    pub const LOOPBACK4: Ip = Ip::v4(0x7f00_0001);
     /// `::1`.
-    pub const LOOPBACK6: Ip = Ip(1);
+    pub const LOOPBACK6: Ip = Ip::of(1);
+
+    const fn of(bits: u128) -> Ip {
+        Ip(bits.to_be_bytes())
+    }
+
+    const fn bits(self) -> u128 {
+        u128::from_be_bytes(self.0)
+    }
 
     /// An IPv4 address, its first byte the highest.
     pub const fn v4(bits: u32) -> Ip {
-        Ip(MAPPED | bits as u128)
+        Ip::of(MAPPED | bits as u128)
     }
 
     /// From 16 bytes in network order.
     pub const fn from_bytes(bytes: [u8; 16]) -> Ip {
-        Ip(u128::from_be_bytes(bytes))
+        Ip(bytes)
     }
 
     /// 16 bytes in network order.
     pub const fn bytes(self) -> [u8; 16] {
-        self.0.to_be_bytes()
+        self.0
     }
 
     /// Whether it is an IPv4 address.
     pub const fn is_v4(self) -> bool {
-        self.0 >> 32 == 0xffff
+        self.bits() >> 32 == 0xffff
     }
 
     /// The bits of an IPv4 address.
     pub const fn bits4(self) -> u32 {
-        self.0 as u32
-    }
-
-    /// The wildcard address of the same version.
-    pub const fn any_like(self) -> Ip {
-        if self.is_v4() { Ip::ANY4 } else { Ip::ANY6 }
+        self.bits() as u32
     }
 
     /// Whether it is a wildcard address.
     pub const fn is_any(self) -> bool {
-        self.0 == 0 || self.0 == MAPPED
+        matches!(self.bits(), 0 | MAPPED)
     }
 
     /// Whether it is in 127.0.0.0/8, or `::1`.
     pub const fn is_loopback(self) -> bool {
-        if self.is_v4() { self.bits4() >> 24 == 127 } else { self.0 == 1 }
+        if self.is_v4() { self.bits4() >> 24 == 127 } else { self.bits() == 1 }
     }
 
     /// Whether it is a multicast address.
     pub const fn is_multicast(self) -> bool {
-        if self.is_v4() { self.bits4() >> 28 == 14 } else { self.0 >> 120 == 0xff }
+        if self.is_v4() { self.bits4() >> 28 == 14 } else { self.0[0] == 0xff }
+    }
+
+    /// Whether it is a link-local address of version 6.
+    pub const fn is_link_local(self) -> bool {
+        self.bits() >> 118 == 0x3fa
     }
 
     /// Whether it is `255.255.255.255` or the loopback network's broadcast address.
@@ -103,7 +111,7 @@ impl Addr {
         // The wildcard of the other version has no mapped form of its own.
         let ip = if self.ip == Ip::ANY4 { Ip::ANY6 } else { self.ip };
         b[8..24].copy_from_slice(&ip.bytes());
-        if ip.0 >> 118 == 0x3fa {
+        if ip.is_link_local() {
             b[24..28].copy_from_slice(&1u32.to_ne_bytes());
         }
         SockAddr::new(&b)
