@@ -86,8 +86,8 @@ impl Sock {
             skip: self.core.peek_offset.load(Relaxed).max(0) as usize,
             ended: false,
         };
-        // What is there is touched before the lock; where nothing is, nothing need be.
-        let first = self.inner.lock().unread.min(dst.left());
+        // As much as comes is touched before the lock; for a page it is not worth asking how much that is.
+        let first = if dst.left() <= 4096 { dst.left() } else { self.inner.lock().unread.min(dst.left()) };
         let outcome = dst.under_lock(first, |dst| {
             if reading.peek { self.peek_stream(dst, &mut reading) } else { self.take_stream(dst, &mut reading) }
         });

@@ -60,18 +60,17 @@ impl Sock {
                 Some(peer) => peer.clone(),
             }
         };
-        let this = self.this()?;
         let urgent = usize::from(msg.flags.contains(MsgFlags::OOB));
         let mut sent = 0;
         while src.left() > urgent {
-            match self.send_piece(ctx, &this, &peer, src, msg, (src.left() - urgent, false)) {
+            match self.send_piece(ctx, &peer, src, msg, (src.left() - urgent, false)) {
                 Ok(n) => sent += n,
                 Err(_) if sent > 0 => return Ok(sent),
                 Err(e) => return Err(e),
             }
         }
         if urgent > 0 {
-            match self.send_piece(ctx, &this, &peer, src, msg, (1, true)) {
+            match self.send_piece(ctx, &peer, src, msg, (1, true)) {
                 Ok(n) => sent += n,
                 Err(_) if sent > 0 => return Ok(sent),
                 Err(e) => return Err(e),
@@ -83,7 +82,6 @@ impl Sock {
     fn send_piece(
         &self,
         ctx: &SockCtx<'_>,
-        this: &Arc<Sock>,
         peer: &Arc<Sock>,
         src: &mut IoSrc<'_>,
         msg: &mut SendMsg,
@@ -97,7 +95,7 @@ impl Sock {
             }
             return Err(Errno::EAGAIN);
         }
-        let mut packet = Packet::take(this.clone(), src, n, charge)?;
+        let mut packet = Packet::take(self.this()?, src, n, charge)?;
         if !peer.passing(pass::RIGHTS) && !msg.files.is_empty() {
             return Err(Errno::EPERM);
         }
