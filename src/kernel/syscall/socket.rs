@@ -119,9 +119,8 @@ pub fn bound_file(cur: &CurrentTask, file: &OpenFile) -> SysResult<u64> {
     if !cur.cred().capable(cap::NET_ADMIN) {
         return Err(Errno::EPERM.into());
     }
-    let flags = linux::O_PATH | linux::O_CLOEXEC;
-    let opened = open_at(&cur.op_ctx(), place.ok_or(Errno::ENOENT)?, flags, false)?;
-    Ok(files::install(cur, opened, flags)?.0 as u64)
+    let opened = open_at(&cur.op_ctx(), place.ok_or(Errno::ENOENT)?, linux::O_PATH, false)?;
+    Ok(files::install(cur, opened, linux::O_CLOEXEC)?.0 as u64)
 }
 
 /// `listen(2)`.
