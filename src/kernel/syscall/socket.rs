@@ -138,6 +138,8 @@ pub fn sys_accept4(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u3
         return Err(Errno::EINVAL.into());
     }
     let it = opened(cur, fd)?;
+    // Without a number for it the connection goes on waiting.
+    cur.files().has_room(files::nofile(cur))?;
     let ctx = ctx(cur);
     let dont = it.file.nonblock();
     let attempt = || match it.socket.accept(&ctx) {

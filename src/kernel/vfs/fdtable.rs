@@ -175,6 +175,17 @@ impl FdTable {
         Ok(fd as i32)
     }
 
+    /// Whether there is a free number below `limit`: asked before something is taken that could not be given back.
+    ///
+    /// # Errors
+    /// `EMFILE`.
+    pub fn has_room(&self, limit: u64) -> Result {
+        let inner = self.inner.lock();
+        let len = inner.slots.len();
+        let fd = (inner.lowest..len).find(|&i| inner.slots[i].is_none()).unwrap_or(len.max(inner.lowest));
+        if fd as u64 >= limit.min(NR_OPEN) { Err(Errno::EMFILE) } else { Ok(()) }
+    }
+
     /// Installs at exactly `fd`; returns what was there.
     ///
     /// # Errors
