@@ -5,7 +5,7 @@ use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::mm::vma::{Sizes, prot_letters};
-use crate::mm::{Backing, UserSlice, Vma, VmaFlags};
+use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
 use crate::task::group::Run;
 use crate::task::{Own, Task, session};
 use crate::time::vdso;
@@ -113,7 +113,23 @@ fn own_memory(task: &Task, ctx: &OpCtx<'_>, which: usize) -> Option<Vec<u8>> {
     if ctx.tgid != task.group.pid || end <= start {
         return None;
     }
-    UserSlice::<u8>::new(start, (end - start).min(1 << 20) as usize).read_vec().ok()
+    read_strings(start, (end - start).min(1 << 20) as usize)
+}
+
+/// Reads the program's strings. The file's offset is locked meanwhile; the pages were touched when the program started.
+fn read_strings(start: u64, len: usize) -> Option<Vec<u8>> {
+    const PIECE: usize = 64;
+    let mut out = Vec::new();
+    out.try_reserve_exact(len).ok()?;
+    while out.len() < len {
+        let at = start + out.len() as u64;
+        if len - out.len() >= PIECE {
+            out.extend_from_slice(&UserPtr::<[u8; PIECE]>::new(at).read_nofault().ok()?);
+        } else {
+            out.push(UserPtr::<u8>::new(at).read_nofault().ok()?);
+        }
+    }
+    Some(out)
 }
 
 fn cmdline(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
