@@ -26,7 +26,7 @@ pub use heat::{Heat, Trapped};
 use super::memfile::{Extent, PAGE};
 use super::text::{Text, TextCopy};
 use super::vma::{Backing, Vma, VmaFlags, VmaTree};
-use super::{HostRun, Mappable, UserSlice};
+use super::{HostRun, Mappable, UserPtr};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::text::Form;
@@ -297,8 +297,7 @@ impl Patches {
         if site + 5 > vma.end {
             return Err(Refusal::Code);
         }
-        let mut code = [0u8; 5];
-        UserSlice::<u8>::new(site, 5).read_into(&mut code).map_err(|_| Refusal::Code)?;
+        let code = UserPtr::<[u8; 5]>::new(site).read_nofault().map_err(|_| Refusal::Code)?;
         if code[..2] != SYSCALL {
             return Err(Refusal::Code);
         }
@@ -382,7 +381,9 @@ impl Patches {
                 return Err(e);
             }
         }
-        result = result.and_then(|()| UserSlice::<u8>::new(at, bytes.len()).write_from(bytes));
+        for (&byte, to) in bytes.iter().zip(at..) {
+            result = result.and(UserPtr::new(to).write_nofault(byte).map_err(|_| Errno::EFAULT));
+        }
         result.and(restore(pages))
     }
 
@@ -413,7 +414,9 @@ impl Patches {
     fn put_back_before(&mut self, vmas: &VmaTree, site: u64, stub: u64, len: usize) -> Result {
         let mut instruction = [0u8; 16];
         let bytes = instruction.get_mut(..len).ok_or(Errno::EINVAL)?;
-        UserSlice::<u8>::new(stub, len).read_into(bytes)?;
+        for (byte, at) in bytes.iter_mut().zip(stub..) {
+            *byte = UserPtr::new(at).read_nofault().map_err(|_| Errno::EFAULT)?;
+        }
         self.write(vmas, site - len as u64, bytes)
     }
 
