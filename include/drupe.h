@@ -144,6 +144,14 @@ int drupe_sandbox_set_hostname(drupe_sandbox *sandbox, const char *name);
 int drupe_sandbox_set_memory(drupe_sandbox *sandbox, uint64_t bytes);
 
 /*
+ How many processes and threads it may have at once; 4,096 unless set.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_pids(drupe_sandbox *sandbox, uint32_t most);
+
+/*
  Whether it has a loopback network of its own.
 
  # Safety

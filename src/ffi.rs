@@ -241,6 +241,16 @@ pub unsafe extern "C" fn drupe_sandbox_set_memory(sandbox: *mut drupe_sandbox, b
     guard(-1, || unsafe { change(sandbox, |b| b.memory(bytes)) })
 }
 
+/// How many processes and threads it may have at once; 4,096 unless set.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_pids(sandbox: *mut drupe_sandbox, most: u32) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe { change(sandbox, |b| b.pids(most)) })
+}
+
 /// Whether it has a loopback network of its own.
 ///
 /// # Safety

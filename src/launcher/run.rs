@@ -49,6 +49,12 @@ pub struct Args {
     /// programs allocate for themselves is not bounded by it
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
+    /// Processes and threads that there may be at once [default: 4096]
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    pids: Option<u32>,
+    /// CPUs that programs see and run on; all of yours otherwise
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
+    cpus: Option<u32>,
     /// Rewrite hot system call sites; off, every call is a trap
     #[arg(long, value_enum, default_value_t = Switch::On)]
     rewrite: Switch,
@@ -137,6 +143,8 @@ impl Args {
             user: None,
             hostname: None,
             memory: None,
+            pids: None,
+            cpus: None,
             rewrite: Switch::On,
             jail: Layers::Auto,
             strace: None,
@@ -279,6 +287,12 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     }
     if let Some(bytes) = args.memory {
         builder = builder.memory(bytes);
+    }
+    if let Some(most) = args.pids {
+        builder = builder.pids(most);
+    }
+    if let Some(count) = args.cpus {
+        builder = builder.cpus(count);
     }
     if let Some(calls) = &args.strace {
         builder = builder.strace(calls.split(',').filter(|c| !c.is_empty()));

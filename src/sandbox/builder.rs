@@ -57,6 +57,8 @@ pub struct SandboxBuilder {
     network: Network,
     hostname: String,
     memory: u64,
+    pids: u32,
+    cpus: u32,
     rewrite: bool,
     strace: Option<Vec<String>>,
     strace_file: Option<Arc<File>>,
@@ -77,6 +79,8 @@ impl Default for SandboxBuilder {
             network: Network::default(),
             hostname: "drupe".into(),
             memory: 0,
+            pids: 0,
+            cpus: 0,
             rewrite: true,
             strace: None,
             strace_file: None,
@@ -132,6 +136,18 @@ impl SandboxBuilder {
     /// Limit of the memory that its files and its kernel may take, in bytes.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
+        self
+    }
+
+    /// How many tasks (processes and threads) it may have at once; 4,096 unless set.
+    pub fn pids(mut self, most: u32) -> Self {
+        self.pids = most;
+        self
+    }
+
+    /// How many CPUs its programs see and run on; all that the caller may use unless set, and no more than these.
+    pub fn cpus(mut self, count: u32) -> Self {
+        self.cpus = count;
         self
     }
 
@@ -313,6 +329,8 @@ impl SandboxBuilder {
             net: if self.network == Network::None { NetMode::None } else { NetMode::Loopback },
             hostname: self.hostname.clone(),
             memory: self.memory,
+            pids: self.pids,
+            cpus: self.cpus,
             rewrite: self.rewrite,
             text_cache: -1,
             strace: self.strace.clone(),

@@ -414,7 +414,11 @@ impl Inner {
                 state.end.get_or_insert(End::Panic(text));
             }
             // Between supervisor and kernel only.
-            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } | Event::TextChecked { .. } => {}
+            Event::Arm { .. }
+            | Event::Mother
+            | Event::BuildText { .. }
+            | Event::TextChecked { .. }
+            | Event::Unimplemented { .. } => {}
         }
     }
 

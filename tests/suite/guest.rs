@@ -28,6 +28,9 @@ macro_rules! guests {
 guests! {
     hello: ALL;
     processes: ALL;
+    waiting: GLIBC;
+    rlimits: &[Link::Dynamic];
+    credentials: &[Link::Dynamic];
     reuse: ALL;
     exit_signals: GLIBC;
     pipes: ALL;

@@ -108,6 +108,10 @@ pub struct Config {
     pub hostname: String,
     /// Limit of the memory file and of the kernel heap, in bytes; 0 for the defaults.
     pub memory: u64,
+    /// Most tasks at once; 0 for the default.
+    pub pids: u32,
+    /// How many CPUs programs see and run on; 0 for all that the host gives.
+    pub cpus: u32,
     /// Whether call sites may be rewritten.
     pub rewrite: bool,
     /// Directory of the copies of code that earlier sandboxes have left, -1 for none.
@@ -330,6 +334,13 @@ pub enum Event {
         key: TextKey,
         /// The copy's sum; `None` when it is damaged, or not the user's own.
         sum: Option<u64>,
+    },
+    /// A program made a call that is not there. At most 100 a second are told of, after a burst of 1,000.
+    Unimplemented {
+        /// The program's pid.
+        pid: u32,
+        /// The call's number.
+        call: u32,
     },
     /// Host processes are in demand: start the mother.
     Mother,

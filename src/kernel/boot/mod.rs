@@ -12,7 +12,7 @@ use crate::host::process::{self, CloneKind};
 use crate::host::{log as ring, mem, panic, random, sched, time as host_time, window};
 use crate::mm::{memfile, text};
 use crate::syscall::strace;
-use crate::task::{clone, exit, loader, slots, zygote};
+use crate::task::{clone, exit, kernel, loader, slots, zygote};
 use crate::trap::{self, Setup};
 use crate::{arena, control as channel, entry, net, time};
 use alloc::boxed::Box;
@@ -83,7 +83,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     if config.rewrite {
         trap::rewrite::enable();
     }
-    sched::remember_affinity();
+    sched::remember_affinity(config.cpus);
     // It has enough to do until there is a program for it.
     let alone = sched::alone();
     let first = spawn(first_main)?;
@@ -96,6 +96,9 @@ unsafe fn assemble(params: &BootParams) -> Result {
     time::vdso::install(params.vdso[0], params.vdso[3])?;
     ring::init(config.log_level, config.log_fd);
     set_memory(config.memory)?;
+    if config.pids != 0 {
+        kernel().set_task_limit(config.pids);
+    }
     // AT_HWCAP is what CPUID says of the features.
     let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
     loader::set_hardware(hwcap, 0, params.min_sigstack);
@@ -146,6 +149,7 @@ fn spawn(main: process::Start) -> Result<i32> {
     let slot = slots::alloc()?;
     let stack = frame::zygote_stack(slot);
     mem::forking_the_window(|| process::clone(CloneKind::Mother, slot, stack, main, 0, None))
+        .inspect(|&host_pid| slots::register(slot, host_pid as u32))
         .inspect_err(|_| slots::free_unused(slot))
 }
 
@@ -189,6 +193,7 @@ extern "C" fn mother_main(_: u64) -> ! {
 fn become_guest() {
     process::settle(true);
     process::leave_session();
+    sched::confine();
     match SETUP.get() {
         Some(setup) => trap::install(setup),
         None => panic::panic(format_args!("a host process was started before the kernel had booted")),

@@ -6,7 +6,8 @@ use crate::abi::control::Event;
 use crate::fs::hostfd;
 use crate::host::panic;
 use crate::sync::{Level, Mutex};
-use crate::task::{exit, signals};
+use crate::syscall::TABLE;
+use crate::task::{exit, kernel, signals};
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -17,6 +18,11 @@ static PANIC_TOLD: AtomicBool = AtomicBool::new(false);
 pub fn register() {
     exit::set_ended(|pid, status| push_event(Event::Exited { pid, status }));
     signals::set_stopped(|pid, signal| push_event(Event::Stopped { pid, signal }));
+    kernel().set_unimplemented(|pid, call| {
+        let name = TABLE.get(call as usize).map_or("", |entry| entry.name());
+        log::info!("process {pid} made call {call} {name}, which is not there");
+        push_event(Event::Unimplemented { pid, call });
+    });
     hostfd::set_arm(|fd, events| push_event(Event::Arm { fd, events }));
 }
 

@@ -6,7 +6,7 @@ use crate::host::{HostFd, log as ring};
 use crate::mm::{memfile, rewrite, text};
 use crate::syscall::TABLE;
 use crate::task::group::Run;
-use crate::task::{Task, ThreadGroup, slots, tree};
+use crate::task::{Task, ThreadGroup, kernel, slots};
 use crate::{arena, entry};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -15,9 +15,7 @@ use core::fmt::Write;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 fn groups() -> Vec<Arc<ThreadGroup>> {
-    let mut all: Vec<_> = tree::lock().groups.values().cloned().collect();
-    all.sort_unstable_by_key(|g| g.pid);
-    all
+    kernel().roots().pid.processes()
 }
 
 /// `R`, `S`, `T` or `Z`, as `/proc/<pid>/stat` says it.

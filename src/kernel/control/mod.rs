@@ -16,7 +16,7 @@ use crate::cred::Cred;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, text};
 use crate::signal::info;
-use crate::task::{lookup_group, session, signals, tree, uts};
+use crate::task::{kernel, lookup_group, session, signals, tree};
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
 use alloc::boxed::Box;
@@ -39,7 +39,7 @@ static GROUND: OnceBox<Ground> = OnceBox::new();
 pub fn init(fs: FsContext, config: &Config) {
     let cred = Arc::new(Cred::new(config.uid, config.gid, config.groups.clone()));
     let _ = GROUND.set(Box::new(Ground { fs, cred }));
-    uts::set_hostname(config.hostname.as_bytes());
+    kernel().roots().proxy.uts.set_hostname(config.hostname.as_bytes());
     events::register();
     texts::register();
 }
@@ -106,8 +106,8 @@ fn kill(pid: i32, signal: i32) -> Result {
     let sig = u32::try_from(signal).ok().filter(|&s| s <= crate::signal::NSIG).ok_or(Errno::EINVAL)?;
     let targets = match pid {
         1.. => alloc::vec![lookup_group(pid as u32).ok_or(Errno::ESRCH)?],
-        0 => tree::lock().groups.values().cloned().collect(),
-        _ => tree::lock().members(pid.unsigned_abs()),
+        0 => kernel().roots().pid.processes(),
+        _ => tree::members(pid.unsigned_abs()),
     };
     let live: Vec<_> = targets.into_iter().filter(|g| !g.is_zombie()).collect();
     if live.is_empty() {

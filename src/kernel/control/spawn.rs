@@ -8,6 +8,7 @@ use crate::cred::Cred;
 use crate::fs::hostfd;
 use crate::host::HostFd;
 use crate::task::exec::{self, Fresh};
+use crate::task::kernel;
 use crate::task::limits::Limits;
 use crate::task::loader::Program;
 use crate::vfs::inode::{NewNode, SetAttr, Stat};
@@ -68,7 +69,8 @@ fn start(s: Spawn, fds: Vec<Option<HostFd>>) -> Outcome<u32> {
         };
         install(fd).map_err(|e| Unable::Setting(e, format!("descriptor {number}")))?;
     }
-    let fresh = Fresh { cred: cred.clone(), fs: Arc::new(fs), files, limits: Limits::new(&s.rlimits) };
+    let (limits, ns) = (Limits::new(&s.rlimits), kernel().roots().proxy.clone());
+    let fresh = Fresh { cred: cred.clone(), fs: Arc::new(fs), files, limits, ns, container: None };
     let program = Program::Path { base: None, path: &path, follow: true };
     exec::spawn(fresh, program, s.argv, s.env).map_err(|e| explain(e.errno(), &path))
 }

@@ -1,11 +1,17 @@
-//! Credentials: ids, supplementary groups, capabilities.
+//! Credentials: ids, supplementary groups, capabilities, user namespaces.
 
+pub mod exec;
+pub mod ns;
 pub mod user;
 
+pub use ns::UserNamespace;
+pub use user::User;
+
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// A task's credentials (`credentials(7)`); immutable, replaced as a whole.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 #[allow(missing_docs)]
 pub struct Cred {
     pub uid: u32,
@@ -24,6 +30,26 @@ pub struct Cred {
     pub cap_bounding: u64,
     pub cap_ambient: u64,
     pub no_new_privs: bool,
+    /// `SECBIT_*`, of which `PR_SET_KEEPCAPS` is one.
+    pub secure_bits: u32,
+    /// The namespace in which the capabilities count.
+    pub user_ns: Arc<UserNamespace>,
+    /// What is counted for the real user.
+    pub user: Arc<User>,
+}
+
+/// Bits of [`Cred::secure_bits`] (`linux/securebits.h`); each has a lock, the next bit.
+#[allow(missing_docs)]
+pub mod secure {
+    pub const NOROOT: u32 = 1 << 0;
+    pub const NO_SETUID_FIXUP: u32 = 1 << 2;
+    pub const KEEP_CAPS: u32 = 1 << 4;
+    pub const KEEP_CAPS_LOCKED: u32 = 1 << 5;
+    pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
+    /// The locks of all.
+    pub const LOCKS: u32 = 0xaa;
+    /// All bits and locks that this kernel has.
+    pub const ALL: u32 = 0xff;
 }
 
 /// Capability numbers that the kernel asks for.
@@ -51,8 +77,12 @@ pub mod cap {
     pub const SYS_TIME: u32 = 25;
     pub const MKNOD: u32 = 27;
     pub const WAKE_ALARM: u32 = 35;
+    pub const SYSLOG: u32 = 34;
+    pub const CHECKPOINT_RESTORE: u32 = 40;
     /// Every capability that exists (40 of them).
     pub const ALL: u64 = (1 << 41) - 1;
+    /// Those that follow the file-system user (`CAP_FS_SET`): with LINUX_IMMUTABLE and MAC_OVERRIDE.
+    pub const FS_SET: u64 = 0x1f | 1 << 9 | 1 << MKNOD | 1 << 32;
 }
 
 impl Cred {
@@ -75,12 +105,34 @@ impl Cred {
             cap_bounding: cap::ALL,
             cap_ambient: 0,
             no_new_privs: false,
+            secure_bits: 0,
+            user_ns: UserNamespace::initial().clone(),
+            user: User::of(uid),
         }
     }
 
-    /// Whether capability number `n` is in effect.
+    /// Whether capability number `n` is in effect in the user namespace of these credentials.
     pub fn capable(&self, n: u32) -> bool {
         self.cap_effective & (1 << n) != 0
+    }
+
+    /// Whether capability number `n` counts for objects of the namespace `ns` (`cap_capable` in
+    /// `security/commoncap.c`): it is in effect there or above, or the maker of a child namespace asks.
+    pub fn capable_in(&self, ns: &Arc<UserNamespace>, n: u32) -> bool {
+        let mut at = ns;
+        loop {
+            if Arc::ptr_eq(at, &self.user_ns) {
+                return self.capable(n);
+            }
+            if at.level <= self.user_ns.level {
+                return false;
+            }
+            let Some(parent) = &at.parent else { return false };
+            if Arc::ptr_eq(parent, &self.user_ns) && at.owner.0 == self.euid {
+                return true;
+            }
+            at = parent;
+        }
     }
 
     /// Whether `gid` is the file-system group or a supplementary one.

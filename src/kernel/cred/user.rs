@@ -1,14 +1,20 @@
-//! What a user has of the things that are counted for each user (`struct user_struct`).
+//! What is counted for each user (`struct user_struct`): tasks (`RLIMIT_NPROC`), queued signals
+//! (`RLIMIT_SIGPENDING`), and what has limits below `/proc/sys`.
 
 use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The counts of one user id.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct User {
-    uid: u32,
+    /// User id in the initial namespace.
+    pub uid: u32,
+    /// Tasks that have not been reaped.
+    pub processes: AtomicU32,
+    /// Signals in queues.
+    pub signals: AtomicU32,
     /// Files that epoll instances watch.
     pub epoll_watches: AtomicU64,
     /// Pages that pipes have room for.
@@ -19,29 +25,29 @@ pub struct User {
     pub inotify_watches: AtomicU64,
 }
 
-static USERS: Mutex<BTreeMap<u32, Weak<User>>> = Mutex::new(Level::Leaf, BTreeMap::new());
+/// All users that anybody names.
+struct Users {
+    all: BTreeMap<u32, Weak<User>>,
+    /// Unused entries are looked for when there are so many.
+    tidy_at: usize,
+}
+
+static USERS: Mutex<Users> = Mutex::new(Level::Users, Users { all: BTreeMap::new(), tidy_at: 64 });
 
 impl User {
     /// The counts of user `uid`: everybody who asks gets the same while anybody has them.
     pub fn of(uid: u32) -> Arc<User> {
         let mut users = USERS.lock();
-        if let Some(user) = users.get(&uid).and_then(Weak::upgrade) {
+        if let Some(user) = users.all.get(&uid).and_then(Weak::upgrade) {
             return user;
         }
-        let mut user = User::default();
-        user.uid = uid;
-        let user = Arc::new(user);
-        users.insert(uid, Arc::downgrade(&user));
-        user
-    }
-}
-
-impl Drop for User {
-    fn drop(&mut self) {
-        let mut users = USERS.lock();
-        if users.get(&self.uid).is_some_and(|u| u.strong_count() == 0) {
-            users.remove(&self.uid);
+        if users.all.len() >= users.tidy_at {
+            users.all.retain(|_, user| user.strong_count() > 0);
+            users.tidy_at = 64 + 2 * users.all.len();
         }
+        let user = Arc::new(User { uid, ..User::default() });
+        users.all.insert(uid, Arc::downgrade(&user));
+        user
     }
 }
 
@@ -68,5 +74,13 @@ mod tests {
         assert!(charge(&User::of(4711).epoll_watches, 1, 3));
         drop(a);
         assert_eq!(User::of(4711).epoll_watches.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn users_that_nobody_names_are_forgotten() {
+        for uid in 80_000..81_000 {
+            let _ = User::of(uid);
+        }
+        assert!(USERS.lock().all.len() < 300);
     }
 }

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use crate::host::{files, window};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
     // SAFETY: pointers below are to live buffers of ours of the stated size.
@@ -42,10 +42,43 @@ fn own_affinity() -> Option<[u64; 16]> {
     Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])))
 }
 
-/// Records the running thread's CPUs as those of every new process.
-pub fn remember_affinity() {
+/// Records the running thread's CPUs, or the first `count` of them unless that is 0, as those of every new process.
+pub fn remember_affinity(count: u32) {
+    let mut left = if count == 0 { u32::MAX } else { count };
     for (to, word) in AFFINITY.iter().zip(own_affinity().unwrap_or_default()) {
-        to.store(word, Relaxed);
+        let mut kept = 0;
+        for bit in (0..64).map(|i| 1 << i).filter(|bit| word & bit != 0) {
+            if left > 0 {
+                left -= 1;
+                kept |= bit;
+            }
+        }
+        CONFINED.fetch_or(kept != word, Relaxed);
+        to.store(kept, Relaxed);
+    }
+}
+
+/// The sandbox's CPUs are fewer than the host gives.
+static CONFINED: AtomicBool = AtomicBool::new(false);
+
+/// Keeps the running thread, and what it makes, to the sandbox's CPUs.
+pub fn confine() {
+    if CONFINED.load(Relaxed) {
+        let all: [u64; 16] = core::array::from_fn(|i| AFFINITY[i].load(Relaxed));
+        let _ = setaffinity(0, all.map(u64::to_ne_bytes).as_flattened());
+    }
+}
+
+/// How many CPUs the sandbox has.
+pub fn cpus() -> u32 {
+    AFFINITY.iter().map(|word| word.load(Relaxed).count_ones()).sum::<u32>().max(1)
+}
+
+/// Those of a set of CPUs that the sandbox has.
+pub fn within(mask: &mut [u8]) {
+    for (i, byte) in mask.iter_mut().enumerate() {
+        let allowed = AFFINITY.get(i / 8).map_or(0, |word| word.load(Relaxed).to_ne_bytes()[i % 8]);
+        *byte &= allowed;
     }
 }
 

@@ -4,7 +4,10 @@ pub mod frame;
 
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
-use alloc::vec::Vec;
+use crate::cred::User;
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Number of signals.
 pub const NSIG: u32 = 64;
@@ -122,13 +125,14 @@ pub mod info {
 #[derive(Default)]
 pub struct Pending {
     set: u64,
-    queue: Vec<SigInfo>,
+    /// What is known of them, by signal, in order of arrival, each with the user for whom it counts.
+    queues: BTreeMap<u32, VecDeque<(SigInfo, Arc<User>)>>,
 }
 
 impl Pending {
     /// Nothing pending.
     pub const fn new() -> Pending {
-        Pending { set: 0, queue: Vec::new() }
+        Pending { set: 0, queues: BTreeMap::new() }
     }
 
     /// The signals in it.
@@ -136,22 +140,28 @@ impl Pending {
         self.set
     }
 
-    /// Adds a signal: a standard one at most once, real-time ones and those of timers (each of which has at
-    /// most one) each time. Under memory pressure
-    /// the record of a standard signal may be lost, never the signal.
+    /// Adds a signal: a standard one at most once, real-time ones and those of timers (each of which has at most one)
+    /// each time. It counts for `user`, who may have `limit` of them (`RLIMIT_SIGPENDING`); where that or memory is used
+    /// up the record of a signal may be lost, and of real-time signals only that of `kill(2)`. Standard signals of the
+    /// kernel or of `kill` are always recorded.
     ///
     /// # Errors
     /// `EAGAIN` for a real-time signal that cannot be queued.
-    pub fn add(&mut self, info: &SigInfo) -> crate::abi::Result {
+    pub fn add(&mut self, info: &SigInfo, user: &Arc<User>, limit: u64) -> crate::abi::Result {
         let sig = info.signo as u32;
         let standard = sig < 32;
         if standard && self.set & bit(sig) != 0 && info.code != info::SI_TIMER {
             return Ok(());
         }
-        if self.queue.len() < 4096 && self.queue.try_reserve(1).is_ok() {
-            self.queue.push(*info);
-        } else if !standard {
-            return Err(crate::abi::Errno::EAGAIN);
+        let queued = u64::from(user.signals.fetch_add(1, Relaxed));
+        let queue = self.queues.entry(sig).or_default();
+        if (queued < limit || standard && info.code >= 0) && queue.try_reserve(1).is_ok() {
+            queue.push_back((*info, user.clone()));
+        } else {
+            user.signals.fetch_sub(1, Relaxed);
+            if !standard && info.code != info::SI_USER {
+                return Err(crate::abi::Errno::EAGAIN);
+            }
         }
         self.set |= bit(sig);
         Ok(())
@@ -165,37 +175,67 @@ impl Pending {
         }
         let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
         let sig = first.trailing_zeros() + 1;
-        let at = self.queue.iter().position(|i| i.signo as u32 == sig);
-        let info = match at {
-            Some(at) => self.queue.remove(at),
-            None => info::plain(sig, info::SI_USER),
-        };
-        if !self.queue.iter().any(|i| i.signo as u32 == sig) {
+        let queue = self.queues.get_mut(&sig);
+        let known = queue.and_then(|queue| queue.pop_front().map(|first| (first, queue.is_empty())));
+        let Some(((info, user), last)) = known else {
             self.set &= !bit(sig);
+            return Some(info::plain(sig, info::SI_USER));
+        };
+        user.signals.fetch_sub(1, Relaxed);
+        if last {
+            self.set &= !bit(sig);
+            // A burst's memory goes with it.
+            self.queues.remove(&sig);
         }
         Some(info)
     }
 
     /// Whether a record of this kind waits.
-    pub fn any(&self, kind: impl FnMut(&SigInfo) -> bool) -> bool {
-        self.queue.iter().any(kind)
+    pub fn any(&self, mut kind: impl FnMut(&SigInfo) -> bool) -> bool {
+        self.queues.values().flatten().any(|(info, _)| kind(info))
     }
 
     /// Forgets the records of this kind.
     pub fn remove(&mut self, mut kind: impl FnMut(&SigInfo) -> bool) {
-        while let Some(at) = self.queue.iter().position(&mut kind) {
-            let sig = self.queue.remove(at).signo;
-            if !self.queue.iter().any(|i| i.signo == sig) {
-                self.set &= !bit(sig as u32);
+        let set = &mut self.set;
+        self.queues.retain(|&sig, queue| {
+            queue.retain(|(info, user)| {
+                let goes = kind(info);
+                user.signals.fetch_sub(u32::from(goes), Relaxed);
+                !goes
+            });
+            if queue.is_empty() {
+                *set &= !bit(sig);
             }
-        }
+            !queue.is_empty()
+        });
     }
 
     /// Forgets the signals of `mask`.
     pub fn discard(&mut self, mask: u64) {
         if self.set & mask != 0 {
             self.set &= !mask;
-            self.queue.retain(|i| mask & bit(i.signo as u32) == 0);
+            self.queues.retain(|&sig, queue| {
+                let stays = mask & bit(sig) == 0;
+                if !stays {
+                    uncount(queue);
+                }
+                stays
+            });
+        }
+    }
+}
+
+fn uncount(queue: &VecDeque<(SigInfo, Arc<User>)>) {
+    for (_, user) in queue {
+        user.signals.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        for queue in self.queues.values() {
+            uncount(queue);
         }
     }
 }
@@ -203,13 +243,31 @@ impl Pending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use alloc::vec::Vec;
+
+    #[test]
+    fn the_limit_counts_a_users_signals_and_spares_the_kernels() {
+        let (mut p, mut q, user) = (Pending::new(), Pending::new(), User::of(66_001));
+        let queued = |sig| info::from_user(sig, info::SI_QUEUE, 0, 0);
+        p.add(&queued(40), &user, 2).unwrap();
+        q.add(&queued(40), &user, 2).unwrap();
+        assert_eq!(p.add(&queued(40), &user, 2), Err(crate::abi::Errno::EAGAIN));
+        p.add(&info::from_user(41, info::SI_USER, 7, 0), &user, 2).unwrap();
+        p.add(&info::from_user(10, info::SI_USER, 7, 0), &user, 2).unwrap();
+        assert_eq!(user.signals.load(Relaxed), 3);
+        drop(q);
+        assert_eq!(p.take(bit(10)).map(|i| i.fields[0]), Some(7));
+        assert_eq!(p.take(bit(41)).map(|i| i.fields[0]), Some(0), "the record is lost, the signal is not");
+        p.discard(u64::MAX);
+        assert_eq!(user.signals.load(Relaxed), 0);
+    }
 
     #[test]
     fn standard_signals_do_not_queue_and_real_time_ones_do() {
-        let mut p = Pending::new();
+        let (mut p, user) = (Pending::new(), User::of(0));
         for n in 0..3 {
-            p.add(&info::from_user(10, 0, n, 0)).unwrap();
-            p.add(&info::from_user(40, 0, n, 0)).unwrap();
+            p.add(&info::from_user(10, 0, n, 0), &user, 99).unwrap();
+            p.add(&info::from_user(40, 0, n, 0), &user, 99).unwrap();
         }
         assert_eq!(p.take(u64::MAX).map(|i| i.signo), Some(10));
         let pids: Vec<u64> = core::iter::from_fn(|| p.take(u64::MAX)).map(|i| i.fields[0]).collect();
@@ -219,9 +277,9 @@ mod tests {
 
     #[test]
     fn faults_come_first_and_masks_hold() {
-        let mut p = Pending::new();
+        let (mut p, user) = (Pending::new(), User::of(0));
         for sig in [2, 11, 15] {
-            p.add(&info::plain(sig, 0)).unwrap();
+            p.add(&info::plain(sig, 0), &user, 99).unwrap();
         }
         assert_eq!(p.take(!bit(11)).map(|i| i.signo), Some(2));
         assert_eq!(p.take(u64::MAX).map(|i| i.signo), Some(11));

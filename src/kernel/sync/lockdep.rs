@@ -23,8 +23,12 @@ pub enum Level {
     FileOffset,
     /// An address space's vmas and text; held over the whole of a fork.
     Mm,
-    /// pid tables, the tree of processes, sessions and process groups.
+    /// The tree of processes: who is whose parent, sessions and process groups.
     Tasks,
+    /// A pid namespace's table of pids.
+    PidTable,
+    /// What a pid stands for.
+    Pid,
     /// One thread group's signal state and children's states.
     Signal,
     /// A task's fs context (root, cwd, umask).
@@ -65,6 +69,8 @@ pub enum Level {
     Texts,
     /// The newest copy of a text.
     Text,
+    /// The table of users.
+    Users,
     /// Anything that calls nothing.
     Leaf,
 }

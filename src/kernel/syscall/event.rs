@@ -12,7 +12,8 @@ use crate::fs::{eventfd, memfs, pidfd, pipe, proc, signalfd, timerfd};
 use crate::mm::{UserPtr, UserStr};
 use crate::signal::{NSIG, info};
 use crate::task::clone::{self, Args};
-use crate::task::{CurrentTask, ThreadGroup, lookup, lookup_group, signals};
+use crate::task::pid::Set;
+use crate::task::{CurrentTask, ThreadGroup, access, kernel};
 use alloc::sync::Arc;
 
 /// `pipe2(2)`.
@@ -156,18 +157,22 @@ pub fn sys_memfd_create(cur: &CurrentTask, name: UserStr, flags: u32) -> SysResu
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EMFILE`.
 pub fn sys_pidfd_open(cur: &CurrentTask, pid: i32, flags: u32) -> SysResult<Fd> {
-    at::only(flags, O_NONBLOCK)?;
+    at::only(flags, O_NONBLOCK | pidfd::THREAD)?;
     if pid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let group = match lookup_group(pid as u32) {
-        Some(group) => group,
+    let pid = kernel().roots().pid.find(pid as u32).filter(|p| p.task().is_some()).ok_or(Errno::ESRCH)?;
+    if flags & pidfd::THREAD == 0 && pid.process().is_none() {
         // A thread that is not the leader.
-        None if lookup(pid as u32).is_some() => return Err(Errno::EINVAL.into()),
-        None => return Err(Errno::ESRCH.into()),
-    };
-    files::install(cur, pidfd::pidfd(&cur.op_ctx(), &group, flags), O_CLOEXEC)
+        return Err(Errno::ENOENT.into());
+    }
+    files::install(cur, pidfd::pidfd(&cur.op_ctx(), &pid, flags), O_CLOEXEC)
 }
+
+/// `PIDFD_SIGNAL_THREAD`, `PIDFD_SIGNAL_THREAD_GROUP`, `PIDFD_SIGNAL_PROCESS_GROUP`.
+const SIGNAL_THREAD: u32 = 1;
+const SIGNAL_THREAD_GROUP: u32 = 2;
+const SIGNAL_PROCESS_GROUP: u32 = 4;
 
 /// `pidfd_send_signal(2)`.
 ///
@@ -180,10 +185,21 @@ pub fn sys_pidfd_send_signal(
     record: UserPtr<SigInfo>,
     flags: u32,
 ) -> SysResult<()> {
-    at::only(flags, 0)?;
+    at::only(flags, SIGNAL_THREAD | SIGNAL_THREAD_GROUP | SIGNAL_PROCESS_GROUP)?;
+    if !flags.is_power_of_two() && flags != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let file = cur.files().get(fd.0)?;
     // A directory of /proc will do as well (`pidfd_to_pid` in `kernel/signal.c`).
-    let group = pidfd::of_file(&file).or_else(|e| proc::process_of(&file).ok_or(e))?;
+    let pid = match pidfd::pid_of(&file) {
+        Ok(pid) => pid,
+        Err(e) => proc::process_of(&file).ok_or(e)?.id.clone(),
+    };
+    let scope = match flags {
+        0 if pidfd::is_thread(&file).unwrap_or(false) => SIGNAL_THREAD,
+        0 => SIGNAL_THREAD_GROUP,
+        scope => scope,
+    };
     let sig = u32::try_from(sig).ok().filter(|&s| s <= NSIG).ok_or(Errno::EINVAL)?;
     let record = match record.option() {
         None => info::from_user(sig, info::SI_USER, cur.group.pid, cur.cred().uid),
@@ -192,33 +208,36 @@ pub fn sys_pidfd_send_signal(
             if r.signo as u32 != sig {
                 return Err(Errno::EINVAL.into());
             }
-            if (r.code >= 0 || r.code == info::SI_TKILL) && group.pid != cur.group.pid {
+            let own = pid.number() == cur.tid() && scope != SIGNAL_PROCESS_GROUP;
+            if (r.code >= 0 || r.code == info::SI_TKILL) && !own {
                 return Err(Errno::EPERM.into());
             }
             r
         }
     };
-    signals::may_signal(cur.cred(), cur.group.sid(), &group, sig)?;
-    if group.is_zombie() {
-        return Err(Errno::ESRCH.into());
+    if scope == SIGNAL_PROCESS_GROUP {
+        return Ok(super::signal::kill_all(cur, pid.members(Set::Group), &record)?);
     }
-    if sig != 0 {
-        group.send(&record)?;
+    let task = pid.task().ok_or(Errno::ESRCH)?;
+    access::may_signal(cur.subject(), &task.group, sig)?;
+    // A zombie is there, and takes nothing.
+    if sig == 0 || task.group.is_zombie() {
+        return Ok(());
     }
-    Ok(())
+    let sent = if scope == SIGNAL_THREAD { task.send(&record) } else { task.group.send(&record) };
+    Ok(sent?)
 }
 
 /// `clone` with CLONE_PIDFD: the descriptor's number goes to `out`.
 ///
 /// # Errors
-/// Those of `clone`, `EINVAL` for a thread, `EMFILE`, `EFAULT`.
+/// Those of `clone`, `EMFILE`, `EFAULT`.
 pub fn clone_with_pidfd(cur: &CurrentTask, a: &Args, out: u64) -> SysResult<u32> {
-    if a.flags & u64::from(CLONE_THREAD) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let kind = if a.flags & u64::from(CLONE_THREAD) != 0 { pidfd::THREAD } else { 0 };
     let mut installed = None;
     let outcome = clone::clone_with(cur, a, |child| {
-        let file = pidfd::pidfd(&cur.op_ctx(), &child.group, 0);
+        let pid = kernel().roots().pid.find(child.tid()).ok_or(Errno::ESRCH)?;
+        let file = pidfd::pidfd(&cur.op_ctx(), &pid, kind);
         let fd = files::install(cur, file, O_CLOEXEC).map_err(|e| e.errno())?;
         installed = Some(fd);
         UserPtr::<i32>::new(out).write(fd.0)

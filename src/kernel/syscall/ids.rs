@@ -2,10 +2,9 @@
 
 use super::prctl::set_cred;
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::{Cred, cap};
+use crate::cred::{Cred, User, cap, secure};
 use crate::mm::UserPtr;
 use crate::task::CurrentTask;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// "Leave it alone".
 const KEEP: u32 = u32::MAX;
@@ -67,10 +66,13 @@ pub fn sys_getresgid(cur: &CurrentTask, r: UserPtr<u32>, e: UserPtr<u32>, s: Use
 }
 
 /// What a change of user ids does to capabilities (`capabilities(7)`).
-fn fix_capabilities(cur: &CurrentTask, old: &Cred, new: &mut Cred) {
+fn fix_capabilities(old: &Cred, new: &mut Cred) {
+    if old.secure_bits & secure::NO_SETUID_FIXUP != 0 {
+        return;
+    }
     let was_root = [old.uid, old.euid, old.suid].contains(&0);
     let is_root = [new.uid, new.euid, new.suid].contains(&0);
-    if was_root && !is_root && !cur.attr.keep_caps.load(Relaxed) {
+    if was_root && !is_root && old.secure_bits & secure::KEEP_CAPS == 0 {
         new.cap_permitted = 0;
         new.cap_effective = 0;
     }
@@ -87,7 +89,10 @@ fn fix_capabilities(cur: &CurrentTask, old: &Cred, new: &mut Cred) {
 fn commit_user(cur: &CurrentTask, mut new: Cred) {
     let old = cur.cred().clone();
     new.fsuid = new.euid;
-    fix_capabilities(cur, &old, &mut new);
+    fix_capabilities(&old, &mut new);
+    if new.uid != old.uid {
+        new.user = User::of(new.uid);
+    }
     set_cred(cur, new);
 }
 
@@ -240,6 +245,13 @@ pub fn sys_setfsuid(cur: &CurrentTask, uid: u32) -> SysResult<u32> {
     let own = [c.uid, c.euid, c.suid, c.fsuid];
     if uid != KEEP && uid != old && (own.contains(&uid) || c.capable(cap::SETUID)) {
         c.fsuid = uid;
+        if c.secure_bits & secure::NO_SETUID_FIXUP == 0 {
+            match (old, uid) {
+                (0, _) => c.cap_effective &= !cap::FS_SET,
+                (_, 0) => c.cap_effective |= c.cap_permitted & cap::FS_SET,
+                _ => {}
+            }
+        }
         set_cred(cur, c);
     }
     Ok(old)

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::host;
 use crate::mm::UserPtr;
-use crate::task::{CurrentTask, ThreadGroup, limits, lookup_group};
+use crate::task::{CurrentTask, ThreadGroup, access, cpu_timers, limits, lookup_group};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -30,6 +30,10 @@ fn set(cur: &CurrentTask, group: &Arc<ThreadGroup>, resource: usize, [soft, hard
     let which = match resource {
         limits::AS => 0,
         limits::DATA => 1,
+        limits::CPU => {
+            cpu_timers::watch_limit(group);
+            return Ok(());
+        }
         _ => return Ok(()),
     };
     // Linux takes no limit of data to mean the hard one, but for the heap's end.
@@ -64,7 +68,8 @@ pub fn sys_prlimit64(
     let new = new.option().map(UserPtr::read).transpose()?;
     let group = if pid == 0 { cur.group.clone() } else { lookup_group(pid as u32).ok_or(Errno::ESRCH)? };
     if !Arc::ptr_eq(&group, &cur.group) {
-        may_look(cur, &group)?;
+        let target = group.leader().ok_or(Errno::ESRCH)?;
+        access::may_limit(cur.subject(), &target)?;
     }
     let (soft, hard) = group.limits.get(resource);
     if let Some(new) = new {
@@ -74,14 +79,6 @@ pub fn sys_prlimit64(
         old.write([soft, hard])?;
     }
     Ok(())
-}
-
-fn may_look(cur: &CurrentTask, group: &ThreadGroup) -> Result {
-    let theirs = group.any_task().and_then(|t| t.shared()).ok_or(Errno::ESRCH)?;
-    let (me, c) = (cur.cred(), &theirs.cred);
-    let same =
-        [c.euid, c.suid, c.uid].iter().all(|&u| u == me.uid) && [c.egid, c.sgid, c.gid].iter().all(|&g| g == me.gid);
-    if same || me.capable(cap::SYS_RESOURCE) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 fn timeval(ns: u64) -> __kernel_old_timeval {
@@ -114,6 +111,23 @@ const NOTHING: rusage = rusage {
     ru_nivcsw: 0,
 };
 
+/// Times in ns and what [`crate::task::group::Usage`] counts, as `getrusage(2)` tells it.
+pub(super) fn rusage_of(times: (u64, u64), (max_rss, counts): &(u64, [u64; 6])) -> rusage {
+    let [minor, major, blocks_in, blocks_out, voluntary, involuntary] = counts.map(|n| n as i64);
+    rusage {
+        ru_utime: timeval(times.0),
+        ru_stime: timeval(times.1),
+        ru_maxrss: *max_rss as i64,
+        ru_minflt: minor,
+        ru_majflt: major,
+        ru_inblock: blocks_in,
+        ru_oublock: blocks_out,
+        ru_nvcsw: voluntary,
+        ru_nivcsw: involuntary,
+        ..NOTHING
+    }
+}
+
 /// `getrusage(2)`.
 ///
 /// # Errors
@@ -127,12 +141,18 @@ pub fn sys_getrusage(cur: &CurrentTask, who: i32, out: UserPtr<rusage>) -> SysRe
             r = host::time::rusage(0).unwrap_or(r);
             let (user, system) = own_times(cur, Some(&r));
             (r.ru_utime, r.ru_stime) = (timeval(user), timeval(system));
+            // What was used before the last exec, where that went on in another host process.
+            let past = rusage_of((0, 0), &cur.group.usage[0].get());
+            r.ru_maxrss = r.ru_maxrss.max(past.ru_maxrss);
+            r.ru_minflt += past.ru_minflt;
+            r.ru_majflt += past.ru_majflt;
+            r.ru_nvcsw += past.ru_nvcsw;
+            r.ru_nivcsw += past.ru_nivcsw;
         }
         // RUSAGE_CHILDREN
         -1 => {
-            r.ru_utime = timeval(cur.group.times[2].load(SeqCst));
-            r.ru_stime = timeval(cur.group.times[3].load(SeqCst));
-            r.ru_maxrss = host::time::rusage(0).map_or(0, |own| own.ru_maxrss);
+            let times = (cur.group.times[2].load(SeqCst), cur.group.times[3].load(SeqCst));
+            r = rusage_of(times, &cur.group.usage[1].get());
         }
         _ => return Err(Errno::EINVAL.into()),
     }

@@ -5,7 +5,7 @@ use crate::cred::cap;
 use crate::fs::dev::random_bytes;
 use crate::host;
 use crate::mm::{IoDst, IoVec, UserPtr};
-use crate::task::{CurrentTask, tree, uts};
+use crate::task::{CurrentTask, kernel, uts};
 
 /// `struct new_utsname`: six strings.
 type UtsName = [[u8; 65]; 6];
@@ -14,9 +14,9 @@ type UtsName = [[u8; 65]; 6];
 ///
 /// # Errors
 /// `EFAULT`.
-pub fn sys_uname(_cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
+pub fn sys_uname(cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
     let mut name: UtsName = [[0; 65]; 6];
-    let (host, domain) = (uts::hostname(), uts::domainname());
+    let (host, domain) = (cur.own().ns.uts.hostname(), cur.own().ns.uts.domainname());
     let texts = [b"Linux", &host[..], uts::RELEASE.as_bytes(), uts::VERSION.as_bytes(), b"x86_64", &domain];
     for (field, text) in name.iter_mut().zip(texts) {
         for (to, from) in field.iter_mut().take(64).zip(text) {
@@ -27,7 +27,7 @@ pub fn sys_uname(_cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
 }
 
 fn new_name(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<alloc::vec::Vec<u8>> {
-    if !cur.cred().capable(cap::SYS_ADMIN) {
+    if !cur.cred().capable_in(&cur.own().ns.uts.user_ns, cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
     let len = usize::try_from(len).ok().filter(|&l| l <= uts::NAME_MAX).ok_or(Errno::EINVAL)?;
@@ -39,7 +39,7 @@ fn new_name(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<alloc::
 /// # Errors
 /// `EPERM`, `EINVAL`, `EFAULT`.
 pub fn sys_sethostname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<()> {
-    uts::set_hostname(&new_name(cur, name, len)?);
+    cur.own().ns.uts.set_hostname(&new_name(cur, name, len)?);
     Ok(())
 }
 
@@ -48,7 +48,7 @@ pub fn sys_sethostname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysRes
 /// # Errors
 /// `EPERM`, `EINVAL`, `EFAULT`.
 pub fn sys_setdomainname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<()> {
-    uts::set_domainname(&new_name(cur, name, len)?);
+    cur.own().ns.uts.set_domainname(&new_name(cur, name, len)?);
     Ok(())
 }
 
@@ -59,7 +59,7 @@ pub fn sys_setdomainname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysR
 pub fn sys_sysinfo(_cur: &CurrentTask, out: UserPtr<[u64; 14]>) -> SysResult<()> {
     let mut info = host::sched::sysinfo()?;
     info[0] = (crate::time::clock(crate::abi::linux::CLOCK_BOOTTIME as i32).unwrap_or(0) / crate::time::SECOND) as u64;
-    info[10] = tree::lock().tasks.len().min(usize::from(u16::MAX)) as u64;
+    info[10] = u64::from(kernel().task_count().min(u32::from(u16::MAX)));
     Ok(out.write(info)?)
 }
 

@@ -9,7 +9,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::fs::memfs;
 use crate::mm::UserStr;
-use crate::task::{CurrentTask, Task, tree};
+use crate::task::{CurrentTask, Task, kernel};
 use crate::vfs::mount::{ATIME, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, RELATIME};
 use crate::vfs::{Inode, Path};
 use alloc::sync::Arc;
@@ -102,7 +102,7 @@ pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResul
     let (new, old) = (directory(new)?, directory(old)?);
     let root = cur.fs().root();
     cur.fs().namespace()?.pivot(&root, &new, &old)?;
-    let tasks: Vec<Arc<Task>> = tree::lock().tasks.values().cloned().collect();
+    let tasks: Vec<Arc<Task>> = kernel().roots().pid.tasks();
     for task in tasks {
         if let Some(own) = task.shared() {
             own.fs.follow_root(&root, &new);

@@ -22,7 +22,7 @@ fn exists(kind: OwnerKind, id: u32) -> bool {
     match kind {
         OwnerKind::Thread => lookup(id).is_some(),
         OwnerKind::Process => lookup_group(id).is_some() || lookup(id).is_some(),
-        OwnerKind::Group => tree::lock().groups.values().any(|g| g.pgid() == id),
+        OwnerKind::Group => !tree::members(id).is_empty(),
     }
 }
 

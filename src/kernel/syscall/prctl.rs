@@ -1,19 +1,59 @@
 //! `prctl(2)`, personality and capabilities.
 
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::{Cred, cap};
+use crate::cred::{Cred, cap, secure};
 use crate::host;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
-use crate::task::{CurrentTask, Own, lookup};
+use crate::task::{CurrentTask, Own, limits, lookup};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use linux_raw_sys::prctl::*;
 
-/// Replaces the caller's credentials.
+/// Replaces the caller's credentials. Whoever becomes somebody else, or more, is not dumpable any more and does not
+/// hear of its parent's death (`commit_creds` in `kernel/cred.c`).
 pub fn set_cred(cur: &CurrentTask, cred: Cred) {
+    {
+        let old = cur.cred();
+        if !Arc::ptr_eq(&old.user, &cred.user) {
+            let others = u64::from(cred.user.processes.fetch_add(1, SeqCst));
+            let over = others > cur.group.limits.get(limits::NPROC).0 && cred.user.uid != 0;
+            cur.attr.over_limit.store(over, SeqCst);
+            old.user.processes.fetch_sub(1, SeqCst);
+        }
+        let ids = |c: &Cred| [c.euid, c.egid, c.fsuid, c.fsgid];
+        if ids(old) != ids(&cred) || cred.cap_permitted & !old.cap_permitted != 0 {
+            cur.set_dumpable(0);
+            cur.attr.death_signal.store(0, SeqCst);
+        }
+    }
     let own = Own { cred: Arc::new(cred), ..cur.own().clone() };
     drop(cur.replace_own(Some(own)));
+}
+
+fn keep_caps(cur: &CurrentTask, keep: bool) -> Result {
+    let bits = cur.cred().secure_bits;
+    if bits & secure::KEEP_CAPS_LOCKED != 0 {
+        return Err(Errno::EPERM);
+    }
+    let secure_bits = if keep { bits | secure::KEEP_CAPS } else { bits & !secure::KEEP_CAPS };
+    set_cred(cur, Cred { secure_bits, ..Cred::clone(cur.cred()) });
+    Ok(())
+}
+
+/// A locked bit stays as it is, a lock is not opened, and bits that do not exist cannot be set.
+fn set_secure_bits(cur: &CurrentTask, bits: u64) -> Result {
+    let old = u64::from(cur.cred().secure_bits);
+    let locks = old & u64::from(secure::LOCKS);
+    let changes_locked = (locks >> 1) & (old ^ bits) != 0;
+    if changes_locked || locks & !bits != 0 || bits & !u64::from(secure::ALL) != 0 {
+        return Err(Errno::EPERM);
+    }
+    if !cur.cred().capable(cap::SETPCAP) {
+        return Err(Errno::EPERM);
+    }
+    set_cred(cur, Cred { secure_bits: bits as u32, ..Cred::clone(cur.cred()) });
+    Ok(())
 }
 
 fn flag(value: u64) -> Result<bool> {
@@ -49,9 +89,9 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             attr.dumpable.store(u32::from(flag(a2)?), Relaxed);
             0
         }
-        PR_GET_KEEPCAPS => u64::from(attr.keep_caps.load(Relaxed)),
+        PR_GET_KEEPCAPS => u64::from(cur.cred().secure_bits & secure::KEEP_CAPS != 0),
         PR_SET_KEEPCAPS => {
-            attr.keep_caps.store(flag(a2)?, Relaxed);
+            keep_caps(cur, flag(a2)?)?;
             0
         }
         PR_GET_TIMING => 0,
@@ -59,10 +99,9 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
         PR_GET_SECCOMP => 0,
         PR_GET_TSC => put(PR_TSC_ENABLE)?,
         PR_SET_TSC if a2 == u64::from(PR_TSC_ENABLE) => 0,
-        PR_GET_SECUREBITS => u64::from(attr.secure_bits.load(Relaxed)),
-        PR_SET_SECUREBITS if !cur.cred().capable(cap::SETPCAP) => return Err(Errno::EPERM.into()),
+        PR_GET_SECUREBITS => u64::from(cur.cred().secure_bits),
         PR_SET_SECUREBITS => {
-            attr.secure_bits.store(a2 as u32, Relaxed);
+            set_secure_bits(cur, a2)?;
             0
         }
         PR_GET_TIMERSLACK => attr.timer_slack.load(Relaxed),
@@ -94,13 +133,51 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
         PR_CAPBSET_READ => u64::from(cur.cred().cap_bounding & cap_bit(a2)? != 0),
         PR_CAPBSET_DROP => drop_bounding(cur, a2)?,
         PR_CAP_AMBIENT => ambient(cur, a2, a3, &[a4, a5])?,
-        // Any process may trace any other of its user here.
-        PR_SET_PTRACER => 0,
-        PR_MCE_KILL | PR_MCE_KILL_GET => zeros(&[a4, a5]).map(|()| 0)?,
-        // Names of anonymous mappings are for people only.
-        PR_SET_VMA => 0,
+        PR_MCE_KILL => mce_kill(cur, a2, a3, &[a4, a5])?,
+        PR_MCE_KILL_GET => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.mce_kill.load(Relaxed)))?,
+        // Nobody counts events.
+        PR_TASK_PERF_EVENTS_DISABLE | PR_TASK_PERF_EVENTS_ENABLE => 0,
+        PR_SET_IO_FLUSHER | PR_GET_IO_FLUSHER if !cur.cred().capable(cap::SYS_RESOURCE) => {
+            return Err(Errno::EPERM.into());
+        }
+        PR_SET_IO_FLUSHER => {
+            zeros(&[a3, a4, a5])?;
+            attr.io_flusher.store(flag(a2)?, Relaxed);
+            0
+        }
+        PR_GET_IO_FLUSHER => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.io_flusher.load(Relaxed)))?,
+        PR_GET_MDWE => zeros(&[a2, a3, a4, a5]).map(|()| 0)?,
+        PR_GET_AUXV => get_auxv(cur, a2, a3, &[a4, a5])?,
         _ => return Err(Errno::EINVAL.into()),
     })
+}
+
+/// `PR_MCE_KILL`: what happens on a memory error; kept, since the host sends its own.
+fn mce_kill(cur: &CurrentTask, what: u64, policy: u64, rest: &[u64]) -> Result<u64> {
+    zeros(rest)?;
+    let policy = match (what as u32, policy as u32) {
+        (PR_MCE_KILL_CLEAR, 0) => PR_MCE_KILL_DEFAULT,
+        (PR_MCE_KILL_SET, PR_MCE_KILL_EARLY | PR_MCE_KILL_LATE | PR_MCE_KILL_DEFAULT) => policy as u32,
+        _ => return Err(Errno::EINVAL),
+    };
+    cur.attr.mce_kill.store(policy, Relaxed);
+    Ok(0)
+}
+
+/// Size of the auxiliary vector that Linux keeps on this machine, bytes.
+const AUXV: usize = 416;
+
+/// `PR_GET_AUXV`: as much of it as fits; its whole size.
+fn get_auxv(cur: &CurrentTask, addr: u64, len: u64, rest: &[u64]) -> Result<u64> {
+    zeros(rest)?;
+    let mut bytes = [0u8; AUXV];
+    let words = cur.mm().auxv.lock().clone();
+    for (to, word) in bytes.chunks_exact_mut(8).zip(words.iter()) {
+        to.copy_from_slice(&word.to_le_bytes());
+    }
+    let len = len.min(AUXV as u64) as usize;
+    UserPtr::<u8>::new(addr).slice(len).write_from(&bytes[..len])?;
+    Ok(AUXV as u64)
 }
 
 fn set_name(cur: &CurrentTask, addr: u64) -> Result<u64> {
@@ -160,7 +237,8 @@ fn ambient(cur: &CurrentTask, what: u64, n: u64, rest: &[u64]) -> Result<u64> {
         PR_CAP_AMBIENT_IS_SET => return Ok(u64::from(cred.cap_ambient & cap_bit(n)? != 0)),
         PR_CAP_AMBIENT_RAISE => {
             let bit = cap_bit(n)?;
-            if cred.cap_permitted & cred.cap_inheritable & bit == 0 {
+            let refused = cred.secure_bits & secure::NO_CAP_AMBIENT_RAISE != 0;
+            if refused || cred.cap_permitted & cred.cap_inheritable & bit == 0 {
                 return Err(Errno::EPERM);
             }
             cred.cap_ambient |= bit;

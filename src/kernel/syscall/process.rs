@@ -9,6 +9,8 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
+use crate::fs::pidfd;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::clone::{self, Args};
 use crate::task::exec::Committed;
@@ -21,10 +23,19 @@ use core::sync::atomic::Ordering::SeqCst;
 
 /// `clone(2)`.
 pub fn sys_clone(cur: &CurrentTask, flags: u64, stack: u64, ptid: u64, ctid: u64, tls: u64) -> SysResult<u32> {
-    let a =
-        Args { flags: flags & !0xff, exit_signal: flags as u32 & 0xff, stack, parent_tid: ptid, child_tid: ctid, tls };
+    // The call knows 32 bits only.
+    let flags = flags & 0xffff_ffff;
+    let a = Args {
+        flags: flags & !0xff,
+        exit_signal: flags as u32 & 0xff,
+        stack,
+        parent_tid: ptid,
+        child_tid: ctid,
+        tls,
+        set_tid: 0,
+    };
     if flags & u64::from(CLONE_PIDFD) != 0 {
-        if flags & u64::from(CLONE_PARENT_SETTID) != 0 {
+        if flags & u64::from(CLONE_PARENT_SETTID | CLONE_DETACHED) != 0 {
             return Err(Errno::EINVAL.into());
         }
         return super::event::clone_with_pidfd(cur, &a, ptid);
@@ -43,7 +54,34 @@ pub fn sys_vfork(cur: &CurrentTask) -> SysResult<u32> {
     clone::clone(cur, &Args { flags, exit_signal: SIGCHLD, ..Args::default() })
 }
 
+/// `CLONE_DETACHED`, `CLONE_INTO_CGROUP`, and every flag that `clone3` has.
+const CLONE_DETACHED: u32 = 0x0040_0000;
+const INTO_CGROUP: u64 = 1 << 33;
+const CLONE3_FLAGS: u64 = 0xffff_ffff | clone::CLEAR_SIGHAND | INTO_CGROUP;
+/// `MAX_PID_NS_LEVEL`.
+const SET_TID_MAX: u64 = 32;
+
+/// The pid that a child is to have; 0 for any.
+fn wanted_tid(cur: &CurrentTask, list: u64, count: u64) -> Result<u32> {
+    if count > SET_TID_MAX || (list == 0) != (count == 0) {
+        return Err(Errno::EINVAL);
+    }
+    if count == 0 {
+        return Ok(0);
+    }
+    let tid = UserPtr::<i32>::new(list).read()?;
+    let ns = &cur.own().ns.pid_for_children;
+    if count > u64::from(ns.level) + 1 || tid <= 0 || tid as u32 >= ns.pid_max() {
+        return Err(Errno::EINVAL);
+    }
+    let may = |n| cur.cred().capable_in(&ns.user_ns, n);
+    if may(cap::CHECKPOINT_RESTORE) || may(cap::SYS_ADMIN) { Ok(tid as u32) } else { Err(Errno::EPERM) }
+}
+
 /// `clone3(2)`.
+///
+/// # Errors
+/// `EINVAL`, `E2BIG`, `EFAULT`, `EBADF` for a cgroup, `EEXIST` and `EPERM` for `set_tid`, and those of `clone(2)`.
 pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> SysResult<u32> {
     if size < 64 {
         return Err(Errno::EINVAL.into());
@@ -58,8 +96,12 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     }
     let (flags, pidfd, child_tid, parent_tid) = (word(0), word(1), word(2), word(3));
     let (exit_signal, stack, stack_size, tls) = (word(4), word(5), word(6), word(7));
-    // set_tid, a target cgroup, and the signal bits of the old call are not for us.
-    if word(8) != 0 || word(9) != 0 || flags & 0xff != 0 || exit_signal > 64 {
+    if exit_signal > 64 || flags & INTO_CGROUP != 0 && (word(10) > i32::MAX as u64 || size < 88) {
+        return Err(Errno::EINVAL.into());
+    }
+    let set_tid = wanted_tid(cur, word(8), word(9));
+    // The signal's bits of the old call, but for CLONE_NEWTIME.
+    if flags & !CLONE3_FLAGS != 0 || flags & u64::from(CLONE_DETACHED | 0x7f) != 0 {
         return Err(Errno::EINVAL.into());
     }
     if flags & u64::from(CLONE_PARENT | CLONE_THREAD) != 0 && exit_signal != 0 {
@@ -68,8 +110,18 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     if (stack == 0) != (stack_size == 0) {
         return Err(Errno::EINVAL.into());
     }
-    let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).ok_or(Errno::EINVAL)? };
-    let a = Args { flags, exit_signal: exit_signal as u32, stack, parent_tid, child_tid, tls };
+    let in_reach = |end: &u64| *end <= crate::abi::layout::TASK_SIZE;
+    let stack = if stack == 0 { 0 } else { stack.checked_add(stack_size).filter(in_reach).ok_or(Errno::EINVAL)? };
+    let both = u64::from(CLONE_PIDFD | CLONE_PARENT_SETTID);
+    if flags & both == both && pidfd == parent_tid {
+        return Err(Errno::EINVAL.into());
+    }
+    if flags & INTO_CGROUP != 0 {
+        // No descriptor is one of a cgroup's directory.
+        return Err(Errno::EBADF.into());
+    }
+    let set_tid = set_tid?;
+    let a = Args { flags, exit_signal: exit_signal as u32, stack, parent_tid, child_tid, tls, set_tid };
     if flags & u64::from(CLONE_PIDFD) != 0 {
         return super::event::clone_with_pidfd(cur, &a, pidfd);
     }
@@ -156,13 +208,8 @@ pub fn sys_exit_group(cur: &CurrentTask, status: i32) -> SysResult<()> {
     exit::exit_group(cur, (status & 0xff) << 8)
 }
 
-fn usage(times: (u64, u64)) -> rusage {
-    let mut r: rusage = crate::mm::user::zeroed();
-    r.ru_utime.tv_sec = (times.0 / 1_000_000_000) as _;
-    r.ru_utime.tv_usec = (times.0 / 1000 % 1_000_000) as _;
-    r.ru_stime.tv_sec = (times.1 / 1_000_000_000) as _;
-    r.ru_stime.tv_usec = (times.1 / 1000 % 1_000_000) as _;
-    r
+fn usage(o: &Outcome) -> rusage {
+    super::limits::rusage_of(o.times, &o.usage)
 }
 
 /// `wait4(2)`.
@@ -187,10 +234,13 @@ pub fn sys_wait4(
         p.write(out.status)?;
     }
     if let Some(p) = ru.option() {
-        p.write(usage(out.times))?;
+        p.write(usage(&out))?;
     }
     Ok(out.pid)
 }
+
+/// `P_PIDFD`.
+const P_PIDFD: u32 = 3;
 
 /// `waitid(2)`.
 pub fn sys_waitid(
@@ -205,23 +255,31 @@ pub fn sys_waitid(
     if options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL.into());
     }
+    let mut nonblock = false;
     let who = match kind {
         P_ALL => Who::Any,
         P_PID if id > 0 => Who::Pid(id as u32),
         P_PGID if id >= 0 => Who::Group(if id == 0 { cur.group.pgid() } else { id as u32 }),
-        // P_PIDFD
-        3 => Who::Pid(super::event::group_of_pidfd(cur, Fd(id))?.pid),
+        P_PIDFD if id >= 0 => {
+            let file = cur.files().get(id)?;
+            nonblock = file.nonblock();
+            Who::Pid(pidfd::pid_of(&file)?.number())
+        }
         _ => return Err(Errno::EINVAL.into()),
     };
-    let out = wait::wait(cur, who, options)?;
-    if let Some(p) = info.option() {
-        let record = out.map_or_else(crate::mm::user::zeroed, |o: Outcome| {
-            crate::signal::info::child(o.code, o.pid, o.uid, o.value, 0, 0)
-        });
-        p.write(record)?;
+    let out = wait::wait(cur, who, if nonblock { options | WNOHANG } else { options })?;
+    if out.is_none() && nonblock && options & WNOHANG == 0 {
+        return Err(Errno::EAGAIN.into());
     }
-    if let (Some(p), Some(o)) = (ru.option(), out) {
-        p.write(usage(o.times))?;
+    if let (Some(p), Some(o)) = (ru.option(), &out) {
+        p.write(usage(o))?;
+    }
+    if let Some(p) = info.option() {
+        // Only these fields: signal, errno and code; pid, uid and status.
+        let signal = if out.is_some() { SIGCHLD as i32 } else { 0 };
+        let [code, pid, uid, value] = out.map_or([0; 4], |o| [o.code, o.pid as i32, o.uid as i32, o.value]);
+        p.cast::<[i32; 3]>().write([signal, 0, code])?;
+        UserPtr::<[i32; 3]>::new(p.addr() + 16).write([pid, uid, value])?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::host::sched;
 use crate::mm::UserPtr;
-use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, limits, tree};
+use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, access, kernel, limits, tree};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -28,16 +28,6 @@ fn target(cur: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
         1.. => task::lookup(pid as u32).ok_or(Errno::ESRCH),
         _ => Err(Errno::EINVAL),
     }
-}
-
-/// Whether the caller may change how `t` is scheduled.
-fn may_change(cur: &CurrentTask, t: &Arc<Task>) -> Result {
-    if cur.cred().capable(cap::SYS_NICE) || Arc::ptr_eq(&t.group, &cur.group) {
-        return Ok(());
-    }
-    let theirs = t.shared().ok_or(Errno::ESRCH)?;
-    let me = cur.cred().euid;
-    if me == theirs.cred.euid || me == theirs.cred.uid { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// Highest and lowest real-time priority of a policy.
@@ -85,21 +75,72 @@ pub fn sys_sched_getparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> S
     Ok(param.write(t.attr.rt_priority.load(Relaxed) as i32)?)
 }
 
-fn set(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32) -> SysResult<()> {
-    let t = target(cur, pid)?;
-    let given = policy.unwrap_or(t.attr.policy.load(Relaxed));
-    let (max, min) = range(given & !RESET_ON_FORK)?;
-    if given & !RESET_ON_FORK == SCHED_DEADLINE || !(min as i32..=max as i32).contains(&priority) {
+/// What a task's scheduling is to become (`struct sched_attr`).
+struct Wanted {
+    /// With [`RESET_ON_FORK`]; `None` for what it is.
+    policy: Option<u32>,
+    priority: u32,
+    /// `None` for what it is.
+    nice: Option<i32>,
+    /// Runtime, deadline, period and flags.
+    deadline: [u64; 4],
+}
+
+/// Runtime, deadline and period that make sense (`__checkparam_dl` in `kernel/sched/deadline.c`), ns.
+fn valid_deadline([runtime, deadline, period, _]: [u64; 4]) -> bool {
+    // The clock's resolution, the topmost bit, and 100 us to 4 s as `/proc/sys/kernel/sched_deadline_*` has them.
+    let long = if period == 0 { deadline } else { period };
+    let whole = (1024..=deadline).contains(&runtime) && deadline <= long && (deadline | long) >> 63 == 0;
+    deadline != 0 && whole && (100_000..=4_194_304_000).contains(&long)
+}
+
+/// Changes how a task is scheduled, in the order of checks of `__sched_setscheduler`.
+fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
+    let attr = &t.attr;
+    let old = attr.policy.load(Relaxed);
+    let given = wanted.policy.unwrap_or(old);
+    let policy = given & !RESET_ON_FORK;
+    let real_time = matches!(policy, SCHED_FIFO | SCHED_RR);
+    range(policy)?;
+    if wanted.priority > 99 || real_time != (wanted.priority != 0) {
         return Err(Errno::EINVAL.into());
     }
-    may_change(cur, &t)?;
-    let allowed = cur.group.limits.get(limits::RTPRIO).0;
-    if priority as u64 > allowed && !cur.cred().capable(cap::SYS_NICE) {
+    if policy == SCHED_DEADLINE && !valid_deadline(wanted.deadline) {
+        return Err(Errno::EINVAL.into());
+    }
+    let nice = wanted.nice.unwrap_or(attr.nice.load(Relaxed));
+    let allowed = t.group.limits.get(limits::RTPRIO).0;
+    let old_policy = old & !RESET_ON_FORK;
+    let nicer = |to: i32| (20 - to) as u64 > t.group.limits.get(limits::NICE).0;
+    let needs_privilege = match policy {
+        SCHED_FIFO | SCHED_RR => {
+            let raises = wanted.priority > attr.rt_priority.load(Relaxed);
+            policy != old_policy && allowed == 0 || raises && u64::from(wanted.priority) > allowed
+        }
+        SCHED_DEADLINE => true,
+        _ => {
+            let leaves_idle = old_policy == SCHED_IDLE && policy != SCHED_IDLE && nicer(attr.nice.load(Relaxed));
+            nice < attr.nice.load(Relaxed) && nicer(nice) || leaves_idle
+        }
+    };
+    let resets_less = old & RESET_ON_FORK != 0 && given & RESET_ON_FORK == 0;
+    let owner = access::may_schedule(cur.subject(), t).is_ok();
+    if (needs_privilege || resets_less || !owner) && !cur.cred().capable_in(&t.cred().user_ns, cap::SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
-    t.attr.policy.store(given, Relaxed);
-    t.attr.rt_priority.store(priority as u32, Relaxed);
+    attr.policy.store(given, Relaxed);
+    attr.rt_priority.store(wanted.priority, Relaxed);
+    if matches!(policy, SCHED_NORMAL | SCHED_BATCH) {
+        attr.nice.store(nice, Relaxed);
+    }
+    *attr.deadline.lock() = if policy == SCHED_DEADLINE { wanted.deadline } else { [0; 4] };
     Ok(())
+}
+
+fn set_priority(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32) -> SysResult<()> {
+    let t = target(cur, pid)?;
+    let priority = u32::try_from(priority).map_err(|_| Errno::EINVAL)?;
+    set(cur, &t, &Wanted { policy, priority, nice: None, deadline: [0; 4] })
 }
 
 /// `sched_setscheduler(2)`.
@@ -110,7 +151,7 @@ pub fn sys_sched_setscheduler(cur: &CurrentTask, pid: i32, policy: i32, param: U
     if policy < 0 || param.is_null() {
         return Err(Errno::EINVAL.into());
     }
-    set(cur, pid, Some(policy as u32), param.read()?)
+    set_priority(cur, pid, Some(policy as u32), param.read()?)
 }
 
 /// `sched_setparam(2)`.
@@ -121,21 +162,27 @@ pub fn sys_sched_setparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> S
     if param.is_null() {
         return Err(Errno::EINVAL.into());
     }
-    set(cur, pid, None, param.read()?)
+    set_priority(cur, pid, None, param.read()?)
 }
 
-/// `sched_rr_get_interval(2)`: 100 ms for SCHED_RR, else nothing.
+/// `sched_rr_get_interval(2)`: 100 ms for SCHED_RR, nothing where there is no slice.
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EFAULT`.
 pub fn sys_sched_rr_get_interval(cur: &CurrentTask, pid: i32, out: UserPtr<[i64; 2]>) -> SysResult<()> {
     let t = target(cur, pid)?;
-    let ns = if t.attr.policy.load(Relaxed) & !RESET_ON_FORK == SCHED_RR { 100_000_000 } else { 4_000_000 };
+    let ns = match t.attr.policy.load(Relaxed) & !RESET_ON_FORK {
+        SCHED_RR => 100_000_000,
+        SCHED_FIFO | SCHED_DEADLINE => 0,
+        _ => 4_000_000,
+    };
     Ok(out.write([0, ns])?)
 }
 
 /// Size of `struct sched_attr`, version 0.
 const ATTR_SIZE: u32 = 48;
+/// Its size with the bounds of the utilisation.
+const ATTR_NEWEST: u32 = 56;
 
 /// `sched_getattr(2)`.
 ///
@@ -153,8 +200,17 @@ pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<[u32; 12]>, s
     a[0] = ATTR_SIZE;
     a[1] = policy & !RESET_ON_FORK;
     a[2] = reset as u32;
-    a[4] = t.attr.nice.load(Relaxed) as u32;
-    a[5] = t.attr.rt_priority.load(Relaxed);
+    match policy & !RESET_ON_FORK {
+        SCHED_DEADLINE => {
+            let [runtime, deadline, period, flags] = *t.attr.deadline.lock();
+            a[2] |= flags as u32;
+            for (i, ns) in [runtime, deadline, if period == 0 { deadline } else { period }].into_iter().enumerate() {
+                (a[6 + 2 * i], a[7 + 2 * i]) = (ns as u32, (ns >> 32) as u32);
+            }
+        }
+        SCHED_FIFO | SCHED_RR => a[5] = t.attr.rt_priority.load(Relaxed),
+        _ => a[4] = t.attr.nice.load(Relaxed) as u32,
+    }
     Ok(out.write(a)?)
 }
 
@@ -166,19 +222,49 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
     if attr.is_null() || pid < 0 || flags != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let a = attr.read()?;
-    if a[0] != 0 && a[0] < ATTR_SIZE || a[0] > 4096 {
-        let _ = attr.cast::<u32>().write(ATTR_SIZE);
+    let size = attr.cast::<u32>().read()?;
+    let size = if size == 0 { ATTR_SIZE } else { size };
+    if !(ATTR_SIZE..=4096).contains(&size) {
+        let _ = attr.cast::<u32>().write(ATTR_NEWEST);
         return Err(Errno::E2BIG.into());
     }
-    let reset = if a[2] & 1 != 0 { RESET_ON_FORK } else { 0 };
-    set(cur, pid, Some(a[1] | reset), a[5] as i32)?;
-    if matches!(a[1], SCHED_NORMAL | SCHED_BATCH) {
-        let t = target(cur, pid)?;
-        renice(cur, &t, (a[4] as i32).clamp(-20, 19))?;
+    let a = attr.read()?;
+    let rest = UserPtr::<u8>::new(attr.addr() + u64::from(ATTR_SIZE)).slice((size - ATTR_SIZE) as usize).read_vec()?;
+    let newer = (ATTR_NEWEST - ATTR_SIZE) as usize;
+    if rest.iter().skip(newer).any(|&b| b != 0) {
+        let _ = attr.cast::<u32>().write(ATTR_NEWEST);
+        return Err(Errno::E2BIG.into());
     }
-    Ok(())
+    let (flags, policy) = (u64::from(a[2]) | u64::from(a[3]) << 32, a[1]);
+    if (policy as i32) < 0 || flags & !SCHED_FLAGS != 0 {
+        // Bounds of the utilisation are the host's to set.
+        return Err(Errno::EINVAL.into());
+    }
+    let t = target(cur, pid)?;
+    let wide = |i: usize| u64::from(a[i]) | u64::from(a[i + 1]) << 32;
+    let keeps = |flag: u64| flags & flag != 0;
+    let reset = if keeps(FLAG_RESET_ON_FORK) { RESET_ON_FORK } else { 0 };
+    let mut wanted = Wanted {
+        policy: if keeps(FLAG_KEEP_POLICY) { None } else { Some(policy | reset) },
+        priority: a[5],
+        nice: Some((a[4] as i32).clamp(-20, 19)),
+        deadline: [wide(6), wide(8), wide(10), flags & (FLAG_RECLAIM | FLAG_DL_OVERRUN)],
+    };
+    if keeps(FLAG_KEEP_PARAMS) {
+        wanted.priority = t.attr.rt_priority.load(Relaxed);
+        wanted.nice = None;
+        wanted.deadline = *t.attr.deadline.lock();
+    }
+    set(cur, &t, &wanted)
 }
+
+/// `SCHED_FLAG_*` of `sched_setattr(2)`, those that are there.
+const FLAG_RESET_ON_FORK: u64 = 1;
+const FLAG_RECLAIM: u64 = 2;
+const FLAG_DL_OVERRUN: u64 = 4;
+const FLAG_KEEP_POLICY: u64 = 8;
+const FLAG_KEEP_PARAMS: u64 = 0x10;
+const SCHED_FLAGS: u64 = 0x1f;
 
 /// Host thread of a task; `ESRCH` while it has none, and for a number that is none.
 fn host_tid(cur: &CurrentTask, pid: i32) -> Result<u32> {
@@ -215,8 +301,12 @@ pub fn sys_sched_setaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPt
     let n = (len as usize).min(MASK_MAX);
     mask.slice(n).read_into(&mut buf[..n])?;
     let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
-    may_change(cur, &t)?;
-    Ok(sched::setaffinity(host_tid(cur, pid)?, &buf[..n])?)
+    access::may_schedule(cur.subject(), &t)?;
+    sched::within(&mut buf[..n]);
+    sched::setaffinity(host_tid(cur, pid)?, &buf[..n])?;
+    let (words, _) = buf.as_chunks::<8>();
+    *t.attr.affinity.lock() = Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])));
+    Ok(())
 }
 
 /// `getcpu(2)`.
@@ -257,13 +347,13 @@ fn chosen(cur: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
         PRIO_PROCESS => task::lookup(who).into_iter().collect(),
         PRIO_PGRP => {
             let pgid = if who == 0 { cur.group.pgid() } else { who };
-            let members = tree::lock().members(pgid);
-            members.iter().flat_map(|g| g.tasks()).collect()
+            tree::members(pgid).iter().flat_map(|g| g.tasks()).collect()
         }
         PRIO_USER => {
             let uid = if who == 0 { cur.cred().uid } else { who };
-            let all: Vec<Arc<Task>> = tree::lock().tasks.values().cloned().collect();
-            all.into_iter().filter(|t| t.shared().is_some_and(|o| o.cred.uid == uid)).collect()
+            let mut all = kernel().roots().pid.tasks();
+            all.retain(|t| t.cred().uid == uid);
+            all
         }
         _ => return Err(Errno::EINVAL),
     };
@@ -272,13 +362,7 @@ fn chosen(cur: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
 
 fn renice(cur: &CurrentTask, t: &Arc<Task>, nice: i32) -> Result {
     let privileged = cur.cred().capable(cap::SYS_NICE);
-    if let Some(theirs) = t.shared()
-        && !privileged
-        && theirs.cred.uid != cur.cred().euid
-        && theirs.cred.euid != cur.cred().euid
-    {
-        return Err(Errno::EPERM);
-    }
+    access::may_schedule(cur.subject(), t)?;
     let floor = 20 - t.group.limits.get(limits::NICE).0.min(40) as i32;
     if nice < t.attr.nice.load(Relaxed) && nice < floor && !privileged {
         return Err(Errno::EACCES);
@@ -330,7 +414,7 @@ pub fn sys_ioprio_set(cur: &CurrentTask, which: i32, who: i32, ioprio: i32) -> S
         return Err(Errno::EPERM.into());
     }
     for t in chosen(cur, which.wrapping_sub(1), who)? {
-        may_change(cur, &t)?;
+        access::may_schedule(cur.subject(), &t)?;
         t.attr.ioprio.store(ioprio as u32, Relaxed);
     }
     Ok(())

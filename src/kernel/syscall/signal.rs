@@ -8,8 +8,10 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_DFL, SIG_IGN, SigAction, UNBLOCKABLE, bit, default_action, frame, info};
 use crate::sync::{Events, WaitEnd, WaitQueue, wait};
-use crate::task::{CurrentTask, lookup, lookup_group, signals, tree};
+use crate::task::{CurrentTask, ThreadGroup, access, kernel, lookup, lookup_group, tree};
 use crate::time;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 fn check_size(size: usize) -> Result {
@@ -221,9 +223,13 @@ fn valid(sig: i32) -> Result<u32> {
 
 /// Sends to one process; signal 0 only checks.
 fn kill_one(cur: &CurrentTask, pid: u32, record: &SigInfo) -> Result {
-    let sig = record.signo as u32;
     let group = lookup_group(pid).or_else(|| lookup(pid).map(|t| t.group.clone())).ok_or(Errno::ESRCH)?;
-    signals::may_signal(cur.cred(), cur.group.sid(), &group, sig)?;
+    send_to(cur, &group, record)
+}
+
+fn send_to(cur: &CurrentTask, group: &Arc<ThreadGroup>, record: &SigInfo) -> Result {
+    let sig = record.signo as u32;
+    access::may_signal(cur.subject(), group, sig)?;
     if sig == 0 || group.is_zombie() {
         return Ok(());
     }
@@ -237,24 +243,30 @@ pub fn sys_kill(cur: &CurrentTask, pid: i32, sig: i32) -> SysResult<()> {
     if pid > 0 {
         return Ok(kill_one(cur, pid as u32, &record)?);
     }
-    let targets = {
-        let tree = tree::lock();
-        match pid {
-            -1 => tree.groups.values().filter(|g| g.pid != 1 && g.pid != cur.group.pid).cloned().collect(),
-            0 => tree.members(cur.group.pgid()),
-            i32::MIN => return Err(Errno::ESRCH.into()),
-            p => tree.members(p.unsigned_abs()),
+    let targets = match pid {
+        -1 => {
+            let mut all = kernel().roots().pid.processes();
+            all.retain(|g| g.pid != 1 && g.pid != cur.group.pid);
+            all
         }
+        0 => tree::members(cur.group.pgid()),
+        i32::MIN => return Err(Errno::ESRCH.into()),
+        p => tree::members(p.unsigned_abs()),
     };
+    Ok(kill_all(cur, targets, &record)?)
+}
+
+/// Sends to several processes; it succeeds if it does for one of them.
+pub(super) fn kill_all(cur: &CurrentTask, targets: Vec<Arc<ThreadGroup>>, record: &SigInfo) -> Result {
     let mut outcome = Err(Errno::ESRCH);
     for g in targets {
-        match kill_one(cur, g.pid, &record) {
+        match send_to(cur, &g, record) {
             Ok(()) => outcome = Ok(()),
             Err(e) if outcome.is_err() => outcome = Err(e),
             Err(_) => {}
         }
     }
-    Ok(outcome?)
+    outcome
 }
 
 fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo) -> SysResult<()> {
@@ -266,7 +278,7 @@ fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo)
         return Err(Errno::ESRCH.into());
     }
     let sig = record.signo as u32;
-    signals::may_signal(cur.cred(), cur.group.sid(), &task.group, sig)?;
+    access::may_signal(cur.subject(), &task.group, sig)?;
     if sig != 0 {
         task.send(record)?;
     }

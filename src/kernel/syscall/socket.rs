@@ -483,7 +483,7 @@ fn peer_pidfd(
 ) -> SysResult<()> {
     let pid = socket.peer_process().ok_or(Errno::ENODATA)?;
     let group = crate::task::lookup_group(pid).ok_or(Errno::ESRCH)?;
-    let fd = files::install(cur, pidfd::pidfd(&cur.op_ctx(), &group, 0), linux::O_CLOEXEC)?;
+    let fd = files::install(cur, pidfd::pidfd(&cur.op_ctx(), &group.id, 0), linux::O_CLOEXEC)?;
     let n = room.min(4) as usize;
     let told = out.slice(n).write_from(&fd.0.to_ne_bytes()[..n]).and_then(|()| len.write(n as u32));
     if told.is_err() {

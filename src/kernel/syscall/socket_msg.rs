@@ -230,7 +230,7 @@ fn give_pidfd(cur: &CurrentTask, control: &mut Control, out: &mut RecvMsg) -> Sy
         return Ok(());
     }
     let Some(group) = crate::task::lookup_group(pid) else { return Ok(()) };
-    let file = pidfd::pidfd(&cur.op_ctx(), &group, 0);
+    let file = pidfd::pidfd(&cur.op_ctx(), &group.id, 0);
     match files::install(cur, file, linux::O_CLOEXEC) {
         Ok(Fd(fd)) => {
             control.put(SOL_SOCKET, PIDFD, &fd.to_ne_bytes())?;

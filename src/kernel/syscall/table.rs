@@ -7,7 +7,7 @@
 use super::args::{Handler, Kind, RawHandler, kinds};
 use super::strace;
 use crate::abi::{Errno, SysResult};
-use crate::task::CurrentTask;
+use crate::task::{CurrentTask, kernel};
 
 /// How much of a call there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,7 +159,10 @@ pub fn dispatch(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
 pub(super) fn run(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
     match HANDLERS.get(nr as usize).copied().flatten() {
         Some(handler) => handler(cur, args),
-        None => Err(Errno::ENOSYS.into()),
+        None => {
+            kernel().unimplemented(cur.group.pid, nr);
+            Err(Errno::ENOSYS.into())
+        }
     }
 }
 
@@ -267,7 +270,7 @@ table! {
     100 times => super::limits::sys_times, Full;
     101 ptrace => None;
     102 getuid => super::ids::sys_getuid, Full;
-    103 syslog => None;
+    103 syslog => super::syslog::sys_syslog, Full;
     104 getgid => super::ids::sys_getgid, Full;
     105 setuid => super::ids::sys_setuid, Full;
     106 setgid => super::ids::sys_setgid, Full;
@@ -476,7 +479,7 @@ table! {
     309 getcpu => super::sched::sys_getcpu, Full;
     310 process_vm_readv => None;
     311 process_vm_writev => None;
-    312 kcmp => None;
+    312 kcmp => super::kcmp::sys_kcmp, Partial, "KCMP_EPOLL_TFD";
     313 finit_module => None;
     314 sched_setattr => super::sched::sys_sched_setattr, Partial, "kept, the host decides";
     315 sched_getattr => super::sched::sys_sched_getattr, Partial, "kept, the host decides";

@@ -6,8 +6,6 @@ use crate::abi::sigctx::SigInfo;
 use crate::signal::info;
 use crate::sync::Events;
 use crate::vfs::async_io::{self, Owner, OwnerKind};
-use alloc::sync::Arc;
-use alloc::vec::Vec;
 
 /// `POLL_*` codes with what they say happened.
 const REASONS: [(Events, i32, u64); 4] = [
@@ -63,9 +61,7 @@ fn tell(owner: &Owner, record: &SigInfo) {
             }
         }
         OwnerKind::Group => {
-            let groups: Vec<Arc<ThreadGroup>> =
-                tree::lock().groups.values().filter(|g| g.pgid() == owner.id).cloned().collect();
-            for group in groups {
+            for group in tree::members(owner.id) {
                 tell_group(owner, &group, record);
             }
         }

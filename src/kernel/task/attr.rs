@@ -1,9 +1,9 @@
 //! What a thread carries besides its objects: priorities, and what `prctl(2)` sets.
 
+use crate::sync::{Level, Mutex};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// See the module. Inherited by children unless said otherwise.
-#[derive(Debug)]
 pub struct Attr {
     /// Nice value, -20..=19.
     pub nice: AtomicI32,
@@ -19,14 +19,21 @@ pub struct Attr {
     pub personality: AtomicU32,
     /// `PR_SET_TIMERSLACK`, ns.
     pub timer_slack: AtomicU64,
-    /// `PR_SET_KEEPCAPS`; exec clears it.
-    pub keep_caps: AtomicBool,
-    /// `PR_SET_SECUREBITS`.
-    pub secure_bits: AtomicU32,
     /// `PR_SET_THP_DISABLE`.
     pub thp_disabled: AtomicBool,
+    /// `PR_MCE_KILL`.
+    pub mce_kill: AtomicU32,
+    /// `PR_SET_IO_FLUSHER`.
+    pub io_flusher: AtomicBool,
+    /// It became a user that has more processes than it may have; not inherited.
+    pub over_limit: AtomicBool,
+    /// Runtime, deadline and period of `SCHED_DEADLINE`, ns, and the flags of `sched_setattr(2)` that are kept;
+    /// not inherited.
+    pub deadline: Mutex<[u64; 4]>,
     /// `PR_SET_DUMPABLE`: 1 unless changed.
     pub dumpable: AtomicU32,
+    /// The CPUs that `sched_setaffinity(2)` chose, `None` before it did.
+    pub affinity: Mutex<Option<[u64; 16]>>,
 }
 
 impl Default for Attr {
@@ -39,10 +46,13 @@ impl Default for Attr {
             death_signal: AtomicU32::new(0),
             personality: AtomicU32::new(0),
             timer_slack: AtomicU64::new(50_000),
-            keep_caps: AtomicBool::new(false),
-            secure_bits: AtomicU32::new(0),
             thp_disabled: AtomicBool::new(false),
+            mce_kill: AtomicU32::new(2),
+            io_flusher: AtomicBool::new(false),
+            over_limit: AtomicBool::new(false),
+            deadline: Mutex::new(Level::Leaf, [0; 4]),
             dumpable: AtomicU32::new(1),
+            affinity: Mutex::new(Level::Leaf, None),
         }
     }
 }
@@ -63,10 +73,12 @@ impl Attr {
         self.ioprio.store(parent.ioprio.load(Relaxed), Relaxed);
         self.personality.store(parent.personality.load(Relaxed), Relaxed);
         self.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
-        self.keep_caps.store(parent.keep_caps.load(Relaxed), Relaxed);
-        self.secure_bits.store(parent.secure_bits.load(Relaxed), Relaxed);
         self.thp_disabled.store(parent.thp_disabled.load(Relaxed), Relaxed);
+        self.mce_kill.store(parent.mce_kill.load(Relaxed), Relaxed);
+        self.io_flusher.store(parent.io_flusher.load(Relaxed), Relaxed);
         self.dumpable.store(parent.dumpable.load(Relaxed), Relaxed);
+        let affinity = *parent.affinity.lock();
+        *self.affinity.lock() = affinity;
     }
 }
 

@@ -1,10 +1,11 @@
 //! `clone(2)`, `fork(2)`, `vfork(2)`.
 
 use super::group::ThreadGroup;
-use super::{CurrentTask, Own, Task, slots, tree};
+use super::pid::{self, Pid};
+use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, slots, tree};
 use crate::abi::linux::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_SETTLS,
-    CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
+    CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
 };
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result, SysResult};
@@ -20,7 +21,7 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 const NAMESPACES: u64 = 0x7e02_0080;
 
 /// `CLONE_CLEAR_SIGHAND` (clone3): handlers are back to their defaults in the child.
-const CLEAR_SIGHAND: u64 = 1 << 32;
+pub const CLEAR_SIGHAND: u64 = 1 << 32;
 
 /// What a child is to be.
 #[derive(Clone, Copy, Debug, Default)]
@@ -37,6 +38,8 @@ pub struct Args {
     pub child_tid: u64,
     /// New fs base.
     pub tls: u64,
+    /// The pid that it is to have, 0 for any (`clone3(2)`).
+    pub set_tid: u32,
 }
 
 /// What a vfork parent waits for.
@@ -93,6 +96,11 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
 /// As [`clone`], and those of `before`.
 pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -> Result) -> SysResult<u32> {
     check(cur, a)?;
+    // A task with a deadline has no share to give to a child.
+    let policy = cur.attr.policy.load(SeqCst);
+    if policy == SCHED_DEADLINE {
+        return Err(Errno::EAGAIN.into());
+    }
     arena::charge(arena::Object::Task)?;
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own_mm = cur.mm().clone();
@@ -127,7 +135,6 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
 fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
-    let share_mm = has(CLONE_VM);
     let own = Own {
         mm: match frozen {
             Some(frozen) => Arc::new(frozen.copy()?),
@@ -136,11 +143,31 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
         fs: if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) },
         cred: own.cred.clone(),
+        ns: own.ns.clone(),
     };
+    let cred = own.cred.clone();
+    kernel().count_task(&cred, cur.group.limits.get(limits::NPROC).0)?;
+    let id = match a.set_tid {
+        0 => pid::new_pid(None),
+        wanted => pid::new_pid(Some(wanted)),
+    };
+    let id = id.inspect_err(|_| kernel().uncount_task(&cred))?;
+    let made = enter(cur, a, own, &id);
+    if made.is_err() {
+        id.forget_if_unused();
+        kernel().uncount_task(&cred);
+    }
+    made
+}
+
+/// Makes the task known by `id`, and its process if it is a new one, and enters both into the tree.
+fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Task>> {
+    let has = |f: u32| a.flags & u64::from(f) != 0;
+    let share_mm = has(CLONE_VM);
+    let tid = id.number();
     let comm = cur.comm.lock().clone();
-    let mut tree = tree::lock();
-    let tid = tree.new_pid()?;
-    let group = if has(CLONE_THREAD) { cur.group.clone() } else { new_group(cur, a, tid) };
+    let tree = tree::lock();
+    let group = if has(CLONE_THREAD) { cur.group.clone() } else { new_group(cur, a, id) };
     let task = Task::new(tid, group.clone(), own, comm);
     task.new_process.store(!has(CLONE_THREAD), SeqCst);
     task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
@@ -165,19 +192,24 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
         }
         state.tasks.push(task.clone());
     }
-    tree.tasks.insert(tid, task.clone());
+    tree.add_task(id, &task);
     if !has(CLONE_THREAD) {
-        tree.groups.insert(tid, group.clone());
+        tree.add_process(&group);
+        if group.limits.get(limits::CPU).0 != u64::MAX {
+            cpu_timers::watch_limit(&group);
+        }
         let parent = if has(CLONE_PARENT) { cur.group.parent() } else { Some(cur.group.clone()) };
         if let Some(parent) = parent {
             group.state.lock().parent = Arc::downgrade(&parent);
-            parent.state.lock().children.push(group);
+            let maker = if has(CLONE_PARENT) { cur.group.parent_tid.load(SeqCst) } else { cur.tid() };
+            group.parent_tid.store(maker, SeqCst);
+            parent.state.lock().children.insert(tid, group);
         }
     }
     Ok(task)
 }
 
-fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
+fn new_group(cur: &CurrentTask, a: &Args, id: &Arc<Pid>) -> Arc<ThreadGroup> {
     let g = &cur.group;
     let actions = if a.flags & u64::from(CLONE_SIGHAND) != 0 {
         g.actions()
@@ -189,7 +221,9 @@ fn new_group(cur: &CurrentTask, a: &Args, pid: u32) -> Arc<ThreadGroup> {
     // A sibling tells the common parent in the way that the caller itself will.
     let sibling = a.flags & u64::from(CLONE_PARENT) != 0;
     let exit_signal = if sibling { g.state.lock().exit_signal } else { a.exit_signal };
-    let group = ThreadGroup::new(pid, g.pgid(), g.sid(), g.limits.fork_copy(), actions, exit_signal);
+    let (pgrp, session, limits) = (g.pgrp(), g.session(), g.limits.fork_copy());
+    let mut group = ThreadGroup::new(id.clone(), pgrp, session, limits, actions, exit_signal);
+    group.container = g.container.clone();
     let info = g.exec_info.lock().clone();
     *group.exec_info.lock() = info;
     Arc::new(group)
@@ -217,34 +251,42 @@ fn launch(cur: &CurrentTask, a: &Args, slot: &'static SlotHeader, child: &Arc<Ta
     // SAFETY: only `set_child_main` stores there, at boot.
     let start = unsafe { core::mem::transmute::<usize, Start>(CHILD_MAIN.load(SeqCst)) };
     let tls = has(CLONE_SETTLS).then_some(a.tls);
-    let started = process::clone(kind, slot, uc as u64, start, uc as u64, tls);
-    if started.is_err() {
-        let raw = slot.task.swap(0, SeqCst) as *const Task;
-        // SAFETY: leaked above; no thread took it.
-        drop(unsafe { Arc::from_raw(raw) });
+    if kind == CloneKind::Thread {
+        slots::register_thread();
     }
-    started.map(drop)
+    match process::clone(kind, slot, uc as u64, start, uc as u64, tls) {
+        Ok(host_pid) if kind != CloneKind::Thread => slots::register(slot, host_pid as u32),
+        Ok(_) => {}
+        Err(e) => {
+            let raw = slot.task.swap(0, SeqCst) as *const Task;
+            // SAFETY: leaked above; no thread took it.
+            drop(unsafe { Arc::from_raw(raw) });
+            return Err(e);
+        }
+    }
+    Ok(())
 }
 
 /// Takes a child that never ran out of the tree.
 fn forget(child: &Arc<Task>) {
-    let mut tree = tree::lock();
-    tree.tasks.remove(&child.tid());
+    let tree = tree::lock();
     child.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, child));
     if child.is_new() {
-        tree.groups.remove(&child.group.pid);
         if let Some(parent) = child.group.parent() {
-            parent.state.lock().children.retain(|c| !Arc::ptr_eq(c, &child.group));
+            parent.state.lock().children.remove(&child.group.pid);
         }
+        tree.remove_process(&child.group);
+    } else {
+        tree.remove_thread(child.tid());
     }
 }
 
-/// Waits until the child has exec'ed or ended; only death interrupts it.
+/// Waits until the child has exec'ed or ended; only the caller's own end interrupts it, by another thread's exec, too.
 fn wait_for_vfork(cur: &CurrentTask, v: &VforkDone) {
     let slot = arch::slot();
     loop {
         let ticket = slot.waker.ticket();
-        if v.state.load(SeqCst) == 1 || cur.group.state.lock().exiting.is_some() {
+        if v.state.load(SeqCst) == 1 || cur.must_end() {
             return;
         }
         crate::sync::wait::sleep_deaf(slot, ticket);

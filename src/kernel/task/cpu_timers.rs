@@ -3,9 +3,9 @@
 //! The host counts the time. A timer looks at the earliest moment at which so much can have been
 //! spent, and again until it has been.
 
-use super::ThreadGroup;
 use super::cpu_clock::{Kind, process_time};
-use crate::abi::linux::{SIGPROF, SIGVTALRM};
+use super::{ThreadGroup, limits};
+use crate::abi::linux::{SIGKILL, SIGPROF, SIGVTALRM, SIGXCPU};
 use crate::signal::info;
 use crate::sync::{Level, Mutex};
 use crate::time::{deadline_in, timer};
@@ -21,6 +21,8 @@ pub enum Which {
     Virtual,
     /// In user mode and in the kernel.
     Prof,
+    /// As [`Which::Prof`], for `RLIMIT_CPU`.
+    Limit,
 }
 
 /// One of the two timers of a process.
@@ -33,19 +35,19 @@ struct Setting {
     armed: Option<timer::Armed>,
 }
 
-/// The CPU timers of a process.
-pub struct CpuTimers([Mutex<Setting>; 2]);
+/// The CPU timers of a process: the two of `setitimer`, and the one of `RLIMIT_CPU`.
+pub struct CpuTimers([Mutex<Setting>; 3]);
 
 impl Default for CpuTimers {
     fn default() -> Self {
         // Held while the heap's lock is taken.
         let idle = || Mutex::new(Level::FileData, Setting { deadline: 0, interval: 0, generation: 0, armed: None });
-        CpuTimers([idle(), idle()])
+        CpuTimers([idle(), idle(), idle()])
     }
 }
 
 fn spent(group: &ThreadGroup, which: Which) -> u64 {
-    process_time(group, if which == Which::Prof { Kind::Prof } else { Kind::Virtual })
+    process_time(group, if which == Which::Virtual { Kind::Virtual } else { Kind::Prof })
 }
 
 fn threads(group: &ThreadGroup) -> u64 {
@@ -63,6 +65,10 @@ impl timer::Target for Look {
     fn expired(&self) {
         let Some(group) = self.group.upgrade() else { return };
         let (now, threads) = (spent(&group, self.which), threads(&group));
+        if self.which == Which::Limit {
+            self.look_at_limit(&group, now, threads);
+            return;
+        }
         let ran_out = {
             let mut setting = group.timers.cpu.of(self.which).lock();
             if setting.generation != self.generation || setting.deadline == 0 {
@@ -79,6 +85,52 @@ impl timer::Target for Look {
             let sig = if self.which == Which::Virtual { SIGVTALRM } else { SIGPROF };
             let _ = group.send(&info::plain(sig, info::SI_KERNEL));
         }
+    }
+}
+
+impl Look {
+    /// `RLIMIT_CPU`: SIGXCPU at the soft limit, which moves on by a second, and SIGKILL at the hard one
+    /// (`check_process_timers` in `kernel/time/posix-cpu-timers.c`).
+    fn look_at_limit(&self, group: &Arc<ThreadGroup>, now: u64, threads: u64) {
+        let sig = {
+            let mut setting = group.timers.cpu.of(Which::Limit).lock();
+            if setting.generation != self.generation || setting.deadline == 0 {
+                return;
+            }
+            let (soft, hard) = group.limits.get(limits::CPU);
+            let sig = if now >= seconds(hard) {
+                setting.deadline = 0;
+                SIGKILL
+            } else if now >= seconds(soft) {
+                group.limits.raise_soft(limits::CPU, soft + 1);
+                setting.deadline = seconds(soft + 1).min(seconds(hard));
+                SIGXCPU
+            } else {
+                0
+            };
+            setting.look(group, Which::Limit, now, threads);
+            sig
+        };
+        if sig != 0 {
+            let _ = group.send(&info::plain(sig, info::SI_KERNEL));
+        }
+    }
+}
+
+/// A limit in seconds as ns; `RLIM_INFINITY` is never reached.
+fn seconds(limit: u64) -> u64 {
+    limit.saturating_mul(1_000_000_000)
+}
+
+/// Starts, or stops, watching `RLIMIT_CPU` of a process.
+pub fn watch_limit(group: &Arc<ThreadGroup>) {
+    let (soft, hard) = group.limits.get(limits::CPU);
+    let (now, threads) = (spent(group, Which::Limit), threads(group));
+    let mut setting = group.timers.cpu.of(Which::Limit).lock();
+    setting.stop();
+    if soft != u64::MAX {
+        setting.deadline = seconds(soft).min(seconds(hard)).max(1);
+        setting.look(group, Which::Limit, now, threads);
     }
 }
 
@@ -111,11 +163,10 @@ impl Setting {
 
 impl CpuTimers {
     fn of(&self, which: Which) -> &Mutex<Setting> {
-        let [user, prof] = &self.0;
-        if which == Which::Virtual { user } else { prof }
+        &self.0[which as usize]
     }
 
-    /// Stops both: exit.
+    /// Stops all: exit.
     pub fn clear(&self) {
         for timer in &self.0 {
             timer.lock().stop();

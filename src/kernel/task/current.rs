@@ -121,6 +121,14 @@ impl CurrentTask {
         // handlers do not keep two borrows of it.
         unsafe { &mut *self.frame.get() }
     }
+    /// Gives the running host thread the CPUs that the task has chosen.
+    pub(super) fn restore_affinity(&self) {
+        let chosen = *self.attr.affinity.lock();
+        if let Some(mask) = chosen {
+            // CPUs that have gone since leave it where it is.
+            let _ = crate::host::sched::setaffinity(0, mask.map(u64::to_ne_bytes).as_flattened());
+        }
+    }
     /// Whether a host process of its own was made for it.
     pub fn is_new_process(&self) -> bool {
         self.task.new_process.load(SeqCst)

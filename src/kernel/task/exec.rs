@@ -1,19 +1,24 @@
 //! `execve(2)`: the checks, the death of siblings, and the hand-over to a clean process.
 
 use super::loader::{self, ExecPlan, Program};
-use super::{CurrentTask, Own, Task, adopt, exit, limits, tree, zygote};
+use super::pid;
+use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, exit, kernel, limits, tree, zygote};
 use crate::abi::sigctx::{SigContext, SigStack};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch;
-use crate::cred::Cred;
+use crate::cred::{Cred, exec as rules};
 use crate::host::process;
 use crate::mm::AddressSpace;
 
-use crate::vfs::{FdTable, FsContext, OpCtx};
+use crate::vfs::{FdTable, FsContext, OpCtx, access};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
+
+/// What a set-user-id program's start clears of `personality(2)` (`PER_CLEAR_ON_SETID`): READ_IMPLIES_EXEC,
+/// ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, MMAP_PAGE_ZERO.
+const PER_CLEAR_ON_SETID: u32 = 0x0074_0000;
 
 /// An exec past its point of no return. The caller drops what it still holds, then goes.
 #[must_use]
@@ -28,11 +33,24 @@ pub struct Committed {
 /// # Errors
 /// Those of `execve(2)`.
 pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<Committed> {
-    let plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
+    let old = cur.cred();
+    // Whoever became a user that has too many processes may not start a program (`PF_NPROC_EXCEEDED`).
+    let too_many = u64::from(old.user.processes.load(SeqCst)) > cur.group.limits.get(limits::NPROC).0;
+    if cur.attr.over_limit.swap(false, SeqCst) && too_many {
+        cur.attr.over_limit.store(true, SeqCst);
+        return Err(Errno::EAGAIN.into());
+    }
+    let mut plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
+    let shares_fs = plan.gives_ids() && shares_fs(cur);
+    let outcome = rules::exec(old, &plan.credentials(shares_fs, old.no_new_privs))?;
+    plan.secure = outcome.secure;
+    let as_read = access::check(old, &**plan.exe.inode(), access::READ).is_ok();
+    let same_ids = old.euid == old.uid && old.egid == old.gid;
+    plan.dumpable = as_read && same_ids && !outcome.changed;
     let ticket = if is_alone(cur) { zygote::ready() } else { Some(zygote::reserve()?) };
     become_only_thread(cur)?;
     // The point of no return.
-    commit(cur, &plan)?;
+    commit(cur, &plan, outcome)?;
     Ok(Committed { ticket, plan: Box::new(plan) })
 }
 
@@ -59,6 +77,14 @@ impl Committed {
 /// could change that.
 pub(super) fn is_alone(cur: &CurrentTask) -> bool {
     cur.group.state.lock().tasks.len() == 1 && Arc::strong_count(cur.mm()) == 1
+}
+
+/// Whether a process other than the caller's uses its root and working directory (`check_unsafe_exec` in
+/// `fs/exec.c`). A read of `/proc` may hold them for a moment, too; then the program gets no more than its user has.
+fn shares_fs(cur: &CurrentTask) -> bool {
+    let here = |t: &Arc<Task>| t.shared().is_some_and(|own| Arc::ptr_eq(&own.fs, cur.fs()));
+    let own = cur.group.tasks().iter().filter(|t| here(t)).count();
+    Arc::strong_count(cur.fs()) > own
 }
 
 /// Ends every other thread of the process; the caller becomes its leader.
@@ -95,17 +121,17 @@ fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
         }
         crate::sync::wait::sleep_deaf(slot, ticket);
     }
-    let mut tree = tree::lock();
-    tree.tasks.remove(&cur.tid());
-    cur.tid.store(group.pid, SeqCst);
-    tree.tasks.insert(group.pid, Arc::clone(cur));
-    drop(tree);
+    if cur.tid() != group.pid {
+        let tree = tree::lock();
+        tree.replace_leader(cur);
+        cur.tid.store(group.pid, SeqCst);
+    }
     group.state.lock().exec = None;
     Ok(())
 }
 
 /// Replaces what the program does not inherit.
-fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
+fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result {
     let group = &cur.group;
     super::futex::exit_robust_list(cur);
     let tid_word = cur.clear_child_tid.swap(0, SeqCst);
@@ -116,13 +142,20 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan) -> Result {
     let own = cur.own().clone();
     let files = if Arc::strong_count(&own.files) > 2 { Arc::new(own.files.fork_copy()?) } else { own.files.clone() };
     let fs = if Arc::strong_count(&own.fs) > 2 { Arc::new(own.fs.fork_copy()) } else { own.fs.clone() };
-    let cred = own.cred.clone();
+    let (cred, ns) = (Arc::new(outcome.cred), own.ns.clone());
     drop(own);
-    let old = cur.replace_own(Some(Own { mm, files: files.clone(), fs, cred }));
+    let old = cur.replace_own(Some(Own { mm, files: files.clone(), fs, cred, ns }));
     drop(old);
     files.close_on_exec(&cur.op_ctx());
     group.timers.clear_posix();
     group.set_actions(Arc::new(group.actions().for_exec()));
+    if outcome.clears_personality {
+        cur.attr.personality.fetch_and(!PER_CLEAR_ON_SETID, Relaxed);
+    }
+    if outcome.secure || outcome.changed {
+        cur.attr.death_signal.store(0, SeqCst);
+    }
+    cur.set_dumpable(u32::from(plan.dumpable));
     *cur.altstack.lock() = SigStack::default();
     cur.robust_list.store(0, SeqCst);
     *cur.comm.lock() = plan.comm.clone();
@@ -167,6 +200,7 @@ impl zygote::Job for Install {
                 own.mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
                 let (soft, hard) = group.limits.get(limits::DATA);
                 own.mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
+                cur.restore_affinity();
                 loader::load(&plan, &own.mm, &own.cred, stack)
             }
             None => Err(Errno::ESRCH),
@@ -197,6 +231,10 @@ pub struct Fresh {
     pub files: Arc<FdTable>,
     /// Limits.
     pub limits: limits::Limits,
+    /// Namespaces.
+    pub ns: Arc<NsProxy>,
+    /// The container that it belongs to.
+    pub container: Option<Arc<str>>,
 }
 
 /// Starts a process from outside; returns its pid.
@@ -205,23 +243,36 @@ pub struct Fresh {
 /// Those of `execve(2)` and of making a process.
 pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<u32> {
     let ctx = OpCtx { cred: &fresh.cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: fresh.fs.umask() };
-    let plan = loader::prepare(&fresh.fs, &ctx, program, argv, envp)?;
+    let mut plan = loader::prepare(&fresh.fs, &ctx, program, argv, envp)?;
+    let outcome = rules::exec(&fresh.cred, &plan.credentials(false, false))?;
+    plan.secure = outcome.secure;
+    let cred = Arc::new(outcome.cred);
     let ticket = zygote::reserve()?;
-    let own = Own { mm: Arc::new(AddressSpace::new()), files: fresh.files, fs: fresh.fs, cred: fresh.cred.clone() };
-    let (task, pid) = {
-        let mut tree = tree::lock();
-        let pid = tree.new_pid()?;
+    let mm = Arc::new(AddressSpace::new());
+    let own = Own { mm, files: fresh.files, fs: fresh.fs, cred: cred.clone(), ns: fresh.ns };
+    kernel().count_task(&cred, u64::MAX)?;
+    let id = pid::new_pid(None).inspect_err(|_| kernel().uncount_task(&cred))?;
+    let pid = id.number();
+    let task = {
         let actions = Arc::new(super::group::Actions::default());
-        let group = Arc::new(super::ThreadGroup::new(pid, pid, pid, fresh.limits, actions, crate::abi::linux::SIGCHLD));
+        let same = || id.clone();
+        let signal = crate::abi::linux::SIGCHLD;
+        let mut group = super::ThreadGroup::new(same(), same(), same(), fresh.limits, actions, signal);
+        group.container = fresh.container;
+        let group = Arc::new(group);
         group.external.store(true, SeqCst);
         group.did_exec.store(true, SeqCst);
         *group.exec_info.lock() = plan.info();
         let task = Task::new(pid, group.clone(), own, plan.comm.clone());
         group.state.lock().tasks.push(task.clone());
-        tree.tasks.insert(pid, task.clone());
-        tree.groups.insert(pid, group);
-        (task, pid)
+        let tree = tree::lock();
+        tree.add_task(&id, &task);
+        tree.add_process(&group);
+        task
     };
+    if task.group.limits.get(limits::CPU).0 != u64::MAX {
+        cpu_timers::watch_limit(&task.group);
+    }
     claim_terminal(&task);
     ticket.start(Box::new(Install { task: Some(task), plan: Box::new(plan) }));
     Ok(pid)

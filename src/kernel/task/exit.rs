@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, exec, futex, session, slots, tree, zygote};
+use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, tree, zygote};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
@@ -46,6 +46,7 @@ pub fn exit_group(cur: &CurrentTask, status: i32) -> ! {
 /// Ends the running thread; `status` is the process's if it is the last. Does not return.
 pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     let slot = arch::slot();
+    begin_exit(cur, status);
     release_user_words(cur);
     let alone = exec::is_alone(cur) && process::is_leader(slot);
     let ended = leave(cur, status);
@@ -63,6 +64,19 @@ pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     }
     slots::retire(slot);
     process::exit_thread()
+}
+
+/// From now on no signal reaches the thread. The last one settles the status of its process: a SIGKILL that comes
+/// later is too late to change it.
+fn begin_exit(cur: &CurrentTask, status: i32) {
+    let mut state = cur.group.state.lock();
+    cur.leaving.store(true, SeqCst);
+    if cur.tid() == cur.group.pid {
+        state.leader_status = status;
+    }
+    if state.exiting.is_none() && state.tasks.iter().all(|t| t.leaving.load(SeqCst)) {
+        state.exiting = Some(state.leader_status);
+    }
 }
 
 /// Gives the running thread's task back.
@@ -94,9 +108,10 @@ fn release_user_words(cur: &CurrentTask) {
 fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     let group = cur.group.clone();
     let mut uid = 0;
-    if let Some(Own { mm, files, fs, cred }) = cur.replace_own(None) {
+    *cur.last_cred.lock() = Some(cur.cred().clone());
+    if let Some(Own { mm, files, fs, cred, ns }) = cur.replace_own(None) {
         uid = cred.uid;
-        drop(fs);
+        drop((fs, ns));
         // Of several threads that end at once exactly one gets the table itself.
         if let Some(files) = Arc::into_inner(files) {
             let (tgid, tid) = (group.pid, cur.tid());
@@ -122,11 +137,14 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
 fn take_out(task: &Arc<Task>, status: i32) -> bool {
     let group = &task.group;
     let (last, execs) = {
-        let mut tree = tree::lock();
+        let tree = tree::lock();
+        if task.tid() != group.pid {
+            tree.remove_thread(task.tid());
+        }
         let mut state = group.state.lock();
-        tree.tasks.remove(&task.tid());
         state.tasks.retain(|t| !Arc::ptr_eq(t, task));
         if task.tid() == group.pid {
+            // It stays known until the process is reaped, or another thread takes its place.
             state.leader_status = status;
         }
         let execs = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid() == tid).cloned());
@@ -141,16 +159,19 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
 /// Adds the running host process's CPU time to the group's past: at its end, and at exec, which goes on
 /// in another host process.
 pub(super) fn account(group: &ThreadGroup) {
-    let (user, system) = crate::host::time::process_times();
-    group.times[0].fetch_add(user, SeqCst);
-    group.times[1].fetch_add(system, SeqCst);
+    let Some(r) = crate::host::time::rusage(0) else { return };
+    let ns = |t: &linux::__kernel_old_timeval| (t.tv_sec * 1_000_000_000 + t.tv_usec * 1000) as u64;
+    group.times[0].fetch_add(ns(&r.ru_utime), SeqCst);
+    group.times[1].fetch_add(ns(&r.ru_stime), SeqCst);
+    let counts = [r.ru_minflt, r.ru_majflt, r.ru_inblock, r.ru_oublock, r.ru_nvcsw, r.ru_nivcsw];
+    group.usage[0].add(r.ru_maxrss as u64, counts.map(|n| n as u64));
 }
 
 /// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know. Returns
 /// what the outside is told, if it started the process.
 fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.timers.clear();
-    let mut tree = tree::lock();
+    let tree = tree::lock();
     let (status, signal, leads) = {
         let mut state = group.state.lock();
         // Without exit_group or a signal it is the leader's own status that counts.
@@ -160,14 +181,14 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
         state.uid = uid;
         (status, state.exit_signal, group.sid() == group.pid)
     };
-    let heir = pass_on_children(group, &mut tree);
+    let (heir, orphans) = pass_on_children(group, &tree);
     let parent = group.parent().filter(|p| !p.is_zombie());
     let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
     if !wanted {
-        tree.groups.remove(&group.pid);
         if let Some(p) = &parent {
-            p.state.lock().children.retain(|c| !Arc::ptr_eq(c, group));
+            p.state.lock().children.remove(&group.pid);
         }
+        tree.remove_process(group);
     }
     // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
     if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
@@ -177,7 +198,7 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
         let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
     }
     drop(tree);
-    group.exit_wait.wake_all();
+    group.id.exit_wait.wake_all();
     for waiter in parent.iter().chain(&heir) {
         waiter.children_wait.wake_all();
     }
@@ -185,7 +206,7 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
         session::leader_ended(group.pid);
     }
     if STOPS_EVER.load(SeqCst) {
-        hang_up_orphans(group);
+        hang_up_orphans(group, orphans);
     }
     group.external.load(SeqCst).then_some((group.pid, status))
 }
@@ -211,15 +232,19 @@ fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigI
 }
 
 /// The children get a new parent, and hear of it if they asked to. Returns that parent if it
-/// inherited a zombie.
-fn pass_on_children(group: &Arc<ThreadGroup>, tree: &mut tree::Guard) -> Option<Arc<ThreadGroup>> {
+/// inherited a zombie, and the process groups of the children.
+fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc<ThreadGroup>>, Vec<u32>) {
     let orphans = core::mem::take(&mut group.state.lock().children);
     if orphans.is_empty() {
-        return None;
+        return (None, Vec::new());
     }
-    let reaper = reaper_of(group, tree);
+    let reaper = reaper_of(group);
     let mut inherited = false;
-    for child in orphans {
+    let mut pgids = Vec::new();
+    for child in orphans.into_values() {
+        if pgids.last() != Some(&child.pgid()) && pgids.try_reserve(1).is_ok() {
+            pgids.push(child.pgid());
+        }
         {
             let mut state = child.state.lock();
             state.parent = reaper.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
@@ -234,19 +259,19 @@ fn pass_on_children(group: &Arc<ThreadGroup>, tree: &mut tree::Guard) -> Option<
         match &reaper {
             Some(r) if !child.is_zombie() || !reaps_children(r) => {
                 inherited |= child.is_zombie();
-                r.state.lock().children.push(child);
+                r.state.lock().children.insert(child.pid, child);
             }
             _ if child.is_zombie() => {
-                tree.groups.remove(&child.pid);
+                tree.remove_process(&child);
             }
             _ => {}
         }
     }
-    reaper.filter(|_| inherited)
+    (reaper.filter(|_| inherited), pgids)
 }
 
 /// Who takes over the children: the nearest subreaper, or the first process.
-fn reaper_of(group: &Arc<ThreadGroup>, tree: &tree::Tree) -> Option<Arc<ThreadGroup>> {
+fn reaper_of(group: &Arc<ThreadGroup>) -> Option<Arc<ThreadGroup>> {
     let mut at = group.parent();
     while let Some(p) = at {
         if p.subreaper.load(SeqCst) && !p.is_zombie() {
@@ -254,18 +279,19 @@ fn reaper_of(group: &Arc<ThreadGroup>, tree: &tree::Tree) -> Option<Arc<ThreadGr
         }
         at = p.parent();
     }
-    tree.init().filter(|i| i.pid != group.pid && !i.is_zombie())
+    kernel().roots().pid.init().filter(|i| i.pid != group.pid && !i.is_zombie())
 }
 
-/// A process group that this exit orphans, with stopped members, gets SIGHUP and SIGCONT.
-fn hang_up_orphans(group: &Arc<ThreadGroup>) {
-    let children: Vec<_> = tree::lock().groups.values().filter(|g| g.ppid() == 1 || g.ppid() == 0).cloned().collect();
-    let mut pgids: Vec<u32> = children.iter().map(|c| c.pgid()).filter(|&p| p != group.pgid()).collect();
-    pgids.push(group.pgid());
+/// A process group that this exit orphans, with stopped members, gets SIGHUP and SIGCONT. `pgids` are those
+/// of the children.
+fn hang_up_orphans(group: &Arc<ThreadGroup>, mut pgids: Vec<u32>) {
+    if pgids.try_reserve(1).is_ok() {
+        pgids.push(group.pgid());
+    }
     pgids.sort_unstable();
     pgids.dedup();
     for pgid in pgids {
-        let members = tree::lock().members(pgid);
+        let members = tree::members(pgid);
         let stopped = members.iter().any(|m| matches!(m.state.lock().run, Run::Stopped(_)));
         if stopped && ThreadGroup::pgrp_orphaned(pgid, None) {
             for m in members {
@@ -335,10 +361,11 @@ pub fn reaped(host_pid: u32, status: i32) {
 }
 
 /// A task whose host thread is gone without having exited.
-fn bury(task: &Arc<Task>, status: i32) {
+pub(super) fn bury(task: &Arc<Task>, status: i32) {
     task.slot.store(0, SeqCst);
     let group = task.group.clone();
     begin_group_exit(&group, status);
+    *task.last_cred.lock() = Some(task.cred());
     let own = {
         let _held = task.own_lock.lock();
         // SAFETY: its thread is gone; under `own_lock`.

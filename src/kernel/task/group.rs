@@ -1,12 +1,15 @@
 //! Thread groups: what Linux calls a process.
 
 use super::limits::Limits;
+use super::pid::{Pid, Set};
 use super::timers::Timers;
-use super::{Task, tree};
+use super::{Task, kernel};
+use crate::cred::Cred;
 use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
 use crate::sync::{Level, Mutex, WaitQueue};
 use crate::vfs::Path;
 use crate::vfs::state::DenyWrite;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -59,8 +62,8 @@ pub enum Run {
 pub struct State {
     /// Live threads.
     pub tasks: Vec<Arc<Task>>,
-    /// Children, zombies included.
-    pub children: Vec<Arc<ThreadGroup>>,
+    /// Children by pid, zombies included.
+    pub children: BTreeMap<u32, Arc<ThreadGroup>>,
     /// Parent.
     pub parent: Weak<ThreadGroup>,
     /// See [`Run`].
@@ -81,6 +84,29 @@ pub struct State {
     pub uid: u32,
 }
 
+/// What `getrusage(2)` counts besides time.
+#[derive(Default)]
+pub struct Usage {
+    /// Most resident memory, KiB.
+    max_rss: AtomicU64,
+    /// Minor and major faults, blocks in and out, voluntary and involuntary switches.
+    counts: [AtomicU64; 6],
+}
+
+impl Usage {
+    /// Adds what a process used: KiB, and the counts in the order above.
+    pub fn add(&self, max_rss: u64, counts: [u64; 6]) {
+        self.max_rss.fetch_max(max_rss, SeqCst);
+        for (to, n) in self.counts.iter().zip(counts) {
+            to.fetch_add(n, SeqCst);
+        }
+    }
+    /// What there is, as [`Usage::add`] takes it.
+    pub fn get(&self) -> (u64, [u64; 6]) {
+        (self.max_rss.load(SeqCst), core::array::from_fn(|i| self.counts[i].load(SeqCst)))
+    }
+}
+
 /// What exec records for `/proc`.
 #[derive(Clone, Default)]
 pub struct ExecInfo {
@@ -96,24 +122,28 @@ pub struct ExecInfo {
 
 /// A process.
 pub struct ThreadGroup {
-    /// Process id.
+    /// Process id, the number of [`ThreadGroup::id`].
     pub pid: u32,
+    /// What it is known by.
+    pub id: Arc<Pid>,
     /// See [`State`].
     pub state: Mutex<State>,
     /// Wakes those who wait for children, and threads that wait for siblings.
     pub children_wait: WaitQueue,
-    /// Woken when the process ends (pidfd).
-    pub exit_wait: WaitQueue,
     /// Woken when a signal comes (signalfd).
     pub signal_wait: WaitQueue,
     /// Signals for any thread.
     pub pending: Mutex<Pending>,
     /// Actions; replaced by exec.
     actions: Mutex<Arc<Actions>>,
-    /// Process group and session.
+    /// Process group and session; changed under the tree's lock.
+    belongs: Mutex<[Arc<Pid>; 2]>,
+    /// Their numbers.
     pgid: AtomicU32,
     /// See `pgid`.
     sid: AtomicU32,
+    /// The container that it was started for; its descendants are in it, too.
+    pub container: Option<Arc<str>>,
     /// Limits.
     pub limits: Limits,
     /// Exec has happened since fork (`setpgid` refuses then).
@@ -127,6 +157,10 @@ pub struct ThreadGroup {
     /// User and system time that the present host process's count lacks, and that of reaped children, ns.
     /// The former is below zero (it wraps) in a host process that ran other programs before.
     pub times: [AtomicU64; 4],
+    /// What earlier host processes of it used besides time, and what its reaped children did.
+    pub usage: [Usage; 2],
+    /// The thread that made it.
+    pub(super) parent_tid: AtomicU32,
     /// Started from outside: its end is an event of the control channel.
     pub external: AtomicBool,
     /// Interval and POSIX timers.
@@ -141,15 +175,23 @@ impl ThreadGroup {
         (self.times[kind].load(SeqCst).wrapping_add(now) as i64).max(0) as u64
     }
 
-    /// A process without threads.
-    pub fn new(pid: u32, pgid: u32, sid: u32, limits: Limits, actions: Arc<Actions>, exit_signal: u32) -> ThreadGroup {
+    /// A process without threads that is not in the tree yet.
+    pub fn new(
+        id: Arc<Pid>,
+        pgrp: Arc<Pid>,
+        session: Arc<Pid>,
+        limits: Limits,
+        actions: Arc<Actions>,
+        exit_signal: u32,
+    ) -> ThreadGroup {
         ThreadGroup {
-            pid,
+            pid: id.number(),
+            id,
             state: Mutex::new(
                 Level::Signal,
                 State {
                     tasks: Vec::new(),
-                    children: Vec::new(),
+                    children: BTreeMap::new(),
                     parent: Weak::new(),
                     run: Run::Running,
                     exiting: None,
@@ -162,18 +204,21 @@ impl ThreadGroup {
                 },
             ),
             children_wait: WaitQueue::new(),
-            exit_wait: WaitQueue::new(),
             signal_wait: WaitQueue::new(),
             pending: Mutex::new(Level::Signal, Pending::new()),
             actions: Mutex::new(Level::Leaf, actions),
-            pgid: AtomicU32::new(pgid),
-            sid: AtomicU32::new(sid),
+            pgid: AtomicU32::new(pgrp.number()),
+            sid: AtomicU32::new(session.number()),
+            belongs: Mutex::new(Level::Leaf, [pgrp, session]),
+            container: None,
             limits,
             did_exec: AtomicBool::new(false),
             subreaper: AtomicBool::new(false),
             exec_info: Mutex::new(Level::Leaf, ExecInfo::default()),
             started: crate::time::host_monotonic(),
             times: [const { AtomicU64::new(0) }; 4],
+            usage: [Usage::default(), Usage::default()],
+            parent_tid: AtomicU32::new(0),
             external: AtomicBool::new(false),
             timers: Timers::default(),
             oom_score_adj: core::sync::atomic::AtomicI32::new(0),
@@ -188,13 +233,25 @@ impl ThreadGroup {
     pub fn sid(&self) -> u32 {
         self.sid.load(SeqCst)
     }
-    /// Moves it to a process group.
-    pub fn set_pgid(&self, pgid: u32) {
-        self.pgid.store(pgid, SeqCst);
+    /// Process group.
+    pub fn pgrp(&self) -> Arc<Pid> {
+        self.belongs.lock()[0].clone()
     }
-    /// Makes it leader of a new session.
-    pub fn set_sid(&self, sid: u32) {
-        self.sid.store(sid, SeqCst);
+    /// Session.
+    pub fn session(&self) -> Arc<Pid> {
+        self.belongs.lock()[1].clone()
+    }
+    pub(super) fn set_pgrp(&self, pgrp: Arc<Pid>) -> Arc<Pid> {
+        self.pgid.store(pgrp.number(), SeqCst);
+        core::mem::replace(&mut self.belongs.lock()[0], pgrp)
+    }
+    pub(super) fn set_session(&self, session: Arc<Pid>) -> Arc<Pid> {
+        self.sid.store(session.number(), SeqCst);
+        core::mem::replace(&mut self.belongs.lock()[1], session)
+    }
+    /// Its credentials: a live thread's, or those that it ended with. `None` only before its first thread.
+    pub fn cred(&self) -> Option<Arc<Cred>> {
+        self.leader().map(|t| t.cred())
     }
     /// Whether every thread has ended.
     pub fn is_zombie(&self) -> bool {
@@ -221,6 +278,10 @@ impl ThreadGroup {
         let state = self.state.lock();
         state.tasks.iter().find(|t| t.tid() == self.pid).or(state.tasks.first()).cloned()
     }
+    /// A live thread, the leader first, else the leader as it ended.
+    pub fn leader(&self) -> Option<Arc<Task>> {
+        self.any_task().or_else(|| self.id.task())
+    }
     /// Live threads.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         self.state.lock().tasks.clone()
@@ -235,11 +296,19 @@ impl ThreadGroup {
     /// Whether the process group of this process has nobody outside it, in its session, who cares:
     /// no member's parent is in another group of the session (`setpgid(2)`, "orphaned").
     pub fn pgrp_orphaned(pgid: u32, but: Option<u32>) -> bool {
-        let tree = tree::lock();
-        !tree.members(pgid).iter().filter(|g| Some(g.pid) != but).any(|g| match g.parent() {
-            Some(p) => p.pgid() != pgid && p.sid() == g.sid(),
-            // Whoever started it from outside looks after it, as a shell does.
-            None => g.external.load(SeqCst),
+        let Some(pgrp) = kernel().roots().pid.find(pgid) else { return true };
+        !pgrp.any_member(Set::Group, |g| {
+            let (parent, zombie) = {
+                let state = g.state.lock();
+                (state.parent.upgrade(), state.run == Run::Zombie)
+            };
+            !zombie
+                && Some(g.pid) != but
+                && match parent {
+                    Some(p) => p.pgid() != pgid && p.sid() == g.sid(),
+                    // Whoever started it from outside looks after it, as a shell does.
+                    None => g.external.load(SeqCst),
+                }
         })
     }
 }
@@ -247,11 +316,8 @@ impl ThreadGroup {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn group(pid: u32, pgid: u32, sid: u32) -> Arc<ThreadGroup> {
-        let actions = Arc::new(Actions::default());
-        Arc::new(ThreadGroup::new(pid, pgid, sid, Limits::default(), actions, 17))
-    }
+    use crate::task::test_support::group;
+    use crate::task::tree;
 
     #[test]
     fn exec_keeps_only_what_is_ignored() {
@@ -268,9 +334,6 @@ mod tests {
         let (shell, job, child) = (group(5001, 5001, 5001), group(5002, 5002, 5001), group(5003, 5002, 5001));
         job.state.lock().parent = Arc::downgrade(&shell);
         child.state.lock().parent = Arc::downgrade(&job);
-        for g in [&shell, &job, &child] {
-            tree::lock().groups.insert(g.pid, g.clone());
-        }
         assert!(!ThreadGroup::pgrp_orphaned(5002, None));
         assert!(ThreadGroup::pgrp_orphaned(5002, Some(5002)), "the child's parent is in the group");
         assert!(ThreadGroup::pgrp_orphaned(5001, None));
@@ -278,9 +341,10 @@ mod tests {
         assert!(!ThreadGroup::pgrp_orphaned(5001, None), "somebody outside looks after it");
         job.state.lock().run = Run::Zombie;
         child.state.lock().run = Run::Zombie;
-        assert!(tree::lock().members(5002).is_empty());
+        assert_eq!(tree::members(5002).len(), 2, "zombies are members until they are reaped");
         for g in [shell, job, child] {
-            tree::lock().groups.remove(&g.pid);
+            tree::lock().remove_process(&g);
         }
+        assert!(kernel().roots().pid.find(5002).is_none());
     }
 }

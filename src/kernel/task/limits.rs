@@ -77,6 +77,11 @@ impl Limits {
         Ok(())
     }
 
+    /// Moves a soft limit on.
+    pub(super) fn raise_soft(&self, resource: usize, soft: u64) {
+        self.0[resource][0].store(soft, Relaxed);
+    }
+
     /// A copy, for fork.
     pub fn fork_copy(&self) -> Limits {
         let copy = Limits::new(&[]);

@@ -4,8 +4,9 @@
 use super::group::ExecInfo;
 use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::exec::{FileCaps, Program as Credentials};
 use crate::mm::{Backing, MapWish, Mappable};
-use crate::vfs::mount::NOEXEC;
+use crate::vfs::mount::{NOEXEC, NOSUID};
 use crate::vfs::open::{again_if_stale, open_at};
 use crate::vfs::resolve::Lookup;
 use crate::vfs::state::DenyWrite;
@@ -70,7 +71,13 @@ pub struct ExecPlan {
     /// Thread name: the last component of the file name, at most 15 bytes.
     pub comm: Vec<u8>,
     /// Owner and set-id bits of the file, for credentials: mode, uid, gid.
-    pub owner: (u32, u32, u32),
+    owner: (u32, u32, u32),
+    /// The file's capabilities.
+    caps: Option<FileCaps>,
+    /// What `AT_SECURE` says.
+    pub secure: bool,
+    /// Whether others of the user may look at the process.
+    pub dumpable: bool,
 }
 
 impl ExecPlan {
@@ -81,6 +88,28 @@ impl ExecPlan {
             running: Some(self.running.clone()),
             execfn: self.execfn.clone(),
             cmdline: self.argv.iter().flat_map(|a| a.iter().copied().chain([0])).collect(),
+        }
+    }
+
+    /// Whether the file may give ids or capabilities at all.
+    pub fn gives_ids(&self) -> bool {
+        self.owner.0 & 0o6000 != 0 || self.caps.is_some()
+    }
+
+    /// What the file says of credentials (`bprm_fill_uid` in `fs/exec.c`): nothing on a nosuid mount.
+    pub fn credentials(&self, shares_fs: bool, no_new_privs: bool) -> Credentials {
+        if self.exe.mount.has(NOSUID) {
+            return Credentials { shares_fs, ..Credentials::default() };
+        }
+        let (mode, uid, gid) = self.owner;
+        let counts = |bits: u32, id: u32| (mode & bits == bits && !no_new_privs).then_some(id);
+        Credentials {
+            set_uid: counts(0o4000, uid),
+            // Without execution for the group the bit once meant mandatory locking.
+            set_gid: counts(0o2010, gid),
+            caps: self.caps,
+            shares_fs,
+            traced: false,
         }
     }
 }
@@ -262,7 +291,16 @@ fn finish(
         None => None,
     };
     let owner = file.inode.permissions()?;
-    Ok(ExecPlan { main, interp, argv, envp, execfn, exe: file.path.clone(), running, comm, owner })
+    let caps = file_caps(&file)?;
+    let exe = file.path.clone();
+    Ok(ExecPlan { main, interp, argv, envp, execfn, exe, running, comm, owner, caps, secure: false, dumpable: true })
+}
+
+/// The capabilities of a file, if it has any.
+fn file_caps(file: &OpenFile) -> Result<Option<FileCaps>> {
+    let Some(attributes) = file.inode.xattrs() else { return Ok(None) };
+    let attributes = attributes.lock();
+    attributes.get(&b"security.capability"[..]).map(|value| FileCaps::parse(value)).transpose()
 }
 
 /// Reads exactly `n` bytes.

@@ -1,8 +1,10 @@
 //! Tasks, thread groups, sessions, pids; clone, exec, exit, wait; futexes.
 //!
-//! One lock ([`tree`]) guards who is whose parent and which pids exist; a group's own state has a lock
-//! of its own. A task is reached through the host thread that runs it: its slot.
+//! One lock ([`tree`]) guards who is whose parent and in which process group; a group's own state has a lock
+//! of its own, and so has each pid namespace's table ([`pid`]). A task is reached through the host thread that
+//! runs it: its slot.
 
+pub mod access;
 pub mod async_io;
 mod attr;
 pub mod clone;
@@ -13,8 +15,11 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod group;
+mod kernel;
 pub mod limits;
 pub mod loader;
+pub mod ns;
+pub mod pid;
 pub mod posix_timers;
 pub mod session;
 pub mod signals;
@@ -28,6 +33,9 @@ pub mod zygote;
 pub use attr::{Attr, RESET_ON_FORK};
 pub use current::{CurrentTask, FileRef, signal_pending};
 pub use group::ThreadGroup;
+pub use kernel::{Kernel, kernel};
+pub use ns::NsProxy;
+pub use pid::Pid;
 pub use signals::ExitWork;
 
 use crate::abi::sigctx::SigStack;
@@ -55,6 +63,8 @@ pub struct Own {
     pub fs: Arc<FsContext>,
     /// Credentials.
     pub cred: Arc<Cred>,
+    /// Namespaces.
+    pub ns: Arc<NsProxy>,
 }
 
 /// A thread of the guest.
@@ -64,6 +74,8 @@ pub struct Task {
     pub group: Arc<ThreadGroup>,
     slot: AtomicU64,
     own: UnsafeCell<Option<Own>>,
+    /// Its credentials at its end.
+    last_cred: Mutex<Option<Arc<Cred>>>,
     /// Taken by the task to replace `own`, and by others to look at it.
     own_lock: Mutex<()>,
     /// Thread name, at most 15 bytes.
@@ -85,6 +97,8 @@ pub struct Task {
     pub robust_list: AtomicU64,
     /// The host process is the child's own.
     new_process: AtomicBool,
+    /// It is past the beginning of its exit.
+    leaving: AtomicBool,
     /// What a vfork parent waits for.
     vfork: Mutex<Option<Arc<clone::VforkDone>>>,
     /// What `restart_syscall` goes on with.
@@ -126,11 +140,16 @@ unsafe impl Sync for Task {}
 impl Task {
     /// A task that does not run yet.
     pub fn new(tid: u32, group: Arc<ThreadGroup>, own: Own, comm: Vec<u8>) -> Arc<Task> {
+        Task::make(tid, group, Some(own), comm)
+    }
+
+    fn make(tid: u32, group: Arc<ThreadGroup>, own: Option<Own>, comm: Vec<u8>) -> Arc<Task> {
         Arc::new(Task {
             tid: AtomicU32::new(tid),
             group,
             slot: AtomicU64::new(0),
-            own: UnsafeCell::new(Some(own)),
+            own: UnsafeCell::new(own),
+            last_cred: Mutex::new(Level::Leaf, None),
             own_lock: Mutex::new(Level::Leaf, ()),
             comm: Mutex::new(Level::Leaf, comm),
             pending: Mutex::new(Level::Signal, Pending::new()),
@@ -141,6 +160,7 @@ impl Task {
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
             new_process: AtomicBool::new(true),
+            leaving: AtomicBool::new(false),
             vfork: Mutex::new(Level::Leaf, None),
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
@@ -164,6 +184,29 @@ impl Task {
         let _held = self.own_lock.lock();
         // SAFETY: under `own_lock`.
         unsafe { (*self.own.get()).clone() }
+    }
+
+    /// Its credentials, those that it ended with once it has exited.
+    pub fn cred(&self) -> Arc<Cred> {
+        let live = {
+            let _held = self.own_lock.lock();
+            // SAFETY: under `own_lock`.
+            unsafe { (*self.own.get()).as_ref() }.map(|own| own.cred.clone())
+        };
+        if let Some(cred) = live {
+            return cred;
+        }
+        self.last_cred.lock().clone().unwrap_or_else(|| Arc::new(Cred::new(0, 0, Vec::new())))
+    }
+
+    /// Whether others of its user may look at it (`PR_SET_DUMPABLE`).
+    pub fn is_dumpable(&self) -> bool {
+        self.attr.dumpable.load(SeqCst) == 1
+    }
+
+    /// See [`Task::is_dumpable`]: 0, 1, or 2 for root only.
+    pub fn set_dumpable(&self, value: u32) {
+        self.attr.dumpable.store(value, SeqCst);
     }
 
     /// Makes the thread look at its exit work: from a sleep, from the guest or from a host call.
@@ -192,12 +235,37 @@ pub fn adopt(task: Arc<Task>) {
     slot.kick.store(1, SeqCst);
 }
 
-/// The task with this thread id.
+/// The task with this thread id; a leader's stays until its process is reaped.
 pub fn lookup(tid: u32) -> Option<Arc<Task>> {
-    tree::lock().tasks.get(&tid).cloned()
+    kernel().roots().pid.task(tid)
 }
 
-/// The process with this id.
+/// The process with this id, a zombie too.
 pub fn lookup_group(pid: u32) -> Option<Arc<ThreadGroup>> {
-    tree::lock().groups.get(&pid).cloned()
+    kernel().roots().pid.process(pid)
+}
+
+#[cfg(test)]
+pub(crate) mod test_support {
+    use super::*;
+
+    /// A process that was never started, with a pid of its own.
+    pub fn group(pid: u32, pgid: u32, sid: u32) -> Arc<ThreadGroup> {
+        let id = |n: u32| kernel().roots().pid.find(n).unwrap_or_else(|| pid::new_pid(Some(n)).unwrap());
+        let (id, pgrp, session) = (id(pid), id(pgid), id(sid));
+        let actions = Arc::new(group::Actions::default());
+        let group = ThreadGroup::new(id, pgrp, session, limits::Limits::default(), actions, 17);
+        let group = Arc::new(group);
+        tree::lock().add_process(&group);
+        group
+    }
+
+    /// Its only thread, ended, with these credentials.
+    pub fn task(pid: u32, cred: Cred) -> Arc<Task> {
+        let group = group(pid, pid, pid);
+        let task = Task::make(pid, group.clone(), None, Vec::new());
+        *task.last_cred.lock() = Some(Arc::new(cred));
+        group.id.set_task(&task);
+        task
+    }
 }

@@ -3,7 +3,8 @@
 //! A terminal is named by its device number; the host's job control is out of the game, because the
 //! guest side has a host session of its own.
 
-use super::{CurrentTask, ThreadGroup, lookup, lookup_group, tree};
+use super::pid::Set;
+use super::{CurrentTask, ThreadGroup, kernel, lookup, lookup_group, tree};
 use crate::abi::linux::{SIGCONT, SIGHUP, SIGTTIN, SIGTTOU};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::cred::cap;
@@ -97,7 +98,7 @@ pub(super) fn leader_ended(sid: u32) {
         at.map(|at| terminals.remove(at))
     };
     let Some(terminal) = freed else { return };
-    for g in tree::lock().members(terminal.foreground).iter().filter(|g| g.pid != sid) {
+    for g in tree::members(terminal.foreground).iter().filter(|g| g.pid != sid) {
         let _ = g.send(&info::plain(SIGHUP, info::SI_KERNEL));
         let _ = g.send(&info::plain(SIGCONT, info::SI_KERNEL));
     }
@@ -136,7 +137,7 @@ pub fn set_foreground(tgid: u32, tid: u32, device: u64, pgid: i32) -> SysResult<
     if pgid < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let members = tree::lock().members(pgid as u32);
+    let members = tree::members(pgid as u32);
     let first = members.first().ok_or(Errno::ESRCH)?;
     if first.sid() != group.sid() {
         return Err(Errno::EPERM.into());
@@ -165,7 +166,7 @@ pub fn check_background(tgid: u32, tid: u32, device: u64, signal: u32) -> SysRes
     if ThreadGroup::pgrp_orphaned(group.pgid(), None) {
         return Err(Errno::EIO.into());
     }
-    for g in tree::lock().members(group.pgid()) {
+    for g in group.pgrp().members(Set::Group) {
         let _ = g.send(&info::plain(signal, info::SI_KERNEL));
     }
     Err(SysError::Restart(Restart::Sys))
@@ -178,11 +179,11 @@ pub fn check_background(tgid: u32, tid: u32, device: u64, signal: u32) -> SysRes
 pub fn set_sid(cur: &CurrentTask) -> Result<u32> {
     let group = &cur.group;
     let tree = tree::lock();
-    if group.pgid() == group.pid || !tree.members(group.pid).is_empty() {
+    if group.id.has_members(Set::Group) {
         return Err(Errno::EPERM);
     }
-    group.set_sid(group.pid);
-    group.set_pgid(group.pid);
+    tree.move_to_session(group, &group.id);
+    tree.move_to_group(group, &group.id);
     Ok(group.pid)
 }
 
@@ -197,7 +198,7 @@ pub fn set_pgid(cur: &CurrentTask, pid: i32, pgid: i32) -> Result {
     let pid = if pid == 0 { cur.group.pid } else { pid as u32 };
     let pgid = if pgid == 0 { pid } else { pgid as u32 };
     let tree = tree::lock();
-    let target = tree.groups.get(&pid).cloned().ok_or(Errno::ESRCH)?;
+    let target = lookup_group(pid).ok_or(Errno::ESRCH)?;
     if pid != cur.group.pid {
         if target.ppid() != cur.group.pid {
             return Err(Errno::ESRCH);
@@ -212,22 +213,17 @@ pub fn set_pgid(cur: &CurrentTask, pid: i32, pgid: i32) -> Result {
     if target.sid() == target.pid {
         return Err(Errno::EPERM);
     }
-    if pgid != pid && !tree.members(pgid).iter().any(|g| g.sid() == cur.group.sid()) {
-        return Err(Errno::EPERM);
-    }
-    target.set_pgid(pgid);
+    let pgrp = if pgid == pid { Some(target.id.clone()) } else { kernel().roots().pid.find(pgid) };
+    let in_session = |g: &Arc<ThreadGroup>| g.sid() == cur.group.sid();
+    let pgrp = pgrp.filter(|p| pgid == pid || p.any_member(Set::Group, in_session)).ok_or(Errno::EPERM)?;
+    tree.move_to_group(&target, &pgrp);
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::task::group::Actions;
-    use crate::task::limits::Limits;
-
-    fn group(pid: u32, pgid: u32, sid: u32) -> ThreadGroup {
-        ThreadGroup::new(pid, pgid, sid, Limits::default(), Arc::new(Actions::default()), 17)
-    }
+    use crate::task::test_support::group;
 
     #[test]
     fn one_terminal_one_session() {

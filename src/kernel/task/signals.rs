@@ -2,20 +2,15 @@
 
 use super::exit;
 use super::group::{Run, ThreadGroup};
-use super::tree;
-use super::{CurrentTask, Task};
+use super::{CurrentTask, Task, kernel, limits};
 use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
-use crate::cred::{Cred, cap};
 use crate::signal::frame::Delivery;
 use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
 use crate::sync::Events;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
-
-/// How many times the sandbox is paused from outside.
-static PAUSED: AtomicU32 = AtomicU32::new(0);
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// `CLD_*` codes of SIGCHLD.
 pub mod cld {
@@ -56,7 +51,7 @@ pub enum ExitWork {
 
 /// Pauses every task (nests).
 pub fn pause() {
-    PAUSED.fetch_add(1, SeqCst);
+    kernel().paused.fetch_add(1, SeqCst);
     kick_everyone();
 }
 
@@ -65,7 +60,7 @@ pub fn pause() {
 /// # Errors
 /// `EINVAL` if it is not paused.
 pub fn unpause() -> Result {
-    let old = PAUSED.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).map_err(|_| Errno::EINVAL)?;
+    let old = kernel().paused.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).map_err(|_| Errno::EINVAL)?;
     if old == 1 {
         kick_everyone();
     }
@@ -73,23 +68,9 @@ pub fn unpause() -> Result {
 }
 
 fn kick_everyone() {
-    let groups: alloc::vec::Vec<_> = tree::lock().groups.values().cloned().collect();
-    for g in groups {
+    for g in kernel().roots().pid.processes() {
         g.kick_all();
     }
-}
-
-/// Whether `cred` may signal `target` (`kill(2)`).
-///
-/// # Errors
-/// `EPERM`.
-pub fn may_signal(cred: &Cred, sender_sid: u32, target: &ThreadGroup, sig: u32) -> Result {
-    if cred.capable(cap::KILL) || sig == linux::SIGCONT && target.sid() == sender_sid {
-        return Ok(());
-    }
-    let Some(own) = target.any_task().and_then(|t| t.shared()) else { return Ok(()) };
-    let same = |id: u32| id == own.cred.uid || id == own.cred.suid;
-    if same(cred.euid) || same(cred.uid) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 impl ThreadGroup {
@@ -109,7 +90,8 @@ impl ThreadGroup {
         if state.tasks.iter().all(|t| takes(&t)) && self.ignores(sig) {
             return Ok(());
         }
-        self.pending.lock().add(info)?;
+        let Some(user) = state.tasks.first().map(|t| t.cred().user.clone()) else { return Ok(()) };
+        self.pending.lock().add(info, &user, self.limits.get(limits::SIGPENDING).0)?;
         self.signal_wait.wake(Events::IN);
         // The leader is the usual one to take it; it comes first while it lives.
         if let Some(task) = state.tasks.iter().find(takes) {
@@ -231,7 +213,7 @@ impl Task {
         if self.group.ignores(sig) && self.blocked.load(SeqCst) & bit(sig) == 0 {
             return Ok(());
         }
-        self.pending.lock().add(info)?;
+        self.pending.lock().add(info, &self.cred().user, self.group.limits.get(limits::SIGPENDING).0)?;
         self.group.signal_wait.wake(Events::IN);
         if self.blocked.load(SeqCst) & bit(sig) == 0 {
             self.kick();
@@ -298,7 +280,7 @@ impl CurrentTask {
             actions.set(sig, SigAction::default());
             self.blocked.fetch_and(!bit(sig), SeqCst);
         }
-        let _ = self.pending.lock().add(info);
+        let _ = self.pending.lock().add(info, &self.cred().user, u64::MAX);
         arch::slot().kick.store(1, SeqCst);
     }
 
@@ -307,6 +289,11 @@ impl CurrentTask {
         if !arch::slot().kicked() {
             return false;
         }
+        self.must_end()
+    }
+
+    /// As [`CurrentTask::is_dying`], for one that need not have been kicked.
+    pub(super) fn must_end(&self) -> bool {
         let state = self.group.state.lock();
         state.exiting.is_some() || state.exec.is_some_and(|tid| tid != self.tid())
     }
@@ -425,7 +412,7 @@ impl CurrentTask {
         let slot = arch::slot();
         loop {
             let ticket = slot.waker.ticket();
-            if PAUSED.load(SeqCst) == 0 || self.group.state.lock().exiting.is_some() {
+            if kernel().paused.load(SeqCst) == 0 || self.group.state.lock().exiting.is_some() {
                 return;
             }
             crate::sync::wait::sleep_deaf(slot, ticket);

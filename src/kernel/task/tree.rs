@@ -1,92 +1,88 @@
-//! Which pids exist and who is whose parent.
+//! Who is whose parent, and which processes belong to which process group and session: one lock guards it.
 
-use super::{Task, ThreadGroup};
-use crate::abi::{Errno, Result};
-use crate::sync::{Level, Mutex, MutexGuard};
+use super::pid::{Pid, Set};
+use super::{Task, ThreadGroup, kernel};
+use crate::sync::MutexGuard;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use hashbrown::HashMap;
-
-/// Largest pid plus one (`kernel.pid_max`).
-pub const PID_MAX: u32 = 1 << 22;
-
-/// See the module.
-pub struct Tree {
-    /// By thread id.
-    pub tasks: HashMap<u32, Arc<Task>>,
-    /// By process id; zombies too.
-    pub groups: HashMap<u32, Arc<ThreadGroup>>,
-    last: u32,
-}
-
-static TREE: Mutex<Option<Tree>> = Mutex::new(Level::Tasks, None);
 
 /// The locked tree.
-pub struct Guard(MutexGuard<'static, Option<Tree>>);
+pub struct Guard(#[allow(dead_code)] MutexGuard<'static, ()>);
 
 /// Locks the tree.
 pub fn lock() -> Guard {
-    let mut guard = TREE.lock();
-    guard.get_or_insert_with(|| Tree { tasks: HashMap::new(), groups: HashMap::new(), last: 0 });
-    Guard(guard)
+    Guard(kernel().tree.lock())
 }
 
-impl core::ops::Deref for Guard {
-    type Target = Tree;
-    fn deref(&self) -> &Tree {
-        self.0.as_ref().expect("lock() made it")
+impl Guard {
+    /// Enters a thread that was counted ([`super::Kernel`]).
+    pub(super) fn add_task(&self, pid: &Pid, task: &Arc<Task>) {
+        pid.set_task(task);
     }
-}
 
-impl core::ops::DerefMut for Guard {
-    fn deref_mut(&mut self) -> &mut Tree {
-        self.0.as_mut().expect("lock() made it")
+    /// Enters a process; its leader is entered by [`Guard::add_task`].
+    pub(super) fn add_process(&self, group: &Arc<ThreadGroup>) {
+        group.id.set_process(group);
+        group.pgrp().join(Set::Group, group);
+        group.session().join(Set::Session, group);
     }
-}
 
-impl Tree {
-    /// A pid that is no thread's, process's, process group's or session's.
-    ///
-    /// # Errors
-    /// `EAGAIN` when there is none.
-    pub fn new_pid(&mut self) -> Result<u32> {
-        for _ in 0..PID_MAX {
-            self.last = if self.last + 1 >= PID_MAX { 300 } else { self.last + 1 };
-            let pid = self.last;
-            let taken = self.tasks.contains_key(&pid) || self.groups.contains_key(&pid);
-            if !taken && (self.groups.len() < 2 || !self.is_group_or_session(pid)) {
-                return Ok(pid);
-            }
+    /// A thread that is not the leader has ended.
+    pub(super) fn remove_thread(&self, tid: u32) {
+        if let Some(pid) = kernel().roots().pid.find(tid) {
+            uncount(&pid);
+            pid.clear(false);
+            pid.exit_wait.wake_all();
         }
-        Err(Errno::EAGAIN)
     }
 
-    fn is_group_or_session(&self, pid: u32) -> bool {
-        // Only after a wrap-around can an old leader's id come up again.
-        self.last < 300 && self.groups.values().any(|g| g.pgid() == pid || g.sid() == pid)
+    /// A thread that is not the leader takes the leader's place, which has ended (exec).
+    pub(super) fn replace_leader(&self, task: &Arc<Task>) {
+        // One of the two is gone; the one that stays counts for its own user.
+        uncount(&task.group.id);
+        if let Some(pid) = kernel().roots().pid.find(task.tid()) {
+            pid.clear(false);
+        }
+        task.group.id.set_task(task);
     }
 
-    /// The processes of a process group.
-    pub fn members(&self, pgid: u32) -> Vec<Arc<ThreadGroup>> {
-        self.groups.values().filter(|g| g.pgid() == pgid && !g.is_zombie()).cloned().collect()
+    /// A process is reaped, or was never started.
+    pub(super) fn remove_process(&self, group: &ThreadGroup) {
+        group.pgrp().leave(Set::Group, group);
+        group.session().leave(Set::Session, group);
+        uncount(&group.id);
+        group.id.clear(true);
+        // Those who wait for the process know that it has ended; now it is gone.
+        group.id.exit_wait.wake_all();
     }
 
-    /// The parent of orphans: the first process.
-    pub fn init(&self) -> Option<Arc<ThreadGroup>> {
-        self.groups.get(&1).cloned()
+    /// Moves a process to another process group.
+    pub(super) fn move_to_group(&self, group: &Arc<ThreadGroup>, pgrp: &Arc<Pid>) {
+        pgrp.join(Set::Group, group);
+        let old = group.set_pgrp(pgrp.clone());
+        if !Arc::ptr_eq(&old, pgrp) {
+            old.leave(Set::Group, group);
+        }
+    }
+
+    /// Moves a process to another session.
+    pub(super) fn move_to_session(&self, group: &Arc<ThreadGroup>, session: &Arc<Pid>) {
+        session.join(Set::Session, group);
+        let old = group.set_session(session.clone());
+        if !Arc::ptr_eq(&old, session) {
+            old.leave(Set::Session, group);
+        }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ids_start_at_1_and_wrap_past_the_system_ones() {
-        let mut t = Tree { tasks: HashMap::new(), groups: HashMap::new(), last: 0 };
-        assert_eq!(t.new_pid(), Ok(1));
-        t.last = PID_MAX - 2;
-        assert_eq!(t.new_pid(), Ok(PID_MAX - 1));
-        assert_eq!(t.new_pid(), Ok(300));
+/// The task known by `pid` is gone.
+fn uncount(pid: &Pid) {
+    if let Some(task) = pid.task() {
+        kernel().uncount_task(&task.cred());
     }
+}
+
+/// The processes of a process group, zombies included; none if there is no such group.
+pub fn members(pgid: u32) -> Vec<Arc<ThreadGroup>> {
+    kernel().roots().pid.find(pgid).map_or_else(Vec::new, |pid| pid.members(Set::Group))
 }

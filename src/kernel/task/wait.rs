@@ -7,6 +7,7 @@ use crate::abi::linux::{WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
 use crate::abi::{Errno, SysResult, linux};
 use crate::sync::{Events, WaitEnd};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Whom to wait for.
@@ -23,6 +24,8 @@ pub enum Who {
 /// `__WCLONE`: children with another exit signal than SIGCHLD; `__WALL`: all.
 const WCLONE: u32 = 0x8000_0000;
 const WALL: u32 = 0x4000_0000;
+/// `__WNOTHREAD`: only the calling thread's own children.
+const WNOTHREAD: u32 = 0x2000_0000;
 
 /// What was found.
 #[derive(Clone, Copy, Debug)]
@@ -37,6 +40,8 @@ pub struct Outcome {
     pub status: i32,
     /// User and system time of the child, ns.
     pub times: (u64, u64),
+    /// What it used besides time, with its reaped children: see [`super::group::Usage::get`].
+    pub usage: (u64, [u64; 6]),
     /// Real user id.
     pub uid: u32,
 }
@@ -47,7 +52,7 @@ pub struct Outcome {
 /// `ECHILD`; a restart when interrupted.
 pub fn wait(cur: &CurrentTask, who: Who, options: u32) -> SysResult<Option<Outcome>> {
     let group = &cur.group;
-    let look = || match scan(group, who, options) {
+    let look = || match scan(cur, who, options) {
         Ok(None) if options & WNOHANG == 0 => None,
         other => Some(other),
     };
@@ -58,9 +63,23 @@ pub fn wait(cur: &CurrentTask, who: Who, options: u32) -> SysResult<Option<Outco
     }
 }
 
-fn scan(group: &Arc<ThreadGroup>, who: Who, options: u32) -> Result<Option<Outcome>, Errno> {
-    let mut tree = tree::lock();
-    let children = group.state.lock().children.clone();
+/// Whether the caller's thread made the child, or has it from a thread that has ended.
+fn of_this_thread(cur: &CurrentTask, child: &ThreadGroup) -> bool {
+    let maker = child.parent_tid.load(SeqCst);
+    let lives = |tid: u32| cur.group.tasks().iter().any(|t| t.tid() == tid);
+    maker == cur.tid() || !lives(maker) && cur.group.any_task().is_some_and(|t| t.tid() == cur.tid())
+}
+
+fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Errno> {
+    let group = &cur.group;
+    let tree = tree::lock();
+    let children: Vec<_> = {
+        let state = group.state.lock();
+        match who {
+            Who::Pid(pid) => state.children.get(&pid).cloned().into_iter().collect(),
+            _ => state.children.values().cloned().collect(),
+        }
+    };
     let mut any = false;
     for child in children {
         let matches = match who {
@@ -72,10 +91,14 @@ fn scan(group: &Arc<ThreadGroup>, who: Who, options: u32) -> Result<Option<Outco
         if !matches || options & WALL == 0 && is_clone != (options & WCLONE != 0) {
             continue;
         }
-        any = true;
+        if options & WNOTHREAD != 0 && !of_this_thread(cur, &child) {
+            continue;
+        }
+        // A zombie that nobody asks for will have nothing else to tell.
+        any |= options & WEXITED != 0 || !child.is_zombie();
         if let Some(out) = look_at(&child, options) {
             if out.code <= cld::DUMPED && options & WNOWAIT == 0 {
-                reap(group, &child, &mut tree);
+                reap(group, &child, &tree);
             }
             return Ok(Some(out));
         }
@@ -84,10 +107,13 @@ fn scan(group: &Arc<ThreadGroup>, who: Who, options: u32) -> Result<Option<Outco
 }
 
 fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
-    let times = (child.cpu_time(0, 0), child.cpu_time(1, 0));
+    let with_children = |i: usize| child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
+    let times = (with_children(0), with_children(1));
+    let (own, below) = (child.usage[0].get(), child.usage[1].get());
+    let usage = (own.0.max(below.0), core::array::from_fn(|i| own.1[i] + below.1[i]));
     let mut state = child.state.lock();
     let uid = state.uid;
-    let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, uid });
+    let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, usage, uid });
     let keep = options & WNOWAIT != 0;
     match state.run {
         Run::Zombie if options & WEXITED != 0 => {
@@ -110,11 +136,15 @@ fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
     }
 }
 
-fn reap(parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>, tree: &mut tree::Guard) {
-    tree.groups.remove(&child.pid);
-    parent.state.lock().children.retain(|c| !Arc::ptr_eq(c, child));
+fn reap(parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>, tree: &tree::Guard) {
+    parent.state.lock().children.remove(&child.pid);
+    tree.remove_process(child);
     for i in 0..2 {
         let spent = child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
         parent.times[i + 2].fetch_add(spent, SeqCst);
+    }
+    for usage in &child.usage {
+        let (max_rss, counts) = usage.get();
+        parent.usage[1].add(max_rss, counts);
     }
 }

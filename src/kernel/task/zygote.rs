@@ -367,11 +367,14 @@ fn spawn() -> Result {
     let slot = slots::alloc()?;
     let zygote = Zygote::new(slot, None, [0; 2]);
     let arg = Arc::into_raw(zygote.clone()) as u64;
-    if let Err(e) = process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
-        // SAFETY: the child that would own it does not exist.
-        drop(unsafe { Arc::from_raw(arg as *const Zygote) });
-        slots::free_unused(slot);
-        return Err(e);
+    match process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
+        Ok(host_pid) => slots::register(slot, host_pid as u32),
+        Err(e) => {
+            // SAFETY: the child that would own it does not exist.
+            drop(unsafe { Arc::from_raw(arg as *const Zygote) });
+            slots::free_unused(slot);
+            return Err(e);
+        }
     }
     POOL.lock().ready.push(zygote);
     changed();

@@ -11,7 +11,7 @@ mod tests;
 mod usage;
 
 use crate::abi::{Errno, Result};
-use crate::task::{Task, ThreadGroup, lookup, lookup_group, tree};
+use crate::task::{Task, ThreadGroup, kernel, lookup, lookup_group};
 use crate::vfs::inode::Emit;
 use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs};
@@ -23,6 +23,9 @@ use alloc::vec::Vec;
 use core::any::Any;
 use files::Text;
 pub use system::{Network, cpus, set_network};
+
+/// Places in a listing of the root from here on are those of processes (`FIRST_PROCESS_ENTRY`).
+const FIRST_PID: u64 = 256;
 
 /// Device number of the one instance.
 const DEV: u64 = 0x15;
@@ -71,7 +74,7 @@ pub fn process_of(file: &OpenFile) -> Option<Arc<ThreadGroup>> {
 }
 
 fn task_of(pid: u32, tid: u32) -> Result<Arc<Task>> {
-    let task = if tid != 0 { lookup(tid) } else { lookup_group(pid).and_then(|g| g.any_task()) };
+    let task = if tid != 0 { lookup(tid) } else { lookup_group(pid).and_then(|g| g.leader()) };
     task.filter(|t| t.group.pid == pid).ok_or(Errno::ESRCH)
 }
 
@@ -159,10 +162,15 @@ impl Node {
         }
     }
 
-    /// Owner: the effective ids of the process.
+    /// Owner: the effective ids of the process; root of the files of a process that is not dumpable
+    /// (`task_dump_owner` in `fs/proc/base.c`). Its own descriptors it may always list.
     fn owner(self) -> (u32, u32) {
-        let own = self.process().and_then(|(pid, tid)| task_of(pid, tid).ok()).and_then(|t| t.shared());
-        own.map_or((0, 0), |o| (o.cred.euid, o.cred.egid))
+        let Some(task) = self.process().and_then(|(pid, tid)| task_of(pid, tid).ok()) else { return (0, 0) };
+        if self.kind() != FileType::Dir && !task.is_dumpable() {
+            return (0, 0);
+        }
+        let cred = task.cred();
+        (cred.euid, cred.egid)
     }
 
     /// The child called `name`.
@@ -233,11 +241,7 @@ impl Node {
         let named = |n: u32, node: Node| (n.to_string().into_bytes(), node);
         let mut all: Vec<_> = self.fixed().into_iter().map(|(n, node)| (n.as_bytes().to_vec(), node)).collect();
         match self {
-            Node::Root => {
-                let mut pids: Vec<u32> = tree::lock().groups.keys().copied().collect();
-                pids.sort_unstable();
-                all.extend(pids.into_iter().map(|pid| named(pid, Node::Process(pid))));
-            }
+            Node::Root => {}
             Node::Tasks(pid) => {
                 let tasks = group_of(pid)?.tasks();
                 all.extend(tasks.iter().map(|t| named(t.tid(), Node::Thread(pid, t.tid()))));
@@ -318,7 +322,10 @@ impl Inode for ProcInode {
         }
     }
 
-    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        if let Node::Entry(pid, tid, e) = self.0 {
+            process::check_open(&*task_of(pid, tid)?, e, ctx)?;
+        }
         if self.0.kind() == FileType::Dir {
             return Ok(crate::vfs::open::DirFile::new());
         }
@@ -334,22 +341,26 @@ impl Inode for ProcInode {
             Node::OwnThread => Ok(format!("{}/task/{}", ctx.tgid, ctx.tid).into_bytes()),
             Node::IntoSelf(to) => Ok(to.as_bytes().to_vec()),
             Node::Fd(pid, tid, fd) => {
+                process::may_look(&*task_of(pid, tid)?, ctx)?;
                 let root = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?.fs.root();
                 open_file(pid, tid, fd)?.path.display(&root)
             }
             Node::Entry(pid, tid, e) => {
                 let task = task_of(pid, tid)?;
                 let root = task.shared().ok_or(Errno::ENOENT)?.fs.root();
-                process::link(&task, e)?.display(&root)
+                process::link(&task, e, ctx)?.display(&root)
             }
             _ => Err(Errno::EINVAL),
         }
     }
 
-    fn magic_link(&self, _ctx: &OpCtx<'_>) -> Option<Result<Path>> {
+    fn magic_link(&self, ctx: &OpCtx<'_>) -> Option<Result<Path>> {
         match self.0 {
-            Node::Fd(pid, tid, fd) => Some(open_file(pid, tid, fd).map(|f| f.path.clone())),
-            Node::Entry(pid, tid, e) if e.is_link() => Some(task_of(pid, tid).and_then(|t| process::link(&t, e))),
+            Node::Fd(pid, tid, fd) => {
+                let allowed = task_of(pid, tid).and_then(|t| process::may_look(&t, ctx));
+                Some(allowed.and_then(|()| open_file(pid, tid, fd)).map(|f| f.path.clone()))
+            }
+            Node::Entry(pid, tid, e) if e.is_link() => Some(task_of(pid, tid).and_then(|t| process::link(&t, e, ctx))),
             _ => None,
         }
     }
@@ -406,8 +417,22 @@ impl Directory for ProcInode {
     }
 
     fn read_dir(&self, _ctx: &OpCtx<'_>, pos: u64, emit: &mut Emit<'_>) -> Result {
-        for (i, (name, node)) in self.0.children()?.into_iter().enumerate().skip(pos as usize) {
-            if !emit(&name, node.ino(), node.kind(), i as u64 + 1) {
+        if pos < FIRST_PID {
+            for (i, (name, node)) in self.0.children()?.into_iter().enumerate().skip(pos as usize) {
+                if !emit(&name, node.ino(), node.kind(), i as u64 + 1) {
+                    return Ok(());
+                }
+            }
+        }
+        if self.0 != Node::Root {
+            return Ok(());
+        }
+        // A place behind a process is its number, so that a listing that goes on finds it by the number.
+        let mut next = pos.saturating_sub(FIRST_PID) as u32;
+        while let Some((pid, _)) = kernel().roots().pid.next_process(next) {
+            let node = Node::Process(pid);
+            next = pid + 1;
+            if !emit(pid.to_string().as_bytes(), node.ino(), node.kind(), FIRST_PID + u64::from(next)) {
                 break;
             }
         }

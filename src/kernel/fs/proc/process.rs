@@ -6,6 +6,7 @@ use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::mm::vma::{Sizes, prot_letters};
 use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
+use crate::task::access::{self, By, Look, Subject};
 use crate::task::group::Run;
 use crate::task::{Own, Task, session};
 use crate::time::vdso;
@@ -77,8 +78,22 @@ entries! {
     "wchan" 0o444 wchan;
 }
 
+/// What only those may see who may look at the task, which is checked when it is opened.
+pub fn check_open(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result {
+    match entry.name {
+        "maps" | "smaps" | "environ" | "auxv" => may_look(task, ctx),
+        _ => Ok(()),
+    }
+}
+
+/// Whether whoever makes a file operation may look at the task.
+pub fn may_look(task: &Task, ctx: &OpCtx<'_>) -> Result {
+    access::may_look(Subject::of(ctx), task, Look::Read, By::FsCreds).map_err(|_| Errno::EACCES)
+}
+
 /// Where a link leads.
-pub fn link(task: &Task, entry: &Entry) -> Result<Path> {
+pub fn link(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Path> {
+    may_look(task, ctx)?;
     let own = task.shared().ok_or(Errno::ENOENT)?;
     match entry.name {
         "exe" => task.group.exec_info.lock().exe.clone().ok_or(Errno::ENOENT),

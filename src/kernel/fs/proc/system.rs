@@ -5,7 +5,8 @@ use crate::cred::cap;
 use crate::fs::{epoll, inotify, pipe};
 use crate::host::{files, random, sched, window};
 use crate::sync::{Level, Mutex};
-use crate::task::{tree, uts};
+use crate::task::ns::UtsNamespace;
+use crate::task::{kernel, uts};
 use crate::vfs::OpCtx;
 use alloc::format;
 use alloc::string::String;
@@ -138,14 +139,7 @@ pub fn host_file(name: &[u8]) -> Vec<u8> {
 
 /// CPUs that the sandbox may use.
 pub fn cpus() -> u32 {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    if COUNT.load(Relaxed) == 0 {
-        let mut mask = [0u8; 128];
-        let n = sched::getaffinity(0, &mut mask).unwrap_or(0).min(mask.len());
-        let count: u32 = mask[..n].iter().map(|b| b.count_ones()).sum();
-        COUNT.store(u64::from(count.max(1)), Relaxed);
-    }
-    COUNT.load(Relaxed) as u32
+    sched::cpus()
 }
 
 fn uptime() -> Vec<u8> {
@@ -155,15 +149,21 @@ fn uptime() -> Vec<u8> {
     format!("{sec}.{centi:02} {sec}.{centi:02}\n").into_bytes()
 }
 
+/// Names of the machine in the initial namespace.
+fn names() -> &'static UtsNamespace {
+    &kernel().roots().proxy.uts
+}
+
+fn set_hostname(name: &[u8]) {
+    names().set_hostname(name);
+}
+
 fn version() -> Vec<u8> {
     format!("Linux version {} (drupe) {}\n", uts::RELEASE, uts::VERSION).into_bytes()
 }
 
 fn loadavg() -> Vec<u8> {
-    let (threads, last) = {
-        let tree = tree::lock();
-        (tree.tasks.len(), tree.groups.keys().max().copied().unwrap_or(0))
-    };
+    let (threads, last) = (kernel().task_count(), kernel().roots().pid.last());
     let load = String::from_utf8(host_file(b"loadavg")).unwrap_or_default();
     let mut fields = load.split(' ');
     let mut next = || fields.next().unwrap_or("0.00");
@@ -182,7 +182,7 @@ fn stat() -> Vec<u8> {
         let _ = writeln!(out, "{name} {}", line(&name));
     }
     let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0)) / 1_000_000_000;
-    let processes = tree::lock().groups.len();
+    let processes = kernel().forks();
     let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {processes}\nprocs_running 1\nprocs_blocked 0\n");
     out.into_bytes()
 }
@@ -233,8 +233,8 @@ settings! {
     "kernel/cap_last_cap" || b"40\n".to_vec();
     "kernel/core_pattern" || b"core\n".to_vec();
     "kernel/core_uses_pid" || b"0\n".to_vec();
-    "kernel/domainname" || line(&uts::domainname());
-    "kernel/hostname" || line(&uts::hostname()), uts::set_hostname;
+    "kernel/domainname" || line(&names().domainname());
+    "kernel/hostname" || line(&names().hostname()), set_hostname;
     "kernel/keys/maxkeys" || b"200\n".to_vec();
     "kernel/msgmax" || b"8192\n".to_vec();
     "kernel/msgmnb" || b"16384\n".to_vec();
@@ -246,7 +246,7 @@ settings! {
     "kernel/overflowuid" || b"65534\n".to_vec();
     "kernel/panic" || b"0\n".to_vec();
     "kernel/perf_event_paranoid" || b"4\n".to_vec();
-    "kernel/pid_max" || b"32768\n".to_vec();
+    "kernel/pid_max" || format!("{}\n", kernel().roots().pid.pid_max()).into_bytes();
     "kernel/random/boot_id" boot_id;
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/uuid" || uuid(random_bits());
@@ -256,7 +256,7 @@ settings! {
     "kernel/shmmax" || b"18446744073692774399\n".to_vec();
     "kernel/shmmni" || b"4096\n".to_vec();
     "kernel/tainted" || b"0\n".to_vec();
-    "kernel/threads-max" || b"32768\n".to_vec();
+    "kernel/threads-max" || format!("{}\n", kernel().task_limit()).into_bytes();
     "kernel/version" || line(uts::VERSION.as_bytes());
     "net/core/rmem_default" || b"212992\n".to_vec();
     "net/core/rmem_max" || b"212992\n".to_vec();

@@ -195,7 +195,6 @@ fn build_stack(
     let seed = b.push(&seed)?;
     b.align(16)?;
 
-    let secure = u64::from(cred.uid != cred.euid || cred.gid != cred.egid);
     let mut auxv: Vec<(u32, u64)> = Vec::new();
     if let Some((start, _)) = vdso::range() {
         auxv.push((at::AT_SYSINFO_EHDR, start));
@@ -214,7 +213,7 @@ fn build_stack(
         (at::AT_EUID, u64::from(cred.euid)),
         (at::AT_GID, u64::from(cred.gid)),
         (at::AT_EGID, u64::from(cred.egid)),
-        (at::AT_SECURE, secure),
+        (at::AT_SECURE, u64::from(plan.secure)),
         (at::AT_RANDOM, seed),
         (at::AT_HWCAP2, HARDWARE[1].load(Relaxed)),
         (at::AT_EXECFN, execfn),

@@ -1,0 +1,122 @@
+//! Namespaces other than those of pids and users, and the set of them that a task points to
+//! (`namespaces(7)`).
+
+use super::pid::PidNamespace;
+use crate::cred::{UserNamespace, ns};
+use crate::sync::{Level, Mutex};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::AtomicI64;
+
+/// A network namespace, as far as tasks know it: room `net`, which lies above, makes it and knows it by
+/// [`NetNamespace::as_any`].
+pub trait NetNamespace: Send + Sync {
+    /// Its number, as `/proc/PID/ns/net` shows it.
+    fn ino(&self) -> u32;
+    /// Capabilities over it count here.
+    fn user_ns(&self) -> &Arc<UserNamespace>;
+    /// For room `net` itself.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// The initial network namespace until room `net` registers its own: nothing but a number.
+struct NoNet;
+
+impl NetNamespace for NoNet {
+    fn ino(&self) -> u32 {
+        ns::ino::NET
+    }
+    fn user_ns(&self) -> &Arc<UserNamespace> {
+        UserNamespace::initial()
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Host and domain name (`uts_namespaces(7)`).
+pub struct UtsNamespace {
+    /// Its number, as `/proc/PID/ns/uts` shows it.
+    pub ino: u32,
+    /// Capabilities over it count here.
+    pub user_ns: Arc<UserNamespace>,
+    pub(super) names: Mutex<[Vec<u8>; 2]>,
+}
+
+impl UtsNamespace {
+    /// A copy with the same names, for `user_ns`.
+    pub fn copy(&self, user_ns: &Arc<UserNamespace>) -> UtsNamespace {
+        let names = self.names.lock().clone();
+        UtsNamespace { ino: ns::new_ino(), user_ns: user_ns.clone(), names: Mutex::new(Level::Leaf, names) }
+    }
+}
+
+/// System V IPC and POSIX message queues (`ipc_namespaces(7)`). What is in it belongs to room `ipc`, which
+/// lies above and finds it by the number.
+pub struct IpcNamespace {
+    /// Its number, as `/proc/PID/ns/ipc` shows it.
+    pub ino: u32,
+    /// Capabilities over it count here.
+    pub user_ns: Arc<UserNamespace>,
+}
+
+/// The root of the cgroup tree that a task sees (`cgroup_namespaces(7)`).
+pub struct CgroupNamespace {
+    /// Its number, as `/proc/PID/ns/cgroup` shows it.
+    pub ino: u32,
+    /// Capabilities over it count here.
+    pub user_ns: Arc<UserNamespace>,
+}
+
+/// Offsets of clocks (`time_namespaces(7)`).
+pub struct TimeNamespace {
+    /// Its number, as `/proc/PID/ns/time` shows it.
+    pub ino: u32,
+    /// Capabilities over it count here.
+    pub user_ns: Arc<UserNamespace>,
+    /// What `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` are ahead of those of the initial namespace, ns.
+    pub offsets: [AtomicI64; 2],
+}
+
+/// The namespaces of a task; immutable, replaced as a whole. The user namespace is part of the credentials, the
+/// pid namespace that a task is in itself of its [`super::pid::Pid`].
+#[derive(Clone)]
+pub struct NsProxy {
+    /// Names of the machine.
+    pub uts: Arc<UtsNamespace>,
+    /// IPC objects.
+    pub ipc: Arc<IpcNamespace>,
+    /// Where children get their pids.
+    pub pid_for_children: Arc<PidNamespace>,
+    /// Network.
+    pub net: Arc<dyn NetNamespace>,
+    /// Root of the cgroup tree.
+    pub cgroup: Arc<CgroupNamespace>,
+    /// Clocks.
+    pub time: Arc<TimeNamespace>,
+    /// Clocks of children.
+    pub time_for_children: Arc<TimeNamespace>,
+}
+
+impl NsProxy {
+    /// The initial namespaces.
+    pub(super) fn initial(pid: Arc<PidNamespace>) -> NsProxy {
+        let user = UserNamespace::initial();
+        let names = Mutex::new(Level::Leaf, [Vec::new(), Vec::new()]);
+        let time = Arc::new(TimeNamespace {
+            ino: ns::ino::TIME,
+            user_ns: user.clone(),
+            offsets: [const { AtomicI64::new(0) }; 2],
+        });
+        NsProxy {
+            uts: Arc::new(UtsNamespace { ino: ns::ino::UTS, user_ns: user.clone(), names }),
+            ipc: Arc::new(IpcNamespace { ino: ns::ino::IPC, user_ns: user.clone() }),
+            pid_for_children: pid,
+            net: Arc::new(NoNet),
+            cgroup: Arc::new(CgroupNamespace { ino: ns::ino::CGROUP, user_ns: user.clone() }),
+            time: time.clone(),
+            time_for_children: time,
+        }
+    }
+}
