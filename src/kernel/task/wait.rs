@@ -66,7 +66,7 @@ pub fn wait(cur: &CurrentTask, who: Who, options: u32) -> SysResult<Option<Outco
 /// Whether the caller's thread made the child, or has it from a thread that has ended.
 fn of_this_thread(cur: &CurrentTask, child: &ThreadGroup) -> bool {
     let maker = child.parent_tid.load(SeqCst);
-    let lives = |tid: u32| cur.group.tasks().iter().any(|t| t.tid() == tid);
+    let lives = |tid: u32| cur.group.tasks().iter().any(|t| t.tid() == tid && !t.leaving.load(SeqCst));
     maker == cur.tid() || !lives(maker) && cur.group.any_task().is_some_and(|t| t.tid() == cur.tid())
 }
 
