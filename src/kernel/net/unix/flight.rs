@@ -26,6 +26,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// A socket in flight.
 struct Vertex {
@@ -45,6 +46,9 @@ struct Flight {
     done: usize,
 }
 
+/// Whether there are sockets in flight: without one there is nothing to search.
+static ANY: AtomicBool = AtomicBool::new(false);
+
 static FLIGHT: Mutex<Flight> =
     Mutex::new(Level::Flight, Flight { users: BTreeMap::new(), sockets: BTreeMap::new(), cost: 0, done: 0 });
 
@@ -62,7 +66,9 @@ fn key(sock: &Sock) -> usize {
 }
 
 /// Files in flight together.
-pub(super) struct InFlight {
+pub(super) struct InFlight(Box<Sent>);
+
+struct Sent {
     files: Vec<Arc<OpenFile>>,
     user: u32,
 }
@@ -72,7 +78,7 @@ impl InFlight {
     ///
     /// # Errors
     /// `ETOOMANYREFS` when the user has more than that in flight already and no privilege.
-    pub fn new(files: Vec<Arc<OpenFile>>, ctx: &OpCtx<'_>, limit: u64) -> Result<Box<InFlight>> {
+    pub fn new(files: Vec<Arc<OpenFile>>, ctx: &OpCtx<'_>, limit: u64) -> Result<InFlight> {
         let user = ctx.cred.uid;
         let privileged = ctx.cred.capable(cap::SYS_RESOURCE) || ctx.cred.capable(cap::SYS_ADMIN);
         let mut flight = FLIGHT.lock();
@@ -86,28 +92,28 @@ impl InFlight {
             flight.depart(file);
         }
         drop(flight);
-        Ok(Box::new(InFlight { files, user }))
+        Ok(InFlight(Box::new(Sent { files, user })))
     }
 
     fn unregister(&self) {
         let mut gone = Vec::new();
         let mut flight = FLIGHT.lock();
-        let left = flight.users.get(&self.user).copied().unwrap_or(0).saturating_sub(self.files.len() as u64);
+        let left = flight.users.get(&self.0.user).copied().unwrap_or(0).saturating_sub(self.0.files.len() as u64);
         if left == 0 {
-            flight.users.remove(&self.user);
+            flight.users.remove(&self.0.user);
         } else {
-            flight.users.insert(self.user, left);
+            flight.users.insert(self.0.user, left);
         }
-        for file in &self.files {
+        for file in &self.0.files {
             gone.extend(flight.arrive(file));
         }
         drop(flight);
     }
 
     /// The files, no longer in flight.
-    pub fn land(mut self: Box<Self>) -> Vec<Arc<OpenFile>> {
+    pub fn land(mut self) -> Vec<Arc<OpenFile>> {
         self.unregister();
-        core::mem::take(&mut self.files)
+        core::mem::take(&mut self.0.files)
     }
 
     /// Further references to the files: no search takes them for unreachable meanwhile.
@@ -115,20 +121,20 @@ impl InFlight {
     /// # Errors
     /// `ENOMEM`.
     pub fn copies(&self, out: &mut Vec<Arc<OpenFile>>) -> Result {
-        out.try_reserve(self.files.len()).map_err(|_| Errno::ENOMEM)?;
-        out.extend(self.files.iter().cloned());
+        out.try_reserve(self.0.files.len()).map_err(|_| Errno::ENOMEM)?;
+        out.extend(self.0.files.iter().cloned());
         Ok(())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        if self.files.is_empty() {
+        if self.0.files.is_empty() {
             return;
         }
         self.unregister();
         // A socket among them drops its own queue: as deep as a guest made the chain.
-        drop_later(core::mem::take(&mut self.files));
+        drop_later(core::mem::take(&mut self.0.files));
     }
 }
 
@@ -140,9 +146,13 @@ pub(super) fn undisturbed<R>(f: impl FnOnce() -> R) -> R {
 
 /// A socket was sent or closed: collects what nobody can reach any more, now and then.
 pub(super) fn collect() {
+    if !ANY.load(Relaxed) {
+        return;
+    }
     let garbage = {
         let mut flight = FLIGHT.lock();
         if flight.sockets.is_empty() {
+            ANY.store(false, Relaxed);
             return;
         }
         flight.done += SHARE;
@@ -168,6 +178,7 @@ impl Flight {
     fn depart(&mut self, file: &Arc<OpenFile>) {
         let Some(sock) = sock_in(file) else { return };
         let Some(this) = sock.me.upgrade() else { return };
+        ANY.store(true, Relaxed);
         let make = || Vertex { sock: this, file: Arc::downgrade(file), count: 0 };
         self.sockets.entry(key(sock)).or_insert_with(make).count += 1;
     }
@@ -181,7 +192,7 @@ impl Flight {
     }
 
     /// Takes the files out of the queues of sockets that only such queues hold.
-    fn search(&mut self) -> Vec<Box<InFlight>> {
+    fn search(&mut self) -> Vec<InFlight> {
         let mut garbage = Vec::new();
         let mut steps = self.sockets.len();
         let mut all: Vec<Candidate> = Vec::new();
@@ -240,7 +251,7 @@ fn each_socket(sock: &Sock, f: &mut dyn FnMut(usize)) -> usize {
         }
         for packet in &inner.packets {
             steps += 1;
-            let files = packet.files.iter().flat_map(|i| &i.files);
+            let files = packet.files.iter().flat_map(|i| &i.0.files);
             files.filter_map(|file| sock_in(file)).for_each(|s| f(key(s)));
         }
     };
@@ -253,8 +264,8 @@ fn each_socket(sock: &Sock, f: &mut dyn FnMut(usize)) -> usize {
 }
 
 /// Takes the files out of the packets in the queue of `sock` and of connections that wait at it.
-fn take_files(sock: &Sock, out: &mut Vec<Box<InFlight>>) {
-    let take = |inner: &mut Inner, out: &mut Vec<Box<InFlight>>| {
+fn take_files(sock: &Sock, out: &mut Vec<InFlight>) {
+    let take = |inner: &mut Inner, out: &mut Vec<InFlight>| {
         if inner.carrying == 0 || out.try_reserve(inner.carrying).is_err() {
             return;
         }

@@ -9,7 +9,6 @@ use super::sock::Sock;
 use crate::abi::{Errno, Result};
 use crate::mm::IoSrc;
 use crate::net::socket::Ucred;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -90,7 +89,7 @@ pub(super) struct Packet {
     /// Who sent it, where one of both sides wants to know.
     pub who: Option<Ucred>,
     /// Files that come with it.
-    pub files: Option<Box<InFlight>>,
+    pub files: Option<InFlight>,
     /// It was peeked at ([`SO_PEEK_OFF`](https://man7.org/linux/man-pages/man7/socket.7.html) and empty packets).
     pub peeked: bool,
     /// When it was sent, ns since the epoch; 0 where nobody asked.

@@ -8,7 +8,6 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::net::socket::{MsgFlags, RecvMsg, SOL_SOCKET, Ucred, flag};
 use crate::time;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -28,9 +27,10 @@ struct Reading {
     target: usize,
     /// Senders must not be mixed: who the first bytes are from, once there are some.
     sender: Option<Option<Ucred>>,
-    /// Whose address the receiver gets.
+    /// Whether the receiver takes the sender's address, and whose that is.
+    wants_name: bool,
     from: Option<Arc<Sock>>,
-    files: Option<Box<InFlight>>,
+    files: Option<InFlight>,
     /// The packet whose files were seen.
     seen: Option<u64>,
     /// Where a peek begins, bytes from the queue's front (`SO_PEEK_OFF`).
@@ -80,6 +80,7 @@ impl Sock {
             peek: flags.contains(MsgFlags::PEEK),
             target: low.min(total).max(1),
             sender: out.sender,
+            wants_name: out.wants_name,
             from: None,
             files: None,
             seen: None,
@@ -92,9 +93,7 @@ impl Sock {
             if reading.peek { self.peek_stream(dst, &mut reading) } else { self.take_stream(dst, &mut reading) }
         });
         out.sender = reading.sender;
-        if out.wants_name
-            && let Some(from) = &reading.from
-        {
+        if let Some(from) = &reading.from {
             Self::tell_name(out, from);
         }
         if let Some(files) = reading.files.take() {
@@ -167,7 +166,7 @@ impl Sock {
                 reading.ended = true;
                 break;
             }
-            if reading.from.is_none() {
+            if reading.wants_name && reading.from.is_none() {
                 reading.from = Some(inner.packets[at].owner().clone());
             }
             let len = inner.packets[at].left();
@@ -267,7 +266,7 @@ impl Sock {
                 reading.ended = true;
                 break;
             }
-            if reading.from.is_none() {
+            if reading.wants_name && reading.from.is_none() {
                 reading.from = Some(packet.owner().clone());
             }
             let want = (packet.left() - skip).min(dst.left());

@@ -7,7 +7,6 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoSrc;
 use crate::net::socket::{MsgFlags, SendMsg, SockCtx, Ucred, flag};
 use crate::time;
-use alloc::boxed::Box;
 use alloc::sync::Arc;
 
 impl Sock {
@@ -26,7 +25,7 @@ impl Sock {
     }
 
     /// Sends the message's files off, if it has any.
-    fn depart(&self, ctx: &SockCtx<'_>, msg: &mut SendMsg) -> Result<Option<Box<InFlight>>> {
+    fn depart(&self, ctx: &SockCtx<'_>, msg: &mut SendMsg) -> Result<Option<InFlight>> {
         if msg.files.is_empty() {
             return Ok(None);
         }
@@ -102,16 +101,12 @@ impl Sock {
         packet.files = self.depart(ctx, msg)?;
         packet.who = self.sender(ctx, msg.cred, peer);
         let mut inner = peer.inner.lock();
+        // A packet that is not taken is dropped after the lock is free: it was declared before.
         if !Self::open_to(&inner) {
-            drop(inner);
             return Err(Errno::EPIPE);
         }
-        let seq = inner.next_seq;
-        if let Err((e, packet)) = inner.push(packet) {
-            drop(inner);
-            drop(packet);
-            return Err(e);
-        }
+        inner.reserve()?;
+        let seq = inner.push(packet);
         if out_of_band {
             inner.oob = Some(seq);
         }
@@ -174,15 +169,15 @@ impl Sock {
             packet.stamp = time::now();
         }
         let mut inner = other.inner.lock();
-        let outcome = if inner.dead {
-            Err((Errno::ECONNREFUSED, packet))
-        } else if inner.shut_read {
-            Err((Errno::EPIPE, packet))
-        } else {
-            inner.push(packet)
-        };
+        if inner.dead {
+            return Err(Errno::ECONNREFUSED);
+        }
+        if inner.shut_read {
+            return Err(Errno::EPIPE);
+        }
+        inner.reserve()?;
+        inner.push(packet);
         drop(inner);
-        outcome.map_err(|(e, _packet)| e)?;
         other.queue.wake(DATA);
         Ok(len)
     }

@@ -356,20 +356,23 @@ impl Inner {
         self.peer.is_none() || self.peer_is(sender)
     }
 
-    /// Puts a packet at the queue's end.
+    /// Makes room for one more packet.
     ///
     /// # Errors
-    /// `ENOBUFS`, with the packet.
-    pub fn push(&mut self, mut packet: Packet) -> core::result::Result<(), (Errno, Packet)> {
-        if self.packets.try_reserve(1).is_err() {
-            return Err((Errno::ENOBUFS, packet));
-        }
-        packet.seq = self.next_seq;
+    /// `ENOBUFS`.
+    pub fn reserve(&mut self) -> Result {
+        self.packets.try_reserve(1).map_err(|_| Errno::ENOBUFS)
+    }
+
+    /// Puts a packet at the queue's end, where [`Inner::reserve`] made room; returns its number.
+    pub fn push(&mut self, mut packet: Packet) -> u64 {
+        let seq = self.next_seq;
+        packet.seq = seq;
         self.next_seq += 1;
         self.unread += packet.left();
         self.carrying += usize::from(packet.files.is_some());
         self.packets.push_back(packet);
-        Ok(())
+        seq
     }
 
     /// Takes a packet out of the queue.
