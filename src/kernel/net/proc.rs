@@ -220,9 +220,9 @@ fn protocols() -> String {
     ] {
         let _ = writeln!(
             out,
-            "{name:9} 1024 {:6}      -1   NI       0   no   kernel      {}",
+            "{name:9} 1024 {:6}      -1   NI       0   no   kernel      \
+             y  y  y  y  y  y  y  y  n  y  y  y  y  y  y  y  y  n",
             count(family, kind),
-            "y  y  y  y  y  y  y  y  n  y  y  y  y  y  y  y  y  n",
         );
     }
     out

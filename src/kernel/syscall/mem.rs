@@ -369,7 +369,7 @@ fn lock_mapped(cur: &CurrentTask, start: u64, end: u64, locked: VmaFlags, over_h
             from,
             to,
             u64::MAX,
-            |flags| flags - both | locked,
+            |flags| (flags - both) | locked,
             |_, at, to| {
                 if locked.is_empty() { mem::munlock(at, to - at) } else { mem::mlock(at, to - at) }
             },

@@ -277,7 +277,8 @@ impl FileOps for MemFile {
             return Err(Errno::EPERM);
         }
         let what = mode & !linux::FALLOC_FL_KEEP_SIZE;
-        if !matches!(what, 0 | linux::FALLOC_FL_ZERO_RANGE) && !(what == linux::FALLOC_FL_PUNCH_HOLE && keep) {
+        let punch = what == linux::FALLOC_FL_PUNCH_HOLE && keep;
+        if !punch && !matches!(what, 0 | linux::FALLOC_FL_ZERO_RANGE) {
             return Err(Errno::EOPNOTSUPP);
         }
         if !keep && end > ctx.fsize_limit {

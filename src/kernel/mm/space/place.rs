@@ -73,7 +73,7 @@ impl Inner {
         let (shared, end) = (r.shared(), addr + len);
         let backing = match (&r.backing, shared) {
             (Backing::Anon, true) => Backing::File {
-                map: SharedAnon::new(len, r.flags)?,
+                map: SharedAnon::mappable(len, r.flags)?,
                 offset: 0,
                 name: Arc::from(&b"/dev/zero (deleted)"[..]),
             },
@@ -223,7 +223,7 @@ pub(super) fn map_backing(addr: u64, len: u64, prot: u32, shared: bool, backing:
 struct SharedAnon(Extent);
 
 impl SharedAnon {
-    fn new(len: u64, flags: u32) -> Result<Arc<dyn Mappable>> {
+    fn mappable(len: u64, flags: u32) -> Result<Arc<dyn Mappable>> {
         let extent = if flags & MAP_NORESERVE != 0 { Extent::sparse(len)? } else { Extent::alloc(len)? };
         Ok(Arc::new(SharedAnon(extent)))
     }

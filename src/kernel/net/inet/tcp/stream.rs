@@ -40,6 +40,8 @@ pub struct Stream {
 }
 
 /// Data on its way into a stream, taken from the sender without any lock.
+// It lives on the stack for one call: a box would cost the allocation that the small kind is to save.
+#[allow(clippy::large_enum_variant)]
 pub enum Parcel {
     /// Little enough to be copied once more.
     Small([u8; SMALL], usize),
