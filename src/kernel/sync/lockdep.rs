@@ -1,7 +1,8 @@
 //! The order of locks, and its check at run time in debug builds.
 
+use crate::abi::slot::SlotHeader;
 #[cfg(debug_assertions)]
-use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS, SlotHeader};
+use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS};
 #[cfg(debug_assertions)]
 use core::panic::Location;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
