@@ -208,10 +208,13 @@ macro_rules! common {
                 loop {
                     self.cursor.locked = true;
                     self.cursor.stopped = Stopped::No;
+                    let ready = self.cursor.ready;
                     let out = attempt(self);
                     self.cursor.locked = false;
                     match out {
                         Ok(n) if self.cursor.stopped == Stopped::No => return Ok(moved + n),
+                        // It had room for more up to the mark: there is no more.
+                        Ok(n) if self.cursor.stopped == Stopped::Mark && n < ready => return Ok(moved + n),
                         Ok(n) => {
                             moved += n;
                             self.cursor.faults = if n > 0 { 0 } else { self.cursor.faults };
