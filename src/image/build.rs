@@ -59,7 +59,9 @@ fn main() {
     link_vdso(&asm, &out);
     let mut cc = cc::Build::new();
     cc.include(&out).flag("-fno-stack-protector").flag("-Wa,--noexecstack");
-    for file in ["entry.S", "fpu.S", "gate.S", "mem.S", "rewrite.S", "sigreturn.S", "usercopy.S", "vdso_image.S"] {
+    for file in
+        ["entry.S", "fpu.S", "gate.S", "mem.S", "park.S", "rewrite.S", "sigreturn.S", "usercopy.S", "vdso_image.S"]
+    {
         cc.file(asm.join(file));
     }
     println!("cargo:rerun-if-changed={}", asm.display());

@@ -45,6 +45,9 @@ pub struct Args {
     /// Host name in the sandbox
     #[arg(long, value_name = "NAME")]
     hostname: Option<String>,
+    /// Chance (addresses, getrandom, AT_RANDOM, UUIDs …) follows from this number, so that a run can be repeated
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
     /// Memory that its files and its kernel may take together, e.g. 512M or 4G; half of the host's unless given. What
     /// programs allocate for themselves is not bounded by it
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
@@ -142,6 +145,7 @@ impl Args {
             cwd: None,
             user: None,
             hostname: None,
+            seed: None,
             memory: None,
             pids: None,
             cpus: None,
@@ -281,6 +285,11 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     }
     if let Some((uid, gid)) = args.user {
         builder = builder.user(uid, gid);
+    }
+    if let Some(number) = args.seed {
+        let mut seed = [0; 32];
+        seed[..8].copy_from_slice(&number.to_le_bytes());
+        builder = builder.seed(seed);
     }
     if let Some(name) = &args.hostname {
         builder = builder.hostname(name);

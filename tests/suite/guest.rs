@@ -67,6 +67,9 @@ guests! {
     sockopts: GLIBC;
     tcp: GLIBC;
     udp: GLIBC;
+    remote: &[Link::Dynamic];
+    tracing: &[Link::Dynamic];
+    cores: &[Link::Dynamic];
 }
 
 /// What `below.c` expects to find.

@@ -233,3 +233,31 @@ fn valgrind() {
         format!("valgrind {path} 2>&1 | sed -n 's/^==[0-9]*== *\\(ERROR SUMMARY\\|Invalid\\|Conditional\\)/\\1/p'");
     shell(&["sed"], &script);
 }
+
+/// Without what differs from run to run: addresses, ids, times.
+const PLAIN: &str = "sed -E 's/0x[0-9a-f]+/ADDR/g; s/(LWP|process) [0-9]+/ID/g'";
+
+#[test]
+fn debuggers() {
+    let program = "cat > d.c <<X\n#include <pthread.h>\nint counter;\nvoid *work(void *p) { counter++; return p; }\n\
+                   int add(int a, int b) { int c = a + b; counter = c; return c; }\n\
+                   int main(void) { pthread_t t; pthread_create(&t, 0, work, 0); pthread_join(t, 0); return add(1, 2); }\nX\n\
+                   gcc -g -O0 -o d d.c -lpthread\n";
+    let prepare = format!("cd $(mktemp -d)\n{program}");
+    let commands = "-ex 'break add' -ex run -ex bt -ex next -ex 'watch counter' -ex continue -ex 'print counter' -ex finish \
+                    -ex 'info threads' -ex continue";
+    shell(
+        &["gdb", "gcc"],
+        &format!(
+            "{prepare}gdb -nx -batch {commands} ./d 2>&1 | grep -E 'Breakpoint|^#|watch|Value|Old|New val|exited' | {PLAIN}"
+        ),
+    );
+    shell(
+        &["strace"],
+        "strace -f -o /tmp/drupe-strace.$$ -e trace=execve,exit_group sh -c 'true | true; /bin/false'; echo $?; \
+                        grep -c exited /tmp/drupe-strace.$$; rm /tmp/drupe-strace.$$",
+    );
+    let leak = "cat > l.c <<X\n#include <stdlib.h>\nint main(int n, char **a) { void *p = malloc(7); if (n < 2) free(p); p = 0; return 0; }\nX\n\
+                gcc -g -fsanitize=address -o l l.c; ./l; echo $?; ./l leak 2>/dev/null; echo $?";
+    shell(&["gcc"], &format!("cd $(mktemp -d)\n{leak}"));
+}

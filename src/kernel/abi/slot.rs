@@ -28,6 +28,18 @@ pub mod place {
     pub const HOST_CALL: u32 = 2;
 }
 
+/// Bits of [`SlotHeader::kick`]: why a thread is to look around before it enters the guest.
+pub mod kick {
+    /// Signals, stops, death: ends a sleep.
+    pub const LOOK: u32 = 1;
+    /// Work items of other tasks wait (`task::work`); done within a sleep.
+    pub const WORK: u32 = 2;
+    /// The sandbox is to stand still; parked within a sleep.
+    pub const PARK: u32 = 4;
+    /// What a sleeper attends to without its sleep ending.
+    pub const ATTEND: u32 = WORK | PARK;
+}
+
 /// How a call from a rewritten site goes on, as the kernel tells `asm/rewrite.S`.
 pub mod fast {
     /// Back to the guest; the frame holds the result.
@@ -60,7 +72,7 @@ pub struct SlotHeader {
     pub task: AtomicU64,
     /// What this thread sleeps on.
     pub waker: Waker,
-    /// Work waits at the exit: signals, stops, death, work items.
+    /// Why the thread has to look around: bits of [`kick`].
     pub kick: AtomicU32,
     /// Exit work of the thread's own making; looked at by nobody else.
     pub exit_work: AtomicU32,
@@ -110,6 +122,17 @@ pub struct SlotHeader {
     pub text_retry: AtomicU64,
     /// The list of values that this thread drops later (`sync::deferred`), 0 while it drops none.
     pub deferred: AtomicU64,
+    /// The guest's registers of the call that the thread is in or made last (a `SigContext` on its stack).
+    pub frame: AtomicU64,
+    /// What the thread sleeps on: a `sync::wait::Kind`, the object's id, and the deadline (`u64::MAX`: none).
+    pub wait_kind: AtomicU32,
+    /// See `wait_kind`.
+    pub wait_id: AtomicU64,
+    /// See `wait_kind`.
+    pub wait_until: AtomicU64,
+    /// Stack pointer of a parked thread, 0 while it is not parked: what its function preserves lies there
+    /// (`asm/park.S`).
+    pub parked: AtomicU64,
 }
 
 impl SlotHeader {
@@ -121,5 +144,10 @@ impl SlotHeader {
     /// Whether exit work waits.
     pub fn kicked(&self) -> bool {
         self.kick.load(Ordering::SeqCst) != 0
+    }
+
+    /// Leaves these bits of [`kick`] for the thread.
+    pub fn mark(&self, bits: u32) {
+        self.kick.fetch_or(bits, Ordering::SeqCst);
     }
 }

@@ -35,6 +35,30 @@ pub fn on_slot_stack(addr: u64) -> bool {
     (base + SLOTS..base + MEMFILE).contains(&addr)
 }
 
+/// The guest's registers of the call that the thread of a slot is in, as they were a moment ago: nothing
+/// keeps it there.
+pub fn registers(slot: &SlotHeader) -> Option<SigContext> {
+    use core::sync::atomic::Ordering::SeqCst;
+    let at = slot.frame.load(SeqCst);
+    let inside = at >= slot_base(slot) + SLOT_HEADER && at + size_of::<SigContext>() as u64 <= stack_top(slot);
+    // SAFETY: within the slot's stack, which is mapped for ever; every bit pattern is a value.
+    inside.then(|| unsafe { core::ptr::read_volatile(at as *const SigContext) })
+}
+
+/// Replaces them, but for where the extended state lies.
+///
+/// # Safety
+/// The slot's thread does not use them meanwhile: it sleeps in a stop.
+pub unsafe fn set_registers(slot: &SlotHeader, regs: &SigContext) {
+    use core::sync::atomic::Ordering::SeqCst;
+    let at = slot.frame.load(SeqCst);
+    if at >= slot_base(slot) + SLOT_HEADER && at + size_of::<SigContext>() as u64 <= stack_top(slot) {
+        let at = at as *mut SigContext;
+        // SAFETY: by the caller's promise; within the slot's stack.
+        unsafe { at.write(SigContext { fpstate: (*at).fpstate, ..*regs }) };
+    }
+}
+
 /// Bytes at a stack's top that `exec` puts its first frame into.
 const FIRST_FRAME: u64 = 1024;
 

@@ -37,7 +37,8 @@ pub enum Object {
     Lock,
     /// A packet in a socket's queue.
     Packet,
-    /// Data that is kept for a guest, as in a pipe. A quarter of the heap stays free of it, too.
+    /// Data that is kept for a guest, as in a pipe. An eighth of the heap stays free of it, so that there
+    /// is some left where names have taken all that they may.
     Buffer,
 }
 
@@ -73,6 +74,10 @@ pub fn charge_bytes(object: Object, bytes: u64) -> Result {
     if !cfg!(feature = "image") {
         return Ok(());
     }
-    let keeps = if matches!(object, Object::Name | Object::Buffer) { KERNEL.pages.limit() / 4 } else { 0 };
+    let keeps = match object {
+        Object::Name => KERNEL.pages.limit() / 4,
+        Object::Buffer => KERNEL.pages.limit() / 8,
+        _ => 0,
+    };
     KERNEL.room(bytes.saturating_add(keeps)).map_err(|_| object.refusal())
 }

@@ -109,6 +109,8 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     net::ns::init(config.net == NetMode::Loopback);
     proc::set_network(&NETWORK);
+    crate::sync::waiting::set_attend(crate::task::work::attend);
+    crate::task::park::set_make_whole(entry::fast::make_whole);
     let fs = mounts::assemble(&config)?;
     if !config.root_writable {
         mounts::name_itself(&fs.root(), config.hostname.as_bytes());

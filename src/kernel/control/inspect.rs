@@ -4,10 +4,11 @@ use crate::abi::control::{PsEntry, SiteStats, Stats};
 use crate::abi::slot::place;
 use crate::host::{HostFd, log as ring};
 use crate::mm::{memfile, rewrite, text};
+use crate::sync::On;
 use crate::syscall::TABLE;
 use crate::task::group::Run;
 use crate::task::{Task, ThreadGroup, kernel, slots};
-use crate::{arena, entry};
+use crate::{arena, entry, time};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -95,7 +96,19 @@ fn describe(out: &mut String, t: &Task) {
     let _ = write!(out, "  thread {} '{name}' last call {call}, blocked {:#x}", t.tid(), t.blocked.load(SeqCst));
     match t.slot() {
         Some(s) => {
+            if s.waker.sleeping.load(SeqCst) != 0 {
+                let (on, until) = On::of(s);
+                let _ = write!(out, ", waits for {:?} {:#x}", on.kind, on.id);
+                if let Some(until) = until {
+                    let left = until as i64 - time::host_monotonic() as i64;
+                    let _ = write!(out, " for {} ms more", left / 1_000_000);
+                }
+            }
+            if t.is_traced() {
+                let _ = write!(out, ", traced by {}", t.tracer_pid());
+            }
             let at = match s.place.load(SeqCst) {
+                _ if s.parked.load(SeqCst) != 0 => "parked",
                 place::GUEST => "in the guest",
                 place::HOST_CALL => "in a host call",
                 _ if s.waker.sleeping.load(SeqCst) != 0 => "asleep",

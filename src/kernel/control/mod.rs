@@ -16,7 +16,7 @@ use crate::cred::Cred;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, session, signals, tree};
+use crate::task::{kernel, lookup_group, park, session, tree};
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
 use alloc::boxed::Box;
@@ -80,10 +80,10 @@ fn answer_to(request: Request) -> Response {
             done(kill_foreground(signal), || alloc::format!("signal {signal} to the foreground"))
         }
         Request::Pause => {
-            signals::pause();
+            park::pause();
             Response::Ok
         }
-        Request::Unpause => done(signals::unpause(), || String::from("the sandbox is not paused")),
+        Request::Unpause => done(park::unpause(), || String::from("the sandbox is not paused")),
         Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
             Ok(data) => Response::Data(data),
             Err(e) => failed(e, alloc::format!("cannot read '{}': {}", String::from_utf8_lossy(&path), words(e))),

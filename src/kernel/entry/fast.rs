@@ -112,6 +112,7 @@ pub unsafe extern "C" fn drupe_fast_call(frame: *mut Frame) -> u64 {
     let slot = arch::slot();
     // SAFETY: by the caller's promise.
     let frame = unsafe { &mut *frame };
+    slot.frame.store(core::ptr::from_ref(&frame.regs) as u64, Relaxed);
     let nr = u64::from(frame.regs.rax as u32);
     let needs = needs(nr as u32);
     if needs != Needs::Registers && !frame.prepare(needs) {
@@ -134,6 +135,17 @@ pub unsafe extern "C" fn drupe_fast_call(frame: *mut Frame) -> u64 {
         };
     }
     settle(slot, frame, interrupted)
+}
+
+/// Makes the frame of a call whole for as long as its thread is parked: what else of the guest's state there
+/// is would be in registers only.
+pub fn make_whole(slot: &SlotHeader) {
+    let frame = slot.frame.load(Relaxed);
+    if frame == slot.stack_top.load(Relaxed) - size_of::<Frame>() as u64 && fpu::is_known() {
+        // SAFETY: only `drupe_fast_call` records this address, where such a frame lies until the call is over;
+        // the running thread is in that call.
+        unsafe { (*(frame as *mut Frame)).save_state() };
+    }
 }
 
 /// Does the exit work of a call, makes it again where it was interrupted and nothing was handled, and
@@ -168,7 +180,7 @@ fn defer(slot: &SlotHeader, work: u64, ax: u64) -> u64 {
 
 /// The trap that follows a deferral: the host has written a whole frame.
 pub fn work(uc: *mut UContext) -> ! {
-    let slot = super::enter_kernel();
+    let slot = super::enter_kernel(uc);
     // SAFETY: the frame lies above us on this thread's stack until the guest is entered.
     let regs = unsafe { &mut (*uc).mcontext };
     let ip = slot.user_ip.load(Relaxed);
@@ -192,7 +204,7 @@ pub fn work(uc: *mut UContext) -> ! {
 /// A call of the guest that came by another signal than SIGSYS: the frame says where it was made, as
 /// if the host had just left the call.
 pub fn call(uc: *mut UContext) -> ! {
-    super::enter_kernel();
+    super::enter_kernel(uc);
     // SAFETY: as in `work`.
     let regs = unsafe { &mut (*uc).mcontext };
     regs.rcx = regs.rip;

@@ -7,15 +7,16 @@
 
 pub mod fast;
 mod fatal;
+mod traced;
 
 use crate::abi::sigctx::{SigContext, SigInfo, UContext};
-use crate::abi::slot::{CANARY, SlotHeader, place};
+use crate::abi::slot::{CANARY, SlotHeader, kick, place};
 use crate::abi::{Errno, Restart, SysError, linux};
 use crate::arch::{self, frame};
 use crate::host::{panic, process, time as host_time};
 use crate::mm::UserPtr;
 use crate::syscall;
-use crate::task::{CurrentTask, ExitWork};
+use crate::task::{self, CurrentTask, ExitWork};
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 #[cfg(feature = "image")]
@@ -42,15 +43,17 @@ const SYS_SECCOMP: i32 = 1;
 /// `AUDIT_ARCH_X86_64`.
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 
-fn enter_kernel() -> &'static SlotHeader {
+/// The thread is in the kernel now, with the guest's registers in this frame.
+fn enter_kernel(uc: *mut UContext) -> &'static SlotHeader {
     let slot = arch::slot();
     slot.place.store(place::KERNEL, SeqCst);
+    slot.frame.store(uc as u64 + core::mem::offset_of!(UContext, mcontext) as u64, SeqCst);
     slot
 }
 
 /// A system call of the guest that the filter turned into SIGSYS.
 pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
-    enter_kernel();
+    enter_kernel(uc);
     TRAPS.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
     // SAFETY: the frame lies above us on this thread's stack until the guest is entered.
     let regs = unsafe { &mut (*uc).mcontext };
@@ -65,7 +68,11 @@ pub fn system_call(uc: *mut UContext, info: &SigInfo) -> ! {
         regs.rax = syscall::time::host_clock(regs.rdi as i32, UserPtr::new(regs.rsi));
         leave(uc, None)
     }
-    let interrupted = serve(regs, u64::from(nr));
+    let interrupted = if CurrentTask::here(regs).is_traced() {
+        traced::call(regs, u64::from(nr))
+    } else {
+        serve(regs, u64::from(nr))
+    };
     leave(uc, interrupted)
 }
 
@@ -88,12 +95,21 @@ fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
 
 /// A synchronous fault of guest code becomes a signal of the guest.
 pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
-    enter_kernel();
+    enter_kernel(uc);
     // SAFETY: as in `system_call`.
     let regs = unsafe { &mut (*uc).mcontext };
     let cur = CurrentTask::here(regs);
     let mut info = *info;
     info.signo = sig as i32;
+    if cur.is_traced() {
+        cur.note_call(u64::MAX);
+        if sig == linux::SIGTRAP {
+            match traced::step(&cur, info.code) {
+                Some(code) => info.code = code,
+                None => leave(uc, None),
+            }
+        }
+    }
     fatal::report(&cur, sig, &info, cur.frame());
     cur.force_signal(&info);
     leave(uc, None)
@@ -101,7 +117,12 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
 
 /// A kick interrupted guest code: the exit work is done here and now.
 pub fn kicked(uc: *mut UContext) -> ! {
-    enter_kernel();
+    enter_kernel(uc);
+    // SAFETY: as in `system_call`.
+    let cur = CurrentTask::here(unsafe { &mut (*uc).mcontext });
+    if cur.is_traced() {
+        cur.note_call(u64::MAX);
+    }
     leave(uc, None)
 }
 
@@ -117,6 +138,7 @@ pub unsafe extern "C" fn drupe_exit_work(uc: *mut UContext) -> ! {
 /// First code of a new guest thread on its slot: `arg` is the frame to enter.
 extern "C" fn child_main(arg: u64) -> ! {
     let uc = arg as *mut UContext;
+    enter_kernel(uc);
     // SAFETY: the maker placed the frame on our stack.
     let regs = unsafe { &mut (*uc).mcontext };
     let cur = CurrentTask::here(regs);
@@ -134,9 +156,16 @@ pub const CHILD_MAIN: process::Start = child_main;
 /// Enters the guest afresh with these registers and initial extended state (after exec). Zygotes
 /// start below the place of this first frame, so nothing live is overwritten.
 pub fn start(regs: &SigContext) -> ! {
-    enter_kernel();
     fast::claim_gs();
     let uc = frame::place_first(regs);
+    enter_kernel(uc);
+    // SAFETY: the frame lies on this thread's stack until the guest is entered.
+    let regs = unsafe { &mut (*uc).mcontext };
+    let cur = CurrentTask::here(regs);
+    if cur.is_traced() {
+        cur.exec_stop();
+        traced::finish(regs, None);
+    }
     leave(uc, None)
 }
 
@@ -186,10 +215,21 @@ impl Frame for SigContext {
 
 fn exit_work(slot: &'static SlotHeader, frame: &mut impl Frame, interrupted: &mut Option<Interrupted>) {
     loop {
-        slot.kick.store(0, SeqCst);
-        let regs = frame.regs();
-        let cur = CurrentTask::here(regs);
-        match cur.exit_work() {
+        if slot.kick.load(SeqCst) & kick::ATTEND != 0 {
+            task::work::attend(slot);
+        }
+        slot.kick.fetch_and(!kick::LOOK, SeqCst);
+        let mut cur = CurrentTask::here(frame.regs());
+        let is_traced = cur.is_traced();
+        if is_traced {
+            cur = CurrentTask::here(frame.whole());
+            traced::before_exit_work(&cur, *interrupted);
+        }
+        let work = cur.exit_work();
+        if is_traced {
+            *interrupted = traced::after_exit_work(&cur, *interrupted);
+        }
+        match work {
             ExitWork::Done => break,
             ExitWork::Deliver { info, delivery, action } => {
                 if syscall::strace::on() {
@@ -205,7 +245,12 @@ fn exit_work(slot: &'static SlotHeader, frame: &mut impl Frame, interrupted: &mu
                 }
                 let cur = CurrentTask::here(frame.regs());
                 match delivered {
-                    Ok(()) => cur.signal_delivered(&info, &action, &delivery),
+                    Ok(()) => {
+                        cur.signal_delivered(&info, &action, &delivery);
+                        if cur.is_traced() {
+                            cur.handler_stop();
+                        }
+                    }
                     Err(_) => cur.signal_undeliverable(&info),
                 }
             }

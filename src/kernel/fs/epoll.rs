@@ -15,7 +15,7 @@ mod ready;
 use crate::abi::linux::{self, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
-use crate::sync::{Events, Level, Mutex, Notify, WaitQueue};
+use crate::sync::{Events, Kind, Level, Mutex, Notify, WaitQueue};
 use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -140,7 +140,7 @@ pub fn epoll(ctx: &OpCtx<'_>) -> Arc<OpenFile> {
         scan: Mutex::new(Level::EpollScan, ()),
         interest: Mutex::new(Level::Epoll, Interest::default()),
         ready: Mutex::new(Level::Leaf, Ready::default()),
-        queue: WaitQueue::new(),
+        queue: WaitQueue::of(Kind::Epoll),
         nest: Nest::default(),
         user: User::of(ctx.cred.uid),
         me: me.clone(),

@@ -2,7 +2,7 @@
 
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Events, WaitQueue};
+use crate::sync::{Events, Kind, WaitQueue};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -27,7 +27,7 @@ pub fn eventfd(ctx: &OpCtx<'_>, initial: u32, flags: u32) -> Result<Arc<OpenFile
     let ops = EventFd {
         count: AtomicU64::new(u64::from(initial)),
         semaphore: flags & linux::EFD_SEMAPHORE != 0,
-        queue: WaitQueue::new(),
+        queue: WaitQueue::of(Kind::Event),
     };
     Ok(anon_file("eventfd", Box::new(ops), linux::O_RDWR | flags & linux::EFD_NONBLOCK, ctx))
 }

@@ -6,7 +6,7 @@
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserPtr, UserSlice};
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
 use crate::task::session;
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
 use crate::vfs::state::{SharedState, StateRef};
@@ -75,7 +75,7 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
         device: stat.rdev,
         seekable,
         armed: AtomicU32::new(0),
-        queue: WaitQueue::new(),
+        queue: WaitQueue::of(Kind::Host),
     });
     ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
     let flags = flags & !linux::O_NONBLOCK;

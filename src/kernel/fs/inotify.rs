@@ -7,7 +7,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
 use crate::mm::{IoDst, UserPtr};
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
 use crate::vfs::notify::{self, Id, Listener};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -124,7 +124,7 @@ pub fn inotify(ctx: &OpCtx<'_>, flags: u32) -> Result<Arc<OpenFile>> {
         user,
         // Events come while other locks are held: nothing is called under this one.
         state: Mutex::new(Level::Leaf, State::default()),
-        queue: WaitQueue::new(),
+        queue: WaitQueue::of(Kind::Inotify),
         me: me.clone(),
     });
     Ok(anon_file("inotify", Box::new(Ops(instance)), linux::O_RDONLY | flags & IN_NONBLOCK, ctx))

@@ -14,7 +14,7 @@ pub use ring::{Buf, PAGE, Page};
 
 use crate::cred::cap;
 use crate::cred::user::{User, uncharge};
-use crate::sync::{Level, Mutex, WaitQueue};
+use crate::sync::{Kind, Level, Mutex, WaitQueue};
 use crate::vfs::OpCtx;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -60,7 +60,7 @@ impl Pipe {
             readers: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             opened: [const { AtomicU32::new(0) }; 2],
-            queue: WaitQueue::new(),
+            queue: WaitQueue::of(Kind::Pipe),
             user,
         })
     }

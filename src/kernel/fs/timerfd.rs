@@ -4,7 +4,7 @@ use crate::abi::linux::{self, TFD_CLOEXEC, TFD_NONBLOCK};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::{IoDst, UserPtr};
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
 use crate::time::{self, host_monotonic, timer};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -80,7 +80,7 @@ pub fn timerfd(ctx: &OpCtx<'_>, clock: i32, flags: u32) -> Result<Arc<OpenFile>>
         clock,
         // Held while the heap's lock is taken.
         state: Mutex::new(Level::FileData, State::default()),
-        queue: WaitQueue::new(),
+        queue: WaitQueue::of(Kind::TimerFd),
         watch: if clock == 0 { timer::watch_clock(me.clone()) } else { 0 },
         me: me.clone(),
     });

@@ -85,6 +85,8 @@ pub fn clone(
     slot.canary.store(CANARY, SeqCst);
     slot.place.store(place::KERNEL, SeqCst);
     slot.kick.store(0, SeqCst);
+    slot.frame.store(0, SeqCst);
+    slot.parked.store(0, SeqCst);
     slot.locks_held.store(0, SeqCst);
     slot.lock_levels.store(0, SeqCst);
     slot.lock_wait.store(0, SeqCst);
@@ -195,6 +197,13 @@ pub fn clear_bases() {
 pub fn arch_prctl(code: u32, addr: u64) -> Result<u64> {
     // SAFETY: kernel code uses neither base; GET writes to an address that the caller vouches for.
     Errno::check(unsafe { arch::syscall(linux::__NR_arch_prctl, [u64::from(code), addr, 0, 0, 0, 0]) })
+}
+
+/// A base of the running thread: `code` is [`ARCH_GET_FS`] or [`ARCH_GET_GS`].
+pub fn base(code: u32) -> u64 {
+    let mut value = 0u64;
+    let _ = arch_prctl(code, &raw mut value as u64);
+    value
 }
 
 /// `arch_prctl` codes (`asm/prctl.h`).

@@ -20,6 +20,7 @@
 //! processor before it returns, so none runs what it had fetched before.
 
 mod heat;
+mod seen;
 
 pub use heat::{Heat, Trapped};
 
@@ -125,6 +126,8 @@ struct MappedCopy {
     start: u64,
     end: u64,
     copy: Arc<TextCopy>,
+    /// Its sites are as in the file again; the stubs are still there, and threads may be in them.
+    put_back: bool,
 }
 
 /// What [`Patches::site_of_stub`] finds.
@@ -194,7 +197,8 @@ impl Patches {
 
     /// Whether this site jumps to a stub.
     pub fn has(&self, site: u64) -> bool {
-        self.sites.contains_key(&site) || self.copy_at(site).is_some_and(|c| c.copy.replaces((site - c.start) as u32))
+        self.sites.contains_key(&site)
+            || self.copy_at(site).is_some_and(|c| !c.put_back && c.copy.replaces((site - c.start) as u32))
     }
 
     fn copy_at(&self, addr: u64) -> Option<&MappedCopy> {
@@ -208,7 +212,7 @@ impl Patches {
             return false;
         }
         COPIES_MAPPED.fetch_add(1, Relaxed);
-        self.copies.push(MappedCopy { start: addr, end: addr + len, copy });
+        self.copies.push(MappedCopy { start: addr, end: addr + len, copy, put_back: false });
         true
     }
 
@@ -283,7 +287,7 @@ impl Patches {
             self.sites.remove(&site);
         }
         self.copies.retain(|c| c.start != start);
-        self.copies.push(MappedCopy { start, end, copy });
+        self.copies.push(MappedCopy { start, end, copy, put_back: false });
         COPIES_MAPPED.fetch_add(1, Relaxed);
         true
     }
@@ -397,6 +401,9 @@ impl Patches {
 
     /// Puts every site of a copy back, but for those in `gone`.
     fn put_back_copy(&mut self, vmas: &VmaTree, c: &MappedCopy, gone: core::ops::Range<u64>) {
+        if c.put_back {
+            return;
+        }
         for p in c.copy.patched() {
             let site = c.start + u64::from(p.site);
             let written = match p.form {
@@ -429,6 +436,7 @@ impl Patches {
                     self.copies.push(c);
                 } else if !gone {
                     self.put_back_copy(vmas, &c, 0..0);
+                    self.copies.push(MappedCopy { put_back: true, ..c });
                 } else if c.start < start || c.end > end {
                     self.put_back_copy(vmas, &c, start..end);
                 }
@@ -460,14 +468,9 @@ impl Patches {
         }
     }
 
-    /// Puts every site back, for good.
+    /// Puts every site back, for good: gs is the guest's.
     pub fn give_up(&mut self, vmas: &VmaTree) {
-        let all: Vec<u64> = self.sites.keys().copied().collect();
-        self.put_back(vmas, &all);
-        for c in core::mem::take(&mut self.copies) {
-            self.put_back_copy(vmas, &c, 0..0);
-        }
-        self.off = true;
+        self.undo(vmas);
         self.guest_gs = true;
     }
 }

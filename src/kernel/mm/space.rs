@@ -10,6 +10,7 @@
 mod locked;
 mod place;
 mod remap;
+pub mod remote;
 
 use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
@@ -449,6 +450,11 @@ impl AddressSpace {
     pub fn awaits_text(&self, addr: u64) -> Option<u64> {
         let inner = self.inner.read();
         inner.vmas.find(addr).filter(|v| v.prot & PROT_EXEC != 0).map(|_| inner.patches.writes())
+    }
+
+    /// Runs `f` on the record, alone. Text is written, and read past its protection, in it.
+    fn exclusively<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
+        f(&mut self.inner.write())
     }
 
     /// The guest wants gs for itself: no site is rewritten any more.

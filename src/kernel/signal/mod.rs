@@ -104,6 +104,13 @@ pub mod info {
         SigInfo { signo: sig as i32, errno: 0, code, pad: 0, fields: [0; 14] }
     }
 
+    /// A fault at an address.
+    pub fn fault(sig: u32, code: i32, addr: u64) -> SigInfo {
+        let mut i = plain(sig, code);
+        i.fields[0] = addr;
+        i
+    }
+
     /// From `kill`, `tgkill` or `sigqueue`: sender's pid and uid.
     pub fn from_user(sig: u32, code: i32, pid: u32, uid: u32) -> SigInfo {
         let mut i = plain(sig, code);
@@ -209,6 +216,11 @@ impl Pending {
             }
             !queue.is_empty()
         });
+    }
+
+    /// The record at this place, by signal and then in order of arrival.
+    pub fn record(&self, at: u64) -> Option<SigInfo> {
+        self.queues.values().flatten().nth(usize::try_from(at).ok()?).map(|(info, _)| *info)
     }
 
     /// Forgets the signals of `mask`.

@@ -8,6 +8,7 @@ mod lockdep;
 mod mutex;
 mod rwlock;
 pub mod wait;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;
@@ -16,3 +17,4 @@ pub use lockdep::{Level, bereaved, may_block, may_fault};
 pub use mutex::{Mutex, MutexGuard};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};
+pub use waiting::{Kind, On};

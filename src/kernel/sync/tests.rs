@@ -104,7 +104,7 @@ fn exclusive_wakes_go_to_different_sleepers() {
                 let slot = crate::arch::slot();
                 let ticket = slot.waker.ticket();
                 let id = queue.add_current(Events::IN, true);
-                wait::sleep(slot, ticket, None).expect("nobody kicks");
+                wait::sleep(slot, crate::sync::On::the(crate::sync::Kind::Object), ticket, None).expect("nobody kicks");
                 woken.fetch_add(1, SeqCst);
                 queue.remove(id);
             });

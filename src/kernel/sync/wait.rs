@@ -4,8 +4,9 @@
 //! then wakes; a sleeper reads the word, registers, looks at the state, then sleeps. So neither a
 //! wake nor a signal (which bumps the word as well and sets `kick`) can fall between check and wait.
 
+use super::waiting::{Kind, On, attend};
 use super::{Level, Mutex};
-use crate::abi::slot::{SlotHeader, Waker};
+use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use crate::arch;
 use crate::host::futex;
@@ -142,20 +143,27 @@ fn look(slot: &SlotHeader, ticket: u32) -> bool {
 }
 
 /// Sleeps in the running thread's slot until its word differs from `ticket`, at most until
-/// `deadline` (host monotonic ns).
+/// `deadline` (host monotonic ns). What the sleep is `on` can be seen meanwhile. Work items are done, and
+/// the thread is parked, within the sleep.
 ///
 /// # Errors
 /// [`WaitEnd`]. A kick is looked at before and after the sleep.
 #[track_caller]
-pub fn sleep(slot: &SlotHeader, ticket: u32, deadline: Option<u64>) -> Result<(), WaitEnd> {
+pub fn sleep(slot: &'static SlotHeader, on: On, ticket: u32, deadline: Option<u64>) -> Result<(), WaitEnd> {
     super::may_block();
     if deadline.is_none() && look(slot, ticket) && !slot.kicked() {
         return Ok(());
     }
+    on.record(slot, deadline);
     slot.waker.sleeping.store(1, SeqCst);
     let end = loop {
-        if slot.kicked() {
-            break Err(WaitEnd::Interrupted);
+        match slot.kick.load(SeqCst) {
+            0 => {}
+            why if why & kick::ATTEND != 0 => {
+                attend(slot);
+                continue;
+            }
+            _ => break Err(WaitEnd::Interrupted),
         }
         if slot.waker.word.load(SeqCst) != ticket {
             break Ok(());
@@ -325,6 +333,7 @@ impl Inner {
 /// The tasks and callbacks that wait for one object.
 pub struct WaitQueue {
     inner: Mutex<Inner>,
+    kind: Kind,
     len: core::sync::atomic::AtomicU32,
 }
 
@@ -337,7 +346,16 @@ impl Default for WaitQueue {
 impl WaitQueue {
     /// An empty queue.
     pub const fn new() -> WaitQueue {
-        WaitQueue { inner: Mutex::new(Level::WaitQueue, Inner::new()), len: core::sync::atomic::AtomicU32::new(0) }
+        WaitQueue::of(Kind::Object)
+    }
+
+    /// An empty queue of an object of this kind.
+    pub const fn of(kind: Kind) -> WaitQueue {
+        WaitQueue {
+            kind,
+            inner: Mutex::new(Level::WaitQueue, Inner::new()),
+            len: core::sync::atomic::AtomicU32::new(0),
+        }
     }
 
     fn add(&self, events: Events, exclusive: bool, target: Target) -> u64 {
@@ -497,7 +515,8 @@ impl WaitQueue {
             if let Some(v) = ready() {
                 break Ok(v);
             }
-            if let Err(e) = sleep(slot, ticket, deadline) {
+            let on = On { kind: self.kind, id: core::ptr::from_ref(self) as u64 };
+            if let Err(e) = sleep(slot, on, ticket, deadline) {
                 // What came together with the signal or at the deadline counts.
                 break ready().ok_or(e);
             }
@@ -534,10 +553,20 @@ pub fn block_on<T>(
 }
 
 /// Sleeps until the slot's word differs from `ticket`, whether or not the thread is kicked: for
-/// waits that look at the reasons for a kick themselves.
-pub fn sleep_deaf(slot: &SlotHeader, ticket: u32) {
+/// waits that look at the reasons for a kick themselves. Work items are done and the thread is parked
+/// within the sleep.
+#[track_caller]
+pub fn sleep_deaf(slot: &'static SlotHeader, on: On, ticket: u32) {
+    super::may_block();
+    on.record(slot, None);
     slot.waker.sleeping.store(1, SeqCst);
-    while slot.waker.word.load(SeqCst) == ticket {
+    loop {
+        if slot.kick.load(SeqCst) & kick::ATTEND != 0 {
+            attend(slot);
+        }
+        if slot.waker.word.load(SeqCst) != ticket {
+            break;
+        }
         let _ = futex::wait(&slot.waker.word, ticket, None);
     }
     slot.waker.sleeping.store(0, SeqCst);

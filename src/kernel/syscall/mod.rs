@@ -24,6 +24,8 @@ pub mod owner;
 pub mod poll;
 pub mod prctl;
 pub mod process;
+pub mod process_vm;
+pub mod ptrace;
 pub mod read_write;
 pub mod sched;
 pub mod signal;

@@ -5,7 +5,7 @@ use crate::abi::linux::{__kernel_timespec, pollfd, timeval};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::mm::UserPtr;
-use crate::sync::{Events, WaitEnd, wait};
+use crate::sync::{Events, Kind, On, WaitEnd, wait};
 use crate::task::{self, CurrentTask, limits};
 use crate::time;
 use crate::vfs::OpenFile;
@@ -38,7 +38,7 @@ fn wait_for(wants: &mut [Want], deadline: Option<u64>, mut look: impl FnMut(&[Wa
         if ready > 0 {
             break Ok(ready);
         }
-        match wait::sleep(slot, ticket, deadline) {
+        match wait::sleep(slot, On::the(Kind::Poll), ticket, deadline) {
             Ok(()) => {
                 // A host descriptor is watched for one event at a time: asking for its queue arms it again.
                 for w in wants.iter() {

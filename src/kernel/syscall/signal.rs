@@ -7,7 +7,7 @@ use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_DFL, SIG_IGN, SigAction, UNBLOCKABLE, bit, default_action, frame, info};
-use crate::sync::{Events, WaitEnd, WaitQueue, wait};
+use crate::sync::{Events, Kind, On, WaitEnd, WaitQueue, wait};
 use crate::task::{CurrentTask, ThreadGroup, access, kernel, lookup, lookup_group, tree};
 use crate::time;
 use alloc::sync::Arc;
@@ -92,7 +92,7 @@ pub fn sys_rt_sigpending(cur: &CurrentTask, out: UserPtr<u64>, size: usize) -> S
 
 /// Sleeps until a kick.
 fn sleep_until_signal() -> SysError {
-    let queue = WaitQueue::new();
+    let queue = WaitQueue::of(Kind::Suspend);
     let _ = queue.wait_until(Events::all(), None, || None::<()>);
     SysError::Restart(Restart::NoHand)
 }
@@ -139,7 +139,7 @@ pub fn sys_rt_sigtimedwait(
         if let Some(info) = cur.take_signal(set) {
             break info;
         }
-        match wait::sleep(slot, ticket, deadline) {
+        match wait::sleep(slot, On::the(Kind::Signal), ticket, deadline) {
             Ok(()) => {}
             Err(WaitEnd::TimedOut) => match cur.take_signal(set) {
                 Some(info) => break info,
@@ -301,7 +301,7 @@ fn queued(cur: &CurrentTask, to: i32, sig: i32, ptr: UserPtr<SigInfo>) -> Result
     let mut record = ptr.read()?;
     record.signo = valid(sig)? as i32;
     // Only a process itself may claim to be the kernel.
-    if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.group.pid {
+    if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.tid() {
         return Err(Errno::EPERM);
     }
     Ok(record)
@@ -318,7 +318,10 @@ pub fn sys_rt_sigqueueinfo(cur: &CurrentTask, pid: i32, sig: i32, ptr: UserPtr<S
 
 /// `rt_tgsigqueueinfo(2)`.
 pub fn sys_rt_tgsigqueueinfo(cur: &CurrentTask, tgid: i32, tid: i32, sig: i32, ptr: UserPtr<SigInfo>) -> SysResult<()> {
-    let record = queued(cur, tgid, sig, ptr)?;
+    if tgid <= 0 || tid <= 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let record = queued(cur, tid, sig, ptr)?;
     kill_thread(cur, Some(tgid), tid, &record)
 }
 

@@ -268,7 +268,7 @@ table! {
     98 getrusage => super::limits::sys_getrusage, Full;
     99 sysinfo => super::misc::sys_sysinfo, Full;
     100 times => super::limits::sys_times, Full;
-    101 ptrace => None;
+    101 ptrace => super::ptrace::sys_ptrace, Partial, "watched addresses are looked at after each instruction: reading one is not seen; no seccomp stops";
     102 getuid => super::ids::sys_getuid, Full;
     103 syslog => super::syslog::sys_syslog, Full;
     104 getgid => super::ids::sys_getgid, Full;
@@ -477,8 +477,8 @@ table! {
     307 sendmmsg => super::socket::sys_sendmmsg, Partial, "AF_UNIX, AF_INET, AF_INET6 (TCP, UDP on loopback), AF_NETLINK (route)";
     308 setns => None;
     309 getcpu => super::sched::sys_getcpu, Full;
-    310 process_vm_readv => None;
-    311 process_vm_writev => None;
+    310 process_vm_readv => super::process_vm::sys_process_vm_readv, Full;
+    311 process_vm_writev => super::process_vm::sys_process_vm_writev, Full;
     312 kcmp => super::kcmp::sys_kcmp, Partial, "KCMP_EPOLL_TFD";
     313 finit_module => None;
     314 sched_setattr => super::sched::sys_sched_setattr, Partial, "kept, the host decides";
@@ -517,7 +517,7 @@ table! {
     435 clone3 => super::process::sys_clone3, Full;
     436 close_range => super::open::sys_close_range, Full;
     437 openat2 => super::open::sys_openat2, Full;
-    438 pidfd_getfd => None;
+    438 pidfd_getfd => super::process_vm::sys_pidfd_getfd, Full;
     439 faccessat2 => super::stat::sys_faccessat2, Full;
     440 process_madvise => None;
     441 epoll_pwait2 => super::epoll::sys_epoll_pwait2, Full;

@@ -8,7 +8,7 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::cred::cap;
 use crate::mm::UserPtr;
-use crate::sync::{WaitEnd, wait};
+use crate::sync::{Kind, On, WaitEnd, wait};
 use crate::task::cpu_clock::{CpuClock, is_cpu_clock, is_own_thread};
 use crate::task::{self, CurrentTask};
 use crate::time::{self, SECOND};
@@ -187,7 +187,7 @@ fn sleep_until(deadline: u64) -> core::result::Result<(), WaitEnd> {
         if time::host_monotonic() >= deadline {
             return Ok(());
         }
-        match wait::sleep(slot, ticket, Some(deadline)) {
+        match wait::sleep(slot, On::the(Kind::Time), ticket, Some(deadline)) {
             Ok(()) => {}
             Err(WaitEnd::TimedOut) => return Ok(()),
             Err(end) => return Err(end),

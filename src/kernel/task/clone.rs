@@ -2,18 +2,19 @@
 
 use super::group::ThreadGroup;
 use super::pid::{self, Pid};
-use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, slots, tree};
+use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, slots, trace, tree};
 use crate::abi::linux::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_SETTLS,
-    CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE,
+    CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
 };
-use crate::abi::slot::SlotHeader;
+use crate::abi::slot::{SlotHeader, kick};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, frame};
 use crate::arena;
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
 use crate::mm::space::Frozen;
+use crate::sync::{Kind, On};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
 
@@ -119,14 +120,25 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     if has(CLONE_PARENT_SETTID) {
         let _ = UserPtr::<u32>::new(a.parent_tid).write(tid);
     }
+    let event = cur.clone_event(a.flags, a.exit_signal);
+    if event.is_some() || cur.is_traced() && has(CLONE_PTRACE) {
+        cur.share_tracer(&child);
+    }
     if let Err(e) = before(&child).and_then(|()| launch(cur, a, slot, &child)) {
+        if let Some(tracer) = child.tracer() {
+            trace::detach(&tracer, &child, 0);
+        }
         forget(&child);
         slots::free_unused(slot);
         return Err(e.into());
     }
     drop(frozen);
+    if let Some(event) = event {
+        cur.clone_stop(event, tid);
+    }
     if let Some(v) = vfork {
         wait_for_vfork(cur, &v);
+        cur.vfork_stop(tid);
     }
     Ok(tid)
 }
@@ -224,6 +236,7 @@ fn new_group(cur: &CurrentTask, a: &Args, id: &Arc<Pid>) -> Arc<ThreadGroup> {
     let (pgrp, session, limits) = (g.pgrp(), g.session(), g.limits.fork_copy());
     let mut group = ThreadGroup::new(id.clone(), pgrp, session, limits, actions, exit_signal);
     group.container = g.container.clone();
+    group.dump_filter.store(g.dump_filter.load(SeqCst), SeqCst);
     let info = g.exec_info.lock().clone();
     *group.exec_info.lock() = info;
     Arc::new(group)
@@ -289,7 +302,7 @@ fn wait_for_vfork(cur: &CurrentTask, v: &VforkDone) {
         if v.state.load(SeqCst) == 1 || cur.must_end() {
             return;
         }
-        crate::sync::wait::sleep_deaf(slot, ticket);
+        crate::sync::wait::sleep_deaf(slot, On::the(Kind::Vfork), ticket);
     }
 }
 
@@ -306,7 +319,7 @@ impl CurrentTask {
         if word != 0 {
             let _ = UserPtr::<u32>::new(word).write(self.tid());
         }
-        arch::slot().kick.store(1, SeqCst);
+        arch::slot().mark(kick::LOOK | kick::ATTEND);
     }
 
     /// Releases a vfork parent, if there is one.

@@ -9,6 +9,7 @@ use crate::arch;
 use crate::cred::{Cred, exec as rules};
 use crate::host::process;
 use crate::mm::AddressSpace;
+use crate::sync::{Kind, On};
 
 use crate::vfs::{FdTable, FsContext, OpCtx, access};
 use alloc::boxed::Box;
@@ -93,6 +94,7 @@ fn shares_fs(cur: &CurrentTask) -> bool {
 /// A restart when another thread was first, so that the caller meets its end.
 fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
     let group = &cur.group;
+    cur.note_former_tid();
     {
         let mut state = group.state.lock();
         if state.exiting.is_some() || state.exec.is_some() {
@@ -119,7 +121,7 @@ fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
         for t in others {
             t.kick();
         }
-        crate::sync::wait::sleep_deaf(slot, ticket);
+        crate::sync::wait::sleep_deaf(slot, On::the(Kind::Siblings), ticket);
     }
     if cur.tid() != group.pid {
         let tree = tree::lock();
@@ -139,6 +141,9 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
         super::futex::wake_word(cur, tid_word, 1);
     }
     let mm = Arc::new(AddressSpace::new());
+    if cur.is_traced() {
+        mm.refuse_rewriting();
+    }
     let own = cur.own().clone();
     let files = if Arc::strong_count(&own.files) > 2 { Arc::new(own.files.fork_copy()?) } else { own.files.clone() };
     let fs = if Arc::strong_count(&own.fs) > 2 { Arc::new(own.fs.fork_copy()) } else { own.fs.clone() };

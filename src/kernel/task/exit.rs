@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, tree, zygote};
+use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, trace, tree, zygote};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
@@ -46,7 +46,9 @@ pub fn exit_group(cur: &CurrentTask, status: i32) -> ! {
 /// Ends the running thread; `status` is the process's if it is the last. Does not return.
 pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     let slot = arch::slot();
+    cur.exit_stop(status);
     begin_exit(cur, status);
+    super::work::close(cur);
     release_user_words(cur);
     let alone = exec::is_alone(cur) && process::is_leader(slot);
     let ended = leave(cur, status);
@@ -121,7 +123,8 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
         drop(mm);
     }
     cur.vfork_done();
-    if !take_out(cur, status) {
+    let last = take_out(cur, status);
+    if !last {
         // Signals that only this thread was going to take are for the others.
         group.retarget(u64::MAX);
         return None;
@@ -146,6 +149,9 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
         if task.tid() == group.pid {
             // It stays known until the process is reaped, or another thread takes its place.
             state.leader_status = status;
+            if task.is_traced() {
+                *group.leader.lock() = Some(task.clone());
+            }
         }
         let execs = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid() == tid).cloned());
         (state.tasks.is_empty(), execs)
@@ -153,6 +159,7 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
     if let Some(slot) = execs.and_then(|t| t.slot()) {
         slot.waker.wake();
     }
+    trace::ended_thread(task, status);
     last
 }
 
@@ -171,6 +178,8 @@ pub(super) fn account(group: &ThreadGroup) {
 /// what the outside is told, if it started the process.
 fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.timers.clear();
+    trace::tracer_ended(group);
+    let leader = group.leader.lock().take();
     let tree = tree::lock();
     let (status, signal, leads) = {
         let mut state = group.state.lock();
@@ -182,18 +191,8 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
         (status, state.exit_signal, group.sid() == group.pid)
     };
     let (heir, orphans) = pass_on_children(group, &tree);
-    let parent = group.parent().filter(|p| !p.is_zombie());
-    let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
-    if !wanted {
-        if let Some(p) = &parent {
-            p.state.lock().children.remove(&group.pid);
-        }
-        tree.remove_process(group);
-    }
-    // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
-    if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
-        let _ = p.send(&death_notice(group, status, signal, uid));
-    }
+    let held = trace::ended_process(group, leader, status);
+    let parent = if held { None } else { tell_parent(group, &tree, status, signal, uid) };
     if let Some(heir) = &heir {
         let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
     }
@@ -211,6 +210,57 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.external.load(SeqCst).then_some((group.pid, status))
 }
 
+/// Tells the parent of a zombie, or lets it vanish where the parent does not want to know. Returns the parent.
+fn tell_parent(
+    group: &Arc<ThreadGroup>,
+    tree: &tree::Guard,
+    status: i32,
+    signal: u32,
+    uid: u32,
+) -> Option<Arc<ThreadGroup>> {
+    let parent = group.parent().filter(|p| !p.is_zombie());
+    let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
+    if !wanted {
+        if let Some(p) = &parent {
+            p.state.lock().children.remove(&group.pid);
+        }
+        tree.remove_process(group);
+    }
+    // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
+    if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
+        let _ = p.send(&death_notice(group, status, signal, uid));
+    }
+    parent
+}
+
+/// A tracer has seen the end of this task: where it led a process, that is its parent's now.
+pub(super) fn release(task: &Arc<Task>) {
+    let group = &task.group;
+    if !group.held.swap(false, SeqCst) {
+        return;
+    }
+    let parent = {
+        let tree = tree::lock();
+        let (status, signal, uid) = {
+            let state = group.state.lock();
+            (state.exiting.unwrap_or(0), state.exit_signal, state.uid)
+        };
+        tell_parent(group, &tree, status, signal, uid)
+    };
+    if let Some(parent) = parent {
+        parent.children_wait.wake_all();
+    }
+}
+
+/// `CLD_*` and the value that goes with it, of a wait status.
+pub(super) fn code_and_value(status: i32) -> (i32, i32) {
+    match status & 0x7f {
+        0 => (cld::EXITED, status >> 8 & 0xff),
+        sig if status & 0x80 != 0 => (cld::DUMPED, sig),
+        sig => (cld::KILLED, sig),
+    }
+}
+
 /// Whether the children of a process vanish without being waited for.
 fn reaps_children(parent: &ThreadGroup) -> bool {
     let a = parent.actions().get(linux::SIGCHLD);
@@ -219,11 +269,7 @@ fn reaps_children(parent: &ThreadGroup) -> bool {
 
 /// What the parent is sent.
 fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigInfo {
-    let (code, value) = match status & 0x7f {
-        0 => (cld::EXITED, status >> 8 & 0xff),
-        sig if status & 0x80 != 0 => (cld::DUMPED, sig),
-        sig => (cld::KILLED, sig),
-    };
+    let (code, value) = code_and_value(status);
     // Clock ticks of 10 ms.
     let ticks = |i: usize| group.cpu_time(i, 0) / 10_000_000;
     let mut i = info::child(code, group.pid, uid, value, ticks(0), ticks(1));
@@ -363,6 +409,7 @@ pub fn reaped(host_pid: u32, status: i32) {
 /// A task whose host thread is gone without having exited.
 pub(super) fn bury(task: &Arc<Task>, status: i32) {
     task.slot.store(0, SeqCst);
+    super::work::bury(task);
     let group = task.group.clone();
     begin_group_exit(&group, status);
     *task.last_cred.lock() = Some(task.cred());

@@ -6,7 +6,7 @@ use crate::arch::{self, usercopy};
 use crate::mm::user::range_ok;
 use crate::mm::{Backing, UserPtr};
 use crate::sync::wait::{self, WakeList};
-use crate::sync::{Level, Mutex, WaitEnd};
+use crate::sync::{Kind, Level, Mutex, On, WaitEnd};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -111,7 +111,7 @@ pub fn wait(
         if slot.futex_wait.load(SeqCst) != id {
             return Ok(());
         }
-        let Err(end) = wait::sleep(slot, ticket, deadline) else { continue };
+        let Err(end) = wait::sleep(slot, On { kind: Kind::Futex, id: addr }, ticket, deadline) else { continue };
         if !unqueue(id, key) {
             // Woken in the same moment: that counts.
             return Ok(());

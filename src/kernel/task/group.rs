@@ -3,10 +3,11 @@
 use super::limits::Limits;
 use super::pid::{Pid, Set};
 use super::timers::Timers;
+use super::trace::Tracee;
 use super::{Task, kernel};
 use crate::cred::Cred;
 use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
-use crate::sync::{Level, Mutex, WaitQueue};
+use crate::sync::{Kind, Level, Mutex, WaitQueue};
 use crate::vfs::Path;
 use crate::vfs::state::DenyWrite;
 use alloc::collections::BTreeMap;
@@ -70,6 +71,8 @@ pub struct State {
     pub run: Run,
     /// The process is ending with this wait status.
     pub exiting: Option<i32>,
+    /// This thread writes the process's core: the others stand still.
+    pub dumps: Option<u32>,
     /// A thread is in exec: all others must go.
     pub exec: Option<u32>,
     /// A stop that has not been waited for.
@@ -165,6 +168,18 @@ pub struct ThreadGroup {
     pub external: AtomicBool,
     /// Interval and POSIX timers.
     pub timers: Timers,
+    /// The leader's task, where it has ended while it was traced.
+    pub leader: Mutex<Option<Arc<Task>>>,
+    /// Tasks that this process traces.
+    pub tracees: Mutex<Vec<Tracee>>,
+    /// `/proc/PID/coredump_filter`.
+    pub dump_filter: AtomicU32,
+    /// How often it was continued, or killed, whether it was stopped or not.
+    pub continues: AtomicU32,
+    /// How often it has been stopped.
+    pub stops: AtomicU32,
+    /// It has ended, but a tracer that is not its parent has not waited for it.
+    pub held: AtomicBool,
     /// `RLIMIT`-like oom_score_adj, kept for `/proc`.
     pub oom_score_adj: core::sync::atomic::AtomicI32,
 }
@@ -195,6 +210,7 @@ impl ThreadGroup {
                     parent: Weak::new(),
                     run: Run::Running,
                     exiting: None,
+                    dumps: None,
                     exec: None,
                     stop_unreported: false,
                     cont_unreported: false,
@@ -203,8 +219,8 @@ impl ThreadGroup {
                     uid: 0,
                 },
             ),
-            children_wait: WaitQueue::new(),
-            signal_wait: WaitQueue::new(),
+            children_wait: WaitQueue::of(Kind::Child),
+            signal_wait: WaitQueue::of(Kind::Signal),
             pending: Mutex::new(Level::Signal, Pending::new()),
             actions: Mutex::new(Level::Leaf, actions),
             pgid: AtomicU32::new(pgrp.number()),
@@ -221,6 +237,12 @@ impl ThreadGroup {
             parent_tid: AtomicU32::new(0),
             external: AtomicBool::new(false),
             timers: Timers::default(),
+            leader: Mutex::new(Level::Leaf, None),
+            tracees: Mutex::new(Level::Signal, Vec::new()),
+            dump_filter: AtomicU32::new(super::coredump::DEFAULT_FILTER),
+            continues: AtomicU32::new(0),
+            stops: AtomicU32::new(0),
+            held: AtomicBool::new(false),
             oom_score_adj: core::sync::atomic::AtomicI32::new(0),
         }
     }

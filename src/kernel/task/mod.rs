@@ -8,6 +8,7 @@ pub mod access;
 pub mod async_io;
 mod attr;
 pub mod clone;
+pub mod coredump;
 pub mod cpu_clock;
 pub mod cpu_timers;
 mod current;
@@ -18,16 +19,20 @@ pub mod group;
 mod kernel;
 pub mod limits;
 pub mod loader;
+pub mod memory;
 pub mod ns;
+pub mod park;
 pub mod pid;
 pub mod posix_timers;
 pub mod session;
 pub mod signals;
 pub mod slots;
 pub mod timers;
+pub mod trace;
 pub mod tree;
 pub mod uts;
 pub mod wait;
+pub mod work;
 pub mod zygote;
 
 pub use attr::{Attr, RESET_ON_FORK};
@@ -39,7 +44,7 @@ pub use pid::Pid;
 pub use signals::ExitWork;
 
 use crate::abi::sigctx::SigStack;
-use crate::abi::slot::{SlotHeader, place};
+use crate::abi::slot::{SlotHeader, kick, place};
 use crate::arch;
 use crate::cred::Cred;
 use crate::host::process;
@@ -47,6 +52,7 @@ use crate::mm::AddressSpace;
 use crate::signal::Pending;
 use crate::sync::{Level, Mutex};
 use crate::vfs::{FdTable, FsContext};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
@@ -105,6 +111,14 @@ pub struct Task {
     pub restart: Mutex<Option<Restart>>,
     /// Priorities and `prctl` settings.
     pub attr: Attr,
+    /// What others ask it to do.
+    work: work::Queue,
+    /// Whether somebody traces it, and how it goes on: bits of [`trace::flag`].
+    pub traced: AtomicU32,
+    /// Its tracing.
+    trace: Mutex<Option<Box<trace::Trace>>>,
+    /// Signal that a tracer passes on.
+    resume_signal: AtomicU32,
 }
 
 /// What `restart_syscall` continues.
@@ -164,6 +178,10 @@ impl Task {
             vfork: Mutex::new(Level::Leaf, None),
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
+            work: work::Queue::default(),
+            traced: AtomicU32::new(0),
+            trace: Mutex::new(Level::Leaf, None),
+            resume_signal: AtomicU32::new(0),
         })
     }
 
@@ -212,14 +230,15 @@ impl Task {
     /// Makes the thread look at its exit work: from a sleep, from the guest or from a host call.
     pub fn kick(&self) {
         if let Some(slot) = self.slot() {
-            kick_slot(slot);
+            kick_slot(slot, kick::LOOK);
         }
     }
 }
 
-/// See [`Task::kick`].
-pub fn kick_slot(slot: &'static SlotHeader) {
-    slot.kick.store(1, SeqCst);
+/// Leaves these bits of [`kick`] for the thread of a slot and makes it look: from a sleep, from the guest or
+/// from a host call.
+pub fn kick_slot(slot: &'static SlotHeader, why: u32) {
+    slot.mark(why);
     slot.waker.wake();
     if slot.place.load(SeqCst) != place::KERNEL {
         process::kick(slot);
@@ -232,7 +251,7 @@ pub fn adopt(task: Arc<Task>) {
     task.slot.store(core::ptr::from_ref(slot) as u64, SeqCst);
     slot.task.store(Arc::into_raw(task) as u64, SeqCst);
     // Whatever was sent while it had no thread is looked at before the guest is entered.
-    slot.kick.store(1, SeqCst);
+    slot.mark(kick::LOOK | kick::ATTEND);
 }
 
 /// The task with this thread id; a leader's stays until its process is reaped.

@@ -2,13 +2,14 @@
 
 use super::exit;
 use super::group::{Run, ThreadGroup};
-use super::{CurrentTask, Task, kernel, limits};
+use super::{CurrentTask, Task, limits};
 use crate::abi::sigctx::{SigInfo, SigStack};
-use crate::abi::{Errno, Result, linux};
+use crate::abi::slot::kick;
+use crate::abi::{Result, linux};
 use crate::arch;
 use crate::signal::frame::Delivery;
 use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
-use crate::sync::Events;
+use crate::sync::{Events, Kind, On};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -49,30 +50,6 @@ pub enum ExitWork {
     },
 }
 
-/// Pauses every task (nests).
-pub fn pause() {
-    kernel().paused.fetch_add(1, SeqCst);
-    kick_everyone();
-}
-
-/// Undoes one [`pause`].
-///
-/// # Errors
-/// `EINVAL` if it is not paused.
-pub fn unpause() -> Result {
-    let old = kernel().paused.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1)).map_err(|_| Errno::EINVAL)?;
-    if old == 1 {
-        kick_everyone();
-    }
-    Ok(())
-}
-
-fn kick_everyone() {
-    for g in kernel().roots().pid.processes() {
-        g.kick_all();
-    }
-}
-
 impl ThreadGroup {
     /// Sends a signal to the process: any thread that does not block it may take it.
     ///
@@ -87,7 +64,7 @@ impl ThreadGroup {
         }
         let state = self.state.lock();
         let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
-        if state.tasks.iter().all(|t| takes(&t)) && self.ignores(sig) {
+        if state.tasks.iter().all(|t| takes(&t) && !t.is_traced()) && self.ignores(sig) {
             return Ok(());
         }
         let Some(user) = state.tasks.first().map(|t| t.cred().user.clone()) else { return Ok(()) };
@@ -133,6 +110,8 @@ impl ThreadGroup {
     fn resume(&self, report: bool) {
         let was = {
             let mut state = self.state.lock();
+            // A stop signal that a thread has taken and not yet acted on is called off, too.
+            self.continues.fetch_add(1, SeqCst);
             let was = state.run;
             if let Run::Stopped(_) = was {
                 state.run = Run::Running;
@@ -160,9 +139,16 @@ impl ThreadGroup {
             }
             return;
         };
+        // A tracer that is the parent hears of each thread's stop.
+        let by_tracer = || self.any_task().is_some_and(|t| t.tracer().is_some_and(|t| Arc::ptr_eq(&t, &parent)));
         let action = parent.actions().get(linux::SIGCHLD);
+        if code == cld::STOPPED && by_tracer() {
+            return;
+        }
         if action.flags & u64::from(linux::SA_NOCLDSTOP) == 0 {
-            let _ = parent.send(&info::child(code, self.pid, 0, status, 0, 0));
+            let uid = self.any_task().and_then(|t| t.shared()).map_or(0, |own| own.cred.uid);
+            let ticks = |kind: usize| self.cpu_time(kind, 0) / 10_000_000;
+            let _ = parent.send(&info::child(code, self.pid, uid, status, ticks(0), ticks(1)));
         }
         parent.children_wait.wake_all();
     }
@@ -181,14 +167,16 @@ impl ThreadGroup {
         }
     }
 
-    /// Stops the process: every thread waits at its exit work.
-    fn stop(&self, sig: u32) {
+    /// Stops the process: every thread waits at its exit work. Not if it was continued since `continues` was read.
+    fn stop(&self, sig: u32, continues: u32) {
         {
             let mut state = self.state.lock();
-            if state.run != Run::Running || state.exiting.is_some() {
+            let called_off = self.continues.load(SeqCst) != continues;
+            if called_off || state.run != Run::Running || state.exiting.is_some() {
                 return;
             }
             state.run = Run::Stopped(sig);
+            self.stops.fetch_add(1, SeqCst);
             STOPS_EVER.store(true, SeqCst);
             state.stop_unreported = true;
             state.cont_unreported = false;
@@ -210,7 +198,7 @@ impl Task {
             exit::begin_group_exit(&self.group, linux::SIGKILL as i32);
             return Ok(());
         }
-        if self.group.ignores(sig) && self.blocked.load(SeqCst) & bit(sig) == 0 {
+        if !self.is_traced() && self.group.ignores(sig) && self.blocked.load(SeqCst) & bit(sig) == 0 {
             return Ok(());
         }
         self.pending.lock().add(info, &self.cred().user, self.group.limits.get(limits::SIGPENDING).0)?;
@@ -250,7 +238,7 @@ impl CurrentTask {
             self.group.retarget(newly);
         }
         if self.deliverable() != 0 {
-            arch::slot().kick.store(1, SeqCst);
+            arch::slot().mark(kick::LOOK);
         }
     }
 
@@ -281,7 +269,7 @@ impl CurrentTask {
             self.blocked.fetch_and(!bit(sig), SeqCst);
         }
         let _ = self.pending.lock().add(info, &self.cred().user, u64::MAX);
-        arch::slot().kick.store(1, SeqCst);
+        arch::slot().mark(kick::LOOK);
     }
 
     /// Whether the thread has to end as soon as it can: its process is ending, or another thread execs.
@@ -292,22 +280,17 @@ impl CurrentTask {
         self.must_end()
     }
 
-    /// As [`CurrentTask::is_dying`], for one that need not have been kicked.
-    pub(super) fn must_end(&self) -> bool {
-        let state = self.group.state.lock();
-        state.exiting.is_some() || state.exec.is_some_and(|tid| tid != self.tid())
-    }
-
     /// Looks for work that must be done before the guest goes on. Does not return when the thread
     /// must end.
     pub fn exit_work(&self) -> ExitWork {
         super::async_io::run();
         loop {
-            self.wait_while_paused();
-            let (exiting, must_go, stopped) = {
+            super::park::park_while_paused();
+            let (exiting, must_go, stopped, dumps) = {
                 let state = self.group.state.lock();
                 let exec_by_other = state.exec.is_some_and(|tid| tid != self.tid());
-                (state.exiting, exec_by_other, matches!(state.run, Run::Stopped(_)))
+                let stopped = if let Run::Stopped(sig) = state.run { Some(sig) } else { None };
+                (state.exiting, exec_by_other, stopped, state.dumps.is_some())
             };
             if let Some(status) = exiting {
                 exit::exit_thread(self, status);
@@ -315,11 +298,21 @@ impl CurrentTask {
             if must_go {
                 exit::exit_thread(self, 0);
             }
-            if stopped {
+            if dumps {
+                self.wait_for_core();
+                continue;
+            }
+            if self.is_traced() {
+                self.arm_steps();
+                if self.other_stops(stopped) {
+                    continue;
+                }
+            } else if stopped.is_some() {
                 self.wait_while_stopped();
                 continue;
             }
             let blocked = self.blocked.load(SeqCst);
+            let mut continues = self.group.continues.load(SeqCst);
             let Some(info) = self.take_signal(!blocked) else {
                 let saved = self.saved_mask.lock().take();
                 if let Some(old) = saved {
@@ -330,13 +323,18 @@ impl CurrentTask {
                 }
                 return ExitWork::Done;
             };
-            if let Some(work) = self.act_on(info) {
+            let mut info = Some(info);
+            if self.is_traced() {
+                info = info.and_then(|i| self.signal_stop(i));
+                continues = self.group.continues.load(SeqCst);
+            }
+            if let Some(work) = info.and_then(|info| self.act_on(info, continues)) {
                 return work;
             }
         }
     }
 
-    fn act_on(&self, info: SigInfo) -> Option<ExitWork> {
+    fn act_on(&self, info: SigInfo, continues: u32) -> Option<ExitWork> {
         let sig = info.signo as u32;
         let actions = self.group.actions();
         let action = actions.get(sig);
@@ -348,10 +346,14 @@ impl CurrentTask {
                     Default::Stop => {
                         let orphaned = || ThreadGroup::pgrp_orphaned(self.group.pgid(), None);
                         if sig == linux::SIGSTOP || !orphaned() {
-                            self.group.stop(sig);
+                            self.group.stop(sig, continues);
                         }
                     }
-                    Default::Terminate | Default::Core => exit::exit_group(self, sig as i32),
+                    Default::Terminate => exit::exit_group(self, sig as i32),
+                    Default::Core => {
+                        let dumped = if super::coredump::dump(self, &info) { 0x80 } else { 0 };
+                        exit::exit_group(self, sig as i32 | dumped)
+                    }
                 }
                 None
             }
@@ -399,23 +401,13 @@ impl CurrentTask {
             let go = {
                 let state = self.group.state.lock();
                 let exec_by_other = state.exec.is_some_and(|tid| tid != self.tid());
-                !matches!(state.run, Run::Stopped(_)) || state.exiting.is_some() || exec_by_other
+                let go = !matches!(state.run, Run::Stopped(_)) || state.exiting.is_some() || exec_by_other;
+                go || self.is_traced()
             };
             if go {
                 return;
             }
-            crate::sync::wait::sleep_deaf(slot, ticket);
-        }
-    }
-
-    fn wait_while_paused(&self) {
-        let slot = arch::slot();
-        loop {
-            let ticket = slot.waker.ticket();
-            if kernel().paused.load(SeqCst) == 0 || self.group.state.lock().exiting.is_some() {
-                return;
-            }
-            crate::sync::wait::sleep_deaf(slot, ticket);
+            crate::sync::wait::sleep_deaf(slot, On::the(Kind::Stop), ticket);
         }
     }
 }

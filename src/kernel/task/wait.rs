@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::cld;
-use super::{CurrentTask, tree};
+use super::{CurrentTask, Task, exit, trace, tree};
 use crate::abi::linux::{WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
 use crate::abi::{Errno, SysResult, linux};
 use crate::sync::{Events, WaitEnd};
@@ -72,6 +72,10 @@ fn of_this_thread(cur: &CurrentTask, child: &ThreadGroup) -> bool {
 
 fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Errno> {
     let group = &cur.group;
+    let (mut any, seen) = scan_tracees(group, who, options);
+    if let Some(out) = seen {
+        return Ok(Some(out));
+    }
     let tree = tree::lock();
     let children: Vec<_> = {
         let state = group.state.lock();
@@ -80,7 +84,6 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
             _ => state.children.values().cloned().collect(),
         }
     };
-    let mut any = false;
     for child in children {
         let matches = match who {
             Who::Any => true,
@@ -96,6 +99,9 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
         }
         // A zombie that nobody asks for will have nothing else to tell.
         any |= options & WEXITED != 0 || !child.is_zombie();
+        if child.held.load(SeqCst) || child.any_task().is_some_and(|t| is_tracee(&t, group)) {
+            continue;
+        }
         if let Some(out) = look_at(&child, options) {
             if out.code <= cld::DUMPED && options & WNOWAIT == 0 {
                 reap(group, &child, &tree);
@@ -104,6 +110,32 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
         }
     }
     if any { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+fn is_tracee(task: &Task, tracer: &Arc<ThreadGroup>) -> bool {
+    task.is_traced() && task.tracer().is_some_and(|t| Arc::ptr_eq(&t, tracer))
+}
+
+/// What tracees have to tell: each thread by itself, whatever its exit signal.
+fn scan_tracees(group: &Arc<ThreadGroup>, who: Who, options: u32) -> (bool, Option<Outcome>) {
+    let keep = options & WNOWAIT != 0;
+    let wanted = |t: &Task| match who {
+        Who::Any => true,
+        Who::Pid(pid) => t.tid() == pid,
+        Who::Group(pgid) => t.group.pgid() == pgid,
+    };
+    let (any, seen) = trace::scan(group, keep, options & WEXITED != 0, wanted);
+    let Some(seen) = seen else { return (any, None) };
+    if seen.ended && !keep {
+        exit::release(&seen.task);
+    }
+    let (code, value) = match seen.ended {
+        true => exit::code_and_value(seen.status),
+        false => (trace::CLD_TRAPPED, seen.status >> 8),
+    };
+    let uid = seen.task.cred().uid;
+    let pid = seen.task.tid();
+    (any, Some(Outcome { pid, code, value, status: seen.status, times: (0, 0), usage: (0, [0; 6]), uid }))
 }
 
 fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {

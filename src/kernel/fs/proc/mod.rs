@@ -4,6 +4,7 @@
 //! file is read from its start, and no dentry is kept.
 
 mod files;
+mod mem;
 mod process;
 mod system;
 #[cfg(test)]
@@ -181,9 +182,12 @@ impl Node {
         match self {
             Node::Root => {
                 if let Ok(pid) = number() {
-                    // A thread's number leads to its process, though it is not listed.
-                    let group = lookup_group(pid).or_else(|| lookup(pid).map(|t| t.group.clone()));
-                    return group.map(|g| Node::Process(g.pid)).ok_or(Errno::ENOENT);
+                    if let Some(group) = lookup_group(pid) {
+                        return Ok(Node::Process(group.pid));
+                    }
+                    // A thread that leads no process has a directory, too, though it is not listed.
+                    let task = lookup(pid).ok_or(Errno::ENOENT)?;
+                    return Ok(Node::Thread(task.group.pid, task.tid()));
                 }
                 self.fixed().into_iter().find(|(n, _)| *n == text).map(|(_, node)| node).ok_or(Errno::ENOENT)
             }
@@ -332,7 +336,10 @@ impl Inode for ProcInode {
         if flags & 3 != 0 && self.0.mode() & 0o222 == 0 {
             return Err(Errno::EACCES);
         }
-        Ok(Text::new(self.0))
+        match self.0 {
+            Node::Entry(pid, tid, e) if e.name == process::MEM => mem::open(ctx, &task_of(pid, tid)?),
+            node => Ok(Text::new(node)),
+        }
     }
 
     fn read_link(&self, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {

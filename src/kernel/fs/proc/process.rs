@@ -4,8 +4,11 @@ use super::usage;
 use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
+use crate::arch;
+use crate::cred::cap;
 use crate::mm::vma::{Sizes, prot_letters};
 use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
+use crate::sync::{Kind, On};
 use crate::task::access::{self, By, Look, Subject};
 use crate::task::group::Run;
 use crate::task::{Own, Task, session};
@@ -40,6 +43,8 @@ impl Entry {
 }
 
 const LINK: u32 = 0o777;
+/// The entry that is a process's memory (`super::mem`).
+pub const MEM: &str = "mem";
 
 fn no_text(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Err(Errno::EINVAL)
@@ -75,7 +80,11 @@ entries! {
     "loginuid" 0o644 loginuid;
     "sessionid" 0o444 loginuid;
     "personality" 0o400 personality;
+    "mem" 0o600 no_text;
+    "coredump_filter" 0o644 dump_filter;
     "wchan" 0o444 wchan;
+    "stack" 0o400 stack;
+    "syscall" 0o400 call;
 }
 
 /// What only those may see who may look at the task, which is checked when it is opened.
@@ -110,6 +119,12 @@ pub fn write(task: &Task, entry: &Entry, bytes: &[u8]) -> Result {
         "comm" => {
             let line = bytes.split(|&b| b == b'\n').next().unwrap_or(&[]);
             *task.comm.lock() = line[..line.len().min(15)].to_vec();
+            Ok(())
+        }
+        "coredump_filter" => {
+            let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
+            let value = u32::from_str_radix(digits, radix).map_err(|_| Errno::EINVAL)?;
+            task.group.dump_filter.store(value & 0x1ff, Relaxed);
             Ok(())
         }
         "oom_score_adj" => {
@@ -165,8 +180,57 @@ fn zero(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(b"0\n".to_vec())
 }
 
-fn wchan(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
-    Ok(b"0".to_vec())
+fn dump_filter(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(format!("{:08x}\n", task.group.dump_filter.load(Relaxed)).into_bytes())
+}
+
+/// What a sleeping task sleeps on.
+fn sleeps_on(task: &Task) -> Option<On> {
+    let slot = task.slot()?;
+    match slot.place.load(SeqCst) {
+        place::HOST_CALL => Some(On::the(Kind::Host)),
+        place::KERNEL if slot.waker.sleeping.load(SeqCst) != 0 => Some(On::of(slot).0),
+        _ => None,
+    }
+}
+
+fn may_attach(task: &Task, ctx: &OpCtx<'_>) -> Result {
+    access::may_look(Subject::of(ctx), task, Look::Attach, By::FsCreds)
+}
+
+fn wchan(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    let seen = access::may_look(Subject::of(ctx), task, Look::Read, By::FsCreds).is_ok();
+    Ok(match sleeps_on(task).filter(|_| seen) {
+        Some(on) => on.kind.symbol().as_bytes().to_vec(),
+        None => b"0".to_vec(),
+    })
+}
+
+/// The kernel's stack: what is told of it is what the task sleeps on.
+fn stack(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    if !ctx.cred.capable(cap::SYS_ADMIN) {
+        return Err(Errno::EACCES);
+    }
+    may_attach(task, ctx)?;
+    Ok(match sleeps_on(task) {
+        Some(on) => format!("[<0>] {}\n[<0>] do_syscall_64\n", on.kind.symbol()).into_bytes(),
+        None => Vec::new(),
+    })
+}
+
+/// The call that a sleeping task is in: number, arguments, stack pointer, program counter.
+fn call(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    may_attach(task, ctx)?;
+    if sleeps_on(task).is_none() {
+        return Ok(b"running\n".to_vec());
+    }
+    let Some(regs) = task.slot().and_then(arch::frame::registers) else { return Ok(b"running\n".to_vec()) };
+    let nr = task.slot().map_or(u32::MAX, |s| s.last_call.load(Relaxed)) as i32;
+    Ok(format!(
+        "{nr} {:#x} {:#x} {:#x} {:#x} {:#x} {:#x} {:#x} {:#x}\n",
+        regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9, regs.rsp, regs.rip
+    )
+    .into_bytes())
 }
 
 fn cgroup(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
@@ -189,6 +253,7 @@ fn oom_score_adj(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
 fn state(task: &Task) -> (char, &'static str) {
     match task.group.state.lock().run {
         Run::Zombie => return ('Z', "zombie"),
+        _ if task.in_trace_stop() => return ('t', "tracing stop"),
         Run::Stopped(_) => return ('T', "stopped"),
         Run::Running => {}
     }
@@ -349,10 +414,11 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
     let umask = own.as_ref().map_or(0, |o| o.fs.umask());
     let mut out = format!(
-        "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t0\n",
+        "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}\n",
         g.pid,
         task.tid(),
-        g.ppid()
+        g.ppid(),
+        task.tracer_pid()
     );
     if let Some(own) = &own {
         let c = &own.cred;

@@ -143,6 +143,7 @@ impl Inner {
         } else if moved > 0 {
             self.vmas.remove(old, old + moved);
         }
+        self.patches.forget(old, old + moved);
         self.vmas.insert(Vma { start: to, end: to + new_len, backing, text: None, ..vma.clone() });
         self.lock_pages(to, to + new_len, vma.flags);
         Ok(to)

@@ -17,7 +17,7 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::arena::{self, Object};
 use crate::sync::wait::{WakeList, sleep};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Kind, Level, Mutex, On};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
@@ -226,7 +226,7 @@ impl FileLocks {
             if let Some(outcome) = self.outcome(arrival, false) {
                 return Ok(outcome?);
             }
-            if sleep(slot, ticket, None).is_err() {
+            if sleep(slot, On { kind: Kind::Lock, id: arrival }, ticket, None).is_err() {
                 // What was given meanwhile is kept.
                 return match self.outcome(arrival, true) {
                     Some(outcome) => Ok(outcome?),
