@@ -94,7 +94,7 @@ fn forms(tree: &Tree, name: &str) -> Vec<(i64, String)> {
         let rest = name.strip_prefix("outside/").expect("it is outside");
         all.push((dir, format!("../{name}")));
         all.push((dir, format!("out/{rest}")));
-        all.push((dir, format!("{}", &tree.path(name)[1..])));
+        all.push((dir, tree.path(name)[1..].to_string()));
     }
     all
 }
