@@ -223,7 +223,9 @@ macro_rules! common {
                         Err(_) if moved > 0 => return Ok(moved),
                         Err(e) => return Err(e),
                     }
-                    if !self.cursor.go_on($writes) {
+                    // What wants all or nothing is not helped by pages that end where they ended before.
+                    let stuck = out.is_err() && self.cursor.stopped == Stopped::Mark;
+                    if !self.cursor.go_on($writes) || stuck && self.cursor.ready <= ready {
                         return if moved > 0 { Ok(moved) } else { Err(Errno::EFAULT.into()) };
                     }
                 }
