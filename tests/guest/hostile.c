@@ -106,7 +106,8 @@ static int deadly(long nr) {
     case SYS_exit: case SYS_exit_group: case SYS_rt_sigreturn: case SYS_execve: case SYS_execveat: case SYS_kill:
     case SYS_tkill: case SYS_tgkill: case SYS_pause: case SYS_rt_sigsuspend: case SYS_rt_sigqueueinfo:
     case SYS_rt_tgsigqueueinfo: case SYS_munmap: case SYS_fork: case SYS_vfork: case SYS_clone: case SYS_clone3:
-    case SYS_setrlimit: case SYS_prlimit64: case SYS_close_range: case SYS_arch_prctl: case SYS_shmdt: return 1;
+    case SYS_setrlimit: case SYS_prlimit64: case SYS_close_range: case SYS_arch_prctl: case SYS_shmdt:
+    case SYS_ptrace: case SYS_process_vm_writev: return 1;
     }
     return 0;
 }
