@@ -171,19 +171,34 @@ impl Extent {
         Ok(Extent { offset: MEMFILE + (MEMFILE_MAX - start - len), len, charged: 0, touched: 0 })
     }
 
-    /// Charges for the bytes from `from` to `to`, which are about to be written. A hole of some size
-    /// in front of them is not charged.
-    fn touch(&mut self, from: u64, to: u64) -> Result {
+    /// Charges for the bytes below `to`, which are about to be written.
+    fn touch(&mut self, to: u64) -> Result {
         let to = to.next_multiple_of(PAGE).min(self.len());
-        if to <= self.touched {
-            return Ok(());
+        if to > self.touched {
+            charge(to - self.touched)?;
+            self.charged += to - self.touched;
+            self.touched = to;
         }
-        let hole = from.saturating_sub(self.touched);
-        let bytes = to - if hole > WARM_MAX { from & !(PAGE - 1) } else { self.touched };
-        charge(bytes)?;
-        self.charged += bytes;
-        self.touched = to;
         Ok(())
+    }
+
+    /// Gives back the room between what was touched and the page that byte `from` lies in, which was not;
+    /// the extent ends before it. Returns a new extent for the room from that page on.
+    ///
+    /// # Errors
+    /// `ENOMEM` without memory for the record.
+    fn split(&mut self, from: u64) -> Result<Extent> {
+        let (kept, from) = (self.touched, from & !(PAGE - 1));
+        debug_assert!(kept > 0 && kept < from && from < self.len);
+        let rest = Extent { offset: self.offset + from, len: self.len - from, charged: 0, touched: 0 };
+        let mut file = FILE.lock();
+        file.taken.reserve(2)?;
+        file.taken.remove(taken_at(self));
+        self.len = kept;
+        for e in [&*self, &rest] {
+            file.taken.insert(Taken { start: taken_at(e), end: taken_at(e) + e.len });
+        }
+        Ok(rest)
     }
 
     /// Offset in the window's descriptor, bytes.
@@ -249,8 +264,13 @@ impl Drop for Extent {
             }
             host::mem::punch(self.offset, self.touched);
         }
-        FILE.lock().taken.remove(MEMFILE_MAX - (self.offset - MEMFILE) - self.len);
+        FILE.lock().taken.remove(taken_at(self));
     }
+}
+
+/// Where the record of an extent's room starts: rooms are counted from the memory file's end.
+fn taken_at(e: &Extent) -> u64 {
+    MEMFILE_MAX - (e.offset - MEMFILE) - e.len
 }
 
 /// A part of a file's data.
@@ -271,7 +291,8 @@ impl Span for Piece {
 }
 
 /// Growing data of an in-memory file: extents that cover the parts that were written, so that data never moves.
-/// Byte `i` lies in the extent that covers it; what none covers is a hole.
+/// Byte `i` lies in the extent that covers it. What none covers is a hole, and so is what lies behind the
+/// touched part of an extent: reading there would make the host give memory that nobody pays for.
 #[derive(Default)]
 pub struct PagedBuf {
     pieces: Tree<Piece>,
@@ -317,15 +338,27 @@ impl PagedBuf {
                     self.cover(at, to.min(room), room).map_err(|_| Errno::ENOSPC)?
                 }
             };
-            let (mut charged, mut result) = (0, Ok(()));
+            let (mut charged, mut rest, mut result) = (0, None, Ok(()));
+            self.pieces.reserve(1).map_err(|_| Errno::ENOSPC)?;
             self.pieces.change(start, |p| {
-                charged = p.extent.charged;
-                result = p.extent.touch(at - start, to - start);
-                charged = p.extent.charged - charged;
-                at = start + p.extent.len;
+                let e = &mut p.extent;
+                if e.touched > 0 && at - start > e.touched + WARM_MAX {
+                    match e.split(at - start) {
+                        Ok(new) => rest = Some(new),
+                        Err(e) => result = Err(e),
+                    }
+                    return;
+                }
+                charged = e.charged;
+                result = e.touch(to - start);
+                charged = e.charged - charged;
+                at = start + e.len;
             });
             self.charged += charged;
             result.map_err(|_| Errno::ENOSPC)?;
+            if let Some(extent) = rest {
+                self.pieces.insert(Piece { start: at & !(PAGE - 1), extent });
+            }
         }
         Ok(())
     }
@@ -335,8 +368,13 @@ impl PagedBuf {
         self.pieces.reserve(1)?;
         let (before, size) = self.pieces.before(from).map_or((0, 0), |p| (p.end(), p.extent.len));
         // What goes on where the data ended grows, so that there are few pieces; what lies apart does not.
-        let near = from - before < FIRST;
-        let start = if near { before } else { (from & !(FIRST - 1)).max(before) };
+        let near = from - before <= WARM_MAX;
+        let aligned = from & !(FIRST - 1);
+        let start = match near {
+            true => before,
+            false if from - aligned <= WARM_MAX => aligned.max(before),
+            false => from & !(PAGE - 1),
+        };
         let least = (to - start).next_multiple_of(FIRST);
         let want = if near { least.max((2 * size).min(GROW_MAX)) } else { least };
         let fits = |n: u64| n.min(room - start);
@@ -349,13 +387,18 @@ impl PagedBuf {
     pub fn piece(&self, at: u64) -> Option<(*mut u8, usize)> {
         let p = self.pieces.at_or_after(at).filter(|p| p.start <= at)?;
         let within = at - p.start;
+        let room = p.extent.touched.checked_sub(within).filter(|&n| n > 0)?;
         // SAFETY: within the extent.
-        Some((unsafe { p.extent.ptr().add(within as usize) }, (p.extent.len - within) as usize))
+        Some((unsafe { p.extent.ptr().add(within as usize) }, room as usize))
     }
 
     /// Bytes from `at`, where nothing is, to the next piece.
     pub fn hole(&self, at: u64) -> u64 {
-        self.pieces.at_or_after(at).map_or(u64::MAX - at, |p| p.start.saturating_sub(at))
+        let next = match self.pieces.at_or_after(at) {
+            Some(p) if p.start <= at => self.pieces.at_or_after(p.end()),
+            next => next,
+        };
+        next.map_or(u64::MAX - at, |p| p.start - at)
     }
 
     /// The parts that may hold something else than zeros, below `size`: where in the file, address, length.

@@ -124,6 +124,29 @@ fn sparse_files_cost_what_they_hold() {
 }
 
 #[test]
+fn reading_holes_takes_no_memory() {
+    let _one = set_up();
+    let (charged, held) = (in_use(), host::mem::window_usage());
+    let mut buf = PagedBuf::new();
+    // Doubles its extents up to some megabytes.
+    write(&mut buf, 0, &vec![1; 5 << 20]);
+    write(&mut buf, 100, b"x");
+    let full = host::mem::window_usage();
+    for at in [6 << 20, 7 << 20, 9 << 20, 30 << 20, (6 << 20) + 100_000] {
+        write(&mut buf, at, b"x");
+    }
+    assert!(in_use() - charged <= (5 << 20) + (5 << 12), "{}", in_use() - charged);
+    buf.truncate((5 << 20) + 10);
+    write(&mut buf, 9 << 20, b"x");
+    assert!(read(&buf, (5 << 20) + 10, 3 << 20).iter().all(|&b| b == 0));
+    assert!(host::mem::window_usage() <= full + (5 << 12));
+    drop(buf);
+    assert_eq!(in_use(), charged);
+    // Small extents are kept for the next file.
+    assert!(host::mem::window_usage() <= held + WARM_COUNT as u64 * WARM_MAX);
+}
+
+#[test]
 fn bytes_far_out_take_little_room_and_give_it_back() {
     let _one = set_up();
     for round in 0..3 {
