@@ -50,8 +50,9 @@ fn host_pid(program: &str) -> Option<Pid> {
 fn image_base(pid: Pid) -> Option<u64> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
     let starts = maps.lines().filter_map(|l| u64::from_str_radix(l.split('-').next()?, 16).ok());
-    let window = starts.filter(|s| (0x6800_0000_0000..0x6c00_0000_0000).contains(s)).min()?;
-    Some((window & !((1 << 30) - 1)) + (2 << 20))
+    // As in `abi/layout.rs`: `BASE_RANGE`, and the image is the first that is mapped, at a huge page's start.
+    let image = starts.filter(|s| (0x7e80_0000_0000..0x7ebc_0000_0000).contains(s)).min()?;
+    Some(image & !((2 << 20) - 1))
 }
 
 fn breakpoint(pid: Pid, at: u64) {

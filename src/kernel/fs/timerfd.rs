@@ -112,6 +112,7 @@ impl timer::Target for TimerFd {
     fn clock_was_set(&self) {
         let canceled = {
             let mut s = self.state.lock();
+            self.settle(&mut s);
             if let Some(at) = s.absolute
                 && s.disarm()
             {
@@ -127,8 +128,12 @@ impl timer::Target for TimerFd {
 }
 
 impl State {
+    /// Disarms it; whether it was armed. The supervisor may have taken it from the heap already to run it:
+    /// it finds then that the timer is not armed.
     fn disarm(&mut self) -> bool {
-        self.armed.take().is_some_and(|a| timer::cancel(&a))
+        let Some(armed) = self.armed.take() else { return false };
+        timer::cancel(&armed);
+        true
     }
 
     fn left(&self) -> (u64, u64) {

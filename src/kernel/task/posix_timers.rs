@@ -301,8 +301,10 @@ impl timer::Target for PosixTimer {
         let mut s = self.state.lock();
         if let (Some(at), Base::Clock(id)) = (s.absolute, &self.base)
             && s.signalled.is_none()
-            && s.armed.take().is_some_and(|a| timer::cancel(&a))
+            && let Some(armed) = s.armed.take()
         {
+            // If the supervisor has taken it from the heap already to run it, it looks again at what is armed then.
+            timer::cancel(&armed);
             s.deadline = time::deadline_at(*id, at).unwrap_or(s.deadline).max(1);
             self.arm(&mut s, &now);
         }
