@@ -62,7 +62,8 @@ fn status_of(status: ExitStatus) -> i32 {
 /// names the command.
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
     if as_user() {
-        user::ordinary(command);
+        let native = command.get_program() != launcher();
+        user::ordinary(command, native);
     }
     build(command, limit)
 }

@@ -200,7 +200,9 @@ static void bind(void) {
     there("f");
     there("../../a");
     char cwd[PATH_MAX];
-    printf("cwd %s\n", syscall(SYS_getcwd, cwd, sizeof cwd) < 0 ? strerror(errno) : cwd);
+    long n = syscall(SYS_getcwd, cwd, sizeof cwd);
+    char *at = n > 0 ? strstr(cwd, dir) : NULL;
+    printf("cwd %s\n", n < 0 ? strerror(errno) : at ? at + strlen(dir) : cwd);
     SAY(chdir(dir));
     symlink("a", "link");
     SAY(mount("w", "link", "tmpfs", 0, 0));
@@ -272,7 +274,7 @@ static void roots(void) {
         SAY(access("/../old", F_OK));
         char cwd[PATH_MAX];
         syscall(SYS_getcwd, cwd, sizeof cwd);
-        printf("cwd %.13s\n", cwd);
+        printf("cwd unreachable %d\n", !strncmp(cwd, "(unreachable)", 13));
         SAY(syscall(SYS_pivot_root, "/sub", "/old"));
         SAY(setgid(65534));
         SAY(setuid(65534));

@@ -333,12 +333,17 @@ fn may_lock(cur: &CurrentTask) -> Result {
 
 fn lock(cur: &CurrentTask, addr: u64, len: u64, on_fault: bool) -> SysResult<()> {
     may_lock(cur)?;
+    // Linux looks at the limit before it looks whether the range makes sense, and rounds up without care.
     let start = addr & !(PAGE - 1);
-    let (start, end) = range(start, len.checked_add(addr - start).ok_or(Errno::EINVAL)?, Errno::EINVAL)?;
+    let len = len.wrapping_add(addr - start).wrapping_add(PAGE - 1) & !(PAGE - 1);
+    let end = start.wrapping_add(len);
     let mm = cur.mm();
-    let more = (end - start) - mm.locked_in(start, end);
+    let more = len - if end > start { mm.locked_in(start, end) } else { 0 };
     if mm.sizes().locked.saturating_add(more) > lock_limit(cur) {
         return Err(Errno::ENOMEM.into());
+    }
+    if end < start {
+        return Err(Errno::EINVAL.into());
     }
     let as_asked = if on_fault { VmaFlags::LOCKED | VmaFlags::ON_FAULT } else { VmaFlags::LOCKED };
     lock_mapped(cur, start, end, as_asked, false)?;
