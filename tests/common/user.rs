@@ -18,13 +18,7 @@ fn stmt(code: u16, k: u32) -> sock_filter {
 fn filter(native: bool) -> Vec<sock_filter> {
     let error = |errno: i32| stmt(0x06, libc::SECCOMP_RET_ERRNO | errno as u32);
     let mut program = vec![stmt(0x20, 0)];
-    let always = [
-        libc::SYS_unshare,
-        libc::SYS_setns,
-        libc::SYS_bpf,
-        libc::SYS_perf_event_open,
-        libc::SYS_userfaultfd,
-    ];
+    let always = [libc::SYS_unshare, libc::SYS_setns, libc::SYS_bpf, libc::SYS_perf_event_open, libc::SYS_userfaultfd];
     let to_us =
         [libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev, libc::SYS_mount, libc::SYS_umount2];
     for &nr in always.iter().chain(to_us.iter().filter(|_| !native)) {
