@@ -2,6 +2,7 @@
  * hear of its being set, is told. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdint.h>
@@ -62,6 +63,16 @@ int main(void)
     printf("zone %d", settimeofday(NULL, &z));
     z.tz_minuteswest = 0;
     gettimeofday(&v, &z);
-    printf(" %d\n", z.tz_minuteswest);
+    printf(" %d", z.tz_minuteswest);
+    z.tz_minuteswest = INT_MIN;
+    printf(" %d\n", error_of(settimeofday(NULL, &z)));
+    v = (struct timeval){INT64_MAX / 1000000000, 0};
+    printf("too late %d", error_of(settimeofday(&v, NULL)));
+    t.tv_sec = INT64_MAX;
+    printf(" %d", error_of(clock_settime(CLOCK_REALTIME, &t)));
+    x = (struct timex){.modes = ADJ_SETOFFSET, .time = {INT64_MAX / 1000000000 - time(NULL) - 10, 0}};
+    printf(" %d", error_of(adjtimex(&x)));
+    x.time.tv_sec = INT64_MIN;
+    printf(" %d\n", error_of(adjtimex(&x)));
     return 0;
 }

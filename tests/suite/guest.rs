@@ -60,6 +60,7 @@ guests! {
     time: GLIBC;
     vdso: ALL;
     odds: GLIBC;
+    extremes: GLIBC;
     local_states: GLIBC;
     local_messages: GLIBC;
     local_flight: GLIBC;
@@ -159,7 +160,8 @@ moved 1 1
 speed 95
 synchronised 0
 too early 22
-zone 0 60
+zone 0 60 22
+too late 22 22 22 22
 ";
 
 /// Natively the host's clock would be set.

@@ -1,5 +1,6 @@
 //! `futex(2)`.
 
+use super::time::to_ns;
 use crate::abi::linux::{
     __kernel_timespec, CLOCK_MONOTONIC, CLOCK_REALTIME, FUTEX_CLOCK_REALTIME, FUTEX_CMP_REQUEUE, FUTEX_LOCK_PI,
     FUTEX_LOCK_PI2, FUTEX_PRIVATE_FLAG, FUTEX_REQUEUE, FUTEX_TRYLOCK_PI, FUTEX_UNLOCK_PI, FUTEX_WAIT,
@@ -13,11 +14,7 @@ use core::sync::atomic::Ordering::SeqCst;
 
 fn deadline(op: u32, clock_real: bool, timeout: u64) -> Result<Option<u64>> {
     let Some(ptr) = UserPtr::<__kernel_timespec>::new(timeout).option() else { return Ok(None) };
-    let t = ptr.read()?;
-    if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
-        return Err(Errno::EINVAL);
-    }
-    let ns = t.tv_sec.saturating_mul(time::SECOND).saturating_add(t.tv_nsec);
+    let ns = to_ns(ptr.read()?)?;
     if op == FUTEX_WAIT {
         return Ok(Some(time::deadline_in(ns as u64)));
     }

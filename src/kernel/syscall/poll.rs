@@ -1,6 +1,7 @@
 //! `poll(2)`, `select(2)`.
 
 use super::signal::optional_mask;
+use super::time::to_ns;
 use crate::abi::linux::{__kernel_timespec, pollfd, timeval};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
@@ -126,11 +127,7 @@ pub(super) fn poll_until(
 
 fn timespec(ptr: UserPtr<__kernel_timespec>) -> Result<Option<i64>> {
     let Some(p) = ptr.option() else { return Ok(None) };
-    let t = p.read()?;
-    if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
-        return Err(Errno::EINVAL);
-    }
-    Ok(Some(t.tv_sec.saturating_mul(time::SECOND).saturating_add(t.tv_nsec)))
+    Ok(Some(to_ns(p.read()?)?))
 }
 
 /// Runs `f` with `mask` blocked instead of what is. If a signal ended the wait, the old mask comes

@@ -1,5 +1,6 @@
 //! Signals: `rt_sigaction(2)`, `rt_sigprocmask(2)`, `kill(2)`, `sigaltstack(2)` …
 
+use super::time::to_ns;
 use crate::abi::linux::{
     __kernel_timespec, MINSIGSTKSZ, SIG_BLOCK, SIG_SETMASK, SIG_UNBLOCK, SIGSEGV, SS_AUTODISARM, SS_DISABLE, SS_ONSTACK,
 };
@@ -124,14 +125,7 @@ pub fn sys_rt_sigtimedwait(
     let set = set.read()? & !UNBLOCKABLE;
     let deadline = match timeout.option() {
         None => None,
-        Some(p) => {
-            let t = p.read()?;
-            if t.tv_sec < 0 || !(0..1_000_000_000).contains(&t.tv_nsec) {
-                return Err(Errno::EINVAL.into());
-            }
-            let ns = t.tv_sec.saturating_mul(time::SECOND).saturating_add(t.tv_nsec);
-            Some(time::deadline_in(ns as u64))
-        }
+        Some(p) => Some(time::deadline_in(to_ns(p.read()?)? as u64)),
     };
     let slot = crate::arch::slot();
     let info = loop {

@@ -3,6 +3,7 @@
 use super::Fd;
 use super::files;
 use super::socket_msg as msg;
+use super::time::to_ns;
 use crate::abi::linux::{self, __kernel_timespec};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::cap;
@@ -404,13 +405,7 @@ pub fn sys_recvmmsg(
     }
     let deadline = match timeout.option() {
         None => None,
-        Some(p) => {
-            let t = p.read()?;
-            if t.tv_sec < 0 || !(0..time::SECOND).contains(&t.tv_nsec) {
-                return Err(Errno::EINVAL.into());
-            }
-            Some(time::deadline_in((t.tv_sec as u64).saturating_mul(time::SECOND as u64) + t.tv_nsec as u64))
-        }
+        Some(p) => Some(time::deadline_in(to_ns(p.read()?)? as u64)),
     };
     let it = opened(cur, fd)?;
     it.socket.core().check_error()?;

@@ -84,14 +84,25 @@ const SET_MAX: i64 = i64::MAX / SECOND - 30 * 365 * 24 * 3600;
 /// # Errors
 /// `EINVAL` for a time that is none, or before the sandbox's start; `EPERM` without CAP_SYS_TIME.
 fn set_clock(cur: &CurrentTask, to: Timespec) -> Result {
-    let ns = to_ns(to)?;
-    if to.tv_sec >= SET_MAX {
-        return Err(Errno::EINVAL);
-    }
+    let ns = settable(to)?;
     if !cur.cred().capable(cap::SYS_TIME) {
         return Err(Errno::EPERM);
     }
-    if ns < time::clock(CLOCK_MONOTONIC as i32).unwrap_or(0) {
+    set_wall_clock(ns)
+}
+
+/// A time that the wall clock may be set to, ns (`timespec64_valid_settod`).
+fn settable(to: Timespec) -> Result<i64> {
+    let ns = to_ns(to)?;
+    if to.tv_sec >= SET_MAX { Err(Errno::EINVAL) } else { Ok(ns) }
+}
+
+/// Sets the wall clock, which is never behind the time since boot, nor so late that it could run out.
+///
+/// # Errors
+/// `EINVAL`.
+pub(super) fn set_wall_clock(ns: i64) -> Result {
+    if ns < time::clock(CLOCK_MONOTONIC as i32).unwrap_or(0) || ns / SECOND >= SET_MAX {
         return Err(Errno::EINVAL);
     }
     time::set_wall_clock(ns);
@@ -149,13 +160,13 @@ pub fn sys_settimeofday(cur: &CurrentTask, tv: UserPtr<[i64; 2]>, tz: UserPtr<ti
     };
     let zone = tz.option().map(|p| p.read()).transpose()?;
     if let Some(t) = to {
-        to_ns(t)?;
+        settable(t)?;
     }
     if !cur.cred().capable(cap::SYS_TIME) {
         return Err(Errno::EPERM.into());
     }
     if let Some(z) = zone {
-        if z.tz_minuteswest.abs() > 15 * 60 {
+        if !(-15 * 60..=15 * 60).contains(&z.tz_minuteswest) {
             return Err(Errno::EINVAL.into());
         }
         ZONE[0].store(z.tz_minuteswest, SeqCst);

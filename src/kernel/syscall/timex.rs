@@ -1,7 +1,7 @@
 //! `adjtimex(2)`: what a time daemon tells the kernel about its clock, and the clock's being moved by an
 //! offset. The clock is the host's, moved; it cannot be made to run faster or slower.
 
-use super::time::from_ns;
+use super::time::{from_ns, set_wall_clock};
 use crate::abi::linux::CLOCK_REALTIME;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
@@ -102,8 +102,7 @@ fn adjust(cur: &CurrentTask, timex: UserPtr<Timex>) -> SysResult<i32> {
     if modes & ADJ_ADJTIME == 0 && modes & ADJ_SETOFFSET != 0 {
         let fraction = t[FRACTION] as i64 * if modes & ADJ_NANO != 0 { 1 } else { 1000 };
         let by = (t[SECONDS] as i64).saturating_mul(SECOND).saturating_add(fraction);
-        let to = time::now().checked_add(by).filter(|&to| to > 0).ok_or(Errno::EINVAL)?;
-        time::set_wall_clock(to);
+        set_wall_clock(time::now().checked_add(by).ok_or(Errno::EINVAL)?)?;
     }
     let mut told = TOLD.lock();
     if modes & ADJ_ADJTIME == 0 {
