@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <poll.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -373,6 +374,47 @@ static void attaching(void)
 	       err(ptrace(PTRACE_ATTACH, 99999999, 0, 0)));
 }
 
+/* Tracing starts while the tracee sleeps: the call goes on. */
+static void sleepers(void)
+{
+	for (int kind = 0; kind < 4; kind++) {
+		int returned = 0, stopped = 0;
+		for (int i = 0; i < 60; i++) {
+			int p[2];
+			if (pipe(p))
+				return;
+			pid_t pid = fork();
+			if (!pid) {
+				char c;
+				if (kind == 0)
+					pause();
+				else if (kind == 1)
+					nanosleep(&(struct timespec){100, 0}, NULL);
+				else if (kind == 2)
+					c = read(p[0], &c, 1);
+				else
+					poll(&(struct pollfd){p[0], POLLIN, 0}, 1, -1);
+				_exit(0);
+			}
+			usleep(i % 7 * 100);
+			ptrace(PTRACE_SEIZE, pid, 0, 0);
+			int status;
+			if (i & 1) {
+				ptrace(PTRACE_INTERRUPT, pid, 0, 0);
+				stopped += waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status);
+				ptrace(PTRACE_CONT, pid, 0, 0);
+				usleep(i % 5 * 100);
+			}
+			kill(pid, SIGKILL);
+			waitpid(pid, &status, __WALL);
+			returned += !WIFSIGNALED(status);
+			close(p[0]);
+			close(p[1]);
+		}
+		printf("sleeper %d: stopped %d, returned %d\n", kind, stopped, returned);
+	}
+}
+
 /* A tracer that is not the parent: the parent hears of the end after it. */
 static void stranger(void)
 {
@@ -471,6 +513,7 @@ int main(int argc, char **argv)
 	breakpoint();
 	events(argv[0]);
 	attaching();
+	sleepers();
 	stranger();
 	inside();
 	watching();

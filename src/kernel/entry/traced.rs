@@ -64,9 +64,11 @@ fn still(cur: &CurrentTask, interrupted: Option<Interrupted>) -> Option<Interrup
     interrupted.filter(|i| cur.frame().rax == seen_as(i.restart) && cur.noted_call() as i64 >= 0)
 }
 
-/// The exit work may stop a traced task: an interrupted call shows as such meanwhile.
+/// The exit work may stop a traced task: an interrupted call shows as such meanwhile. The task may have come to be
+/// traced during the call, which nobody noted then.
 pub fn before_exit_work(cur: &CurrentTask, interrupted: Option<Interrupted>) {
     if let Some(i) = interrupted {
+        cur.note_call(i.nr);
         cur.frame().rax = seen_as(i.restart);
     }
 }
