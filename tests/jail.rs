@@ -2,14 +2,15 @@
 
 mod common;
 
-use common::{DRUPE, Link, Outcome, as_user, compile, run, sandboxed};
+use common::host::{children, wait_for};
+use common::{DRUPE, Link, Outcome, as_tested, as_user, compile, run, sandboxed};
 use drupe_kernel::abi::slot::SlotHeader;
 use object::{Object, ObjectSymbol};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -147,6 +148,7 @@ fn attempts(tree: &Tree) -> Vec<String> {
     all.push(format!("{},0,{pid},10", libc::SYS_setpriority));
     all.push(format!("{},{pid},7,@00000000,0", libc::SYS_prlimit64));
     all.push(format!("{},16,{pid},0,0", libc::SYS_ptrace));
+    all.push(format!("{},{pid},8,=01000000000000000000", libc::SYS_sched_setaffinity));
     for nr in [libc::SYS_execve, libc::SYS_socket, libc::SYS_mount, libc::SYS_unshare, libc::SYS_bpf, libc::SYS_chroot]
     {
         all.push(format!("{nr},@/bin/true,0,0"));
@@ -233,6 +235,97 @@ fn nothing_outside_of_a_root_is_read() {
         &[format!("{},3,@/etc/passwd,0,0", libc::SYS_openat)],
     );
     assert!(!out.stdout.contains('-') && !out.stdout.contains("killed"), "{}", out.stdout);
+}
+
+/// The host descriptor by which a sandbox with these options asks its broker: they share a pipe.
+fn broker_fd(options: &[&str]) -> i32 {
+    let mut command = Command::new(DRUPE);
+    command.arg("run").args(options).args(["--", "/bin/sleep", "100"]).stdin(Stdio::null());
+    as_tested(&mut command);
+    let mut launcher = command.spawn().expect("it starts");
+    let pipes = |pid: i32| -> BTreeMap<String, i32> {
+        let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        all.filter_map(|e| {
+            let to = fs::read_link(e.path()).ok()?.to_str()?.to_string();
+            let fd = e.file_name().to_str()?.parse().ok()?;
+            to.starts_with("pipe:").then_some((to, fd))
+        })
+        .filter(|(_, fd)| *fd > 2)
+        .collect()
+    };
+    let pid = launcher.id() as i32;
+    let broker = wait_for("a broker", LIMIT, || {
+        let named = |p: &i32| fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.starts_with("drupe-broker"));
+        let broker = children(pid).into_iter().find(named)?;
+        // Nothing is left of what it inherited.
+        (pipes(broker).len() == 1).then_some(broker)
+    });
+    let (theirs, ours) = (pipes(broker), pipes(pid));
+    let fd = theirs.keys().find_map(|pipe| ours.get(pipe)).copied();
+    let _ = launcher.kill();
+    let _ = launcher.wait();
+    fd.expect("a pipe of both")
+}
+
+/// A request to the broker, as the guest writes it.
+fn ask_broker(broker: i32, op: u32, fd: i32, args: [i64; 2]) -> String {
+    let mut bytes = Vec::new();
+    bytes.extend(op.to_ne_bytes());
+    bytes.extend(fd.to_ne_bytes());
+    bytes.extend(1u32.to_ne_bytes());
+    bytes.extend(0u32.to_ne_bytes());
+    bytes.extend(args.iter().flat_map(|a| a.to_ne_bytes()));
+    let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+    format!("{},{broker},={hex},{}", libc::SYS_write, bytes.len())
+}
+
+/// The broker changes what lies in a writable bind, and nothing else, whoever asks.
+#[test]
+fn nothing_outside_of_a_writable_bind_changes() {
+    let Some(program) = compile("escape", Link::Static) else { return };
+    if !fsgsbase() || !landlock() {
+        return;
+    }
+    let mut tree = Tree::new(if as_user() { "write-user" } else { "write" });
+    let bind = format!("{}:rw", tree.path("given"));
+    let options = ["--bind", bind.as_str(), "--rewrite", "on"];
+    let broker = broker_fd(&options);
+    let mut calls = Vec::new();
+    // All of them stay open: the host's descriptors are the sandbox's.
+    let open = |path: &str, flags: i32| format!("{},3,@{path},{flags},0", libc::SYS_openat);
+    for name in ["outside/secret", "outside/empty", "outside", "root/own", "given/out/other"] {
+        calls.extend([open(&tree.path(name), libc::O_RDONLY), open(&tree.path(name), libc::O_PATH)]);
+    }
+    for fd in 0..48 {
+        for (op, args) in [(1, [0, 0]), (2, [1, 1]), (3, [0, 0])] {
+            calls.push(ask_broker(broker, op, fd, args));
+        }
+    }
+    for fd in 0..48 {
+        calls.push(format!("{},{fd},0", libc::SYS_fchmod));
+        calls.push(format!("{},{fd},1,1", libc::SYS_fchown));
+        calls.push(format!("{},{fd},0,0,0", libc::SYS_utimensat));
+        calls.push(format!("{},{fd},@user.x,@v,1,0", libc::SYS_fsetxattr));
+    }
+    calls.extend(attempts(&tree));
+    let own = fs::metadata(tree.dir.join("given/own")).expect("it is there").mode();
+    let before = tree.outside();
+    for chunk in calls.chunks(200) {
+        // What was opened is gone in the next sandbox, so it is opened again.
+        let mut calls = calls[..10].to_vec();
+        calls.extend_from_slice(chunk);
+        escape(&options, program.to_str().expect("ASCII"), &calls);
+    }
+    assert_eq!(tree.outside(), before);
+    assert_eq!(fs::metadata(tree.dir.join("given/own")).map(|m| m.mode()).ok().unwrap_or(own), own);
+    // The same requests for what was given are heard.
+    fs::write(tree.dir.join("given/own"), "").expect("written");
+    let mut calls = vec![open(&tree.path("given/own"), libc::O_RDONLY)];
+    calls.extend((0..48).map(|fd| ask_broker(broker, 1, fd, [0o612, 0])));
+    let out = escape(&options, program.to_str().expect("ASCII"), &calls);
+    let mode = fs::metadata(tree.dir.join("given/own")).expect("it is there").mode() & 0o777;
+    assert_eq!(mode, 0o612, "{}", out.stdout);
+    assert_eq!(tree.outside(), before);
 }
 
 #[test]

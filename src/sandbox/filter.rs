@@ -20,6 +20,7 @@
 //! slow all guest code down by speculative-store protection, which guards nothing here that the
 //! shared address space does not give away already.
 
+use super::broker;
 use super::error::{Error, Result};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
@@ -102,15 +103,14 @@ const PLAIN: &[i64] = &[
     libc::SYS_munlock,
     libc::SYS_sigaltstack,
     libc::SYS_membarrier,
-    libc::SYS_sched_getaffinity,
-    libc::SYS_sched_setaffinity,
 ];
 
 /// Calls that name files, with the arguments that are descriptors of directories. The kernel names a file below a
 /// directory that it has open, never below the host's idea of the current one.
 const NAMING: &[(i64, &[u32])] = &[(libc::SYS_statx, &[0]), (libc::SYS_readlinkat, &[0])];
 
-/// As [`NAMING`], of the calls that change what the host has: for sandboxes that may change something.
+/// As [`NAMING`], of the calls that change what the host has: for sandboxes that may change something. Landlock says
+/// where. Mode, owner and times, of which it says nothing, are changed by the broker alone.
 const CHANGING: &[(i64, &[u32])] = &[
     (libc::SYS_mkdirat, &[0]),
     (libc::SYS_mknodat, &[0]),
@@ -118,9 +118,6 @@ const CHANGING: &[(i64, &[u32])] = &[
     (libc::SYS_symlinkat, &[1]),
     (libc::SYS_unlinkat, &[0]),
     (libc::SYS_renameat2, &[0, 2]),
-    (libc::SYS_fchmodat, &[0]),
-    (libc::SYS_fchownat, &[0]),
-    (libc::SYS_utimensat, &[0]),
 ];
 
 /// Flags of `openat` with which a file is written or made.
@@ -157,6 +154,9 @@ const FCNTLS: &[u32] = &[libc::F_GETFL as u32];
 /// The calls of which one argument (its lower half: the host looks at no more) is one of a list.
 const LISTED: &[(i64, u32, &[u32])] = &[
     (libc::SYS_tgkill, 2, &[KICK]),
+    // Of the calling thread alone.
+    (libc::SYS_sched_getaffinity, 0, &[0]),
+    (libc::SYS_sched_setaffinity, 0, &[0]),
     (libc::SYS_ioctl, 1, IOCTLS),
     (libc::SYS_fcntl, 1, FCNTLS),
     (libc::SYS_prctl, 0, &[libc::PR_SET_PDEATHSIG as u32, libc::PR_SET_NAME as u32]),
@@ -245,6 +245,39 @@ pub fn build(gate: u64, sigreturn: u64, writable: bool) -> Result<BpfProgram> {
     }
     p.extend(allowlist);
     Ok(p)
+}
+
+/// The broker's filter, wherever a call comes from.
+pub fn of_broker() -> BpfProgram {
+    let mut p = vec![
+        stmt(LD_ABS, DATA_ARCH),
+        jump(JEQ, ARCH_X86_64, 1, 0),
+        stmt(RET, RET_KILL_PROCESS),
+        stmt(LD_ABS, DATA_NR),
+        jump(JSET, X32_BIT, 0, 1),
+        stmt(RET, RET_KILL_PROCESS),
+    ];
+    p.extend(bitmap(broker::CALLS));
+    p.extend(list(libc::SYS_openat, 2, &[broker::HOLD as u32]));
+    // Debug builds of the standard library look at a descriptor before they close it.
+    p.extend(list(libc::SYS_fcntl, 1, &[libc::F_GETFD as u32]));
+    p.push(stmt(RET, RET_KILL_PROCESS));
+    p
+}
+
+/// Puts a filter on the calling thread, for good.
+///
+/// # Errors
+/// The host's.
+pub fn install(program: &[sock_filter]) -> std::io::Result<()> {
+    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    const SPEC_ALLOW: libc::c_ulong = 4;
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
+    // SAFETY: the host copies the program.
+    match unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
 }
 
 /// Everything in front of seccompiler's program.

@@ -74,7 +74,7 @@ pub fn shut(jail: Jail, given: &Reach) -> Result {
     if jail == Jail::Off {
         return Ok(());
     }
-    drop_capabilities(given.writable())?;
+    keep_capabilities(needed(given))?;
     if landlock_version() == 0 {
         return match jail {
             Jail::Strict => Err(Error::Unsupported("it has no Landlock, which a strict jail needs".into())),
@@ -138,7 +138,7 @@ fn allow(
 }
 
 /// Capability numbers of `linux/capability.h`.
-mod cap {
+pub mod cap {
     pub const CHOWN: u32 = 0;
     pub const DAC_OVERRIDE: u32 = 1;
     pub const DAC_READ_SEARCH: u32 = 2;
@@ -146,9 +146,18 @@ mod cap {
     pub const FSETID: u32 = 4;
 }
 
-/// Keeps of the capabilities that the process has what files need that were given: to read those of every user,
-/// as the person who starts a program as root expects, and to change them where something is writable.
-fn drop_capabilities(writable: bool) -> Result {
+/// The capabilities that files need that were given: to read those of every user, as the person who starts a program
+/// as root expects, and to write and remove them where something is writable. The broker changes what they are.
+fn needed(given: &Reach) -> u64 {
+    let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
+    1 << cap::DAC_READ_SEARCH | if given.writable() { writing } else { 0 }
+}
+
+/// Keeps of the capabilities that the process has those in `kept`.
+///
+/// # Errors
+/// The host's.
+pub fn keep_capabilities(kept: u64) -> Result {
     const VERSION_3: u32 = 0x2008_0522;
     #[repr(C)]
     struct Header {
@@ -171,10 +180,6 @@ fn drop_capabilities(writable: bool) -> Result {
     }
     if sets.iter().all(|s| s.permitted | s.inheritable == 0) {
         return Ok(());
-    }
-    let mut kept = 1u64 << cap::DAC_READ_SEARCH;
-    if writable {
-        kept |= 1 << cap::CHOWN | 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
     }
     // SAFETY: plain numbers. EINVAL ends the loop: the host knows no more capabilities; EPERM: it lets only those
     // with CAP_SETPCAP shrink the bounding set, which exec would need, and no exec is ever made.

@@ -1,5 +1,6 @@
 //! The host half: starts a sandbox's supervisor and talks to it.
 
+mod broker;
 mod builder;
 mod channel;
 mod command;

@@ -61,11 +61,16 @@ fn status_of(status: ExitStatus) -> i32 {
 /// Runs `command` for at most `limit`, as an ordinary user where that is the subject; a hang is a failure that
 /// names the command.
 pub fn run(command: &mut Command, limit: Duration) -> Outcome {
+    as_tested(command);
+    build(command, limit)
+}
+
+/// The command will run as the user whom the tests are about.
+pub fn as_tested(command: &mut Command) {
     if as_user() {
         let native = command.get_program() != launcher();
         user::ordinary(command, native);
     }
-    build(command, limit)
 }
 
 /// The running test program again, for one of its ignored functions: what needs a process of its own.

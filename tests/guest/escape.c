@@ -1,5 +1,6 @@
 // Calls the host through the kernel's own gate: what a program can do that owns its kernel.
-// escape ENTRY_OFFSET GATE_DISTANCE CALL...   CALL is NR,ARG,...; an argument is a number, or a string behind @.
+// escape ENTRY_OFFSET GATE_DISTANCE CALL...   CALL is NR,ARG,...; an argument is a number, a string behind @, bytes in
+// hexadecimal behind =, or $ for a buffer.
 // Each call is made by a child of its own; prints what became of it: the result, or the signal that ended the child.
 #define _GNU_SOURCE
 #include <stdio.h>
@@ -22,6 +23,15 @@ static long gate(void *at, long nr, long *a)
 	return result;
 }
 
+static long bytes(const char *hex)
+{
+	static unsigned char to[256];
+	int n = 0;
+	while (n < 256 && sscanf(hex + 2 * n, "%2hhx", to + n) == 1)
+		n++;
+	return (long)to;
+}
+
 int main(int argc, char **argv)
 {
 	char *slot;
@@ -41,7 +51,7 @@ int main(int argc, char **argv)
 			char *save, *text = strdup(argv[i]);
 			int n = 0;
 			for (char *t = strtok_r(text, ",", &save); t && n < 7; t = strtok_r(0, ",", &save))
-				a[n++] = *t == '@' ? (long)(t + 1) : *t == '$' ? (long)out : strtol(t, 0, 0);
+				a[n++] = *t == '@' ? (long)(t + 1) : *t == '=' ? bytes(t + 1) : *t == '$' ? (long)out : strtol(t, 0, 0);
 			long r = gate(at, a[0], a + 1);
 			printf("%d %ld %.200s\n", i - 3, r, out);
 			fflush(stdout);

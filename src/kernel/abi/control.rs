@@ -47,8 +47,8 @@ pub struct BootParams {
     pub doorbell_fd: i32,
     /// Directory descriptor of `/proc`.
     pub proc_fd: i32,
-    /// Pad.
-    pub pad: i32,
+    /// The broker's pipe, -1 for none.
+    pub broker_fd: i32,
     /// Host functions of the moved vDSO (0: none): `clock_gettime`, `gettimeofday`, `time`, `getcpu`.
     pub vdso: [u64; 4],
     /// Address of the seccomp `sock_fprog` that the mother installs.

@@ -1,6 +1,7 @@
 //! Data shapes only: errno, system call numbers, flags and `repr(C)` structs, and
 //! what both halves read (`layout`, `slot`, `control`). No behaviour lives here.
 
+pub mod broker;
 pub mod control;
 pub mod errno;
 pub mod layout;

@@ -133,6 +133,8 @@ pub struct SlotHeader {
     /// Stack pointer of a parked thread, 0 while it is not parked: what its function preserves lies there
     /// (`asm/park.S`).
     pub parked: AtomicU64,
+    /// Where the broker answers (`abi::broker`).
+    pub broker: AtomicU32,
 }
 
 impl SlotHeader {

@@ -67,6 +67,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     own_slot();
     arena::init(0);
     window::set(params.window_fd, params.proc_fd);
+    window::set_broker(params.broker_fd);
     panic::set_doorbell(params.doorbell_fd);
     let pid = process::own_pid();
     process::set_supervisor(pid);

@@ -270,38 +270,6 @@ pub fn mknodat(dir: i32, path: &[u8], mode: u32, dev: u64) -> Result {
     with_path(path, |p| call(linux::__NR_mknodat, [dir as u64, p, u64::from(mode), dev, 0, 0])).map(drop)
 }
 
-/// `fchmodat` (follows; callers name no symlinks).
-///
-/// # Errors
-/// The host's.
-pub fn fchmodat(dir: i32, path: &[u8], mode: u32) -> Result {
-    with_path(path, |p| call(linux::__NR_fchmodat, [dir as u64, p, u64::from(mode), 0, 0, 0])).map(drop)
-}
-
-/// `fchownat` without following; `u32::MAX` leaves an id alone.
-///
-/// # Errors
-/// The host's.
-pub fn fchownat(dir: i32, path: &[u8], uid: u32, gid: u32) -> Result {
-    let flags = u64::from(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH);
-    with_path(path, |p| call(linux::__NR_fchownat, [dir as u64, p, u64::from(uid), u64::from(gid), flags, 0])).map(drop)
-}
-
-/// `utimensat` without following (an empty name is the descriptor itself); `None` leaves a time alone.
-///
-/// # Errors
-/// The host's.
-pub fn utimensat(dir: i32, path: &[u8], times: [Option<i64>; 2]) -> Result {
-    let ts = times.map(|t| match t {
-        Some(ns) => {
-            linux::__kernel_timespec { tv_sec: ns.div_euclid(1_000_000_000), tv_nsec: ns.rem_euclid(1_000_000_000) }
-        }
-        None => linux::__kernel_timespec { tv_sec: 0, tv_nsec: 0x3fff_fffe },
-    });
-    let flags = u64::from(linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH);
-    with_path(path, |p| call(linux::__NR_utimensat, [dir as u64, p, ts.as_ptr() as u64, flags, 0, 0])).map(drop)
-}
-
 /// `fcntl(F_GETFL)`.
 ///
 /// # Errors

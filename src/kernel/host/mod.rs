@@ -1,5 +1,6 @@
 //! The gate's typed calls: everything the kernel ever asks of its host. `unsafe` is at home here.
 
+pub mod broker;
 pub mod fd;
 pub mod files;
 pub mod futex;

@@ -15,12 +15,12 @@ pub fn sched_yield() {
     let _ = call(linux::__NR_sched_yield, [0; 6]);
 }
 
-/// The CPUs that a host thread may run on (0: the running one). Returns the bytes filled.
+/// The CPUs that the running thread may run on. Returns the bytes filled.
 ///
 /// # Errors
 /// The host's.
-pub fn getaffinity(tid: u32, out: &mut [u8]) -> Result<usize> {
-    let a = [u64::from(tid), out.len() as u64, out.as_mut_ptr() as u64, 0, 0, 0];
+pub fn getaffinity(out: &mut [u8]) -> Result<usize> {
+    let a = [0, out.len() as u64, out.as_mut_ptr() as u64, 0, 0, 0];
     call(linux::__NR_sched_getaffinity, a).map(|n| n as usize)
 }
 
@@ -28,7 +28,12 @@ pub fn getaffinity(tid: u32, out: &mut [u8]) -> Result<usize> {
 ///
 /// # Errors
 /// The host's.
-pub fn setaffinity(tid: u32, mask: &[u8]) -> Result {
+pub fn setaffinity(mask: &[u8]) -> Result {
+    set_affinity_of(0, mask)
+}
+
+/// Sets those of another thread, which the filter refuses to guests: for the supervisor alone.
+fn set_affinity_of(tid: u32, mask: &[u8]) -> Result {
     call(linux::__NR_sched_setaffinity, [u64::from(tid), mask.len() as u64, mask.as_ptr() as u64, 0, 0, 0]).map(drop)
 }
 
@@ -37,7 +42,7 @@ static AFFINITY: [AtomicU64; 16] = [const { AtomicU64::new(0) }; 16];
 
 fn own_affinity() -> Option<[u64; 16]> {
     let mut mask = [0u8; 128];
-    getaffinity(0, &mut mask).ok()?;
+    getaffinity(&mut mask).ok()?;
     let (words, _) = mask.as_chunks::<8>();
     Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])))
 }
@@ -65,7 +70,7 @@ static CONFINED: AtomicBool = AtomicBool::new(false);
 pub fn confine() {
     if CONFINED.load(Relaxed) {
         let all: [u64; 16] = core::array::from_fn(|i| AFFINITY[i].load(Relaxed));
-        let _ = setaffinity(0, all.map(u64::to_ne_bytes).as_flattened());
+        let _ = setaffinity(all.map(u64::to_ne_bytes).as_flattened());
     }
 }
 
@@ -103,7 +108,7 @@ pub fn send_away(tid: u32) {
     if let Some(word) = others.get_mut(cpu as usize / 64) {
         *word &= !(1 << (cpu % 64));
     }
-    let set = |mask: [u64; 16]| setaffinity(tid, mask.map(u64::to_ne_bytes).as_flattened());
+    let set = |mask: [u64; 16]| set_affinity_of(tid, mask.map(u64::to_ne_bytes).as_flattened());
     // The host refuses if there is no other one.
     if set(others).is_ok() {
         let _ = set(all);

@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::host::sched;
 use crate::mm::UserPtr;
-use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, access, kernel, limits, tree};
+use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, access, kernel, limits, tree, work};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -266,13 +266,6 @@ const FLAG_KEEP_POLICY: u64 = 8;
 const FLAG_KEEP_PARAMS: u64 = 0x10;
 const SCHED_FLAGS: u64 = 0x1f;
 
-/// Host thread of a task; `ESRCH` while it has none, and for a number that is none.
-fn host_tid(cur: &CurrentTask, pid: i32) -> Result<u32> {
-    let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
-    let slot = t.slot().ok_or(Errno::ESRCH)?;
-    Ok(slot.host_tid.load(Relaxed))
-}
-
 /// Largest CPU mask that is looked at, bytes.
 const MASK_MAX: usize = 1024;
 
@@ -285,9 +278,12 @@ pub fn sys_sched_getaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPt
     if !len.is_multiple_of(8) {
         return Err(Errno::EINVAL.into());
     }
-    let tid = host_tid(cur, pid)?;
-    let mut buf = [0u8; MASK_MAX];
-    let n = sched::getaffinity(tid, &mut buf[..len.min(MASK_MAX)])?;
+    let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
+    // The filter lets a thread ask and change nobody's CPUs but its own.
+    let (n, buf) = work::run_on(&t, move |_| {
+        let mut buf = [0u8; MASK_MAX];
+        sched::getaffinity(&mut buf[..len.min(MASK_MAX)]).map(|n| (n, buf))
+    })??;
     mask.slice(n).write_from(&buf[..n])?;
     Ok(n)
 }
@@ -303,10 +299,12 @@ pub fn sys_sched_setaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPt
     let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;
     access::may_schedule(cur.subject(), &t)?;
     sched::within(&mut buf[..n]);
-    sched::setaffinity(host_tid(cur, pid)?, &buf[..n])?;
-    let (words, _) = buf.as_chunks::<8>();
-    *t.attr.affinity.lock() = Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])));
-    Ok(())
+    Ok(work::run_on(&t, move |task| {
+        sched::setaffinity(&buf[..n])?;
+        let (words, _) = buf.as_chunks::<8>();
+        *task.attr.affinity.lock() = Some(core::array::from_fn(|i| u64::from_ne_bytes(words[i])));
+        Ok::<(), Errno>(())
+    })??)
 }
 
 /// `getcpu(2)`.

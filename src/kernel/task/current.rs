@@ -126,7 +126,7 @@ impl CurrentTask {
         let chosen = *self.attr.affinity.lock();
         if let Some(mask) = chosen {
             // CPUs that have gone since leave it where it is.
-            let _ = crate::host::sched::setaffinity(0, mask.map(u64::to_ne_bytes).as_flattened());
+            let _ = crate::host::sched::setaffinity(mask.map(u64::to_ne_bytes).as_flattened());
         }
     }
     /// Whether a host process of its own was made for it.

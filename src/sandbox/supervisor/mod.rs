@@ -11,6 +11,7 @@ mod texts;
 mod vdso;
 mod window;
 
+use super::broker::Broker;
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
 use super::jail::{self, Jail};
@@ -18,7 +19,7 @@ use super::{filter, image};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
-pub use serve::Server;
+pub use serve::{Server, bury_one};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::{io, ptr};
@@ -163,14 +164,23 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
     let writable = jail == Jail::Off || given.writable();
+    let broker = given.writable().then(|| Broker::start(&given.write, window.base)).transpose()?;
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable)?;
     jail::shut(jail, &given)?;
-    boot(&header, &window, doorbell.as_raw_fd(), proc.as_raw_fd(), &config, &program)
-        .inspect_err(|_| serve::bury(&mut strangers, || {}))?;
+    let standing = Standing {
+        doorbell: doorbell.as_raw_fd(),
+        proc: proc.as_raw_fd(),
+        broker: broker.as_ref().map_or(-1, Broker::fd),
+    };
+    if let Err(e) = boot(&header, &window, &standing, &config, &program) {
+        drop(broker);
+        serve::bury(&mut strangers, || {});
+        return Err(e);
+    }
     // The kernel owns these from here on.
     std::mem::forget((proc, keep));
-    Server::new(socket, header, window, doorbell, texts, strangers)
+    Server::new(socket, header, window, doorbell, texts, broker, strangers)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.
@@ -204,16 +214,7 @@ fn watch_children(how: i32) {
 
 /// Keeps the socket, the plan's descriptors and stderr (for messages); everything else goes.
 fn own_descriptors(socket: RawFd, keep: &[OwnedFd]) -> Result {
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).chain([socket, 2]).collect();
-    keep.sort_unstable();
-    let mut next = 0;
-    for fd in keep.into_iter().filter(|&fd| fd >= 0) {
-        if fd > next {
-            close_range(next as u32, fd as u32 - 1)?;
-        }
-        next = next.max(fd + 1);
-    }
-    close_range(next as u32, u32::MAX)?;
+    close_others(&keep.iter().map(AsRawFd::as_raw_fd).chain([socket, 2]).collect::<Vec<_>>())?;
     // 0, 1 and 2 must never be a guest's files: something may print there.
     // SAFETY: opens the null device and copies the descriptor; none of them is anybody's.
     unsafe {
@@ -226,6 +227,23 @@ fn own_descriptors(socket: RawFd, keep: &[OwnedFd]) -> Result {
         }
     }
     Ok(())
+}
+
+/// Closes all descriptors but these.
+///
+/// # Errors
+/// A host without `close_range(2)`.
+pub fn close_others(keep: &[RawFd]) -> Result {
+    let mut keep = keep.to_vec();
+    keep.sort_unstable();
+    let mut next = 0;
+    for fd in keep.into_iter().filter(|&fd| fd >= 0) {
+        if fd > next {
+            close_range(next as u32, fd as u32 - 1)?;
+        }
+        next = next.max(fd + 1);
+    }
+    close_range(next as u32, u32::MAX)
 }
 
 fn close_range(first: u32, last: u32) -> Result {
@@ -312,12 +330,18 @@ fn event_fd() -> Result<OwnedFd> {
     }
 }
 
+/// Descriptors that the kernel has from the beginning, beside those of its settings.
+struct Standing {
+    doorbell: RawFd,
+    proc: RawFd,
+    broker: RawFd,
+}
+
 /// Calls the image's `boot`.
 fn boot(
     header: &ImageHeader,
     window: &Window,
-    doorbell_fd: RawFd,
-    proc_fd: RawFd,
+    standing: &Standing,
     config: &Config,
     program: &[sock_filter],
 ) -> Result {
@@ -326,9 +350,9 @@ fn boot(
     let params = BootParams {
         base: window.base,
         window_fd: window.fd(),
-        doorbell_fd,
-        proc_fd,
-        pad: 0,
+        doorbell_fd: standing.doorbell,
+        proc_fd: standing.proc,
+        broker_fd: standing.broker,
         vdso: vdso::move_to(window.base + layout::HOST_VDSO),
         filter: &raw const filter as u64,
         // SAFETY: reads the auxiliary vector.

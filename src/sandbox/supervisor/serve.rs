@@ -4,6 +4,7 @@
 use super::PANIC_STATUS;
 use super::texts::Builder;
 use super::window::Window;
+use crate::sandbox::broker::Broker;
 use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
@@ -58,6 +59,7 @@ pub struct Server {
     always_ready: Vec<(RawFd, u32)>,
     answer: Vec<u8>,
     texts: Builder,
+    broker: Option<Broker>,
     strangers: Vec<i32>,
     /// How many of the holder's programs have not ended; `None` before there was one.
     running: Option<usize>,
@@ -79,6 +81,7 @@ impl Server {
         window: Window,
         doorbell: OwnedFd,
         texts: Builder,
+        broker: Option<Broker>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
@@ -130,6 +133,7 @@ impl Server {
             always_ready: Vec::new(),
             answer: vec![0; ANSWER_MAX],
             texts,
+            broker,
             strangers,
             running: None,
             reserve: false,
@@ -201,6 +205,7 @@ impl Server {
         if std::mem::replace(&mut self.buried, true) {
             return;
         }
+        self.broker = None;
         // Most often the only program has ended, and its process is about to.
         if self.running == Some(0) && !self.reserve {
             self.window.unmap();
@@ -352,7 +357,8 @@ impl Server {
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
         while let Some((pid, status)) = reap_one() {
-            if !forget(&mut self.strangers, pid) {
+            let broker = self.broker.as_mut().is_some_and(|b| b.reaped(pid));
+            if !broker && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };
             }
@@ -486,6 +492,16 @@ fn no_child() -> bool {
 const MOURNING: Duration = Duration::from_secs(2);
 /// How long the end waits for a process to go by itself: twice what it takes the host.
 const PARTING: Duration = Duration::from_micros(300);
+
+/// Waits for the end of a child that is about to end by itself, but not for one that somebody keeps.
+pub fn bury_one(pid: i32) {
+    // SAFETY: a child of ours that was not reaped.
+    while unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) } == 0 {
+        if !await_death(MOURNING) {
+            return;
+        }
+    }
+}
 
 /// Waits for the death of a child; whether it was told of one.
 fn await_death(limit: Duration) -> bool {

@@ -10,7 +10,7 @@ mod file;
 use super::memfs;
 use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_WRONLY};
 use crate::abi::{Errno, Result};
-use crate::host::{HostFd, files, window};
+use crate::host::{HostFd, broker, files, window};
 use crate::vfs::inode::Emit;
 use crate::vfs::open::DirFile;
 use crate::vfs::state::{SharedState, StateRef};
@@ -75,7 +75,7 @@ impl HostInode {
     }
 
     fn chmod(&self, mode: u32) -> Result {
-        files::fchmodat(window::proc_fd(), proc_name(&self.fd).as_bytes(), mode & 0o7777)
+        broker::chmod(self.fd.raw(), mode & 0o7777)
     }
 
     /// Gives a new file the mode that was asked for, whatever the host's umask made of it, and its owner.
@@ -85,7 +85,7 @@ impl HostInode {
         }
         let s = self.stat()?;
         if self.fs.privileged && (s.uid, s.gid) != (ctx.cred.fsuid, ctx.cred.fsgid) {
-            files::fchownat(self.fd.raw(), b"", ctx.cred.fsuid, ctx.cred.fsgid)?;
+            broker::chown(self.fd.raw(), ctx.cred.fsuid, ctx.cred.fsgid)?;
         }
         if s.mode & 0o777 != mode & 0o777 { self.chmod(mode) } else { Ok(()) }
     }
@@ -110,13 +110,13 @@ impl Inode for HostInode {
             files::ftruncate(fd.raw(), size)?;
         }
         if attr.uid.is_some() || attr.gid.is_some() {
-            files::fchownat(self.fd.raw(), b"", attr.uid.unwrap_or(u32::MAX), attr.gid.unwrap_or(u32::MAX))?;
+            broker::chown(self.fd.raw(), attr.uid.unwrap_or(u32::MAX), attr.gid.unwrap_or(u32::MAX))?;
         }
         if let Some(mode) = attr.mode {
             self.chmod(mode)?;
         }
         if attr.atime.is_some() || attr.mtime.is_some() {
-            files::utimensat(self.fd.raw(), b"", [attr.atime, attr.mtime])?;
+            broker::set_times(self.fd.raw(), [attr.atime, attr.mtime])?;
         }
         Ok(())
     }

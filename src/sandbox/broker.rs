@@ -1,0 +1,302 @@
+//! The broker: a process that changes mode, owner and times of files in writable binds.
+//!
+//! Landlock covers none of these changes: a process that may make them makes them on every file that it can open.
+//! The filter therefore refuses them to the sandbox, and this process, which is outside of Landlock, but behind a
+//! filter of its own, makes them, after it has seen that the file lies in a writable bind. It runs only where there
+//! is one, has nothing of the sandbox's memory but the word that it answers by, and reads no file.
+//!
+//! A request names a descriptor of the sandbox. The broker takes hold of the file through `/proc/PID/fd` of the
+//! supervisor, whose table all of them share, with `O_PATH` into a table of its own: from then on nobody can put
+//! another file in its place. Where it lies is what the host says of that hold (`/proc/self/fd`), against what it
+//! says of the binds now.
+
+use super::error::{Error, Result};
+use super::jail::{self, cap};
+use super::{filter, supervisor};
+use drupe_kernel::abi::broker::{self, Request};
+use drupe_kernel::abi::layout;
+use drupe_kernel::abi::slot::SlotHeader;
+use std::io::Write as _;
+use std::mem::{MaybeUninit, offset_of};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
+
+/// What the broker may do of a user's privileges: more than the sandbox, which it could not look into otherwise.
+const CAPABILITIES: u64 =
+    1 << cap::CHOWN | 1 << cap::DAC_OVERRIDE | 1 << cap::DAC_READ_SEARCH | 1 << cap::FOWNER | 1 << cap::FSETID;
+
+/// The calls that it makes; `openat` with [`HOLD`] alone.
+pub(super) const CALLS: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_close,
+    libc::SYS_readlinkat,
+    libc::SYS_newfstatat,
+    libc::SYS_fchmodat,
+    libc::SYS_fchownat,
+    libc::SYS_utimensat,
+    libc::SYS_futex,
+    libc::SYS_exit_group,
+];
+/// Flags of its only way to open a file: to hold it, not to read or write it.
+pub(super) const HOLD: i32 = libc::O_PATH | libc::O_CLOEXEC;
+
+/// A running broker; it ends with this.
+#[derive(Debug)]
+pub struct Broker {
+    pid: libc::pid_t,
+    /// Where requests are written.
+    requests: Option<OwnedFd>,
+}
+
+impl Broker {
+    /// Forks it off, for files at and below `binds`. `window` is where the kernel's window is mapped.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn start(binds: &[RawFd], window: u64) -> Result<Broker> {
+        let (requests, requested) = pipe()?;
+        let maker = std::process::id() as libc::pid_t;
+        // SAFETY: the child keeps to host calls and its own stack.
+        match unsafe { libc::fork() } {
+            -1 => Err(Error::last("start the broker")),
+            0 => {
+                let served = confine(maker, requests, binds).and_then(|served| served.lock_in());
+                // What it would say has nobody to hear it: whoever asks gets EIO.
+                if let Ok(served) = served {
+                    served.run(window);
+                }
+                // SAFETY: ends this process without the exit handlers of its maker.
+                unsafe { libc::_exit(125) }
+            }
+            pid => Ok(Broker { pid, requests: Some(requested) }),
+        }
+    }
+
+    /// The supervisor has reaped `pid`; whether it was the broker, whose number may be another process's now.
+    pub fn reaped(&mut self, pid: libc::pid_t) -> bool {
+        let own = self.pid == pid;
+        if own {
+            self.pid = 0;
+        }
+        own
+    }
+
+    /// Where requests are written.
+    pub fn fd(&self) -> RawFd {
+        self.requests.as_ref().map_or(-1, AsRawFd::as_raw_fd)
+    }
+}
+
+impl Drop for Broker {
+    /// Landlock lets nobody in the sandbox signal it: it ends when no request can come any more.
+    fn drop(&mut self) {
+        self.requests = None;
+        if self.pid != 0 {
+            supervisor::bury_one(self.pid);
+        }
+    }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    let mut fds = [0; 2];
+    // SAFETY: fills both; made just now, they are ours.
+    unsafe {
+        match libc::pipe2(fds.as_mut_ptr(), libc::O_CLOEXEC) {
+            0 => Ok((OwnedFd::from_raw_fd(fds[0]), OwnedFd::from_raw_fd(fds[1]))),
+            _ => Err(Error::last("make the broker's pipe")),
+        }
+    }
+}
+
+/// What it serves with.
+struct Served<'a> {
+    requests: OwnedFd,
+    binds: &'a [RawFd],
+    /// `/proc/PID/fd` of the supervisor.
+    theirs: OwnedFd,
+    /// `/proc/self/fd`
+    own: OwnedFd,
+}
+
+/// Leaves what was inherited.
+fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd]) -> Result<Served<'_>> {
+    // SAFETY: plain numbers, and a signal set on this stack; the process has one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != maker {
+            libc::_exit(0);
+        }
+        libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, c"drupe-broker".as_ptr());
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+    }
+    let theirs = super::open_path(format!("/proc/{maker}/fd").as_ref())?;
+    let own = super::open_path("/proc/self/fd".as_ref())?;
+    let keep = [requests.as_raw_fd(), theirs.as_raw_fd(), own.as_raw_fd()];
+    supervisor::close_others(&keep.into_iter().chain(binds.iter().copied()).collect::<Vec<_>>())?;
+    jail::keep_capabilities(CAPABILITIES)?;
+    // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+    Ok(Served { requests, binds, theirs, own })
+}
+
+/// A file name in a directory of descriptors.
+fn name_of(fd: RawFd) -> [u8; 16] {
+    let mut name = [0; 16];
+    // Eleven characters at most.
+    let _ = write!(&mut name[..15], "{fd}");
+    name
+}
+
+impl Served<'_> {
+    /// Puts the filter on.
+    fn lock_in(self) -> Result<Self> {
+        filter::install(&filter::of_broker()).map_err(|e| Error::host("confine the broker", e))?;
+        Ok(self)
+    }
+
+    /// Serves until the supervisor is gone.
+    fn run(&self, window: u64) {
+        let mut request = MaybeUninit::<Request>::uninit();
+        loop {
+            let size = size_of::<Request>();
+            // SAFETY: the buffer is that large.
+            let got = unsafe { libc::read(self.requests.as_raw_fd(), request.as_mut_ptr().cast(), size) };
+            if got == 0 || got < 0 {
+                return;
+            }
+            if got as usize != size {
+                continue;
+            }
+            // SAFETY: filled, and any bytes are one.
+            let request = unsafe { request.assume_init() };
+            let errno = self.serve(&request).err().unwrap_or(0);
+            answer(window, &request, errno);
+        }
+    }
+
+    fn serve(&self, request: &Request) -> std::result::Result<(), i32> {
+        let name = name_of(request.fd);
+        // SAFETY: a C string of ours; a descriptor made just now is ours.
+        let file = unsafe {
+            let fd = libc::openat(self.theirs.as_raw_fd(), name.as_ptr().cast(), HOLD);
+            check(fd)?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        if !self.binds.iter().any(|&bind| self.lies_in(file.as_raw_fd(), bind)) {
+            return Err(libc::EPERM);
+        }
+        self.change(file.as_raw_fd(), request)
+    }
+
+    fn change(&self, file: RawFd, request: &Request) -> std::result::Result<(), i32> {
+        let [a, b] = request.args;
+        let nothing = c"".as_ptr();
+        let itself = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
+        // SAFETY: C strings and times on this stack.
+        unsafe {
+            check(match request.op {
+                broker::CHMOD => {
+                    libc::syscall(libc::SYS_fchmodat, self.own.as_raw_fd(), name_of(file).as_ptr(), a as u32 & 0o7777)
+                        as i32
+                }
+                broker::CHOWN => libc::fchownat(file, nothing, a as u32, b as u32, itself),
+                broker::TIMES => {
+                    let times = [a, b].map(|ns| match ns {
+                        broker::OMIT => libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
+                        ns => libc::timespec {
+                            tv_sec: ns.div_euclid(1_000_000_000),
+                            tv_nsec: ns.rem_euclid(1_000_000_000),
+                        },
+                    });
+                    libc::syscall(libc::SYS_utimensat, file, nothing, times.as_ptr(), itself) as i32
+                }
+                _ => return Err(libc::EINVAL),
+            })
+        }
+    }
+
+    /// Whether `file` is what `bind` stands for, or lies below it. A file that has no name any more lies where its
+    /// last one was.
+    fn lies_in(&self, file: RawFd, bind: RawFd) -> bool {
+        let (Some(this), Some(root)) = (status(file), status(bind)) else { return false };
+        if (this.st_dev, this.st_ino) == (root.st_dev, root.st_ino) {
+            return true;
+        }
+        // Of a removed directory's path another may have become the owner.
+        if root.st_mode & libc::S_IFMT != libc::S_IFDIR || root.st_nlink == 0 {
+            return false;
+        }
+        let (mut ours, mut above) = ([0; libc::PATH_MAX as usize], [0; libc::PATH_MAX as usize]);
+        let (Some(path), Some(root)) = (self.path_of(file, &mut ours), self.path_of(bind, &mut above)) else {
+            return false;
+        };
+        below(path, root)
+    }
+
+    fn path_of<'a>(&self, fd: RawFd, into: &'a mut [u8]) -> Option<&'a [u8]> {
+        let name = name_of(fd);
+        // SAFETY: a C string and a buffer of that length.
+        let len = unsafe {
+            libc::readlinkat(self.own.as_raw_fd(), name.as_ptr().cast(), into.as_mut_ptr().cast(), into.len())
+        };
+        // One that fills the buffer may have been cut.
+        usize::try_from(len).ok().filter(|&len| len < into.len()).map(|len| &into[..len])
+    }
+}
+
+/// Whether an absolute path leads below `root`, another one.
+fn below(path: &[u8], root: &[u8]) -> bool {
+    let root = root.strip_suffix(b"/").unwrap_or(root);
+    path.strip_prefix(root).is_some_and(|rest| rest.starts_with(b"/"))
+}
+
+fn check(ret: i32) -> std::result::Result<(), i32> {
+    if ret < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
+}
+
+fn status(fd: RawFd) -> Option<libc::stat> {
+    let mut out = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: fills one record of ours.
+    unsafe {
+        let ret = libc::syscall(libc::SYS_newfstatat, fd, c"".as_ptr(), out.as_mut_ptr(), libc::AT_EMPTY_PATH);
+        (ret == 0).then(|| out.assume_init())
+    }
+}
+
+/// Answers in the asking thread's slot, unless that thread waits for something else by now.
+fn answer(window: u64, request: &Request, errno: i32) {
+    if u64::from(request.slot) >= layout::SLOT_COUNT {
+        return;
+    }
+    let at = window
+        + layout::SLOTS
+        + u64::from(request.slot) * layout::SLOT_SIZE
+        + offset_of!(SlotHeader, broker) as u64;
+    // SAFETY: an aligned word of the window, which is mapped as long as this process lives.
+    let word = unsafe { AtomicU32::from_ptr(at as *mut u32) };
+    let (asked, answered) = (broker::asked(request.ticket), broker::answered(request.ticket, errno as u32));
+    if word.compare_exchange(asked, answered, SeqCst, SeqCst).is_ok() {
+        // SAFETY: only looks the address up.
+        unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn a_path_below_another() {
+        for (path, root) in [("/a/b", "/a"), ("/a/b/c", "/a/b"), ("/a", "/"), ("/a/x (deleted)", "/a")] {
+            assert!(below(path.as_bytes(), root.as_bytes()), "{path} {root}");
+        }
+        for (path, root) in [("/ab", "/a"), ("/a", "/a"), ("/a", "/a/b"), ("pipe:[1]", "/"), ("(unreachable)/a", "/a")]
+        {
+            assert!(!below(path.as_bytes(), root.as_bytes()), "{path} {root}");
+        }
+    }
+}
