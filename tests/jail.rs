@@ -255,7 +255,8 @@ fn broker_fd(options: &[&str]) -> i32 {
     };
     let pid = launcher.id() as i32;
     let broker = wait_for("a broker", LIMIT, || {
-        let named = |p: &i32| fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.starts_with("drupe-broker"));
+        let named =
+            |p: &i32| fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.starts_with("drupe-broker"));
         let broker = children(pid).into_iter().find(named)?;
         // Nothing is left of what it inherited.
         (pipes(broker).len() == 1).then_some(broker)

@@ -272,10 +272,8 @@ fn answer(window: u64, request: &Request, errno: i32) {
     if u64::from(request.slot) >= layout::SLOT_COUNT {
         return;
     }
-    let at = window
-        + layout::SLOTS
-        + u64::from(request.slot) * layout::SLOT_SIZE
-        + offset_of!(SlotHeader, broker) as u64;
+    let at =
+        window + layout::SLOTS + u64::from(request.slot) * layout::SLOT_SIZE + offset_of!(SlotHeader, broker) as u64;
     // SAFETY: an aligned word of the window, which is mapped as long as this process lives.
     let word = unsafe { AtomicU32::from_ptr(at as *mut u32) };
     let (asked, answered) = (broker::asked(request.ticket), broker::answered(request.ticket, errno as u32));
