@@ -152,6 +152,30 @@ int drupe_sandbox_set_memory(drupe_sandbox *sandbox, uint64_t bytes);
 int drupe_sandbox_set_pids(drupe_sandbox *sandbox, uint32_t most);
 
 /*
+ How many descriptors each of its processes may have open.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_open_files(drupe_sandbox *sandbox, uint64_t most);
+
+/*
+ The largest file that its processes may make, in bytes.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_file_size(drupe_sandbox *sandbox, uint64_t bytes);
+
+/*
+ Ends it after so many milliseconds; calls that wait for something in it then fail with `ETIMEDOUT`.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_timeout(drupe_sandbox *sandbox, uint64_t milliseconds);
+
+/*
  Whether it has a loopback network of its own.
 
  # Safety

@@ -251,6 +251,36 @@ pub unsafe extern "C" fn drupe_sandbox_set_pids(sandbox: *mut drupe_sandbox, mos
     guard(-1, || unsafe { change(sandbox, |b| b.pids(most)) })
 }
 
+/// How many descriptors each of its processes may have open.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_open_files(sandbox: *mut drupe_sandbox, most: u64) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe { change(sandbox, |b| b.open_files(most)) })
+}
+
+/// The largest file that its processes may make, in bytes.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_file_size(sandbox: *mut drupe_sandbox, bytes: u64) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe { change(sandbox, |b| b.file_size(bytes)) })
+}
+
+/// Ends it after so many milliseconds; calls that wait for something in it then fail with `ETIMEDOUT`.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_timeout(sandbox: *mut drupe_sandbox, milliseconds: u64) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe { change(sandbox, |b| b.timeout(Duration::from_millis(milliseconds))) })
+}
+
 /// Whether it has a loopback network of its own.
 ///
 /// # Safety

@@ -440,3 +440,14 @@ fn children_of_mine() -> usize {
     let lists = tasks.filter_map(|t| fs::read_to_string(t.ok()?.path().join("children")).ok());
     lists.map(|list| list.split_whitespace().count()).sum()
 }
+
+#[test]
+fn a_sandbox_whose_time_is_over_says_so() {
+    let limit = Duration::from_millis(300);
+    let sandbox = Sandbox::builder().timeout(limit).start().expect("this host runs drupe");
+    let mut child = sandbox.command("sleep").arg("100").spawn().expect("it starts");
+    let error = child.wait().expect_err("it cannot end by itself");
+    assert!(matches!(error, drupe::Error::Expired(l) if l == limit), "{error}");
+    assert_eq!(error.errno(), Some(libc::ETIMEDOUT));
+    assert!(sandbox.command("true").spawn().is_err());
+}

@@ -85,3 +85,29 @@ fn programs_with_an_unlimited_stack_find_room_for_it() {
     let out = drupe(&[], &["/bin/sh", "-c", script]);
     assert_eq!((out.status, out.stdout.as_str()), (0, ""), "{}", out.stderr);
 }
+
+#[test]
+fn limits_of_processes_are_hard() {
+    let script = "ulimit -n; ulimit -H -n; exec 9</etc/passwd; f=/tmp/drupe-limits-$$; head -c 9000 /dev/zero > $f; echo $?; wc -c < $f
+        (ulimit -H -n 100) 2>/dev/null || echo no more";
+    let out = drupe(&["--open-files", "12", "--file-size", "4K", "--user", "1000"], &["/bin/bash", "-c", script]);
+    assert_eq!(out.stdout, "12\n12\n153\n4096\nno more\n", "{}", out.stderr);
+    let out = drupe(&["--open-files", "12"], &["/bin/bash", "-c", "exec 12</etc/passwd"]);
+    assert_ne!(out.status, 0);
+    // A limit that the caller has is not widened.
+    let mut command = sandboxed(&["--open-files", "1000000"], &["/bin/sh", "-c", "ulimit -H -n"]);
+    let limit = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).expect("it is known").1;
+    assert_eq!(run(&mut command, LIMIT).stdout.trim(), limit.min(1_000_000).to_string());
+}
+
+#[test]
+fn a_sandbox_has_the_time_that_it_was_given() {
+    let started = std::time::Instant::now();
+    let script = "trap '' TERM INT; sleep 100 & sleep 100 & echo begun; wait";
+    let out = drupe(&["--timeout", "700ms"], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (124, "begun\n"), "{}", out.stderr);
+    assert!(started.elapsed() >= Duration::from_millis(700));
+    assert!(started.elapsed() < Duration::from_secs(15));
+    let out = drupe(&["--timeout", "1h"], &["/bin/sh", "-c", "exit 5"]);
+    assert_eq!(out.status, 5, "{}", out.stderr);
+}

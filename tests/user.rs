@@ -4,6 +4,8 @@
 mod common;
 #[path = "suite/guest.rs"]
 mod guest;
+#[path = "suite/jail.rs"]
+mod jail;
 #[path = "suite/programs.rs"]
 mod programs;
 

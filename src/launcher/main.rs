@@ -44,7 +44,7 @@ enum Verb {
 
 const STATUSES: &str = "\
 Exit status: the program's; 128+N when signal N killed it; 125 for an error of drupe's own; 126 for a program
-that cannot be run and 127 for one that is not there; 70 when the kernel in the sandbox failed.
+that cannot be run and 127 for one that is not there; 124 when the time of --timeout is over; 70 when the kernel in the sandbox failed.
 
 Examples:
   drupe run -- python3 app.py             sees your files, changes none of them

@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Args {
@@ -58,6 +59,15 @@ pub struct Args {
     /// CPUs that programs see and run on; all of yours otherwise
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     cpus: Option<u32>,
+    /// Descriptors that each process may have open at once; your own limit otherwise
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u64).range(3..))]
+    open_files: Option<u64>,
+    /// Largest file that a process may make, e.g. 64M; your own limit otherwise
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    file_size: Option<u64>,
+    /// End everything after this time (a number of seconds, or with ms, s, m, h or d); the exit status is 124 then
+    #[arg(long, value_name = "DURATION", value_parser = parse_duration)]
+    timeout: Option<Duration>,
     /// Rewrite hot system call sites; off, every call is a trap
     #[arg(long, value_enum, default_value_t = Switch::On)]
     rewrite: Switch,
@@ -149,6 +159,9 @@ impl Args {
             memory: None,
             pids: None,
             cpus: None,
+            open_files: None,
+            file_size: None,
+            timeout: None,
             rewrite: Switch::On,
             jail: Layers::Auto,
             strace: None,
@@ -195,6 +208,21 @@ fn parse_size(text: &str) -> Result<u64, String> {
     number.checked_mul(1 << shift).filter(|&n| n > 0).ok_or_else(|| format!("not a size: {text:?}"))
 }
 
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1.0,
+        "ms" => 0.001,
+        "m" => 60.0,
+        "h" => 3600.0,
+        "d" => 86_400.0,
+        other => return Err(format!("unknown unit {other:?}: use ms, s, m, h or d")),
+    };
+    let wrong = || format!("not a duration: {text:?}");
+    let number = digits.parse::<f64>().map_err(|_| wrong())?;
+    Duration::try_from_secs_f64(number * unit).ok().filter(|d| !d.is_zero()).ok_or_else(wrong)
+}
+
 /// `SRC[:DST][:ro|:rw]`
 fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
     let (paths, read_only) = match text.rsplit_once(':') {
@@ -236,17 +264,22 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
             return Ok(if errno == libc::ENOENT { 127 } else { 126 });
         }
         Err(Error::Panic(text)) => return Ok(panicked(&text)),
+        Err(Error::Expired(_)) => return Ok(EXPIRED),
         Err(e) => return Err(e.into()),
     };
     match follow(&sandbox, &mut child, &signals) {
         Err(e) => match e.downcast::<Error>() {
             Ok(Error::Panic(text)) => Ok(panicked(&text)),
+            Ok(Error::Expired(_)) => Ok(EXPIRED),
             Ok(e) => Err(e.into()),
             Err(e) => Err(e),
         },
         ok => ok,
     }
 }
+
+/// Exit status of a sandbox whose time was over, as `timeout(1)` has it.
+const EXPIRED: u8 = 124;
 
 fn panicked(text: &str) -> u8 {
     eprintln!("drupe: {text}");
@@ -270,6 +303,7 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     let mut builder = Sandbox::builder()
         .writable_root(args.rw)
         .jail(jail)
+        .confined(true)
         .network(network)
         .rewrite(args.rewrite == Switch::On)
         .log_level(args.log.into());
@@ -302,6 +336,15 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     }
     if let Some(count) = args.cpus {
         builder = builder.cpus(count);
+    }
+    if let Some(most) = args.open_files {
+        builder = builder.open_files(most);
+    }
+    if let Some(bytes) = args.file_size {
+        builder = builder.file_size(bytes);
+    }
+    if let Some(limit) = args.timeout {
+        builder = builder.timeout(limit);
     }
     if let Some(calls) = &args.strace {
         builder = builder.strace(calls.split(',').filter(|c| !c.is_empty()));
@@ -417,6 +460,16 @@ mod tests {
             let cli = Cli::try_parse_from(words(&format!("drupe {line}"))).unwrap_or_else(|e| panic!("{line}: {e}"));
             let Verb::Run(parsed) = cli.verb else { panic!("{line} is no run") };
             assert_eq!(plain.as_ref(), Some(&*parsed), "{line}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units() {
+        for (text, ms) in [("2", 2000), ("0.5s", 500), ("50ms", 50), ("1m", 60_000), ("2h", 7_200_000)] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "s", "-1", "0", "1y", "nan", "inf", "1e40"] {
+            assert!(parse_duration(text).is_err(), "{text}");
         }
     }
 

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Which network the sandbox sees.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +60,10 @@ pub struct SandboxBuilder {
     memory: u64,
     pids: u32,
     cpus: u32,
+    open_files: Option<u64>,
+    file_size: Option<u64>,
+    timeout: Option<Duration>,
+    confined: bool,
     rewrite: bool,
     strace: Option<Vec<String>>,
     strace_file: Option<Arc<File>>,
@@ -81,6 +86,10 @@ impl Default for SandboxBuilder {
             memory: 0,
             pids: 0,
             cpus: 0,
+            open_files: None,
+            file_size: None,
+            timeout: None,
+            confined: false,
             rewrite: true,
             strace: None,
             strace_file: None,
@@ -133,7 +142,8 @@ impl SandboxBuilder {
         self
     }
 
-    /// Limit of the memory that its files and its kernel may take, in bytes.
+    /// Limit of the memory that its files and its kernel may take together, in bytes. What programs allocate for
+    /// themselves is the host's and not counted.
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
         self
@@ -148,6 +158,35 @@ impl SandboxBuilder {
     /// How many CPUs its programs see and run on; all that the caller may use unless set, and no more than these.
     pub fn cpus(mut self, count: u32) -> Self {
         self.cpus = count;
+        self
+    }
+
+    /// How many descriptors each process may have open (`RLIMIT_NOFILE`, hard and soft); the caller's own limits
+    /// unless set, and no more than these. A process that is root in the sandbox may raise it, as natively.
+    pub fn open_files(mut self, most: u64) -> Self {
+        self.open_files = Some(most);
+        self
+    }
+
+    /// How large a file each process may make, in bytes (`RLIMIT_FSIZE`); otherwise as [`SandboxBuilder::open_files`].
+    pub fn file_size(mut self, bytes: u64) -> Self {
+        self.file_size = Some(bytes);
+        self
+    }
+
+    /// Ends the sandbox, with all its processes, when this time has passed since its start. Whoever waits for
+    /// something in it gets [`Error::Expired`].
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// For [`SandboxBuilder::start_here`]: whether the calling thread makes no system calls from then on but those
+    /// that a launcher needs (descriptors, memory, files, its children); others end it with `SIGSYS`. A program that
+    /// takes over the kernel in its own process reaches the supervisor by the memory that they share. A supervisor that
+    /// is a process of its own is always confined, unless there is no jail.
+    pub fn confined(mut self, on: bool) -> Self {
+        self.confined = on;
         self
     }
 
@@ -214,8 +253,9 @@ impl SandboxBuilder {
     /// # Errors
     /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe
     /// needs.
-    pub fn start(self) -> Result<Sandbox> {
-        let given = Given { host_tree: self.host_tree(), limits: None };
+    pub fn start(mut self) -> Result<Sandbox> {
+        let given = self.given(None);
+        self.confined = true;
         let plan = self.plan()?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
@@ -233,19 +273,22 @@ impl SandboxBuilder {
     /// a call of the sandbox or of its children, or calls [`Child::try_change`](super::Child::try_change)
     /// whenever the sandbox's descriptor is readable. It ends with that thread. The process must have no other
     /// threads that start or await children: every child is reaped here. `SIGCHLD` stays blocked, its limits
-    /// are raised, it can gain no more privileges by exec, and it must keep its descriptors 0, 1 and 2 open.
+    /// are raised, it can gain no more privileges by exec, it is in the jail itself (so it signals no process outside of
+    /// the sandbox, and opens what was given alone), and it must keep its descriptors 0, 1 and 2 open.
     ///
     /// # Errors
     /// As [`SandboxBuilder::start`].
     pub fn start_here(self) -> Result<Sandbox> {
-        let given = Given { host_tree: self.host_tree(), limits: Some(limits()) };
+        let given = self.given(Some(limits()));
         let server = supervisor::here(self.plan()?)?;
         let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
         Ok(Sandbox::over(link, given))
     }
 
-    fn host_tree(&self) -> bool {
-        self.root == Path::new("/")
+    fn given(&self, limits: Option<Vec<(u64, u64)>>) -> Given {
+        let most = [(libc::RLIMIT_NOFILE, self.open_files), (libc::RLIMIT_FSIZE, self.file_size)];
+        let most = most.into_iter().filter_map(|(resource, most)| Some((resource as usize, most?))).collect();
+        Given { host_tree: self.root == Path::new("/"), limits, most }
     }
 
     fn plan(self) -> Result<Plan> {
@@ -260,7 +303,8 @@ impl SandboxBuilder {
         }
         // A hostile program could write there what later sandboxes run.
         let text_cache = self.text_cache.filter(|_| self.jail != Jail::Strict);
-        Ok(Plan { config, keep, text_cache, jail: self.jail, given })
+        let confined = self.confined && self.jail != Jail::Off;
+        Ok(Plan { config, keep, text_cache, jail: self.jail, given, timeout: self.timeout, confined })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.

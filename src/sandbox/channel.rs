@@ -13,6 +13,7 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Most descriptors that one message can carry (the host's SCM_MAX_FD).
 pub const MAX_FDS: usize = 253;
@@ -60,6 +61,8 @@ pub enum FromSupervisor {
     },
     /// Something happened.
     Event(Event),
+    /// The sandbox's time is over, and the supervisor ends.
+    Expired(Duration),
 }
 
 /// One end of the socket.

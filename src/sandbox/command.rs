@@ -235,7 +235,7 @@ impl Command {
             user: self.user,
             fds,
             umask: self.umask,
-            rlimits: self.inner.given.limits.clone().unwrap_or_else(limits),
+            rlimits: self.inner.given.limits(),
             tty: self.tty,
         })
     }
@@ -279,6 +279,17 @@ fn no_nul(text: &OsStr) -> Result<Vec<u8>> {
     match text.as_bytes().contains(&0) {
         true => Err(Error::Setting(format!("a NUL byte in {text:?}"))),
         false => Ok(text.as_bytes().to_vec()),
+    }
+}
+
+impl super::Given {
+    /// Soft and hard limits of a new process, by resource number.
+    fn limits(&self) -> Vec<(u64, u64)> {
+        let mut all = self.limits.clone().unwrap_or_else(limits);
+        for &(resource, most) in &self.most {
+            all[resource] = (all[resource].0.min(most), all[resource].1.min(most));
+        }
+        all
     }
 }
 

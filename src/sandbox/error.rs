@@ -73,6 +73,10 @@ pub enum Error {
     /// The sandbox has ended: it was stopped, or its supervisor was killed.
     #[error("the sandbox has ended: {0}")]
     Ended(String),
+    /// The sandbox had all the time that it was given ([`SandboxBuilder::timeout`](super::SandboxBuilder::timeout)),
+    /// and was ended.
+    #[error("the sandbox has ended: its time of {0:?} is over")]
+    Expired(Duration),
     /// The kernel in the sandbox panicked; the sandbox is gone.
     #[error("{0}")]
     Panic(String),
@@ -97,7 +101,7 @@ impl Error {
         match self {
             Error::Host { source, .. } | Error::Path { source, .. } => source.raw_os_error(),
             Error::Spawn { errno, .. } | Error::Refused { errno, .. } => Some(*errno),
-            Error::TimedOut { .. } => Some(libc::ETIMEDOUT),
+            Error::TimedOut { .. } | Error::Expired(_) => Some(libc::ETIMEDOUT),
             Error::ProcessEnded(_) => Some(libc::ESRCH),
             _ => None,
         }

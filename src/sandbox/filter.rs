@@ -20,13 +20,16 @@
 //! slow all guest code down by speculative-store protection, which guards nothing here that the
 //! shared address space does not give away already.
 
-use super::broker;
 use super::error::{Error, Result};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,
 };
 use std::collections::BTreeMap;
+
+mod others;
+
+pub use others::{install, of_broker, of_supervisor};
 
 const ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;
@@ -247,39 +250,6 @@ pub fn build(gate: u64, sigreturn: u64, writable: bool) -> Result<BpfProgram> {
     Ok(p)
 }
 
-/// The broker's filter, wherever a call comes from.
-pub fn of_broker() -> BpfProgram {
-    let mut p = vec![
-        stmt(LD_ABS, DATA_ARCH),
-        jump(JEQ, ARCH_X86_64, 1, 0),
-        stmt(RET, RET_KILL_PROCESS),
-        stmt(LD_ABS, DATA_NR),
-        jump(JSET, X32_BIT, 0, 1),
-        stmt(RET, RET_KILL_PROCESS),
-    ];
-    p.extend(bitmap(broker::CALLS));
-    p.extend(list(libc::SYS_openat, 2, &[broker::HOLD as u32]));
-    // Debug builds of the standard library look at a descriptor before they close it.
-    p.extend(list(libc::SYS_fcntl, 1, &[libc::F_GETFD as u32]));
-    p.push(stmt(RET, RET_KILL_PROCESS));
-    p
-}
-
-/// Puts a filter on the calling thread, for good.
-///
-/// # Errors
-/// The host's.
-pub fn install(program: &[sock_filter]) -> std::io::Result<()> {
-    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
-    const SPEC_ALLOW: libc::c_ulong = 4;
-    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
-    // SAFETY: the host copies the program.
-    match unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, &raw const program) } {
-        0 => Ok(()),
-        _ => Err(std::io::Error::last_os_error()),
-    }
-}
-
 /// Everything in front of seccompiler's program.
 fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
     let mut p = vec![
@@ -332,10 +302,15 @@ fn refused(nr: i64, dirs: &[u32], flags: u32) -> Vec<sock_filter> {
 /// Allows call `nr` if the lower half of an argument is one of `values`, kills for other values, and goes
 /// on behind itself with other calls.
 fn list(nr: i64, argument: u32, values: &[u32]) -> Vec<sock_filter> {
+    list_or(nr, argument, values, RET_KILL_PROCESS)
+}
+
+/// As [`list`], with another answer to other values.
+fn list_or(nr: i64, argument: u32, values: &[u32], other: u32) -> Vec<sock_filter> {
     let n = values.len();
     let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 3), stmt(LD_ABS, DATA_ARGS + 8 * argument)];
     p.extend(values.iter().enumerate().map(|(i, &v)| jump(JEQ, v, n - i, 0)));
-    p.extend([stmt(RET, RET_KILL_PROCESS), stmt(RET, RET_ALLOW)]);
+    p.extend([stmt(RET, other), stmt(RET, RET_ALLOW)]);
     p
 }
 

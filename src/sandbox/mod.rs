@@ -66,6 +66,8 @@ struct Given {
     host_tree: bool,
     /// Resource limits, where the caller's own are not what they were: a supervisor raises its own.
     limits: Option<Vec<(u64, u64)>>,
+    /// The most that is given of some resources, by number.
+    most: Vec<(usize, u64)>,
 }
 
 #[derive(Debug, Default)]
@@ -87,6 +89,7 @@ struct State {
 #[derive(Clone, Debug)]
 enum End {
     Stopped,
+    Expired(Duration),
     Panic(String),
     Lost(String),
     /// The kernel never booted, for want of something that the host does not have.
@@ -102,6 +105,7 @@ impl End {
     fn error(&self) -> Error {
         match self {
             End::Stopped => Error::Ended("it was stopped".into()),
+            End::Expired(limit) => Error::Expired(*limit),
             End::Panic(text) => Error::Panic(text.clone()),
             End::Lost(why) => Error::Ended(why.clone()),
             End::Unsupported(what) => Error::Unsupported(what.clone()),
@@ -390,6 +394,9 @@ impl Inner {
                 });
             }
             Ok(Received::Message(FromSupervisor::Started, _)) => state.booted = true,
+            Ok(Received::Message(FromSupervisor::Expired(limit), _)) => {
+                state.end.get_or_insert(End::Expired(limit));
+            }
             Ok(Received::Pending) => {}
             Ok(Received::HungUp) | Err(_) => {
                 if state.end.is_none() {

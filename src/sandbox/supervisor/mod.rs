@@ -22,6 +22,7 @@ use seccompiler::sock_filter;
 pub use serve::{Server, bury_one};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{io, ptr};
 use window::Window;
 
@@ -40,6 +41,10 @@ pub struct Plan {
     pub jail: Jail,
     /// What it was given of the host, of `keep`.
     pub given: jail::Reach,
+    /// How long it may live.
+    pub timeout: Option<Duration>,
+    /// Whether the supervisor has a filter of its own.
+    pub confined: bool,
 }
 
 /// Forks the supervisor off, with its end of the control socket, and returns its process id. In the child this
@@ -144,7 +149,7 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined } = plan;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
@@ -173,14 +178,21 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
         proc: proc.as_raw_fd(),
         broker: broker.as_ref().map_or(-1, Broker::fd),
     };
-    if let Err(e) = boot(&header, &window, &standing, &config, &program) {
+    let booted = boot(&header, &window, &standing, &config, &program);
+    // The kernel owns these from here on, even if it has failed.
+    std::mem::forget((proc, keep));
+    if let Err(e) = booted {
         drop(broker);
         serve::bury(&mut strangers, || {});
         return Err(e);
     }
-    // The kernel owns these from here on.
-    std::mem::forget((proc, keep));
-    Server::new(socket, header, window, doorbell, texts, broker, strangers)
+    let cached = texts.cache.is_some();
+    let server = Server::new(socket, header, window, doorbell, texts, broker, timeout, strangers)?;
+    if confined {
+        // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
+        filter::install(&filter::of_supervisor(cached)?).map_err(|e| Error::host("confine the supervisor", e))?;
+    }
+    Ok(server)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.

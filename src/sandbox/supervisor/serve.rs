@@ -53,6 +53,8 @@ pub struct Server {
     timer: OwnedFd,
     /// Deadline that the timer is set to.
     deadline: u64,
+    /// How long the sandbox may live, and until when (host monotonic ns).
+    limit: Option<(Duration, u64)>,
     /// What each armed descriptor waits for.
     armed: HashMap<RawFd, u32>,
     /// Armed descriptors that the host cannot poll: plain files, always ready.
@@ -82,6 +84,7 @@ impl Server {
         doorbell: OwnedFd,
         texts: Builder,
         broker: Option<Broker>,
+        timeout: Option<Duration>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
         let owned = |fd: i32, what: &str| match fd {
@@ -129,6 +132,7 @@ impl Server {
             doorbell,
             timer,
             deadline: u64::MAX,
+            limit: timeout.map(|limit| (limit, now().saturating_add(limit.as_nanos().min(u64::MAX.into()) as u64))),
             armed: HashMap::new(),
             always_ready: Vec::new(),
             answer: vec![0; ANSWER_MAX],
@@ -256,6 +260,12 @@ impl Server {
             TIMER => {
                 drain(self.timer.as_raw_fd(), 8);
                 self.deadline = u64::MAX;
+                if let Some((limit, until)) = self.limit
+                    && now() >= until
+                {
+                    self.say(FromSupervisor::Expired(limit))?;
+                    return Err(End::Told);
+                }
             }
             fd => {
                 let fd = fd as RawFd;
@@ -271,7 +281,7 @@ impl Server {
     /// Whatever the kernel did: run due timers, set the next one, pass its events on.
     fn after_kernel(&mut self) -> Result<(), End> {
         // SAFETY: an image entry, from the supervisor's only thread.
-        let next = unsafe { (self.image.timer)() };
+        let next = unsafe { (self.image.timer)() }.min(self.limit.map_or(u64::MAX, |(_, until)| until));
         if next != self.deadline {
             self.deadline = next;
             self.set_timer(next);
@@ -430,6 +440,14 @@ impl AsFd for Server {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.epoll.as_fd()
     }
+}
+
+/// The host's monotonic clock, ns.
+fn now() -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: fills one record of ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
 }
 
 /// Empties a descriptor that counts.

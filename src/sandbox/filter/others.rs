@@ -1,0 +1,153 @@
+//! The filters of the processes beside the guests': the broker's and the supervisor's.
+
+use super::*;
+use crate::sandbox::broker;
+
+/// The broker's filter, wherever a call comes from.
+pub fn of_broker() -> BpfProgram {
+    let mut p = vec![
+        stmt(LD_ABS, DATA_ARCH),
+        jump(JEQ, ARCH_X86_64, 1, 0),
+        stmt(RET, RET_KILL_PROCESS),
+        stmt(LD_ABS, DATA_NR),
+        jump(JSET, X32_BIT, 0, 1),
+        stmt(RET, RET_KILL_PROCESS),
+    ];
+    p.extend(bitmap(broker::CALLS));
+    p.extend(list(libc::SYS_openat, 2, &[broker::HOLD as u32]));
+    // Debug builds of the standard library look at a descriptor before they close it.
+    p.extend(list(libc::SYS_fcntl, 1, &[libc::F_GETFD as u32]));
+    p.push(stmt(RET, RET_KILL_PROCESS));
+    p
+}
+
+/// What the supervisor calls beyond what the kernel calls at the gate, for itself and for the processes that it makes:
+/// its loop, its children, the cache of code, its C library. No new program, no socket of its own, no namespace, no
+/// tracing.
+const SUPERVISING: &[i64] = &[
+    libc::SYS_writev,
+    libc::SYS_ppoll,
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_timerfd_settime,
+    libc::SYS_signalfd4,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+    libc::SYS_socketpair,
+    libc::SYS_pipe2,
+    libc::SYS_dup,
+    libc::SYS_dup2,
+    libc::SYS_dup3,
+    libc::SYS_close_range,
+    libc::SYS_wait4,
+    libc::SYS_waitid,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigtimedwait,
+    libc::SYS_rt_sigpending,
+    libc::SYS_brk,
+    libc::SYS_gettid,
+    libc::SYS_getuid,
+    libc::SYS_geteuid,
+    libc::SYS_getgid,
+    libc::SYS_getegid,
+    libc::SYS_getrandom,
+    libc::SYS_getcwd,
+    libc::SYS_umask,
+    libc::SYS_uname,
+    libc::SYS_setsid,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_set_robust_list,
+    libc::SYS_rseq,
+    libc::SYS_getrlimit,
+    // Further filters, of the processes that it makes.
+    libc::SYS_seccomp,
+    // The cache, below what Landlock lets it change.
+    libc::SYS_flock,
+    libc::SYS_newfstatat,
+    libc::SYS_readlink,
+    libc::SYS_unlink,
+    libc::SYS_unlinkat,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_renameat2,
+    libc::SYS_openat,
+    libc::SYS_mmap,
+    libc::SYS_mremap,
+];
+
+/// Argument values that it needs of a call beyond those that the kernel needs.
+const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
+    (libc::SYS_kill, 1, &[libc::SIGKILL as u32]),
+    // To itself, as the launcher stops when its program does.
+    (libc::SYS_tgkill, 2, &[libc::SIGSTOP as u32, libc::SIGABRT as u32]),
+    (libc::SYS_prctl, 0, &[libc::PR_SET_NO_NEW_PRIVS as u32]),
+    // FIOCLEX, FIONBIO
+    (libc::SYS_ioctl, 1, &[0x5451, 0x5421]),
+    (
+        libc::SYS_fcntl,
+        1,
+        &[
+            libc::F_GETFD as u32,
+            libc::F_SETFD as u32,
+            libc::F_SETFL as u32,
+            libc::F_DUPFD as u32,
+            libc::F_DUPFD_CLOEXEC as u32,
+        ],
+    ),
+];
+
+/// The supervisor's filter, wherever a call comes from. The processes that it makes later inherit it: what it refuses
+/// is therefore a trap, which is what a guest's call shall be, and ends the supervisor. Their own filter decides
+/// of all else. `cache`: copies of code are kept beyond its end.
+///
+/// # Errors
+/// None that a caller could cause.
+pub fn of_supervisor(cache: bool) -> Result<BpfProgram> {
+    let clone = vec![(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?])].into_iter().collect();
+    let clone: BpfProgram = SeccompFilter::new(clone, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
+        .map_err(internal)?
+        .try_into()
+        .map_err(internal)?;
+    let named = |list: &[(i64, &[u32])]| list.iter().map(|(nr, _)| *nr).collect::<Vec<_>>();
+    let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING, &named(NAMING), &named(CHANGING)].concat();
+    if cache {
+        // The time of a copy is its seal.
+        plain.push(libc::SYS_utimensat);
+    }
+    let mut listed = BTreeMap::<i64, (u32, Vec<u32>)>::new();
+    for (nr, argument, values) in LISTED.iter().chain(SUPERVISING_LISTED) {
+        listed.entry(*nr).or_insert((*argument, Vec::new())).1.extend_from_slice(values);
+    }
+    let mut p = vec![
+        stmt(LD_ABS, DATA_ARCH),
+        jump(JEQ, ARCH_X86_64, 1, 0),
+        stmt(RET, RET_TRAP),
+        stmt(LD_ABS, DATA_NR),
+        jump(JSET, X32_BIT, 0, 1),
+        stmt(RET, RET_TRAP),
+    ];
+    p.extend(bitmap(&plain));
+    for (nr, (argument, values)) in listed {
+        p.extend(list_or(nr, argument, &values, RET_TRAP));
+    }
+    p.extend(clone);
+    Ok(p)
+}
+
+/// Puts a filter on the calling thread, for good.
+///
+/// # Errors
+/// The host's.
+pub fn install(program: &[sock_filter]) -> std::io::Result<()> {
+    const SECCOMP_SET_MODE_FILTER: libc::c_ulong = 1;
+    const SPEC_ALLOW: libc::c_ulong = 4;
+    let program = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
+    // SAFETY: the host copies the program.
+    match unsafe { libc::syscall(libc::SYS_seccomp, SECCOMP_SET_MODE_FILTER, SPEC_ALLOW, &raw const program) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
