@@ -36,6 +36,11 @@ impl Tree {
         }
         symlink(dir.join("outside"), dir.join("given/out")).expect("a link");
         symlink(dir.join("outside"), dir.join("root/out")).expect("a link");
+        if as_user() && nix::unistd::geteuid().is_root() {
+            // All of it is the user's own.
+            let chown = Command::new("chown").args(["-R", "-h", "65534:65534"]).arg(&dir).status();
+            assert!(chown.is_ok_and(|s| s.success()));
+        }
         let bystander = Command::new("sleep").arg("1000").spawn().expect("it starts");
         Tree { dir, bystander }
     }

@@ -52,6 +52,8 @@ const SUPERVISING: &[i64] = &[
     libc::SYS_geteuid,
     libc::SYS_getgid,
     libc::SYS_getegid,
+    libc::SYS_getpgrp,
+    libc::SYS_getpgid,
     libc::SYS_getrandom,
     libc::SYS_getcwd,
     libc::SYS_umask,
@@ -84,8 +86,8 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
     // To itself, as the launcher stops when its program does.
     (libc::SYS_tgkill, 2, &[libc::SIGSTOP as u32, libc::SIGABRT as u32]),
     (libc::SYS_prctl, 0, &[libc::PR_SET_NO_NEW_PRIVS as u32]),
-    // FIOCLEX, FIONBIO
-    (libc::SYS_ioctl, 1, &[0x5451, 0x5421]),
+    // FIOCLEX, FIONBIO; TIOCGPGRP, for who puts the terminal in order at the end
+    (libc::SYS_ioctl, 1, &[0x5451, 0x5421, 0x540f]),
     (
         libc::SYS_fcntl,
         1,
