@@ -51,6 +51,11 @@ guests! {
     names: ALL;
     errors: GLIBC;
     locks: GLIBC;
+    shared_memory: GLIBC;
+    semaphores: GLIBC;
+    message_queues: GLIBC;
+    posix_queues: &[Link::Dynamic];
+    futexes: GLIBC;
     mounts: GLIBC;
     running: GLIBC;
     polling: GLIBC;

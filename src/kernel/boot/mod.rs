@@ -14,7 +14,7 @@ use crate::mm::{memfile, text};
 use crate::syscall::strace;
 use crate::task::{clone, exit, kernel, loader, slots, zygote};
 use crate::trap::{self, Setup};
-use crate::{arena, control as channel, entry, net, time};
+use crate::{arena, control as channel, entry, ipc, net, time};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering::SeqCst};
@@ -110,6 +110,8 @@ unsafe fn assemble(params: &BootParams) -> Result {
     clone::set_child_main(entry::CHILD_MAIN);
     net::ns::init(config.net == NetMode::Loopback);
     proc::set_network(&NETWORK);
+    proc::set_ipc(&IPC);
+    ipc::mqueue::set_deliver(net::netlink::deliver);
     crate::sync::waiting::set_attend(crate::task::work::attend);
     crate::task::park::set_make_whole(entry::fast::make_whole);
     let fs = mounts::assemble(&config)?;
@@ -128,6 +130,9 @@ unsafe fn assemble(params: &BootParams) -> Result {
 /// Where `/proc` asks about the network.
 static NETWORK: proc::Network =
     proc::Network { text: net::proc::text, setting: net::proc::setting, set: net::proc::set_setting };
+
+/// Where `/proc` asks about IPC.
+static IPC: proc::Ipc = proc::Ipc { text: ipc::proc::text, setting: ipc::proc::setting, set: ipc::proc::set };
 
 /// Copies the filter into the heap, where the mother finds it when nothing else is left.
 ///

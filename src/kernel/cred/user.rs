@@ -19,6 +19,10 @@ pub struct User {
     pub epoll_watches: AtomicU64,
     /// Pages that pipes have room for.
     pub pipe_pages: AtomicU64,
+    /// Bytes of System V shared memory that are locked.
+    pub locked_shm: AtomicU64,
+    /// Bytes that POSIX message queues may take.
+    pub mq_bytes: AtomicU64,
     /// inotify instances.
     pub inotify_instances: AtomicU64,
     /// inotify watches.

@@ -56,4 +56,27 @@ pub trait Mappable: Send + Sync {
 
     /// For `/proc/self/maps`: device, inode number, path.
     fn describe(&self) -> (u64, u64, Vec<u8>);
+
+    /// Two numbers that tell apart what is mapped, for futexes.
+    fn identity(&self) -> (u64, u64) {
+        let (dev, ino, _) = self.describe();
+        (dev, ino)
+    }
+
+    /// Whether its mappings are counted: then none is joined with another, and the next two are told of each that
+    /// comes and goes, under the lock of an address space.
+    fn is_counted(&self) -> bool {
+        false
+    }
+
+    /// A mapping of it was made.
+    fn mapped(&self) {}
+
+    /// A mapping of it is gone.
+    fn unmapped(&self) {}
+
+    /// Its length in bytes, where `shmdt(2)` unmaps it.
+    fn attachment(&self) -> Option<u64> {
+        None
+    }
 }

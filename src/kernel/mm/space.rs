@@ -12,6 +12,7 @@ mod place;
 mod remap;
 pub mod remote;
 
+use super::Mappable;
 use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
 use crate::abi::layout::{END, GUARD, MMAP_LOW, TASK_SIZE};
@@ -300,6 +301,34 @@ impl AddressSpace {
         }
         let end = addr + page_up(len)?;
         self.inner.write().unmap(addr, end)
+    }
+
+    /// `shmdt(2)`: unmaps what is left of the attachment that starts, or would start, at `addr`. `size` tells the bytes
+    /// of what can be attached.
+    ///
+    /// # Errors
+    /// `EINVAL` if there is nothing.
+    pub fn unmap_attachment(&self, addr: u64, size: impl Fn(&dyn Mappable) -> Option<u64>) -> Result {
+        let mut inner = self.inner.write();
+        let mut found: Option<(Arc<dyn Mappable>, u64)> = None;
+        let mut at = addr;
+        while let Some(v) = inner.vmas.at_or_after(at) {
+            let (start, end) = (v.start, v.end);
+            if found.as_ref().is_some_and(|(_, len)| end - addr > *len) {
+                break;
+            }
+            if let Backing::File { map, offset, .. } = &v.backing
+                && start.wrapping_sub(addr) == *offset
+                && found.as_ref().is_none_or(|(first, _)| Arc::ptr_eq(first, map))
+                && let Some(len) = size(&**map)
+            {
+                let len = page_up(len)?;
+                found.get_or_insert_with(|| (map.clone(), len));
+                inner.unmap(start, end)?;
+            }
+            at = end;
+        }
+        found.map(drop).ok_or(Errno::EINVAL)
     }
 
     /// Changes protection. As in Linux what lies before the first obstacle is changed. `down`: from the start of the

@@ -128,10 +128,24 @@ impl Vma {
             && match (&self.backing, &next.backing) {
                 (Backing::Anon, Backing::Anon) => true,
                 (Backing::File { map: a, offset: x, .. }, Backing::File { map: b, offset: y, .. }) => {
-                    Arc::ptr_eq(a, b) && x + self.len() == *y
+                    Arc::ptr_eq(a, b) && x + self.len() == *y && !a.is_counted()
                 }
                 _ => false,
             }
+    }
+
+    /// Tells what lies behind that it is a mapping now.
+    fn tell_mapped(&self) {
+        if let Backing::File { map, .. } = &self.backing {
+            map.mapped();
+        }
+    }
+
+    /// Tells what lies behind that it is a mapping no longer.
+    fn tell_unmapped(&self) {
+        if let Backing::File { map, .. } = &self.backing {
+            map.unmapped();
+        }
     }
 
     /// Whether it counts against `RLIMIT_DATA`, which stacks do not.
@@ -221,6 +235,7 @@ impl VmaTree {
             let kept = !v.flags.contains(VmaFlags::DONT_FORK);
             kept.then(|| {
                 sizes.add(&v);
+                v.tell_mapped();
                 v
             })
         })?;
@@ -302,6 +317,7 @@ impl VmaTree {
                 self.join(end);
             }
             _ => {
+                v.tell_mapped();
                 self.tree.insert(v);
                 self.join(end);
             }
@@ -323,6 +339,7 @@ impl VmaTree {
         let Some(v) = self.find(at).filter(|v| v.start < at) else { return };
         let (first, back) = (v.start, v.part(at, v.end));
         self.tree.change(first, |v| v.end = at);
+        back.tell_mapped();
         self.tree.insert(back);
     }
 
@@ -336,6 +353,11 @@ impl VmaTree {
             // What stays keeps its node: only the second of two parts needs one.
             let back = (first < start && last > end).then(|| v.part(end, last));
             if first < start || last > end {
+                // A part is made a mapping of its own, and that is removed.
+                v.tell_mapped();
+                v.tell_unmapped();
+            }
+            if first < start || last > end {
                 let sizes = &mut self.sizes;
                 self.tree.change(first, |v| {
                     if first < start {
@@ -347,10 +369,11 @@ impl VmaTree {
                 });
                 if let Some(back) = back {
                     sizes.add(&back);
+                    back.tell_mapped();
                     self.tree.insert(back);
                 }
-            } else {
-                self.tree.remove(first);
+            } else if let Some(gone) = self.tree.remove(first) {
+                gone.tell_unmapped();
             }
         }
     }
@@ -383,6 +406,14 @@ impl VmaTree {
     /// The highest free range of `len` bytes that ends at or below `top` and starts at or above `floor`.
     pub fn gap_below(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
         self.tree.gap_below(top, floor, len)
+    }
+}
+
+impl Drop for VmaTree {
+    fn drop(&mut self) {
+        for v in self.tree.from(0) {
+            v.tell_unmapped();
+        }
     }
 }
 

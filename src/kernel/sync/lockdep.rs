@@ -62,6 +62,10 @@ pub enum Level {
     Timers,
     /// Wait queues.
     WaitQueue,
+    /// The ids and keys of one kind of System V objects.
+    Ipc,
+    /// One System V object.
+    IpcObject,
     /// The memory file's allocator.
     MemFile,
     /// Slot table, zygotes.
@@ -273,7 +277,7 @@ pub fn may_block() {
 /// Files that take locks under which guest memory is still copied: each is to copy by `under_lock`
 /// (`mm::io`, `mm::user`) instead, and then to leave this list. It may only shrink.
 #[cfg(debug_assertions)]
-const COPIES_UNDER_LOCK: &[&str] = &["mm/space.rs", "task/clone.rs", "task/futex.rs"];
+const COPIES_UNDER_LOCK: &[&str] = &["mm/space.rs", "task/clone.rs"];
 
 /// The running thread is about to touch guest memory, which may fault and wait for whatever the host does about it:
 /// debug builds check that it holds no lock.

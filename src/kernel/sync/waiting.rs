@@ -50,10 +50,18 @@ pub enum Kind {
     Work,
     /// The end of a pause of the whole sandbox.
     Pause,
+    /// System V semaphores; the id is the set's.
+    Semaphore,
+    /// Room in a System V message queue; the id is the queue's.
+    MessageSend,
+    /// A message of a System V queue; the id is the queue's.
+    MessageReceive,
+    /// A message of a POSIX queue, or room for one.
+    MessageQueue,
 }
 
 /// Every kind with the symbol that `/proc/PID/wchan` shows on Linux.
-const SYMBOLS: [(Kind, &str); 21] = [
+const SYMBOLS: [(Kind, &str); 25] = [
     (Kind::Object, "wait_woken"),
     (Kind::Child, "do_wait"),
     (Kind::Pipe, "anon_pipe_read"),
@@ -75,6 +83,10 @@ const SYMBOLS: [(Kind, &str); 21] = [
     (Kind::Siblings, "de_thread"),
     (Kind::Work, "access_remote_vm"),
     (Kind::Pause, "refrigerator"),
+    (Kind::Semaphore, "__do_semtimedop"),
+    (Kind::MessageSend, "do_msgsnd"),
+    (Kind::MessageReceive, "do_msgrcv"),
+    (Kind::MessageQueue, "wq_sleep"),
 ];
 
 impl Kind {

@@ -139,7 +139,7 @@ fn piecewise(cur: &CurrentTask, start: u64, end: u64, act: impl Fn(u64, u64) -> 
 }
 
 /// Brings a range in, as Linux does for what is locked: for writing where nobody else would see it.
-fn populate(cur: &CurrentTask, start: u64, end: u64) -> Result {
+pub(super) fn populate(cur: &CurrentTask, start: u64, end: u64) -> Result {
     let mut at = start;
     while let Some(v) = cur.mm().at_or_after(at).filter(|v| at < end && v.start < end) {
         let (from, to) = (v.start.max(at), v.end.min(end));
@@ -321,7 +321,7 @@ pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> 
 }
 
 /// Bytes that the process may lock.
-fn lock_limit(cur: &CurrentTask) -> u64 {
+pub(super) fn lock_limit(cur: &CurrentTask) -> u64 {
     let limit = cur.group.limits.get(limits::MEMLOCK).0;
     if limit == u64::MAX || cur.cred().capable(cap::IPC_LOCK) { u64::MAX } else { limit }
 }

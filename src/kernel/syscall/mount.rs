@@ -8,6 +8,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::fs::memfs;
+use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
 use crate::task::{CurrentTask, Task, kernel};
 use crate::vfs::mount::{ATIME, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, RELATIME};
@@ -75,7 +76,7 @@ pub fn sys_mount(
         let from = origin(cur, source)?;
         return Ok(namespace.move_mount(&from, &at)?);
     }
-    let (name, root) = make(&namespace, &fstype, &data)?;
+    let (name, root) = make(cur, &namespace, &fstype, &data)?;
     let source = if source.0 == 0 { b"none".to_vec() } else { text(source)? };
     let source = alloc::string::String::from_utf8_lossy(&source);
     Ok(namespace.attach(&Mount::new(root, kept(flags), name, &source), &at)?)
@@ -112,8 +113,14 @@ pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResul
 }
 
 /// A new file system of this type.
-fn make(namespace: &MountNamespace, fstype: &[u8], data: &[u8]) -> Result<(&'static str, Arc<dyn Inode>)> {
+fn make(
+    cur: &CurrentTask,
+    namespace: &MountNamespace,
+    fstype: &[u8],
+    data: &[u8],
+) -> Result<(&'static str, Arc<dyn Inode>)> {
     match fstype {
+        b"mqueue" => Ok(("mqueue", mqueue::root(&ipc::namespace(cur)))),
         b"tmpfs" => tmpfs(data).map(|root| ("tmpfs", root)),
         b"ramfs" => tmpfs(data).map(|root| ("ramfs", root)),
         b"" => Err(Errno::EINVAL),

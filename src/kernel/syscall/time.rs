@@ -309,5 +309,9 @@ pub fn sys_restart_syscall(cur: &CurrentTask) -> SysResult<usize> {
         Some(task::Restart::Poll { fds, count, deadline }) => {
             super::poll::poll_until(cur, UserPtr::new(fds), count, Some(deadline))
         }
+        Some(task::Restart::Futex { addr, private, val, bits, deadline }) => {
+            let word = task::futex::Word::new(addr, private);
+            super::futex::wait_on(cur, word, val, bits, deadline).map(|n| n as usize)
+        }
     }
 }

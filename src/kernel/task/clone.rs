@@ -204,6 +204,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
         }
         state.tasks.push(task.clone());
     }
+    cur.share_sysvsem(&task, a.flags);
     tree.add_task(id, &task);
     if !has(CLONE_THREAD) {
         tree.add_process(&group);
@@ -282,6 +283,7 @@ fn launch(cur: &CurrentTask, a: &Args, slot: &'static SlotHeader, child: &Arc<Ta
 
 /// Takes a child that never ran out of the tree.
 fn forget(child: &Arc<Task>) {
+    child.leave_sysvsem();
     let tree = tree::lock();
     child.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, child));
     if child.is_new() {

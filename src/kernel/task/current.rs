@@ -121,6 +121,10 @@ impl CurrentTask {
         // handlers do not keep two borrows of it.
         unsafe { &mut *self.frame.get() }
     }
+    /// Whether a signal, a stop or its end waits for it, and not only something that programs do not see.
+    pub fn is_interrupted(&self) -> bool {
+        signal_pending() || matches!(self.group.state.lock().run, super::group::Run::Stopped(_))
+    }
     /// Gives the running host thread the CPUs that the task has chosen.
     pub(super) fn restore_affinity(&self) {
         let chosen = *self.attr.affinity.lock();

@@ -136,9 +136,10 @@ fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
 fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result {
     let group = &cur.group;
     super::futex::exit_robust_list(cur);
+    super::futex::pi::ended(cur, false);
     let tid_word = cur.clear_child_tid.swap(0, SeqCst);
     if tid_word != 0 && Arc::strong_count(cur.mm()) > 1 && crate::mm::UserPtr::<u32>::new(tid_word).write(0).is_ok() {
-        super::futex::wake_word(cur, tid_word, 1);
+        super::futex::wake_word(cur, tid_word);
     }
     let mm = Arc::new(AddressSpace::new());
     if cur.is_traced() {

@@ -95,12 +95,13 @@ fn let_go(slot: &'static crate::abi::slot::SlotHeader) {
 /// Robust futexes and `clear_child_tid`, while the address space is still there.
 fn release_user_words(cur: &CurrentTask) {
     futex::exit_robust_list(cur);
+    futex::pi::ended(cur, true);
     let tid_word = cur.clear_child_tid.swap(0, SeqCst);
     if tid_word != 0 && Arc::strong_count(cur.mm()) > 1 {
         // Nobody could see it in an address space that ends with the thread; a shared one may be looked at.
         let word = UserPtr::<u32>::new(tid_word);
         if word.write(0).is_ok() {
-            futex::wake_word(cur, tid_word, 1);
+            futex::wake_word(cur, tid_word);
         }
     }
 }
@@ -113,7 +114,10 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     *cur.last_cred.lock() = Some(cur.cred().clone());
     if let Some(Own { mm, files, fs, cred, ns }) = cur.replace_own(None) {
         uid = cred.uid;
-        drop((fs, ns));
+        drop(fs);
+        cur.leave_sysvsem();
+        let ipc = ns.ipc.clone();
+        drop(ns);
         // Of several threads that end at once exactly one gets the table itself.
         if let Some(files) = Arc::into_inner(files) {
             let (tgid, tid) = (group.pid, cur.tid());
@@ -121,6 +125,7 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
             files.close_range(&ctx, 0, u32::MAX);
         }
         drop(mm);
+        ipc.task_ended(Arc::as_ptr(cur) as usize);
     }
     cur.vfork_done();
     let last = take_out(cur, status);
@@ -409,6 +414,7 @@ pub fn reaped(host_pid: u32, status: i32) {
 /// A task whose host thread is gone without having exited.
 pub(super) fn bury(task: &Arc<Task>, status: i32) {
     task.slot.store(0, SeqCst);
+    futex::pi::ended(task, true);
     super::work::bury(task);
     let group = task.group.clone();
     begin_group_exit(&group, status);
@@ -419,7 +425,12 @@ pub(super) fn bury(task: &Arc<Task>, status: i32) {
         unsafe { (*task.own.get()).take() }
     };
     let uid = own.as_ref().map_or(0, |o| o.cred.uid);
+    let ipc = own.as_ref().map(|o| o.ns.ipc.clone());
     drop(own);
+    task.leave_sysvsem();
+    if let Some(ipc) = ipc {
+        ipc.task_ended(Arc::as_ptr(task) as usize);
+    }
     if let Some(v) = task.vfork.lock().take() {
         v.done();
     }

@@ -16,6 +16,7 @@ mod numbers {
     pub const AS: usize = 9;
     pub const MEMLOCK: usize = 8;
     pub const SIGPENDING: usize = 11;
+    pub const MSGQUEUE: usize = 12;
     pub const NICE: usize = 13;
     pub const RTPRIO: usize = 14;
     pub const COUNT: usize = 16;
@@ -39,7 +40,7 @@ impl Limits {
         limits.put(CORE, (0, u64::MAX));
         limits.put(NOFILE, (1024, 1 << 20));
         limits.put(8, (8 << 20, 8 << 20));
-        limits.put(12, (819_200, 819_200));
+        limits.put(MSGQUEUE, (819_200, 819_200));
         limits.put(13, (0, 0));
         limits.put(14, (0, 0));
         for (i, v) in given.iter().enumerate().take(COUNT) {

@@ -27,6 +27,7 @@ pub mod posix_timers;
 pub mod session;
 pub mod signals;
 pub mod slots;
+pub mod sysvsem;
 pub mod timers;
 pub mod trace;
 pub mod tree;
@@ -117,8 +118,11 @@ pub struct Task {
     pub traced: AtomicU32,
     /// Its tracing.
     trace: Mutex<Option<Box<trace::Trace>>>,
+    /// It will own no futex any more (`futex::pi`).
+    futex_ended: AtomicBool,
     /// Signal that a tracer passes on.
     resume_signal: AtomicU32,
+    sysvsem: sysvsem::Slot,
 }
 
 /// What `restart_syscall` continues.
@@ -140,6 +144,19 @@ pub enum Restart {
         fds: u64,
         /// Its length.
         count: u32,
+        /// See above.
+        deadline: u64,
+    },
+    /// A wait for a futex until `deadline` (host monotonic ns).
+    Futex {
+        /// Guest address of the word.
+        addr: u64,
+        /// It is of one address space.
+        private: bool,
+        /// What it holds.
+        val: u32,
+        /// Which wakes count.
+        bits: u32,
         /// See above.
         deadline: u64,
     },
@@ -181,7 +198,9 @@ impl Task {
             work: work::Queue::default(),
             traced: AtomicU32::new(0),
             trace: Mutex::new(Level::Leaf, None),
+            futex_ended: AtomicBool::new(false),
             resume_signal: AtomicU32::new(0),
+            sysvsem: sysvsem::slot(),
         })
     }
 

@@ -4,10 +4,12 @@
 use super::pid::PidNamespace;
 use crate::cred::{UserNamespace, ns};
 use crate::sync::{Level, Mutex};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::AtomicI64;
+use once_cell::race::OnceBox;
 
 /// A network namespace, as far as tasks know it: room `net`, which lies above, makes it and knows it by
 /// [`NetNamespace::as_any`].
@@ -52,13 +54,40 @@ impl UtsNamespace {
     }
 }
 
-/// System V IPC and POSIX message queues (`ipc_namespaces(7)`). What is in it belongs to room `ipc`, which
-/// lies above and finds it by the number.
+/// What an IPC namespace holds, as far as tasks know it: room `ipc`, which lies above, makes it.
+pub trait IpcObjects: Send + Sync {
+    /// The task with this address has ended.
+    fn task_ended(&self, task: usize);
+    /// For room `ipc` itself.
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// System V IPC and POSIX message queues (`ipc_namespaces(7)`).
 pub struct IpcNamespace {
     /// Its number, as `/proc/PID/ns/ipc` shows it.
     pub ino: u32,
     /// Capabilities over it count here.
     pub user_ns: Arc<UserNamespace>,
+    objects: OnceBox<Box<dyn IpcObjects>>,
+}
+
+impl IpcNamespace {
+    /// An empty one.
+    pub fn new(ino: u32, user_ns: Arc<UserNamespace>) -> IpcNamespace {
+        IpcNamespace { ino, user_ns, objects: OnceBox::new() }
+    }
+
+    /// What it holds; `make` makes that before its first use.
+    pub fn objects(&self, make: impl FnOnce() -> Box<dyn IpcObjects>) -> &dyn IpcObjects {
+        &**self.objects.get_or_init(|| Box::new(make()))
+    }
+
+    /// The task with this address has ended.
+    pub(super) fn task_ended(&self, task: usize) {
+        if let Some(objects) = self.objects.get() {
+            objects.task_ended(task);
+        }
+    }
 }
 
 /// The root of the cgroup tree that a task sees (`cgroup_namespaces(7)`).
@@ -111,7 +140,7 @@ impl NsProxy {
         });
         NsProxy {
             uts: Arc::new(UtsNamespace { ino: ns::ino::UTS, user_ns: user.clone(), names }),
-            ipc: Arc::new(IpcNamespace { ino: ns::ino::IPC, user_ns: user.clone() }),
+            ipc: Arc::new(IpcNamespace::new(ns::ino::IPC, user.clone())),
             pid_for_children: pid,
             net: Arc::new(NoNet),
             cgroup: Arc::new(CgroupNamespace { ino: ns::ino::CGROUP, user_ns: user.clone() }),

@@ -91,7 +91,7 @@ impl Queue {
 }
 
 /// The task of the running thread, if it has one.
-pub(super) fn running() -> Option<Arc<Task>> {
+pub fn running() -> Option<Arc<Task>> {
     let raw = arch::slot().task.load(SeqCst) as *const Task;
     if raw.is_null() {
         return None;

@@ -23,7 +23,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use files::Text;
-pub use system::{Network, cpus, set_network};
+pub use system::{Ipc, Network, cpus, set_ipc, set_network};
 
 /// Places in a listing of the root from here on are those of processes (`FIRST_PROCESS_ENTRY`).
 const FIRST_PID: u64 = 256;
@@ -53,6 +53,8 @@ enum Node {
     /// `net` of a process.
     Net(u32, u32),
     NetFile(&'static system::Entry),
+    /// `sysvipc`, whose files are of the kind above.
+    SysvIpc,
     /// A directory below `sys`, by its path with a slash at the end; empty for `sys` itself.
     Sys(&'static str),
     Setting(&'static system::Setting),
@@ -98,6 +100,7 @@ impl Node {
             | Node::Fds(..)
             | Node::FdInfos(..)
             | Node::Net(..)
+            | Node::SysvIpc
             | Node::Sys(_) => FileType::Dir,
             Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) => FileType::Symlink,
             Node::Entry(_, _, e) if e.is_link() => FileType::Symlink,
@@ -127,6 +130,7 @@ impl Node {
             Node::Setting(s) => (15, core::ptr::from_ref(s) as u64, 0),
             Node::Net(pid, tid) => (16, u64::from(pid), u64::from(tid)),
             Node::NetFile(e) => (17, core::ptr::from_ref(e) as u64, 0),
+            Node::SysvIpc => (18, 0, 0),
         };
         if class == 1 {
             return 1;
@@ -212,6 +216,7 @@ impl Node {
             Node::Root => {
                 all.extend([("self", Node::OwnProcess), ("thread-self", Node::OwnThread), ("sys", Node::Sys(""))]);
                 all.extend([("mounts", Node::IntoSelf("self/mounts")), ("net", Node::IntoSelf("self/net"))]);
+                all.push(("sysvipc", Node::SysvIpc));
                 all.extend(system::ENTRIES.iter().map(|e| (e.name, Node::System(e))));
             }
             Node::Process(pid) => {
@@ -228,6 +233,7 @@ impl Node {
                 all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, tid, e))));
             }
             Node::Net(..) => all.extend(system::NET.iter().map(|e| (e.name, Node::NetFile(e)))),
+            Node::SysvIpc => all.extend(system::SYSVIPC.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::Sys(path) => system::children(path, |name, sub| {
                 let node = match sub {
                     system::Sub::Dir(path) => Node::Sys(path),

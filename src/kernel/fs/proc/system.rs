@@ -40,7 +40,7 @@ entries! {
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || host_file(b"cpuinfo");
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec();
-    "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\toverlay\n".to_vec();
+    "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n".to_vec();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
     "loadavg" loadavg;
@@ -85,10 +85,52 @@ fn net_setting(name: &str) -> Vec<u8> {
     line(network().and_then(|n| (n.setting)(name)).unwrap_or_default().as_bytes())
 }
 
-fn set_net(name: &str, value: &[u8]) {
+fn set_net(name: &str, value: &[u8]) -> Result {
     if let Some(n) = network() {
         (n.set)(name, value);
     }
+    Ok(())
+}
+
+/// What room `ipc`, which is not below this one, says of the running task's namespace.
+pub struct Ipc {
+    /// A file of `/proc/sysvipc`.
+    pub text: fn(&str) -> Result<Vec<u8>>,
+    /// A setting below `/proc/sys`, without its newline.
+    pub setting: fn(&str) -> Option<String>,
+    /// Sets such a setting.
+    pub set: fn(&str, &[u8]) -> Result,
+}
+
+static IPC: Mutex<Option<&'static Ipc>> = Mutex::new(Level::Leaf, None);
+
+/// Says who knows of IPC.
+pub fn set_ipc(ipc: &'static Ipc) {
+    *IPC.lock() = Some(ipc);
+}
+
+fn ipc() -> Option<&'static Ipc> {
+    *IPC.lock()
+}
+
+fn ipc_text(name: &str) -> Vec<u8> {
+    ipc().and_then(|i| (i.text)(name).ok()).unwrap_or_default()
+}
+
+fn ipc_setting(name: &str) -> Vec<u8> {
+    line(ipc().and_then(|i| (i.setting)(name)).unwrap_or_default().as_bytes())
+}
+
+fn ipc_set(name: &str, value: &[u8]) -> Result {
+    ipc().map_or(Err(Errno::EINVAL), |i| (i.set)(name, value))
+}
+
+entries! {
+    /// The files of `sysvipc`.
+    SYSVIPC:
+    "msg" || ipc_text("msg");
+    "sem" || ipc_text("sem");
+    "shm" || ipc_text("shm");
 }
 
 entries! {
@@ -154,8 +196,19 @@ fn names() -> &'static UtsNamespace {
     &kernel().roots().proxy.uts
 }
 
-fn set_hostname(name: &[u8]) {
+fn set_hostname(name: &[u8]) -> Result {
     names().set_hostname(name);
+    Ok(())
+}
+
+fn set_pattern(pattern: &[u8]) -> Result {
+    coredump::set_pattern(pattern);
+    Ok(())
+}
+
+fn set_uses_pid(value: &[u8]) -> Result {
+    coredump::set_uses_pid(value);
+    Ok(())
 }
 
 fn version() -> Vec<u8> {
@@ -191,7 +244,7 @@ fn stat() -> Vec<u8> {
 pub struct Setting {
     pub path: &'static str,
     pub text: fn() -> Vec<u8>,
-    set: Option<fn(&[u8])>,
+    set: Option<fn(&[u8]) -> Result>,
 }
 
 impl PartialEq for Setting {
@@ -230,15 +283,21 @@ settings! {
     "fs/inotify/max_user_instances" || number(inotify::INSTANCES_MAX);
     "fs/inotify/max_user_watches" || number(inotify::WATCHES_MAX);
     "fs/epoll/max_user_watches" || number(epoll::WATCHES_MAX);
+    "fs/mqueue/msg_default" || ipc_setting("mqueue/msg_default"), |v| ipc_set("mqueue/msg_default", v);
+    "fs/mqueue/msg_max" || ipc_setting("mqueue/msg_max"), |v| ipc_set("mqueue/msg_max", v);
+    "fs/mqueue/msgsize_default" || ipc_setting("mqueue/msgsize_default"), |v| ipc_set("mqueue/msgsize_default", v);
+    "fs/mqueue/msgsize_max" || ipc_setting("mqueue/msgsize_max"), |v| ipc_set("mqueue/msgsize_max", v);
+    "fs/mqueue/queues_max" || ipc_setting("mqueue/queues_max"), |v| ipc_set("mqueue/queues_max", v);
     "kernel/cap_last_cap" || b"40\n".to_vec();
-    "kernel/core_pattern" || line(&coredump::pattern()), coredump::set_pattern;
-    "kernel/core_uses_pid" || format!("{}\n", coredump::uses_pid()).into_bytes(), coredump::set_uses_pid;
+    "kernel/core_pattern" || line(&coredump::pattern()), set_pattern;
+    "kernel/core_uses_pid" || format!("{}\n", coredump::uses_pid()).into_bytes(), set_uses_pid;
     "kernel/domainname" || line(&names().domainname());
     "kernel/hostname" || line(&names().hostname()), set_hostname;
     "kernel/keys/maxkeys" || b"200\n".to_vec();
-    "kernel/msgmax" || b"8192\n".to_vec();
-    "kernel/msgmnb" || b"16384\n".to_vec();
-    "kernel/msgmni" || b"32000\n".to_vec();
+    "kernel/msg_next_id" || ipc_setting("msg_next_id"), |v| ipc_set("msg_next_id", v);
+    "kernel/msgmax" || ipc_setting("msgmax"), |v| ipc_set("msgmax", v);
+    "kernel/msgmnb" || ipc_setting("msgmnb"), |v| ipc_set("msgmnb", v);
+    "kernel/msgmni" || ipc_setting("msgmni"), |v| ipc_set("msgmni", v);
     "kernel/ngroups_max" || b"65536\n".to_vec();
     "kernel/osrelease" || line(uts::RELEASE.as_bytes());
     "kernel/ostype" || b"Linux\n".to_vec();
@@ -251,10 +310,13 @@ settings! {
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/uuid" || uuid(random_bits());
     "kernel/randomize_va_space" || b"2\n".to_vec();
-    "kernel/sem" || b"32000\t1024000000\t500\t32000\n".to_vec();
-    "kernel/shmall" || b"18446744073692774399\n".to_vec();
-    "kernel/shmmax" || b"18446744073692774399\n".to_vec();
-    "kernel/shmmni" || b"4096\n".to_vec();
+    "kernel/sem" || ipc_setting("sem"), |v| ipc_set("sem", v);
+    "kernel/sem_next_id" || ipc_setting("sem_next_id"), |v| ipc_set("sem_next_id", v);
+    "kernel/shm_next_id" || ipc_setting("shm_next_id"), |v| ipc_set("shm_next_id", v);
+    "kernel/shm_rmid_forced" || ipc_setting("shm_rmid_forced"), |v| ipc_set("shm_rmid_forced", v);
+    "kernel/shmall" || ipc_setting("shmall"), |v| ipc_set("shmall", v);
+    "kernel/shmmax" || ipc_setting("shmmax"), |v| ipc_set("shmmax", v);
+    "kernel/shmmni" || ipc_setting("shmmni"), |v| ipc_set("shmmni", v);
     "kernel/tainted" || b"0\n".to_vec();
     "kernel/threads-max" || format!("{}\n", kernel().task_limit()).into_bytes();
     "kernel/version" || line(uts::VERSION.as_bytes());
@@ -303,8 +365,7 @@ impl Setting {
         if !ctx.cred.capable(cap::SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
-        set(bytes.split(|&b| b == b'\n').next().unwrap_or(&[]));
-        Ok(())
+        set(bytes.split(|&b| b == b'\n').next().unwrap_or(&[]))
     }
 }
 

@@ -241,4 +241,8 @@ impl Mappable for SharedAnon {
     fn describe(&self) -> (u64, u64, Vec<u8>) {
         (1, self.0.offset() >> 12, Vec::new())
     }
+
+    fn identity(&self) -> (u64, u64) {
+        (u64::MAX, self.0.offset())
+    }
 }

@@ -9,16 +9,17 @@ mod route;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc, UserPtr};
-use crate::net::NetNamespace;
+use crate::net::{NetNamespace, socket};
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{
     Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
 };
 use crate::sync::{Events, Level, Mutex, WaitQueue};
-use crate::vfs::OpCtx;
+use crate::vfs::{OpCtx, OpenFile};
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use message::{Answer, Request};
 
 /// `NETLINK_*`.
@@ -161,6 +162,22 @@ impl Netlink {
             }
         }
     }
+}
+
+/// Puts a packet of the kernel's into the inbox of a netlink socket; without one only looks.
+///
+/// # Errors
+/// `ENOTSOCK`, `EINVAL` for another kind of socket.
+pub fn deliver(file: &OpenFile, packet: Option<&[u8]>) -> Result {
+    let ops: &dyn Any = &**socket::of(file)?;
+    let socket = ops.downcast_ref::<Netlink>().ok_or(Errno::EINVAL)?;
+    if let Some(packet) = packet {
+        let mut copy = Vec::new();
+        copy.try_reserve_exact(packet.len()).map_err(|_| Errno::ENOMEM)?;
+        copy.extend_from_slice(packet);
+        socket.push(copy);
+    }
+    Ok(())
 }
 
 impl SocketOps for Netlink {

@@ -1,0 +1,51 @@
+//! A task that waits in an object's queue until somebody carries out what it waits for.
+
+use crate::abi::slot::Waker;
+use crate::arch;
+use crate::sync::wait::{self, WakeList};
+use crate::sync::{Level, Mutex, On, WaitEnd};
+use alloc::sync::Arc;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
+
+/// See the module; `T` is what it gets.
+pub struct Sleeper<T> {
+    waker: &'static Waker,
+    done: AtomicBool,
+    outcome: Mutex<Option<T>>,
+}
+
+impl<T> Sleeper<T> {
+    /// The running thread.
+    pub fn here() -> Arc<Sleeper<T>> {
+        let waker = &arch::slot().waker;
+        Arc::new(Sleeper { waker, done: AtomicBool::new(false), outcome: Mutex::new(Level::Leaf, None) })
+    }
+
+    /// Gives it what it waits for. The object's lock is held, `list` was made before.
+    pub fn finish(&self, outcome: T, list: &mut WakeList) {
+        *self.outcome.lock() = Some(outcome);
+        self.done.store(true, SeqCst);
+        list.add(self.waker);
+    }
+
+    /// Sleeps until it has got something, at most until `deadline` (host monotonic ns). After an error it may have
+    /// got something all the same: [`Sleeper::take`] says so, under the object's lock.
+    ///
+    /// # Errors
+    /// [`WaitEnd`].
+    pub fn wait(&self, on: On, deadline: Option<u64>) -> Result<(), WaitEnd> {
+        let slot = arch::slot();
+        loop {
+            let ticket = slot.waker.ticket();
+            if self.done.load(SeqCst) {
+                return Ok(());
+            }
+            wait::sleep(slot, on, ticket, deadline)?;
+        }
+    }
+
+    /// What it got.
+    pub fn take(&self) -> Option<T> {
+        self.outcome.lock().take()
+    }
+}
