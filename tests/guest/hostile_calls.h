@@ -69,6 +69,11 @@ struct arg {
 #define FUTEXES                                                                                                       \
     ONE(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 128, 129, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141,   \
         256, 257, 265, 393)
+#define IPC_KEYS ONE(0, 0, 1, 2, 3)
+#define IPC_IDS ONE(0, 1, 2, 3, 4, 5, 6, 7, 32768, 32769, 65536, -1)
+#define IPC_FLAGS FLAGS(IPC_CREAT | 0600, IPC_CREAT | 0666, IPC_EXCL, 0, 010000)
+#define IPC_COMMANDS ONE(0, 1, 2, 3, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
+#define FUTEX2 FLAGS(2, 2, 2, 128, 1, 4)
 #define TRACES                                                                                                        \
     ONE(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 14, 15, 16, 17, 24, 30, 31, 32, 33, 0x4200, 0x4201, 0x4202, 0x4203,        \
         0x4204, 0x4205, 0x4206, 0x4207, 0x4208, 0x4209, 0x420a, 0x420b, 0x420c, 0x420d, 0x420e, 0x420f, 0x4210, 0x4211)
@@ -183,4 +188,15 @@ static const struct arg calls[NUMBERS][6] = {
     C(openat2, A(DIRFD), A(PATH), A(HOW), ONE(24, 24, 32, 16)), C(pidfd_getfd, A(PIDFD), A(FD), ONE(0)),
     C(faccessat2, A(DIRFD), A(PATH), FLAGS(0, 1, 2, 4), AT_FLAGS),
     C(epoll_pwait2, A(EPOLL), A(OUT), A(SMALL), A(TS), A(SET), A(SETLEN)), C(fchmodat2, A(DIRFD), A(PATH), MODES, AT_FLAGS),
+    C(shmget, IPC_KEYS, A(LEN), IPC_FLAGS), C(shmat, IPC_IDS, A(ADDR), FLAGS(0, 010000, 020000, 040000, 0100000)),
+    C(shmdt, A(ADDR)), C(shmctl, IPC_IDS, IPC_COMMANDS, A(OUT)), C(semget, IPC_KEYS, A(SMALL), IPC_FLAGS),
+    C(semop, IPC_IDS, A(WORDS), A(SMALL)), C(semtimedop, IPC_IDS, A(WORDS), A(SMALL), A(TS)),
+    C(semctl, IPC_IDS, A(SMALL), IPC_COMMANDS, A(BUF)), C(msgget, IPC_KEYS, IPC_FLAGS),
+    C(msgsnd, IPC_IDS, A(WORDS), A(SMALL), FLAGS(IPC_NOWAIT, IPC_NOWAIT, 0)),
+    C(msgrcv, IPC_IDS, A(OUT), A(LEN), A(SMALL), FLAGS(IPC_NOWAIT, IPC_NOWAIT, 010000, 020000, 040000)),
+    C(msgctl, IPC_IDS, IPC_COMMANDS, A(OUT)), C(mq_open, A(TEXT), OPEN_FLAGS, MODES, A(WORDS)), C(mq_unlink, A(TEXT)),
+    C(mq_timedsend, A(FD), A(BUF), A(LEN), A(SMALL), A(TS)), C(mq_timedreceive, A(FD), A(OUT), A(LEN), A(OUT), A(TS)),
+    C(mq_notify, A(FD), A(SIGEV)), C(mq_getsetattr, A(FD), A(WORDS), A(OUT)),
+    [449] = {A(WORDS), A(SMALL), ONE(0), A(TS), A(CLOCK)}, [454] = {A(BUF), A(SMALL), A(SMALL), FUTEX2},
+    [455] = {A(BUF), A(SMALL), A(SMALL), FUTEX2, A(TS), A(CLOCK)}, [456] = {A(WORDS), ONE(0), A(SMALL), A(SMALL)},
 };

@@ -53,14 +53,7 @@ pub struct Ids<T> {
 
 impl<T> Default for Ids<T> {
     fn default() -> Self {
-        let table = Table {
-            objects: BTreeMap::new(),
-            keys: BTreeMap::new(),
-            taken: None,
-            next: 0,
-            last: None,
-            seq: 0,
-        };
+        let table = Table { objects: BTreeMap::new(), keys: BTreeMap::new(), taken: None, next: 0, last: None, seq: 0 };
         Ids { table: RwLock::new(Level::Ipc, table), next_id: AtomicI32::new(-1) }
     }
 }

@@ -48,7 +48,12 @@ impl IpcObjects for Ipc {
 
 impl Ipc {
     fn new() -> Ipc {
-        Ipc { shm: shm::Shm::new(), sem: sem::Sems::default(), msg: msg::Msgs::default(), mq: mqueue::Mqueues::default() }
+        Ipc {
+            shm: shm::Shm::new(),
+            sem: sem::Sems::default(),
+            msg: msg::Msgs::default(),
+            mq: mqueue::Mqueues::default(),
+        }
     }
 
     /// What `ns` holds.

@@ -60,15 +60,7 @@ pub fn shown(cred: &Cred, kind: Kind, id: u32) -> u32 {
 impl Perm {
     /// Of an object that `cred` makes with these flags; the id is set when it is entered.
     pub fn new(cred: &Cred, key: i32, flags: u32) -> Perm {
-        Perm {
-            id: 0,
-            key,
-            uid: cred.euid,
-            gid: cred.egid,
-            cuid: cred.euid,
-            cgid: cred.egid,
-            mode: flags & 0o777,
-        }
+        Perm { id: 0, key, uid: cred.euid, gid: cred.egid, cuid: cred.euid, cgid: cred.egid, mode: flags & 0o777 }
     }
 
     /// Whether `cred` may do what the bits of `wanted` say, in any of the three places (`ipcperms`).
@@ -126,4 +118,3 @@ impl Perm {
         }
     }
 }
-

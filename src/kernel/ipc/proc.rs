@@ -188,4 +188,3 @@ fn set_sem(ipc: &Ipc, text: &str) -> Result {
     }
     Ok(())
 }
-

@@ -565,4 +565,3 @@ impl Mappable for Attachment {
         Some(self.segment.size)
     }
 }
-

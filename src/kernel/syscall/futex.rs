@@ -65,9 +65,7 @@ pub fn sys_futex(
         FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => pi::lock(cur, word, until, false).map(|()| 0),
         FUTEX_TRYLOCK_PI => pi::lock(cur, word, None, true).map(|()| 0),
         FUTEX_UNLOCK_PI => Ok(pi::unlock(cur, word).map(|()| 0)?),
-        FUTEX_WAIT_REQUEUE_PI => {
-            futex::wait_requeue_pi(cur, (word, other), val, futex::ANY, until).map(|()| 0)
-        }
+        FUTEX_WAIT_REQUEUE_PI => futex::wait_requeue_pi(cur, (word, other), val, futex::ANY, until).map(|()| 0),
         FUTEX_CMP_REQUEUE_PI => futex::requeue_pi(cur, (word, other), (n, n2), val3),
         _ => Err(Errno::ENOSYS.into()),
     }

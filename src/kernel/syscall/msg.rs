@@ -59,14 +59,7 @@ pub fn sys_msgsnd(cur: &CurrentTask, id: i32, from: UserPtr<i64>, len: usize, fl
 }
 
 /// `msgrcv(2)`.
-pub fn sys_msgrcv(
-    cur: &CurrentTask,
-    id: i32,
-    to: UserPtr<i64>,
-    len: usize,
-    kind: i64,
-    flags: u32,
-) -> SysResult<usize> {
+pub fn sys_msgrcv(cur: &CurrentTask, id: i32, to: UserPtr<i64>, len: usize, kind: i64, flags: u32) -> SysResult<usize> {
     let message = msg::receive(cur, id, len, kind, flags)?;
     let len = message.text.len().min(len);
     to.write(message.kind)?;

@@ -325,8 +325,8 @@ pub fn sys_getcpu(_cur: &CurrentTask, cpu: UserPtr<u32>, node: UserPtr<u32>, _ca
 /// `MEMBARRIER_CMD_FLAG_CPU`.
 const FLAG_CPU: u32 = 1;
 
-/// `membarrier(2)`: threads of a process share a host process, so the host's own barrier serves; the
-/// global one cannot reach beyond it and is refused by the host where it cannot be had.
+/// `membarrier(2)`: threads of a process share a host process, so the host's own barrier serves; its
+/// global ones reach every process of the host.
 ///
 /// # Errors
 /// `EINVAL`, `EPERM` when not registered.

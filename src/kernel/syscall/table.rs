@@ -491,7 +491,7 @@ table! {
     321 bpf => None;
     322 execveat => super::process::sys_execveat, Full;
     323 userfaultfd => None;
-    324 membarrier => super::sched::sys_membarrier, Partial, "no global barrier beyond one process";
+    324 membarrier => super::sched::sys_membarrier, Partial, "a registration outlasts an exec in place";
     325 mlock2 => super::mem::sys_mlock2, Full;
     326 copy_file_range => super::splice::sys_copy_file_range, Full;
     327 preadv2 => super::read_write::sys_preadv2, Full;

@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::ns::IpcNamespace;
-use crate::task::{limits, lookup_group};
+use crate::task::{limits, work};
 use crate::vfs::inode::Emit;
 use crate::vfs::state::{FileState, StateRef};
 use crate::vfs::{
@@ -173,7 +173,7 @@ impl Directory for Root {
             return Err(Errno::EPERM);
         }
         check_name(name)?;
-        let most = lookup_group(ctx.tgid).map_or(u64::MAX, |g| g.limits.get(limits::MSGQUEUE).0);
+        let most = work::running().map_or(u64::MAX, |t| t.group.limits.get(limits::MSGQUEUE).0);
         self.queues().create(ctx.cred, name, mode, None, most).map(|i| i as Arc<dyn Inode>)
     }
 

@@ -9,11 +9,11 @@ mod route;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc, UserPtr};
-use crate::net::{NetNamespace, socket};
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{
     Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
 };
+use crate::net::{NetNamespace, socket};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::vfs::{OpCtx, OpenFile};
 use alloc::collections::VecDeque;

@@ -114,7 +114,11 @@ static COUNTS: [AtomicU32; BUCKETS] = [const { AtomicU32::new(0) }; BUCKETS];
 
 /// Says no to an operation on a word for which somebody waits as a lock. The caller holds the word's bucket.
 pub(super) fn refuse_key(key: &Key) -> Result {
-    if COUNTS[bucket(key)].load(SeqCst) != 0 && LOCKS.lock().states.contains_key(key) { Err(Errno::EINVAL) } else { Ok(()) }
+    if COUNTS[bucket(key)].load(SeqCst) != 0 && LOCKS.lock().states.contains_key(key) {
+        Err(Errno::EINVAL)
+    } else {
+        Ok(())
+    }
 }
 
 impl Locks {
@@ -465,4 +469,3 @@ pub fn ended(task: &Arc<Task>, dead: bool) {
         locks.tidy(&key);
     }
 }
-
