@@ -47,6 +47,11 @@
 #define DRUPE_JAIL_OFF 2
 
 /*
+ `drupe_sandbox_set_jail`: as `DRUPE_JAIL_AUTO`, and in namespaces of its own.
+ */
+#define DRUPE_JAIL_NAMESPACES 3
+
+/*
  A process in a sandbox.
  */
 typedef struct drupe_process drupe_process;

@@ -319,6 +319,9 @@ pub const DRUPE_JAIL_STRICT: c_int = 1;
 /// `drupe_sandbox_set_jail`: the system call filter alone.
 pub const DRUPE_JAIL_OFF: c_int = 2;
 
+/// `drupe_sandbox_set_jail`: as `DRUPE_JAIL_AUTO`, and in namespaces of its own.
+pub const DRUPE_JAIL_NAMESPACES: c_int = 3;
+
 /// What holds its processes beyond the system call filter: one of `DRUPE_JAIL_…`.
 ///
 /// # Safety
@@ -330,6 +333,7 @@ pub unsafe extern "C" fn drupe_sandbox_set_jail(sandbox: *mut drupe_sandbox, jai
             DRUPE_JAIL_AUTO => Jail::Auto,
             DRUPE_JAIL_STRICT => Jail::Strict,
             DRUPE_JAIL_OFF => Jail::Off,
+            DRUPE_JAIL_NAMESPACES => Jail::Namespaces,
             other => return Err(Error::Setting(format!("there is no jail number {other}"))),
         };
         // SAFETY: by the caller's promise.

@@ -107,6 +107,8 @@ enum Layers {
     Auto,
     /// Nothing starts on a host without Landlock, and no rewritten code is shared with other sandboxes
     Strict,
+    /// As auto, and in namespaces of its own; nothing starts where you may not make them
+    Namespaces,
     /// The filter alone
     Off,
 }
@@ -295,6 +297,7 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     let jail = match args.jail {
         Layers::Auto => Jail::Auto,
         Layers::Strict => Jail::Strict,
+        Layers::Namespaces => Jail::Namespaces,
         Layers::Off => {
             eprintln!("drupe: without a jail, a program that takes over its kernel may do on the host what you may");
             Jail::Off

@@ -31,7 +31,7 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_close,
     libc::SYS_readlinkat,
-    libc::SYS_newfstatat,
+    libc::SYS_statx,
     libc::SYS_fchmodat,
     libc::SYS_fchownat,
     libc::SYS_utimensat,
@@ -51,17 +51,18 @@ pub struct Broker {
 
 impl Broker {
     /// Forks it off, for files at and below `binds`. `window` is where the kernel's window is mapped.
+    /// `detached`: each bind is a mount that is nowhere else. `had`: the capabilities that the user has.
     ///
     /// # Errors
     /// The host's.
-    pub fn start(binds: &[RawFd], window: u64) -> Result<Broker> {
+    pub fn start(binds: &[RawFd], window: u64, detached: bool, had: u64) -> Result<Broker> {
         let (requests, requested) = pipe()?;
         let maker = std::process::id() as libc::pid_t;
         // SAFETY: the child keeps to host calls and its own stack.
         match unsafe { libc::fork() } {
             -1 => Err(Error::last("start the broker")),
             0 => {
-                let served = confine(maker, requests, binds).and_then(|served| served.lock_in());
+                let served = confine(maker, requests, binds, detached, had).and_then(|served| served.lock_in());
                 // What it would say has nobody to hear it: whoever asks gets EIO.
                 if let Ok(served) = served {
                     served.run(window);
@@ -113,6 +114,8 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 struct Served<'a> {
     requests: OwnedFd,
     binds: &'a [RawFd],
+    /// See [`Broker::start`].
+    detached: bool,
     /// `/proc/PID/fd` of the supervisor.
     theirs: OwnedFd,
     /// `/proc/self/fd`
@@ -120,7 +123,7 @@ struct Served<'a> {
 }
 
 /// Leaves what was inherited.
-fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd]) -> Result<Served<'_>> {
+fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd], detached: bool, had: u64) -> Result<Served<'_>> {
     // SAFETY: plain numbers, and a signal set on this stack; the process has one thread.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
@@ -137,10 +140,10 @@ fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd]) -> Result<Ser
     let own = super::open_path("/proc/self/fd".as_ref())?;
     let keep = [requests.as_raw_fd(), theirs.as_raw_fd(), own.as_raw_fd()];
     supervisor::close_others(&keep.into_iter().chain(binds.iter().copied()).collect::<Vec<_>>())?;
-    jail::keep_capabilities(CAPABILITIES)?;
+    jail::keep_capabilities(CAPABILITIES & had)?;
     // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-    Ok(Served { requests, binds, theirs, own })
+    Ok(Served { requests, binds, detached, theirs, own })
 }
 
 /// A file name in a directory of descriptors.
@@ -223,11 +226,16 @@ impl Served<'_> {
     /// last one was.
     fn lies_in(&self, file: RawFd, bind: RawFd) -> bool {
         let (Some(this), Some(root)) = (status(file), status(bind)) else { return false };
-        if (this.st_dev, this.st_ino) == (root.st_dev, root.st_ino) {
+        if self.detached {
+            // Nothing else is reached through that mount. (What the host has mounted below the bind is not changed.)
+            return this.stx_mnt_id == root.stx_mnt_id;
+        }
+        let identity = |s: &libc::statx| (s.stx_dev_major, s.stx_dev_minor, s.stx_ino);
+        if identity(&this) == identity(&root) {
             return true;
         }
         // Of a removed directory's path another may have become the owner.
-        if root.st_mode & libc::S_IFMT != libc::S_IFDIR || root.st_nlink == 0 {
+        if u32::from(root.stx_mode) & libc::S_IFMT != libc::S_IFDIR || root.stx_nlink == 0 {
             return false;
         }
         let (mut ours, mut above) = ([0; libc::PATH_MAX as usize], [0; libc::PATH_MAX as usize]);
@@ -258,11 +266,12 @@ fn check(ret: i32) -> std::result::Result<(), i32> {
     if ret < 0 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
 }
 
-fn status(fd: RawFd) -> Option<libc::stat> {
-    let mut out = MaybeUninit::<libc::stat>::zeroed();
+fn status(fd: RawFd) -> Option<libc::statx> {
+    let mut out = MaybeUninit::<libc::statx>::zeroed();
+    let mask = libc::STATX_BASIC_STATS | libc::STATX_MNT_ID;
     // SAFETY: fills one record of ours.
     unsafe {
-        let ret = libc::syscall(libc::SYS_newfstatat, fd, c"".as_ptr(), out.as_mut_ptr(), libc::AT_EMPTY_PATH);
+        let ret = libc::syscall(libc::SYS_statx, fd, c"".as_ptr(), libc::AT_EMPTY_PATH, mask, out.as_mut_ptr());
         (ret == 0).then(|| out.assume_init())
     }
 }

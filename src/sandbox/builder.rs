@@ -279,7 +279,10 @@ impl SandboxBuilder {
     /// # Errors
     /// As [`SandboxBuilder::start`].
     pub fn start_here(self) -> Result<Sandbox> {
-        let given = self.given(Some(limits()));
+        let mut given = self.given(Some(limits()));
+        if self.jail == Jail::Namespaces {
+            given.cwd = std::env::current_dir().ok();
+        }
         let server = supervisor::here(self.plan()?)?;
         let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
         Ok(Sandbox::over(link, given))
@@ -288,7 +291,7 @@ impl SandboxBuilder {
     fn given(&self, limits: Option<Vec<(u64, u64)>>) -> Given {
         let most = [(libc::RLIMIT_NOFILE, self.open_files), (libc::RLIMIT_FSIZE, self.file_size)];
         let most = most.into_iter().filter_map(|(resource, most)| Some((resource as usize, most?))).collect();
-        Given { host_tree: self.root == Path::new("/"), limits, most }
+        Given { host_tree: self.root == Path::new("/"), limits, cwd: None, most }
     }
 
     fn plan(self) -> Result<Plan> {

@@ -268,7 +268,8 @@ impl Command {
         match &self.cwd {
             Some(dir) => super::inside(dir),
             None if self.inner.given.host_tree => {
-                Ok(std::env::current_dir().map_or_else(|_| b"/".to_vec(), |d| d.into_os_string().into_vec()))
+                let known = self.inner.given.cwd.clone().map_or_else(std::env::current_dir, Ok);
+                Ok(known.map_or_else(|_| b"/".to_vec(), |d| d.into_os_string().into_vec()))
             }
             None => Ok(b"/".to_vec()),
         }

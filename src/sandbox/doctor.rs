@@ -45,7 +45,7 @@ pub fn examine() -> Vec<Finding> {
         fsgsbase(),
         protection_keys(),
         jail(),
-        user_namespaces(),
+        namespaces(),
         landlock(),
     ]
 }
@@ -164,18 +164,41 @@ fn protection_keys() -> Finding {
 
 /// The layers that hold every sandbox: one that cannot be set up is an error at the start.
 fn jail() -> Finding {
-    let text = "always on: system call filter, no_new_privs, no core dumps, no capabilities that nothing given needs";
+    let text = "on: system call filter, no_new_privs, no core dumps, no capabilities that nothing given needs, \
+                a broker for mode, owner and times, a filter of the supervisor's";
     need("jail", true, text, "")
 }
 
-fn user_namespaces() -> Finding {
-    let max = fs::read_to_string("/proc/sys/user/max_user_namespaces").ok().and_then(|t| t.trim().parse::<u64>().ok());
-    let clone = fs::read_to_string("/proc/sys/kernel/unprivileged_userns_clone").map_or(true, |t| t.trim() != "0");
-    let apparmor =
-        fs::read_to_string("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").map_or(true, |t| t.trim() == "0");
-    let there = max.is_some_and(|m| m > 0) && clone && apparmor;
-    let detail = if there { "available, not used yet" } else { "not available" };
-    want("user namespaces", there, detail, "not needed to run; a layer of the jail is missing")
+/// Tries it in a child, which has one thread and is gone afterwards.
+fn namespaces() -> Finding {
+    let others =
+        libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let ways = [("without a user namespace", others), ("with a user namespace", others | libc::CLONE_NEWUSER)];
+    let there = ways.into_iter().find(|(_, flags)| unshares(*flags));
+    let advice = "--jail namespaces is an error here: allow user namespaces (user.max_user_namespaces, \
+                  kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns, or the outer \
+                  container's filter)";
+    match there {
+        Some((how, _)) => {
+            let detail = format!("available ({how}), off by default: --jail namespaces; not of pids");
+            want("namespaces", true, detail, "")
+        }
+        None => want("namespaces", false, "not available", advice),
+    }
+}
+
+fn unshares(flags: i32) -> bool {
+    // SAFETY: the child makes one call and ends.
+    unsafe {
+        match libc::fork() {
+            -1 => false,
+            0 => libc::_exit(i32::from(libc::unshare(flags) != 0)),
+            pid => {
+                let mut status = 1;
+                libc::waitpid(pid, &raw mut status, 0) == pid && status == 0
+            }
+        }
+    }
 }
 
 fn landlock() -> Finding {
@@ -190,7 +213,7 @@ fn landlock() -> Finding {
     };
     let detail = match (abi, missing) {
         (0, _) => missing.into(),
-        (_, "") => format!("ABI {abi}, on by default"),
+        (_, "") => format!("ABI {abi}, on by default: files, TCP, device ioctls, signals, abstract sockets"),
         _ => format!("ABI {abi}, on by default; it bounds {missing}"),
     };
     let advice = "what a hostile program that takes over its kernel writes is bounded by the user's rights alone; \

@@ -11,6 +11,7 @@ mod filter;
 pub mod image;
 mod jail;
 mod link;
+mod namespaces;
 mod stdio;
 mod supervisor;
 
@@ -66,6 +67,8 @@ struct Given {
     host_tree: bool,
     /// Resource limits, where the caller's own are not what they were: a supervisor raises its own.
     limits: Option<Vec<(u64, u64)>>,
+    /// The caller's current directory, where it is not what it was: a supervisor in namespaces leaves it.
+    cwd: Option<std::path::PathBuf>,
     /// The most that is given of some resources, by number.
     most: Vec<(usize, u64)>,
 }

@@ -1,5 +1,6 @@
 //! A guest that calls the host through the gate with arguments of its own reaches what was given, and nothing else.
 
+use crate::common::bpf::deny;
 use crate::common::host::{children, wait_for};
 use crate::common::{DRUPE, Link, Outcome, as_tested, as_user, compile, run, sandboxed};
 use drupe_kernel::abi::slot::SlotHeader;
@@ -36,11 +37,7 @@ impl Tree {
         }
         symlink(dir.join("outside"), dir.join("given/out")).expect("a link");
         symlink(dir.join("outside"), dir.join("root/out")).expect("a link");
-        if as_user() && nix::unistd::geteuid().is_root() {
-            // All of it is the user's own.
-            let chown = Command::new("chown").args(["-R", "-h", "65534:65534"]).arg(&dir).status();
-            assert!(chown.is_ok_and(|s| s.success()));
-        }
+        give(&dir);
         let bystander = Command::new("sleep").arg("1000").spawn().expect("it starts");
         Tree { dir, bystander }
     }
@@ -75,6 +72,14 @@ impl Drop for Tree {
     }
 }
 
+/// Gives a tree to the user whom the tests are about.
+fn give(dir: &Path) {
+    if as_user() && nix::unistd::geteuid().is_root() {
+        let chown = Command::new("chown").args(["-R", "-h", "65534:65534"]).arg(dir).status();
+        assert!(chown.is_ok_and(|s| s.success()));
+    }
+}
+
 /// What the guest is told: where the slot names the kernel's entry, and how far from it the gate is.
 fn door() -> (String, String) {
     let image = object::File::parse(drupe::image_bytes()).expect("an ELF file");
@@ -93,8 +98,12 @@ fn forms(tree: &Tree, name: &str) -> Vec<(i64, String)> {
         all.push((dir, tree.path(name)));
         all.push((dir, format!("/proc/self/root{}", tree.path(name))));
     }
+    all.push((AT_FDCWD, format!("/proc/1/root{}", tree.path(name))));
+    all.push((AT_FDCWD, format!("/proc/self/cwd/../../../../../../..{}", tree.path(name))));
     // Whatever the descriptors are, one of them is the root or the bind.
     for dir in 3..16 {
+        all.push((3, format!("/proc/self/fd/{dir}/../{name}")));
+        all.push((dir, format!("self/fd/{dir}/../../../../../..{}", tree.path(name))));
         let rest = name.strip_prefix("outside/").expect("it is outside");
         all.push((dir, format!("../{name}")));
         all.push((dir, format!("out/{rest}")));
@@ -159,13 +168,57 @@ fn attempts(tree: &Tree) -> Vec<String> {
     all
 }
 
+/// What holds a sandbox.
+#[derive(Clone, Copy, Debug)]
+struct Layers {
+    jail: &'static str,
+    /// The host has it.
+    landlock: bool,
+}
+
+impl Layers {
+    /// Calls that these layers hold against: the kick's signal reaches every process of the user's but for Landlock.
+    fn possible(self, calls: &[String]) -> Vec<String> {
+        let kick = |call: &String| {
+            call.starts_with(&format!("{},", libc::SYS_tgkill)) && call.ends_with(&format!(",{}", libc::SIGSTKFLT))
+        };
+        calls.iter().filter(|call| self.landlock || !kick(call)).cloned().collect()
+    }
+}
+
+/// Every combination of layers that shall hold and that this host offers.
+fn layers() -> Vec<Layers> {
+    let mut all = Vec::new();
+    if landlock() {
+        all.extend(["auto", "strict"].map(|jail| Layers { jail, landlock: true }));
+    }
+    if namespaces() {
+        all.extend([true, false].map(|landlock| Layers { jail: "namespaces", landlock }));
+    }
+    all
+}
+
+fn namespaces() -> bool {
+    let out = run(&mut sandboxed(&["--jail", "namespaces"], &["/bin/true"]), LIMIT);
+    let one_line = out.status == 125 && out.stderr.lines().count() == 1 && out.stderr.contains("namespaces");
+    assert!(out.status == 0 || one_line, "{}", out.stderr);
+    if out.status != 0 {
+        eprintln!("skipped: namespaces ({})", out.stderr.trim());
+    }
+    out.status == 0
+}
+
 /// Lets a guest with these options make all of `calls` at the gate; one line each.
-fn escape(options: &[&str], program: &str, calls: &[String]) -> Outcome {
+fn escape(layers: Layers, options: &[&str], program: &str, calls: &[String]) -> Outcome {
     let (entry, gate) = door();
     let mut argv = vec![program, &entry, &gate];
     argv.extend(calls.iter().map(String::as_str));
-    let out = run(&mut sandboxed(options, &argv), LIMIT);
-    assert!(out.stdout.ends_with("done\n"), "{options:?}: {}\n{}", out.stdout, out.stderr);
+    let mut command = sandboxed(&[&["--jail", layers.jail], options].concat(), &argv);
+    if !layers.landlock {
+        deny(&mut command, &[libc::SYS_landlock_create_ruleset], libc::ENOSYS);
+    }
+    let out = run(&mut command, LIMIT);
+    assert!(out.stdout.ends_with("done\n"), "{layers:?} {options:?}: {}\n{}", out.stdout, out.stderr);
     out
 }
 
@@ -189,27 +242,32 @@ fn landlock() -> bool {
 #[test]
 fn nothing_outside_changes_where_nothing_is_writable() {
     let Some(program) = compile("escape", Link::Static) else { return };
-    if !fsgsbase() || !landlock() {
+    if !fsgsbase() {
         return;
     }
     let mut tree = Tree::new(if as_user() { "read-user" } else { "read" });
-    let root = tree.path("root");
+    let (root, program_path) = (tree.path("root"), program.to_str().expect("ASCII"));
     fs::copy(&program, tree.dir.join("root/bin/escape")).expect("copied");
     let calls = attempts(&tree);
     let before = tree.outside();
-    for jail in ["auto", "strict"] {
-        for chunk in calls.chunks(200) {
-            escape(&["--jail", jail], program.to_str().expect("ASCII"), chunk);
-            escape(&["--jail", jail, "--root", &root], "/bin/escape", chunk);
+    for layers in layers() {
+        for chunk in layers.possible(&calls).chunks(300) {
+            escape(layers, &[], program_path, chunk);
+            escape(layers, &["--root", &root], "/bin/escape", chunk);
         }
+        assert_eq!(tree.outside(), before, "{layers:?}");
     }
-    assert_eq!(tree.outside(), before);
+    // Without a jail the same calls reach it: the test can tell.
+    let off = Layers { jail: "off", landlock: true };
+    let unlink = format!("{},3,@{},0", libc::SYS_unlinkat, tree.path("outside/other"));
+    escape(off, &[], program_path, &[unlink]);
+    assert_ne!(tree.outside(), before);
 }
 
 #[test]
 fn nothing_outside_of_a_root_is_read() {
     let Some(program) = compile("escape", Link::Static) else { return };
-    if !fsgsbase() || !landlock() {
+    if !fsgsbase() {
         return;
     }
     let tree = Tree::new(if as_user() { "root-user" } else { "root" });
@@ -220,24 +278,54 @@ fn nothing_outside_of_a_root_is_read() {
         calls.push(format!("{},{dir},@{secret},0,0", libc::SYS_openat));
         calls.push(format!("{},{dir},@{secret},{},0", libc::SYS_openat, libc::O_DIRECTORY));
     }
-    for path in ["/etc/passwd", "/proc/1/status", "/proc/self/environ", "/proc/sys/kernel/hostname", "/sys", "/"] {
+    for path in ["/etc/passwd", "/proc/1/environ", "/proc/1/root/etc/passwd", "/sys/kernel", "/bin/sh"] {
         calls.push(format!("{},3,@{path},0,0", libc::SYS_openat));
     }
-    let out = escape(&["--root", &root], "/bin/escape", &calls);
-    for (i, call) in calls.iter().enumerate() {
-        let opened = out
-            .stdout
-            .lines()
-            .any(|l| l.split(' ').next() == Some(&i.to_string()) && !l.contains('-') && !l.contains("killed"));
-        assert!(!opened, "{call}: {}", out.stdout);
+    for layers in layers() {
+        let out = escape(layers, &["--root", &root], "/bin/escape", &calls);
+        for (i, call) in calls.iter().enumerate() {
+            let opened = out
+                .stdout
+                .lines()
+                .any(|l| l.split(' ').next() == Some(&i.to_string()) && !l.contains('-') && !l.contains("killed"));
+            assert!(!opened, "{layers:?} {call}: {}", out.stdout);
+        }
     }
     // The same test without a jail shows that it can tell.
-    let out = escape(
-        &["--root", &root, "--jail", "off"],
-        "/bin/escape",
-        &[format!("{},3,@/etc/passwd,0,0", libc::SYS_openat)],
-    );
+    let off = Layers { jail: "off", landlock: true };
+    let out = escape(off, &["--root", &root], "/bin/escape", &[format!("{},3,@/etc/passwd,0,0", libc::SYS_openat)]);
     assert!(!out.stdout.contains('-') && !out.stdout.contains("killed"), "{}", out.stdout);
+}
+
+/// A directory as standard input is read, as it is natively, and no more.
+#[test]
+fn an_inherited_directory_is_no_way_to_write() {
+    let Some(program) = compile("escape", Link::Static) else { return };
+    if !fsgsbase() || !landlock() {
+        return;
+    }
+    let mut tree = Tree::new(if as_user() { "inherited-user" } else { "inherited" });
+    let bind = format!("{}:rw", tree.path("given"));
+    let mut calls = Vec::new();
+    for dir in 0..32 {
+        for flags in [libc::O_WRONLY, libc::O_RDWR | libc::O_TRUNC, libc::O_WRONLY | libc::O_APPEND] {
+            calls.push(format!("{},{dir},@secret,{flags},0", libc::SYS_openat));
+        }
+        calls.push(format!("{},{dir},@secret,0", libc::SYS_unlinkat));
+        calls.push(format!("{},{dir},@new,0x1ff", libc::SYS_mkdirat));
+        calls.push(format!("{},{dir},@secret,{dir},@moved,0", libc::SYS_renameat2));
+        calls.push(format!("{},{dir},@,0,0", libc::SYS_recvmsg));
+    }
+    let before = tree.outside();
+    let (entry, gate) = door();
+    let mut argv = vec![program.to_str().expect("ASCII"), &entry, &gate];
+    argv.extend(calls.iter().map(String::as_str));
+    let mut command = sandboxed(&["--bind", &bind], &argv);
+    command.stdin(fs::File::open(tree.dir.join("outside")).expect("it is there"));
+    as_tested(&mut command);
+    let out = command.output().expect("it runs");
+    assert!(out.stdout.ends_with(b"done\n"), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(tree.outside(), before);
 }
 
 /// The host descriptor by which a sandbox with these options asks its broker: they share a pipe.
@@ -287,19 +375,29 @@ fn ask_broker(broker: i32, op: u32, fd: i32, args: [i64; 2]) -> String {
 #[test]
 fn nothing_outside_of_a_writable_bind_changes() {
     let Some(program) = compile("escape", Link::Static) else { return };
-    if !fsgsbase() || !landlock() {
+    if !fsgsbase() {
         return;
     }
-    let mut tree = Tree::new(if as_user() { "write-user" } else { "write" });
+    for layers in layers() {
+        let name = format!("write-{}{}{}", layers.jail, layers.landlock, if as_user() { "-user" } else { "" });
+        writable(layers, &mut Tree::new(&name), program.to_str().expect("ASCII"));
+    }
+}
+
+fn writable(layers: Layers, tree: &mut Tree, program: &str) {
     let bind = format!("{}:rw", tree.path("given"));
-    let options = ["--bind", bind.as_str(), "--rewrite", "on"];
-    let broker = broker_fd(&options);
+    let options = ["--bind", bind.as_str()];
+    let broker = broker_fd(&[&["--jail", layers.jail], &options[..]].concat());
     let mut calls = Vec::new();
     // All of them stay open: the host's descriptors are the sandbox's.
     let open = |path: &str, flags: i32| format!("{},3,@{path},{flags},0", libc::SYS_openat);
     for name in ["outside/secret", "outside/empty", "outside", "root/own", "given/out/other"] {
         calls.extend([open(&tree.path(name), libc::O_RDONLY), open(&tree.path(name), libc::O_PATH)]);
+        // In a namespace the root is empty: by a descriptor.
+        let below = &tree.path(name)[1..];
+        calls.extend((3..6).map(|dir| format!("{},{dir},@{below},0,0", libc::SYS_openat)));
     }
+    let opens = calls.len();
     for fd in 0..48 {
         for (op, args) in [(1, [0, 0]), (2, [1, 1]), (3, [0, 0])] {
             calls.push(ask_broker(broker, op, fd, args));
@@ -311,22 +409,24 @@ fn nothing_outside_of_a_writable_bind_changes() {
         calls.push(format!("{},{fd},0,0,0", libc::SYS_utimensat));
         calls.push(format!("{},{fd},@user.x,@v,1,0", libc::SYS_fsetxattr));
     }
-    calls.extend(attempts(&tree));
+    calls.extend(attempts(tree));
     let before = tree.outside();
-    for chunk in calls.chunks(200) {
+    for chunk in calls.chunks(300) {
         // What was opened is gone in the next sandbox, so it is opened again.
-        let mut calls = calls[..10].to_vec();
+        let mut calls = calls[..opens].to_vec();
         calls.extend_from_slice(chunk);
-        escape(&options, program.to_str().expect("ASCII"), &calls);
+        escape(layers, &options, program, &layers.possible(&calls));
     }
-    assert_eq!(tree.outside(), before);
-    // The same requests for what was given are heard.
+    assert_eq!(tree.outside(), before, "{layers:?}");
+    // The same requests for what was given are heard: also those above for the bind's own directory.
+    fs::set_permissions(tree.dir.join("given"), fs::Permissions::from_mode(0o777)).expect("its mode");
     fs::write(tree.dir.join("given/own"), "").expect("written");
-    let mut calls = vec![open(&tree.path("given/own"), libc::O_RDONLY)];
+    give(&tree.dir.join("given"));
+    let mut calls: Vec<String> = (3..8).map(|dir| format!("{},{dir},@own,0,0", libc::SYS_openat)).collect();
     calls.extend((0..48).map(|fd| ask_broker(broker, 1, fd, [0o612, 0])));
-    let out = escape(&options, program.to_str().expect("ASCII"), &calls);
+    let out = escape(layers, &options, program, &calls);
     let mode = fs::metadata(tree.dir.join("given/own")).expect("it is there").mode() & 0o777;
-    assert_eq!(mode, 0o612, "{}", out.stdout);
+    assert_eq!(mode, 0o612, "{layers:?}: {}", out.stdout);
     assert_eq!(tree.outside(), before);
 }
 

@@ -15,6 +15,7 @@ use super::broker::Broker;
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
 use super::jail::{self, Jail};
+use super::namespaces::{self, Given};
 use super::{filter, image};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
@@ -169,10 +170,15 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
     let writable = jail == Jail::Off || given.writable();
-    let broker = given.writable().then(|| Broker::start(&given.write, window.base)).transpose()?;
+    let had = jail::permitted()?;
+    if jail == Jail::Namespaces {
+        leave_host(&given, proc.as_raw_fd(), &mut texts)?;
+    }
+    let detached = jail == Jail::Namespaces;
+    let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable)?;
-    jail::shut(jail, &given)?;
+    jail::shut(jail, &given, had)?;
     let standing = Standing {
         doorbell: doorbell.as_raw_fd(),
         proc: proc.as_raw_fd(),
@@ -193,6 +199,18 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
         filter::install(&filter::of_supervisor(cached)?).map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
+}
+
+/// Takes what was given along into namespaces of its own.
+fn leave_host(given: &jail::Reach, proc: RawFd, texts: &mut texts::Builder) -> Result {
+    let bind = |writable| move |&fd: &RawFd| Given { fd, writable, at: None };
+    let mut all: Vec<Given> = given.read.iter().map(bind(false)).chain(given.write.iter().map(bind(true))).collect();
+    all.push(Given { fd: proc, writable: false, at: Some("proc") });
+    if let Some(cache) = &mut texts.cache {
+        all.push(Given { fd: cache.fd(), writable: true, at: Some("cache") });
+        cache.moved_to("/cache");
+    }
+    namespaces::enter(&all)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.

@@ -53,6 +53,11 @@ impl Cache {
         Some(Cache { dir: dir.to_path_buf(), handle })
     }
 
+    /// The directory's path is this one now.
+    pub fn moved_to(&mut self, dir: &str) {
+        self.dir = dir.into();
+    }
+
     /// Its descriptor, by which the kernel opens copies.
     pub fn fd(&self) -> RawFd {
         self.handle.as_raw_fd()
