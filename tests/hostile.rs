@@ -8,12 +8,14 @@ mod common;
 
 use common::host::{Cgroup, family};
 use common::{DRUPE, Link, compile, guest_dir, run};
+use drupe::{Command, Sandbox, Stats, Stdio};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -67,25 +69,22 @@ fn all_of(dir: &Path) -> BTreeMap<PathBuf, String> {
     all
 }
 
-/// What is there on the host while the sandbox is calm: processes, and descriptors of the table that all share.
-fn on_the_host(launcher: u32) -> (usize, usize) {
-    let descriptors = fs::read_dir(format!("/proc/{launcher}/fd")).map_or(0, Iterator::count);
-    (family(launcher as i32).len(), descriptors)
-}
-
-/// What a run of the guest printed, and what there was on the host whenever it was calm.
+/// What a run of the guest printed, and what the sandbox had whenever it was calm: its counters, and processes
+/// on the host.
 struct Played {
     status: Option<i32>,
     text: String,
-    calm: Vec<(usize, usize)>,
+    calm: Vec<(Stats, usize)>,
 }
 
 /// Plays with a guest that waits for an answer wherever it is calm.
-fn play(command: &mut Command, limit: Duration) -> Played {
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
-    let mut launcher = command.spawn().expect("it starts");
-    let (id, mut answer) = (launcher.id(), launcher.stdin.take().expect("piped"));
-    let lines = BufReader::new(launcher.stdout.take().expect("piped"));
+fn play(sandbox: Sandbox, command: &mut Command, limit: Duration) -> Played {
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let mut answer = child.stdin.take().expect("piped");
+    let lines = BufReader::new(child.stdout.take().expect("piped"));
+    let supervisor = sandbox.supervisor() as i32;
+    let sandbox = Arc::new(sandbox);
+    let looker = sandbox.clone();
     let reader = thread::spawn(move || {
         let (mut text, mut calm) = (String::new(), Vec::new());
         for line in lines.split(b'\n').map_while(Result::ok) {
@@ -93,7 +92,7 @@ fn play(command: &mut Command, limit: Duration) -> Played {
             if line.starts_with("calm") {
                 // The host may still be burying the last ones.
                 thread::sleep(Duration::from_millis(300));
-                calm.push(on_the_host(id));
+                calm.extend(looker.stats().ok().map(|stats| (stats, family(supervisor).len())));
                 let _ = answer.write_all(b"\n");
             }
             text.push_str(&line);
@@ -101,41 +100,41 @@ fn play(command: &mut Command, limit: Duration) -> Played {
         }
         (text, calm)
     });
-    let start = Instant::now();
-    let status = loop {
-        if let Some(status) = launcher.try_wait().expect("our own child") {
-            break status;
+    let status = match child.wait_timeout(limit) {
+        Ok(Some(status)) => status.code(),
+        Ok(None) => {
+            let dump = sandbox.dump();
+            sandbox.stop();
+            let text = reader.join().expect("reader").0;
+            panic!("still running after {limit:?}\n{text}\n{}", dump.unwrap_or_else(|e| e.to_string()));
         }
-        if start.elapsed() > limit {
-            let _ = launcher.kill();
-            let _ = launcher.wait();
-            panic!("{command:?}: still running after {limit:?}\n{}", reader.join().expect("reader").0);
-        }
-        thread::sleep(Duration::from_millis(5));
+        Err(e) => panic!("{e}\n{}", reader.join().expect("reader").0),
     };
     let (text, calm) = reader.join().expect("reader");
-    Played { status: status.code(), text, calm }
+    Played { status, text, calm }
 }
 
 /// The table of calls by number.
 fn names() -> BTreeMap<i64, String> {
-    let out = run(Command::new(DRUPE).args(["syscalls", "--json"]), Duration::from_secs(10));
+    let out = run(process::Command::new(DRUPE).args(["syscalls", "--json"]), Duration::from_secs(10));
     let all: serde_json::Value = serde_json::from_str(&out.stdout).expect("it is JSON");
     let all = all.as_array().expect("a list").iter();
     all.map(|c| (c["number"].as_i64().expect("a number"), c["name"].as_str().unwrap_or("").to_string())).collect()
 }
 
-fn hostile(rewrite: &str) {
+fn hostile(rewrite: bool) {
     let Some(program) = compile("hostile", Link::Static) else { return };
     let dir = bait(&format!("bait-{rewrite}"));
     let before = all_of(&dir);
     let (seconds, seed) = (setting("DRUPE_HOSTILE_SECONDS", 12), seed());
-    let bait = ["file", "sub/other", "link", "sub", "new"].map(|n| dir.join(n));
-    let mut command = Command::new(DRUPE);
-    command.args(["run", "--rewrite", rewrite, "--memory", "512M", "--pids", "300", "--"]).arg(&program);
-    command.args([seconds.to_string(), seed.to_string(), "0".into()]).args(bait).current_dir(&dir);
-    let Played { status, text, calm } = play(&mut command, Duration::from_secs(2 * seconds + 90));
-    let context = format!("seed {seed}, --rewrite {rewrite}");
+    let context = format!("seed {seed}, rewriting {rewrite}");
+    println!("{context}");
+    let sandbox =
+        Sandbox::builder().rewrite(rewrite).memory(512 << 20).pids(300).start().expect("this host runs drupe");
+    let mut command = sandbox.command(program);
+    command.args([seconds.to_string(), seed.to_string(), "0".into()]).current_dir(&dir);
+    command.args(["file", "sub/other", "link", "sub", "new"].map(|n| dir.join(n)));
+    let Played { status, text, calm } = play(sandbox, &mut command, Duration::from_secs(2 * seconds + 90));
     assert_eq!(status, Some(0), "{context}\n{text}");
     assert_eq!(all_of(&dir), before, "{context}: the host's files changed");
     let counts: Vec<[i64; 3]> = text.lines().filter_map(numbers).collect();
@@ -144,16 +143,20 @@ fn hostile(rewrite: &str) {
         println!("{number:>20} {:<24} {returned} of {started}", names.get(number).map_or("", String::as_str));
     }
     let total: i64 = counts.iter().map(|c| c[1]).sum();
-    println!("{context}: {total} calls returned; processes and descriptors on the host: {calm:?}");
+    println!("{context}: {total} calls returned");
+    for (s, processes) in &calm {
+        let (heap, file) = (s.heap >> 10, s.memfile >> 10);
+        println!("{processes} processes, {} host descriptors, {} slots, {heap} + {file} KiB", s.host_fds, s.slots);
+    }
     let left_out = counts.iter().find(|c| c[2] == 0 && names.contains_key(&c[0]));
     assert!(total < 100_000 || left_out.is_none(), "{context}: {left_out:?} was left out");
-    let (first, last) = (calm[0], calm[calm.len() - 1]);
-    assert!(last.0 <= first.0.max(8), "{context}: processes are left: {calm:?}");
-    assert!(last.1 <= first.1 + SLACK, "{context}: descriptors are left: {calm:?}");
+    let ((first, _), (last, processes)) = (&calm[0], &calm[calm.len() - 1]);
+    assert!(*processes <= 8, "{context}: {processes} processes are left");
+    assert!(last.host_fds <= first.host_fds + SLACK, "{context}: {} descriptors are left", last.host_fds);
 }
 
 /// Descriptors that the kernel may keep open: handles of files that were open lately, copies of code.
-const SLACK: usize = 100;
+const SLACK: u64 = 100;
 
 /// A line of three numbers.
 fn numbers(line: &str) -> Option<[i64; 3]> {
@@ -163,12 +166,12 @@ fn numbers(line: &str) -> Option<[i64; 3]> {
 
 #[test]
 fn junk_calls_by_traps() {
-    hostile("off");
+    hostile(false);
 }
 
 #[test]
 fn junk_calls_at_rewritten_sites() {
-    hostile("on");
+    hostile(true);
 }
 
 #[test]
@@ -176,9 +179,10 @@ fn a_hostile_sandbox_ends_when_asked() {
     let Some(program) = compile("hostile", Link::Static) else { return };
     let group = Cgroup::new();
     for round in 0..10 {
-        let mut command = Command::new(DRUPE);
+        let mut command = process::Command::new(DRUPE);
         command.args(["run", "--"]).arg(&program).args(["1000", &(seed() + round).to_string(), "0"]);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let null = process::Stdio::null;
+        command.stdin(null()).stdout(null()).stderr(null());
         if let Some(group) = &group {
             group.enter(&mut command);
         }

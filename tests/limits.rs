@@ -111,3 +111,11 @@ fn a_sandbox_has_the_time_that_it_was_given() {
     let out = drupe(&["--timeout", "1h"], &["/bin/sh", "-c", "exit 5"]);
     assert_eq!(out.status, 5, "{}", out.stderr);
 }
+
+#[test]
+fn the_processors_are_those_that_the_sandbox_has() {
+    let script = "grep -c ^processor /proc/cpuinfo; grep -c '^cpu[0-9]' /proc/stat; cat /sys/devices/system/cpu/online
+        ls -d /sys/devices/system/cpu/cpu[0-9]* | wc -l; nproc";
+    let out = drupe(&["--cpus", "1"], &["/bin/sh", "-c", script]);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "1\n1\n0\n1\n1\n"), "{}", out.stderr);
+}

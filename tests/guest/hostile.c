@@ -3,11 +3,12 @@
  *
  * hostile SECONDS SEED FIRST [PATH...]: rounds from FIRST on until the time is up; then a new program is run, and what
  * was reached is printed: a line `NUMBER RETURNED STARTED` for each number. A seed and a round give the same draws
- * again. At `calm` nobody else is there, and it waits for a line on standard input: whoever watches may count then.
+ * again; FROM and TO in the environment leave out calls below and above. At `calm` nobody else is there, and it waits for a line on standard input: whoever watches may count then.
  * Status 3: a process does not end after SIGKILL. 4: no process, or no new program, can be started any more.
  * Only for the inside of a sandbox: natively it would do what it says. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
@@ -47,6 +48,7 @@
 #include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -73,6 +75,7 @@ enum { PLAY_PAGES = 1024, PAGE = 4096, AREA = 32768, KINDS = WATCH + 1, KEPT = 1
 
 static char *paths[700], *mounts[8];
 static unsigned n_paths;
+static unsigned from, to = NUMBERS;               /* which calls */
 static int program, quiet_end;                    /* this program and /dev/null, which may have no names later */
 static int kept[KINDS][KEPT];                     /* descriptors by kind */
 static uint64_t window;                           /* an address in kernel memory, if there is a way to learn one */
@@ -217,8 +220,25 @@ static uint64_t buffer(struct draw *d) {
         return (uint64_t)shares + below(d, 2 * PAGE);
     /* Words that mean something to somebody. */
     unsigned from = below(d, AREA - 256) & ~7u;
-    for (int i = 0; i < 4; i++)
-        ((uint64_t *)(d->area + from))[i] = number(d);
+    switch (below(d, 6)) {
+    case 0: { /* a request over netlink with an attribute */
+        struct { struct nlmsghdr h; uint32_t body[8]; uint16_t len, type; uint32_t value[4]; } m = {
+            {below(d, 6) ? sizeof m : number(d), below(d, 60), NLM_F_REQUEST | (below(d, 2) ? NLM_F_DUMP : number(d)), 1, 0}};
+        m.body[0] = below(d, 3) ? AF_INET : number(d);
+        m.len = below(d, 4) ? 4 + 4 * below(d, 5) : number(d);
+        m.type = below(d, 40);
+        memcpy(d->area + from, &m, sizeof m);
+        break;
+    }
+    case 1: {
+        static const char *words[] = {"0", "-1", "1\n", "2147483648", "0x7fffffffffffffff", "99999999999999999999", "x y", "lo"};
+        strcpy(d->area + from, words[below(d, 8)]);
+        break;
+    }
+    default:
+        for (int i = 0; i < 4; i++)
+            ((uint64_t *)(d->area + from))[i] = number(d);
+    }
     return (uint64_t)d->area + from + (below(d, 8) ? 0 : below(d, 8));
 }
 
@@ -435,6 +455,13 @@ static void keep(struct draw *d, long nr, const uint64_t a[6], long ret) {
     case SYS_timerfd_create: kind = TIMERFD; break;
     case SYS_pidfd_open: kind = PIDFD; break;
     case SYS_inotify_init: case SYS_inotify_init1: kind = WATCH; break;
+    case SYS_pipe: case SYS_pipe2: case SYS_socketpair: {
+        uint64_t at = a[nr == SYS_socketpair ? 3 : 0] - (uint64_t)d->area;
+        if (ret == 0 && at < AREA - 8)
+            for (int i = 0; i < 2; i++)
+                kept[nr == SYS_socketpair ? SOCK : PIPE][below(d, KEPT)] = *(int *)(d->area + at + 4 * i);
+        return;
+    }
     case SYS_fork: case SYS_vfork: case SYS_clone: case SYS_clone3: atomic_store(&shared->pids[below(d, 8)], ret); return;
     default: return;
     }
@@ -452,6 +479,8 @@ static void hammer(uint64_t seed, int t, long limit) {
         if ((index > SYS_fchmodat2 || index > SYS_io_pgetevents && index < SYS_pidfd_send_signal) && below(&d, 8))
             continue;
         long nr = index <= LAST ? index : above[index - LAST - 1];
+        if (index < from || index > to)
+            continue;
         if (deadly(nr) && (limit >= 0 || below(&d, 16)))
             continue;
         uint64_t a[6];
@@ -602,6 +631,76 @@ static void worker(uint64_t seed, int slot) {
     thread(&s[0]);
 }
 
+/* Takes kernel memory until there is none, in every way that gives an error some time, and keeps it. */
+static void hoard(uint64_t seed) {
+    struct draw d = {seed | 1, (char *)areas[0]};
+    char name[200], *many = mmap(0, 1ul << 28, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    int ep, in, s[2], p[2];
+    setsid();
+    setrlimit(RLIMIT_NOFILE, &(struct rlimit){100000, 100000});
+    mkdir("/tmp/junk/hoard", 0777);
+    chdir("/tmp/junk/hoard");
+    ep = epoll_create1(0);
+    in = inotify_init();
+    for (unsigned i = 0, left = 9; left; i++) {
+        int bad = 0;
+        switch (below(&d, 9)) {
+        case 0:
+            memset(name, 'n', 180);
+            snprintf(name + 180, 20, "%u", i);
+            bad = mkdir(name, 0777) < 0;
+            break;
+        case 1: bad = mprotect(many + PAGE * 2ul * (i % 32768), PAGE, PROT_READ | PROT_WRITE) < 0; break;
+        case 2:
+            if (socketpair(AF_UNIX, SOCK_DGRAM, 0, s) == 0)
+                bad = send(s[0], many, 9000, MSG_DONTWAIT) < 0;
+            break;
+        case 3: {
+            int e = eventfd(0, 0);
+            bad = epoll_ctl(ep, EPOLL_CTL_ADD, e, &(struct epoll_event){EPOLLIN, {0}}) < 0;
+            break;
+        }
+        case 4: inotify_add_watch(in, name, IN_ALL_EVENTS); break;
+        case 5:
+            if (pipe2(p, O_NONBLOCK) == 0)
+                bad = write(p[1], many, 60000) < 0;
+            break;
+        case 6: bad = fcntl(kept[DIRFD][0] > 0 ? kept[DIRFD][0] : in, F_OFD_SETLK, &(struct flock){F_RDLCK, 0, 2l * i, 1}) < 0; break;
+        case 7: {
+            sigset_t all;
+            sigfillset(&all);
+            sigprocmask(SIG_BLOCK, &all, 0);
+            bad = sigqueue(getpid(), 40, (union sigval){0}) < 0;
+            break;
+        }
+        case 8: {
+            snprintf(name, sizeof name, "f%u", i);
+            int f = open(name, O_RDWR | O_CREAT, 0666);
+            bad = f < 0 || setxattr(name, "user.x", many, 4000, 0) < 0;
+            break;
+        }
+        }
+        if (bad && below(&d, 64) == 0)
+            left--;
+    }
+    /* What looks at everything now needs memory, too. */
+    static const char *big[] = {"/proc/self/maps", "/proc/self/smaps", "/proc/self/fdinfo/4", "/proc/net/unix", "/proc/mounts", "/proc/locks"};
+    for (;;) {
+        int f = open(big[below(&d, 6)], O_RDONLY);
+        while (read(f, areas[1], AREA) > 0) {}
+        close(f);
+        DIR *l = opendir(below(&d, 2) ? "." : "/proc/self/fd");
+        while (l && readdir(l)) {}
+        if (l)
+            closedir(l);
+        if (fork() == 0) {
+            execve("/proc/self/exe", (char *[]){"hostile", "hello", 0}, (char *[]){0});
+            _exit(1);
+        }
+        rename("f1", "f2");
+    }
+}
+
 static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -728,16 +827,21 @@ int main(int argc, char **argv) {
     double limit = now() + atof(argv[1]);
     unsigned long seed = strtoul(argv[2], 0, 0), rounds = strtoul(argv[3], 0, 0);
     prepare(argc, argv);
+    if (getenv("FROM") && getenv("TO"))
+        from = atoi(getenv("FROM")), to = atoi(getenv("TO"));
     for (int s = 1; s < 65; s++)
         if (s != SIGTERM && s != SIGCHLD)
             signal(s, SIG_IGN);
     for (unsigned unborn = 0; now() < limit; rounds++) {
         unsigned long born = 0, wanted = WORKERS;
-        for (double end = now() + ROUND_MS * 1e-3; now() < end; usleep(2000)) {
+        /* One round of eight is about memory, and longer. */
+        for (double end = now() + ROUND_MS * (rounds % 8 == 7 ? 8e-3 : 1e-3); now() < end; usleep(2000)) {
             /* Those that ended have successors. */
             for (wanted += reap(); wanted; wanted--) {
                 pid_t p = fork();
                 if (p == 0) {
+                    if (rounds % 8 == 7 && born == 0)
+                        hoard(seed ^ rounds);
                     worker(next(&(uint64_t){(seed << 32 ^ rounds << 12 ^ born) * 2 + 1}), born);
                     _exit(0);
                 }

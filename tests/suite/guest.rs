@@ -65,6 +65,7 @@ guests! {
     time: GLIBC;
     vdso: ALL;
     odds: GLIBC;
+    namespaces: GLIBC;
     extremes: GLIBC;
     local_states: GLIBC;
     local_messages: GLIBC;

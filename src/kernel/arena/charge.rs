@@ -21,6 +21,8 @@ pub enum Object {
     /// A name in a file system, with its inode. A quarter of the heap stays for those who look at the names and remove
     /// them.
     Name,
+    /// A name of the host's tree that is looked at. Those who remove names may look at them where none can be made.
+    Import,
     /// An extended attribute.
     Attribute,
     /// A mount.

@@ -10,7 +10,8 @@
 //! A magazine is a short chain of free blocks that only its slot's thread touches; whole chains go
 //! to and from the depot, so most allocations take no lock and an exchange is a few instructions
 //! under one (Bonwick and Adams, "Magazines and Vmem"). They lie in the page of the slot's header,
-//! which every new process faults in anyway, and stay with the slot when its thread ends.
+//! which every new process faults in anyway, and stay with the slot when its thread ends, until there are many unused
+//! slots ([`drain`]).
 //!
 //! Nothing here aborts for a guest's request: sizes that a guest chooses are asked for by
 //! `try_reserve` and refused early (see [`Arena::alloc`]); whoever makes a new object asks
@@ -28,6 +29,7 @@ mod tests;
 pub use charge::{Object, charge, charge_bytes};
 
 use crate::abi::layout::{HEAP, HEAP_MAX};
+use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use core::alloc::{GlobalAlloc, Layout};
@@ -74,6 +76,15 @@ pub const DEFAULT_LIMIT: u64 = 1 << 30;
 /// Changes the limit (0: the default). What is taken already stays.
 pub fn set_limit(bytes: u64) {
     KERNEL.pages.set_limit(if bytes == 0 { DEFAULT_LIMIT } else { bytes.clamp(32 << 20, HEAP_MAX) });
+}
+
+/// Gives the free blocks that lie in the magazines of an unused slot to everybody.
+///
+/// # Safety
+/// No thread runs on the slot, nor will one before this returns.
+pub unsafe fn drain(slot: &SlotHeader) {
+    // SAFETY: by the caller's promise.
+    unsafe { slab::of(slot) }.drain(&KERNEL.depots, &KERNEL.pages);
 }
 
 /// Bytes in use.

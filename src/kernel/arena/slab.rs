@@ -2,7 +2,7 @@
 
 use super::lock::Locked;
 use super::pages::Pages;
-use crate::abi::slot::{HELD_LOCKS, MAGAZINES};
+use crate::abi::slot::{HELD_LOCKS, MAGAZINES, SlotHeader};
 use crate::arch;
 use core::alloc::Layout;
 use core::ptr::null_mut;
@@ -97,6 +97,16 @@ impl Shared {
     }
 }
 
+/// The magazines of a slot.
+///
+/// # Safety
+/// No thread runs on the slot, nor will one until what this returns is dropped.
+pub unsafe fn of(slot: &SlotHeader) -> &'static mut Magazines {
+    let at = core::ptr::from_ref(slot) as usize + MAGAZINES;
+    // SAFETY: they lie in the slot's header page, zeroed before first use; by the caller's promise nobody else comes here.
+    unsafe { &mut *(at as *mut Magazines) }
+}
+
 /// The magazines of the running thread.
 #[inline]
 pub fn own() -> Option<&'static mut Magazines> {
@@ -141,6 +151,23 @@ impl Magazines {
         unsafe { (*block).next = m.loaded };
         m.loaded = block;
         m.count += 1;
+    }
+}
+
+impl Magazines {
+    /// Gives everything to the depots.
+    pub fn drain(&mut self, depots: &[Depot; CLASSES.len()], pages: &Pages) {
+        for (class, m) in self.0.iter_mut().enumerate() {
+            let spare = core::mem::replace(&mut m.spare, null_mut());
+            if !spare.is_null() {
+                depots[class].put(class, spare, pages);
+            }
+            m.count = 0;
+            let loaded = core::mem::replace(&mut m.loaded, null_mut());
+            if !loaded.is_null() {
+                depots[class].put_loose(class, loaded);
+            }
+        }
     }
 }
 
@@ -214,6 +241,22 @@ impl Depot {
         if due {
             self.scavenge(class, pages);
         }
+    }
+
+    /// Takes a chain of any length.
+    fn put_loose(&self, class: usize, mut block: *mut Block) {
+        self.chains.with(|c| {
+            let mut whole = 0;
+            while !block.is_null() {
+                // SAFETY: free blocks of ours that the caller gives up.
+                unsafe {
+                    let next = (*block).next;
+                    whole += c.add(class, block);
+                    block = next;
+                }
+            }
+            self.count.fetch_add(whole, Relaxed);
+        });
     }
 
     /// Gives runs of which every block is here back to the page source.
@@ -337,17 +380,25 @@ impl Chains {
                 if !pages.nursery.is(run_of(kept)) {
                     *pages.owner_word(run_of(kept)) = 0;
                 }
-                (*kept).next = self.rest.0;
-                self.rest = (kept, self.rest.1 + 1);
-                if self.rest.1 == batch(class) {
-                    (*kept).chain = self.full;
-                    self.full = kept;
-                    self.rest = (null_mut(), 0);
-                    whole += 1;
-                }
+                whole += self.add(class, kept);
                 kept = next;
             }
         }
         whole
+    }
+
+    /// Adds a free block to those that are not yet a whole chain; returns 1 where they became one.
+    unsafe fn add(&mut self, class: usize, block: *mut Block) -> u64 {
+        // SAFETY: by the caller's promise.
+        unsafe { (*block).next = self.rest.0 };
+        self.rest = (block, self.rest.1 + 1);
+        if self.rest.1 < batch(class) {
+            return 0;
+        }
+        // SAFETY: as above.
+        unsafe { (*block).chain = self.full };
+        self.full = block;
+        self.rest = (null_mut(), 0);
+        1
     }
 }

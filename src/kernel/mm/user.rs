@@ -302,6 +302,20 @@ impl<T: Plain> UserSlice<T> {
         copy_out(self.addr, src.as_ptr().cast(), n * size_of::<T>())
     }
 
+    /// Fills `dst` from the slice's start, under a lock.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub fn read_nofault(self, dst: &mut [T]) -> core::result::Result<(), Fault> {
+        let n = dst.len().min(self.len) * size_of::<T>();
+        // SAFETY: a kernel buffer of that size; the guest side is checked.
+        let left = unsafe {
+            let known = range_ok(self.addr, n as u64);
+            if known { usercopy::copy(dst.as_mut_ptr().cast(), self.addr as *const u8, n) } else { 1 }
+        };
+        if left == 0 { Ok(()) } else { Err(Fault) }
+    }
+
     /// Fills `dst` from the slice's start.
     ///
     /// # Errors

@@ -4,6 +4,7 @@ pub mod frame;
 
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
+use crate::arena::{self, Object};
 use crate::cred::User;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::sync::Arc;
@@ -162,7 +163,8 @@ impl Pending {
         }
         let queued = u64::from(user.signals.fetch_add(1, Relaxed));
         let queue = self.queues.entry(sig).or_default();
-        if (queued < limit || standard && info.code >= 0) && queue.try_reserve(1).is_ok() {
+        let admitted = queued < limit || standard && info.code >= 0;
+        if admitted && arena::charge(Object::Signal).is_ok() && queue.try_reserve(1).is_ok() {
             queue.push_back((*info, user.clone()));
         } else {
             user.signals.fetch_sub(1, Relaxed);

@@ -274,11 +274,6 @@ pub fn may_block() {
     }
 }
 
-/// Files that take locks under which guest memory is still copied: each is to copy by `under_lock`
-/// (`mm::io`, `mm::user`) instead, and then to leave this list. It may only shrink.
-#[cfg(debug_assertions)]
-const COPIES_UNDER_LOCK: &[&str] = &["mm/space.rs", "task/clone.rs"];
-
 /// The running thread is about to touch guest memory, which may fault and wait for whatever the host does about it:
 /// debug builds check that it holds no lock.
 #[inline]
@@ -288,10 +283,7 @@ pub fn may_fault() {
     {
         let place = Location::caller();
         let Some(slot) = crate::arch::try_slot() else { return };
-        let first = with_held(slot, |held| {
-            let counts = |h: &&Lock| !COPIES_UNDER_LOCK.iter().any(|f| h.2.file().ends_with(f));
-            held.locks[..held.len].iter().find(counts).copied()
-        });
+        let first = with_held(slot, |held| held.locks[..held.len].first().copied());
         if let Some((level, _, at)) = first {
             panic!("guest memory would be touched at {place} while {level:?} is held since {at}");
         }

@@ -9,6 +9,7 @@ use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
 use crate::fs::timerfd::When;
 use crate::fs::{eventfd, memfs, pidfd, pipe, proc, signalfd, timerfd};
+use crate::mm::user::bring_in;
 use crate::mm::{UserPtr, UserStr};
 use crate::signal::{NSIG, info};
 use crate::task::clone::{self, Args};
@@ -234,13 +235,16 @@ pub fn sys_pidfd_send_signal(
 /// Those of `clone`, `EMFILE`, `EFAULT`.
 pub fn clone_with_pidfd(cur: &CurrentTask, a: &Args, out: u64) -> SysResult<u32> {
     let kind = if a.flags & u64::from(CLONE_THREAD) != 0 { pidfd::THREAD } else { 0 };
+    let number = UserPtr::<i32>::new(out);
+    // What is wrong with it is said once there is something to be written.
+    let _ = bring_in(out, 4, true);
     let mut installed = None;
     let outcome = clone::clone_with(cur, a, |child| {
         let pid = kernel().roots().pid.find(child.tid()).ok_or(Errno::ESRCH)?;
         let file = pidfd::pidfd(&cur.op_ctx(), &pid, kind);
         let fd = files::install(cur, file, O_CLOEXEC).map_err(|e| e.errno())?;
         installed = Some(fd);
-        UserPtr::<i32>::new(out).write(fd.0)
+        number.write_nofault(fd.0).map_err(|_| Errno::EFAULT)
     });
     if let (Err(_), Some(fd)) = (&outcome, installed) {
         let _ = cur.files().close(&cur.op_ctx(), fd.0);

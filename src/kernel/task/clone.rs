@@ -91,7 +91,7 @@ pub fn clone(cur: &CurrentTask, a: &Args) -> SysResult<u32> {
     clone_with(cur, a, |_| Ok(()))
 }
 
-/// As [`clone`]; `before` sees the child before it runs, and may refuse.
+/// As [`clone`]; `before` sees the child before it runs, and may refuse. The memory is locked then.
 ///
 /// # Errors
 /// As [`clone`], and those of `before`.
@@ -117,8 +117,14 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     let tid = child.tid();
     let vfork = has(CLONE_VFORK).then(|| Arc::new(VforkDone { state: AtomicU32::new(0), waiter: arch::slot() }));
     *child.vfork.lock() = vfork.clone();
-    if has(CLONE_PARENT_SETTID) {
-        let _ = UserPtr::<u32>::new(a.parent_tid).write(tid);
+    let tell_parent = || {
+        if has(CLONE_PARENT_SETTID) {
+            let _ = UserPtr::<u32>::new(a.parent_tid).write(tid);
+        }
+    };
+    // A child that shares the memory finds it there when it starts; one that gets a copy does not.
+    if frozen.is_none() {
+        tell_parent();
     }
     let event = cur.clone_event(a.flags, a.exit_signal);
     if event.is_some() || cur.is_traced() && has(CLONE_PTRACE) {
@@ -132,7 +138,10 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
         slots::free_unused(slot);
         return Err(e.into());
     }
-    drop(frozen);
+    if let Some(frozen) = frozen {
+        drop(frozen);
+        tell_parent();
+    }
     if let Some(event) = event {
         cur.clone_stop(event, tid);
     }

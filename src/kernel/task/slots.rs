@@ -11,6 +11,7 @@ use crate::abi::layout::SLOT_COUNT;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch;
+use crate::arena;
 use crate::sync::{Level, Mutex};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -33,6 +34,8 @@ static SLOTS: Mutex<Slots> =
 /// How many ended slots one search looks at. A young process faults in the page of each, and all who
 /// fork or end wait for the lock meanwhile.
 const LOOKS: usize = 4;
+/// So many free slots keep the free blocks of the heap that their last threads had (some 100 KiB each).
+const WARM: usize = 32;
 
 impl Slots {
     fn place(&mut self, index: u32, place: u32) {
@@ -80,6 +83,11 @@ impl Slots {
     fn make_free(&mut self, index: u32) {
         self.place(index, FREE);
         self.free.push(index);
+        // What a burst of tasks left in their magazines would be missed elsewhere.
+        if let Some(&cold) = self.free.len().checked_sub(WARM + 1).and_then(|at| self.free.get(at)) {
+            // SAFETY: a free slot, which nobody gets while the lock is held.
+            unsafe { arena::drain(arch::slot_at(cold)) };
+        }
     }
 }
 

@@ -287,9 +287,12 @@ fn close_range(first: u32, last: u32) -> Result {
 /// As many descriptors, and as large a file, as the host lets us have; no core dumps of the window.
 fn raise_limits() {
     let core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // Only the privileged may; what a program may lock is decided by its own limits.
+    let all = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
     // SAFETY: limits on this stack.
     unsafe {
         libc::setrlimit(libc::RLIMIT_CORE, &raw const core);
+        libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const all);
         for resource in [libc::RLIMIT_NOFILE, libc::RLIMIT_FSIZE, libc::RLIMIT_AS, libc::RLIMIT_MEMLOCK] {
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             if libc::getrlimit(resource, &raw mut limit) == 0 {

@@ -227,6 +227,7 @@ impl MemFs {
     /// The node for a name of the host directory below.
     fn import(self: &Arc<Self>, path: &[u8]) -> Result<Arc<MemInode>> {
         let lower = self.lower.as_ref().ok_or(Errno::ENOENT)?;
+        arena::charge(Object::Import)?;
         let s = lower.stat(path)?;
         let kind = FileType::from_mode(s.mode);
         let body = match kind {

@@ -5,6 +5,7 @@
 
 mod files;
 mod mem;
+mod ns;
 mod process;
 mod system;
 #[cfg(test)]
@@ -49,6 +50,9 @@ enum Node {
     Fd(u32, u32, i32),
     FdInfos(u32, u32),
     FdInfo(u32, u32, i32),
+    /// `ns` of a task.
+    Namespaces(u32, u32),
+    Namespace(u32, u32, &'static ns::Entry),
     System(&'static system::Entry),
     /// `net` of a process.
     Net(u32, u32),
@@ -101,8 +105,11 @@ impl Node {
             | Node::FdInfos(..)
             | Node::Net(..)
             | Node::SysvIpc
+            | Node::Namespaces(..)
             | Node::Sys(_) => FileType::Dir,
-            Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) => FileType::Symlink,
+            Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) | Node::Namespace(..) => {
+                FileType::Symlink
+            }
             Node::Entry(_, _, e) if e.is_link() => FileType::Symlink,
             Node::Entry(..) | Node::System(_) | Node::NetFile(_) | Node::Setting(_) | Node::FdInfo(..) => {
                 FileType::Regular
@@ -131,6 +138,8 @@ impl Node {
             Node::Net(pid, tid) => (16, u64::from(pid), u64::from(tid)),
             Node::NetFile(e) => (17, core::ptr::from_ref(e) as u64, 0),
             Node::SysvIpc => (18, 0, 0),
+            Node::Namespaces(pid, tid) => (19, u64::from(pid), u64::from(tid)),
+            Node::Namespace(pid, tid, e) => (20, u64::from(pid) << 24 | u64::from(tid), core::ptr::from_ref(e) as u64),
         };
         if class == 1 {
             return 1;
@@ -142,6 +151,7 @@ impl Node {
     fn mode(self) -> u32 {
         let bits = match self {
             Node::Fds(..) | Node::FdInfos(..) => 0o500,
+            Node::Namespaces(..) => 0o511,
             Node::Entry(_, _, e) => e.mode,
             Node::Setting(s) => s.mode(),
             Node::Fd(pid, tid, fd) => open_file(pid, tid, fd)
@@ -162,6 +172,8 @@ impl Node {
             | Node::Fd(pid, tid, _)
             | Node::FdInfos(pid, tid)
             | Node::Net(pid, tid)
+            | Node::Namespaces(pid, tid)
+            | Node::Namespace(pid, tid, _)
             | Node::FdInfo(pid, tid, _) => Some((pid, tid)),
             _ => None,
         }
@@ -221,16 +233,20 @@ impl Node {
             }
             Node::Process(pid) => {
                 all.extend([("task", Node::Tasks(pid)), ("fd", Node::Fds(pid, 0)), ("fdinfo", Node::FdInfos(pid, 0))]);
-                all.push(("net", Node::Net(pid, 0)));
+                all.extend([("ns", Node::Namespaces(pid, 0)), ("net", Node::Net(pid, 0))]);
                 all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, 0, e))));
             }
             Node::Thread(pid, tid) => {
                 all.extend([
                     ("fd", Node::Fds(pid, tid)),
                     ("fdinfo", Node::FdInfos(pid, tid)),
+                    ("ns", Node::Namespaces(pid, tid)),
                     ("net", Node::Net(pid, tid)),
                 ]);
                 all.extend(process::ENTRIES.iter().map(|e| (e.name, Node::Entry(pid, tid, e))));
+            }
+            Node::Namespaces(pid, tid) => {
+                all.extend(ns::ENTRIES.iter().map(|e| (e.name, Node::Namespace(pid, tid, e))));
             }
             Node::Net(..) => all.extend(system::NET.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::SysvIpc => all.extend(system::SYSVIPC.iter().map(|e| (e.name, Node::NetFile(e)))),
@@ -358,6 +374,7 @@ impl Inode for ProcInode {
                 let root = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?.fs.root();
                 open_file(pid, tid, fd)?.path.display(&root)
             }
+            Node::Namespace(pid, tid, e) => ns::text(&*task_of(pid, tid)?, e, ctx),
             Node::Entry(pid, tid, e) => {
                 let task = task_of(pid, tid)?;
                 let root = task.shared().ok_or(Errno::ENOENT)?.fs.root();
@@ -373,6 +390,7 @@ impl Inode for ProcInode {
                 let allowed = task_of(pid, tid).and_then(|t| process::may_look(&t, ctx));
                 Some(allowed.and_then(|()| open_file(pid, tid, fd)).map(|f| f.path.clone()))
             }
+            Node::Namespace(pid, tid, e) => Some(task_of(pid, tid).and_then(|t| ns::link(&t, e, ctx))),
             Node::Entry(pid, tid, e) if e.is_link() => Some(task_of(pid, tid).and_then(|t| process::link(&t, e, ctx))),
             _ => None,
         }

@@ -38,7 +38,7 @@ entries! {
     /// The files of the top directory.
     ENTRIES:
     "cmdline" || b"drupe\n".to_vec();
-    "cpuinfo" || host_file(b"cpuinfo");
+    "cpuinfo" || cpuinfo();
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec();
     "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n".to_vec();
     "diskstats" Vec::new;
@@ -182,6 +182,16 @@ pub fn host_file(name: &[u8]) -> Vec<u8> {
 /// CPUs that the sandbox may use.
 pub fn cpus() -> u32 {
     sched::cpus()
+}
+
+/// What the host says of as many processors as the sandbox has, which are all alike.
+fn cpuinfo() -> Vec<u8> {
+    let host = host_file(b"cpuinfo");
+    let end = host.windows(2).enumerate().filter(|(_, w)| w == b"\n\n").nth(cpus() as usize - 1);
+    let len = end.map_or(host.len(), |(at, _)| at + 2);
+    let mut out = host;
+    out.truncate(len);
+    out
 }
 
 fn uptime() -> Vec<u8> {

@@ -61,9 +61,9 @@ impl Patches {
                     break;
                 }
             }
-            let read = UserSlice::<u8>::new(here, n).read_into(&mut buf[done..done + n]);
+            let read = UserSlice::<u8>::new(here, n).read_nofault(&mut buf[done..done + n]);
             let restored = if prot & PROT_READ == 0 { restore(&[(page, prot)]) } else { Ok(()) };
-            if read.and(restored).is_err() {
+            if read.is_err() || restored.is_err() {
                 break;
             }
             done += n;

@@ -21,12 +21,25 @@ impl Inner {
         if flags.contains(VmaFlags::LOCKED) && sum > limit { Err(Errno::EAGAIN) } else { Ok(()) }
     }
 
-    /// Has the host lock what is recorded as locked; bringing it in is the caller's. As in Linux a new mapping of which
-    /// not all can be locked stays.
-    pub(super) fn lock_pages(&self, start: u64, end: u64, flags: VmaFlags) {
-        if flags.contains(VmaFlags::LOCKED) {
-            let _ = mem::mlock(start, end - start);
-        }
+    /// Has the host lock what is recorded as locked; bringing it in is the caller's.
+    ///
+    /// # Errors
+    /// `EAGAIN` where the host allows less than the process's own limit.
+    pub(super) fn lock_pages(&self, start: u64, end: u64, flags: VmaFlags) -> Result {
+        let locked = !flags.contains(VmaFlags::LOCKED) || mem::mlock(start, end - start).is_ok();
+        if locked { Ok(()) } else { Err(Errno::EAGAIN) }
+    }
+
+    /// As [`Inner::lock_pages`] for what was mapped just now, and is not where it cannot be locked.
+    ///
+    /// # Errors
+    /// `EAGAIN`.
+    pub(super) fn lock_new(&mut self, start: u64, end: u64, flags: VmaFlags) -> Result {
+        self.lock_pages(start, end, flags).inspect_err(|_| {
+            if mem::munmap(start, end - start).is_ok() {
+                self.vmas.remove(start, end);
+            }
+        })
     }
 }
 

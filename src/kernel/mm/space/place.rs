@@ -106,8 +106,7 @@ impl Inner {
         flags.set(VmaFlags::NO_RESERVE, keep != 0);
         let (label, may) = (r.label, r.may);
         self.vmas.insert(Vma { start: addr, end, prot, shared, backing, label, text, may, flags });
-        self.lock_pages(addr, end, flags);
-        Ok(())
+        self.lock_new(addr, end, flags)
     }
 
     /// The host failed to replace what was mapped in `start..end`: older ones have unmapped it by then.
@@ -155,7 +154,8 @@ impl Inner {
                 v.text = None;
             }
         });
-        self.lock_pages(start, end, flags);
+        // It was locked before, and the host counts it once.
+        let _ = self.lock_pages(start, end, flags);
         Ok(())
     }
 
@@ -172,7 +172,8 @@ impl Inner {
         self.vmas.admit(0)?;
         map_backing(to, start - to, prot, false, &Backing::Anon, 0)?;
         self.vmas.grow_down(start, to);
-        self.lock_pages(to, start, flags);
+        // The program cannot be told.
+        let _ = self.lock_pages(to, start, flags);
         Ok(())
     }
 }

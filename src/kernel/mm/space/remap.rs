@@ -109,7 +109,7 @@ impl Inner {
         let backing = vma.backing.advanced(end - vma.start);
         map_backing(end, new_end - end, vma.prot, vma.shared, &backing, 0)?;
         self.vmas.insert(Vma { start: end, end: new_end, backing, ..vma.clone() });
-        self.lock_pages(end, new_end, vma.flags);
+        self.lock_new(end, new_end, vma.flags)?;
         Ok(true)
     }
 
@@ -145,7 +145,8 @@ impl Inner {
         }
         self.patches.forget(old, old + moved);
         self.vmas.insert(Vma { start: to, end: to + new_len, backing, text: None, ..vma.clone() });
-        self.lock_pages(to, to + new_len, vma.flags);
+        // As in Linux what has moved stays where it is now.
+        let _ = self.lock_pages(to, to + new_len, vma.flags);
         Ok(to)
     }
 }

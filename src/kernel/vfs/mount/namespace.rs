@@ -8,7 +8,7 @@ use crate::sync::{Level, RwLock};
 use crate::vfs::context::FsContext;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Most mounts that a namespace can have (`fs.mount-max`): each copy of a tree into itself doubles it.
 const MOUNT_MAX: usize = 10_000;
@@ -20,8 +20,6 @@ pub struct MountNamespace {
     root: RwLock<Option<Arc<Mount>>>,
     count: AtomicUsize,
 }
-
-static NEXT_NAMESPACE: AtomicU64 = AtomicU64::new(0xf000_0000);
 
 impl Drop for MountNamespace {
     fn drop(&mut self) {
@@ -122,7 +120,7 @@ impl MountNamespace {
     /// A namespace with `root` as its root.
     pub fn new(root: Arc<Mount>) -> Arc<MountNamespace> {
         let ns = Arc::new(MountNamespace {
-            id: NEXT_NAMESPACE.fetch_add(1, Relaxed),
+            id: u64::from(crate::cred::ns::new_ino()),
             root: RwLock::new(Level::Mounts, None),
             count: AtomicUsize::new(0),
         });

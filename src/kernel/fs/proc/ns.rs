@@ -1,0 +1,182 @@
+//! `/proc/PID/ns`: the namespaces of a task as files (`namespaces(7)`). What the links lead to is known by the
+//! number of the namespace, so that two tasks share it if the files are the same.
+
+use super::process::may_look;
+use crate::abi::linux::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
+};
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::UserNamespace;
+use crate::mm::UserPtr;
+use crate::task::ns::{CgroupNamespace, IpcNamespace, NetNamespace, TimeNamespace, UtsNamespace};
+use crate::task::pid::PidNamespace;
+use crate::task::{Own, Task};
+use crate::vfs::mount::{self, MountNamespace};
+use crate::vfs::state::{SharedState, StateRef};
+use crate::vfs::{FileOps, FileType, Inode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs};
+use alloc::boxed::Box;
+use alloc::format;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+
+/// A namespace, which lives as long as a file of it is open.
+#[derive(Clone)]
+enum Namespace {
+    Cgroup(Arc<CgroupNamespace>),
+    Ipc(Arc<IpcNamespace>),
+    Mount(Arc<MountNamespace>),
+    Net(Arc<dyn NetNamespace>),
+    Pid(Arc<PidNamespace>),
+    Time(Arc<TimeNamespace>),
+    User(Arc<UserNamespace>),
+    Uts(Arc<UtsNamespace>),
+}
+
+impl Namespace {
+    /// Number, kind as the link says it, and as clone's flags do.
+    fn known_as(&self) -> (u64, &'static str, u32) {
+        match self {
+            Namespace::Cgroup(n) => (u64::from(n.ino), "cgroup", CLONE_NEWCGROUP),
+            Namespace::Ipc(n) => (u64::from(n.ino), "ipc", CLONE_NEWIPC),
+            Namespace::Mount(n) => (n.id, "mnt", CLONE_NEWNS),
+            Namespace::Net(n) => (u64::from(n.ino()), "net", CLONE_NEWNET),
+            Namespace::Pid(n) => (u64::from(n.ino), "pid", CLONE_NEWPID),
+            Namespace::Time(n) => (u64::from(n.ino), "time", CLONE_NEWTIME),
+            Namespace::User(n) => (u64::from(n.ino), "user", CLONE_NEWUSER),
+            Namespace::Uts(n) => (u64::from(n.ino), "uts", CLONE_NEWUTS),
+        }
+    }
+
+    fn text(&self) -> Vec<u8> {
+        let (ino, kind, _) = self.known_as();
+        format!("{kind}:[{ino}]").into_bytes()
+    }
+}
+
+/// A link of the directory.
+pub struct Entry {
+    pub name: &'static str,
+    of: fn(&Task, &Own) -> Result<Namespace>,
+}
+
+impl PartialEq for Entry {
+    fn eq(&self, other: &Entry) -> bool {
+        self.name == other.name
+    }
+}
+impl Eq for Entry {}
+
+impl core::fmt::Debug for Entry {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// All links, in Linux's order.
+pub static ENTRIES: [Entry; 10] = [
+    Entry { name: "net", of: |_, own| Ok(Namespace::Net(own.ns.net.clone())) },
+    Entry { name: "uts", of: |_, own| Ok(Namespace::Uts(own.ns.uts.clone())) },
+    Entry { name: "ipc", of: |_, own| Ok(Namespace::Ipc(own.ns.ipc.clone())) },
+    Entry { name: "pid", of: |task, _| Ok(Namespace::Pid(task.group.id.namespace().clone())) },
+    Entry { name: "pid_for_children", of: |_, own| Ok(Namespace::Pid(own.ns.pid_for_children.clone())) },
+    Entry { name: "user", of: |_, own| Ok(Namespace::User(own.cred.user_ns.clone())) },
+    Entry { name: "mnt", of: |_, own| own.fs.namespace().map(Namespace::Mount) },
+    Entry { name: "cgroup", of: |_, own| Ok(Namespace::Cgroup(own.ns.cgroup.clone())) },
+    Entry { name: "time", of: |_, own| Ok(Namespace::Time(own.ns.time.clone())) },
+    Entry { name: "time_for_children", of: |_, own| Ok(Namespace::Time(own.ns.time_for_children.clone())) },
+];
+
+fn namespace(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Namespace> {
+    may_look(task, ctx)?;
+    (entry.of)(task, &task.shared().ok_or(Errno::ENOENT)?)
+}
+
+/// What the link says.
+pub fn text(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    Ok(namespace(task, entry, ctx)?.text())
+}
+
+/// Where the link leads: a file without a name.
+pub fn link(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Path> {
+    let of = namespace(task, entry, ctx)?;
+    let name = of.text();
+    let inode = Arc::new(NsInode { of, state: SharedState::default() });
+    Ok(mount::detached_named(inode, "nsfs", &alloc::string::String::from_utf8_lossy(&name)))
+}
+
+/// Device number of `nsfs`.
+const DEV: u64 = 4;
+/// `NSFS_MAGIC`.
+const MAGIC: u64 = 0x6e73_6673;
+/// `NS_GET_NSTYPE`.
+const GET_NSTYPE: u32 = 0xb703;
+/// `NS_GET_OWNER_UID`.
+const GET_OWNER_UID: u32 = 0xb704;
+
+struct NsInode {
+    of: Namespace,
+    state: SharedState,
+}
+
+impl Inode for NsInode {
+    fn stat(&self) -> Result<Stat> {
+        let now = crate::time::now_coarse();
+        Ok(Stat {
+            dev: DEV,
+            ino: self.of.known_as().0,
+            mode: FileType::Regular as u32 | 0o444,
+            nlink: 1,
+            blksize: 4096,
+            atime: now,
+            mtime: now,
+            ctime: now,
+            ..Stat::default()
+        })
+    }
+
+    fn file_type(&self) -> FileType {
+        FileType::Regular
+    }
+
+    fn set_attr(&self, _ctx: &OpCtx<'_>, _attr: &SetAttr) -> Result {
+        Err(Errno::EPERM)
+    }
+
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+        if flags & 3 != 0 { Err(Errno::EPERM) } else { Ok(Box::new(NsFile(self.of.clone()))) }
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs { magic: MAGIC, bsize: 4096, namelen: 255, ..StatFs::default() })
+    }
+
+    fn state(&self) -> StateRef<'_> {
+        StateRef::Shared(&self.state)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An open file of a namespace: nothing can be read from it.
+struct NsFile(Namespace);
+
+impl FileOps for NsFile {
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+        match (request, &self.0) {
+            (GET_NSTYPE, of) => Ok(u64::from(of.known_as().2)),
+            (GET_OWNER_UID, Namespace::User(user)) => {
+                UserPtr::<u32>::new(arg).write(user.owner.0)?;
+                Ok(0)
+            }
+            (GET_OWNER_UID, _) => Err(Errno::EINVAL.into()),
+            _ => Err(Errno::ENOTTY.into()),
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
