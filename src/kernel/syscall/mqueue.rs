@@ -5,9 +5,13 @@ use crate::abi::linux::{__kernel_timespec, CLOCK_REALTIME, O_CLOEXEC, O_NONBLOCK
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::ipc::mqueue::{self, Attr, Event, Message, PRIORITIES};
+use crate::mm::user::Plain;
 use crate::mm::{UserPtr, UserSlice, UserStr};
 use crate::task::CurrentTask;
 use crate::time;
+
+// SAFETY: integers without padding.
+unsafe impl Plain for Attr {}
 
 /// `struct sigevent`, as far as it counts: value, signal, how.
 type SigEvent = [u64; 2];

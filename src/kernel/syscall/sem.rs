@@ -40,6 +40,8 @@ struct Data {
 const _: () = assert!(size_of::<Data>() == 104);
 // SAFETY: integers without padding.
 unsafe impl Plain for Data {}
+// SAFETY: integers without padding.
+unsafe impl Plain for SemBuf {}
 
 impl From<Stat> for Data {
     fn from(s: Stat) -> Data {

@@ -13,7 +13,6 @@ use crate::abi::linux::{O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::{Cred, UserNamespace, cap, user};
-use crate::mm::user::Plain;
 use crate::sync::{Level, Mutex};
 use crate::task::ns::IpcNamespace;
 use crate::task::{CurrentTask, limits};
@@ -47,8 +46,6 @@ pub struct Attr {
     pub current: i64,
     pub reserved: [i64; 4],
 }
-// SAFETY: integers without padding.
-unsafe impl Plain for Attr {}
 
 /// The queues of a namespace, and their limits.
 pub struct Mqueues {

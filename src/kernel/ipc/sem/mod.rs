@@ -10,7 +10,6 @@ use super::sleeper::Sleeper;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object as Charged};
 use crate::cred::Cred;
-use crate::mm::user::Plain;
 use crate::sync::wait::WakeList;
 use crate::sync::{Kind, Level, Mutex, On, WaitEnd};
 use crate::task::CurrentTask;
@@ -36,8 +35,6 @@ pub struct SemBuf {
     pub op: i16,
     pub flags: i16,
 }
-// SAFETY: integers without padding.
-unsafe impl Plain for SemBuf {}
 
 /// The sets of a namespace, and their limits.
 pub struct Sems {
