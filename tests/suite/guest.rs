@@ -1,6 +1,6 @@
 //! Guest programs: each runs natively and in drupe, with rewriting on and off, and must agree.
 
-use crate::common::{Link, agrees, compile, native, run, sandboxed};
+use crate::common::{Link, agrees, as_user, compile, native, run, sandboxed};
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -77,6 +77,14 @@ guests! {
     remote: &[Link::Dynamic];
     tracing: &[Link::Dynamic];
     cores: &[Link::Dynamic];
+}
+
+/// Natively, the filter of an ordinary user's tests would show in what this one prints.
+#[test]
+fn filters() {
+    if !as_user() {
+        check("filters", GLIBC);
+    }
 }
 
 /// What `below.c` expects to find.

@@ -275,6 +275,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             let left = file.inode.stat()?.size.wrapping_sub(*file.offset.lock());
             number.write(left as i32)?;
         }
+        _ if super::seccomp::is_ours(request) => return super::seccomp::ioctl(cur, &file, request, arg),
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),
         FIOQSIZE if matches!(file.inode.file_type(), FileType::Regular | FileType::Dir | FileType::Symlink) => {
             UserPtr::<i64>::new(arg).write(file.inode.stat()?.size as i64)?;

@@ -30,6 +30,7 @@ pub mod process_vm;
 pub mod ptrace;
 pub mod read_write;
 pub mod sched;
+pub mod seccomp;
 pub mod sem;
 pub mod shm;
 pub mod signal;

@@ -96,7 +96,8 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
         }
         PR_GET_TIMING => 0,
         PR_SET_TIMING => zeros(&[a2]).map(|()| 0)?,
-        PR_GET_SECCOMP => 0,
+        PR_GET_SECCOMP => u64::from(cur.seccomp.mode()),
+        PR_SET_SECCOMP => super::seccomp::set_mode(cur, a2, a3)?,
         PR_GET_TSC => put(PR_TSC_ENABLE)?,
         PR_SET_TSC if a2 == u64::from(PR_TSC_ENABLE) => 0,
         PR_GET_SECUREBITS => u64::from(cur.cred().secure_bits),
@@ -122,7 +123,7 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             set_cred(cur, Cred { no_new_privs: true, ..Cred::clone(cur.cred()) });
             0
         }
-        PR_GET_NO_NEW_PRIVS => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(cur.cred().no_new_privs))?,
+        PR_GET_NO_NEW_PRIVS => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(cur.no_new_privs()))?,
         PR_GET_TID_ADDRESS => UserPtr::<u64>::new(a2).write(cur.clear_child_tid.load(SeqCst)).map(|()| 0)?,
         PR_SET_THP_DISABLE => {
             zeros(&[a3, a4, a5])?;

@@ -7,6 +7,7 @@
 use super::args::{Handler, Kind, RawHandler, kinds};
 use super::strace;
 use crate::abi::{Errno, SysResult};
+use crate::task::seccomp::{self, Verdict};
 use crate::task::{CurrentTask, kernel};
 
 /// How much of a call there is.
@@ -148,15 +149,27 @@ macro_rules! table {
 /// `ENOSYS` for what is not there; else the handler's.
 #[inline]
 pub fn dispatch(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
-    if strace::on() {
-        return strace::traced(cur, nr, args);
+    if seccomp::looks_at_calls() {
+        return looked_at(cur, nr, args);
     }
     run(cur, nr, args)
 }
 
-/// As [`dispatch`], untraced.
+#[cold]
+fn looked_at(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+    if strace::on() { strace::traced(cur, nr, args) } else { filtered(cur, nr, args) }
+}
+
+/// Runs the call if the task's own filters let it.
+pub(super) fn filtered(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+    match seccomp::look(cur, nr, args) {
+        Verdict::Run(nr, args) => run(cur, nr, &args),
+        Verdict::Skip(result) => result,
+    }
+}
+
 #[inline]
-pub(super) fn run(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+fn run(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
     match HANDLERS.get(nr as usize).copied().flatten() {
         Some(handler) => handler(cur, args),
         None => {
@@ -268,7 +281,7 @@ table! {
     98 getrusage => super::limits::sys_getrusage, Full;
     99 sysinfo => super::misc::sys_sysinfo, Full;
     100 times => super::limits::sys_times, Full;
-    101 ptrace => super::ptrace::sys_ptrace, Partial, "watched addresses are looked at after each instruction: reading one is not seen; no seccomp stops";
+    101 ptrace => super::ptrace::sys_ptrace, Partial, "watched addresses are looked at after each instruction: reading one is not seen";
     102 getuid => super::ids::sys_getuid, Full;
     103 syslog => super::syslog::sys_syslog, Full;
     104 getgid => super::ids::sys_getgid, Full;
@@ -324,7 +337,7 @@ table! {
     154 modify_ldt => None;
     155 pivot_root => super::mount::sys_pivot_root, Full;
     156 _sysctl => None;
-    157 prctl => super::prctl::sys_prctl, Partial, "seccomp, memory layout and speculation control are refused";
+    157 prctl => super::prctl::sys_prctl, Partial, "memory layout and speculation control are refused";
     158 arch_prctl => super::prctl::sys_arch_prctl, Partial, "no shadow stack, no CPUID faulting";
     159 adjtimex => super::timex::sys_adjtimex, Partial, "the clock's speed and TAI cannot be changed";
     160 setrlimit => super::limits::sys_setrlimit, Full;
@@ -484,7 +497,7 @@ table! {
     314 sched_setattr => super::sched::sys_sched_setattr, Partial, "kept, the host decides";
     315 sched_getattr => super::sched::sys_sched_getattr, Partial, "kept, the host decides";
     316 renameat2 => super::dir::sys_renameat2, Full;
-    317 seccomp => None;
+    317 seccomp => super::seccomp::sys_seccomp, Partial, "strict mode does not forbid rdtsc";
     318 getrandom => super::misc::sys_getrandom, Full;
     319 memfd_create => super::event::sys_memfd_create, Partial, "huge pages";
     320 kexec_file_load => None;

@@ -193,6 +193,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
     task.new_process.store(!has(CLONE_THREAD), SeqCst);
     task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
     task.attr.inherit(&cur.attr);
+    task.seccomp.inherit(&cur.seccomp);
     if !share_mm || has(CLONE_VFORK) {
         let stack = *cur.altstack.lock();
         *task.altstack.lock() = stack;

@@ -43,7 +43,8 @@ pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: V
     }
     let mut plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
     let shares_fs = plan.gives_ids() && shares_fs(cur);
-    let outcome = rules::exec(old, &plan.credentials(shares_fs, old.no_new_privs))?;
+    let from = Cred { no_new_privs: cur.no_new_privs(), ..Cred::clone(old) };
+    let outcome = rules::exec(&from, &plan.credentials(shares_fs, from.no_new_privs))?;
     plan.secure = outcome.secure;
     let as_read = access::check(old, &**plan.exe.inode(), access::READ).is_ok();
     let same_ids = old.euid == old.uid && old.egid == old.gid;

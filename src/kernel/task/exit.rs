@@ -111,6 +111,7 @@ fn release_user_words(cur: &CurrentTask) {
 fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     let group = cur.group.clone();
     let mut uid = 0;
+    cur.seccomp.clear();
     *cur.last_cred.lock() = Some(cur.cred().clone());
     if let Some(Own { mm, files, fs, cred, ns }) = cur.replace_own(None) {
         uid = cred.uid;

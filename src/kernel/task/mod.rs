@@ -24,6 +24,7 @@ pub mod ns;
 pub mod park;
 pub mod pid;
 pub mod posix_timers;
+pub mod seccomp;
 pub mod session;
 pub mod signals;
 pub mod slots;
@@ -114,6 +115,8 @@ pub struct Task {
     pub attr: Attr,
     /// What others ask it to do.
     work: work::Queue,
+    /// Its own filters.
+    pub seccomp: seccomp::State,
     /// Whether somebody traces it, and how it goes on: bits of [`trace::flag`].
     pub traced: AtomicU32,
     /// Its tracing.
@@ -196,6 +199,7 @@ impl Task {
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
             work: work::Queue::default(),
+            seccomp: seccomp::State::default(),
             traced: AtomicU32::new(0),
             trace: Mutex::new(Level::Leaf, None),
             futex_ended: AtomicBool::new(false),

@@ -47,6 +47,7 @@ pub mod option {
     pub const EXEC: u32 = 1 << 4;
     pub const VFORKDONE: u32 = 1 << 5;
     pub const EXIT: u32 = 1 << 6;
+    pub const SECCOMP: u32 = 1 << 7;
     pub const EXITKILL: u32 = 1 << 20;
     /// All that there are.
     pub const ALL: u32 = 0x30_00ff;
@@ -61,6 +62,7 @@ pub mod event {
     pub const EXEC: u32 = 4;
     pub const VFORK_DONE: u32 = 5;
     pub const EXIT: u32 = 6;
+    pub const SECCOMP: u32 = 7;
     pub const STOP: u32 = 128;
 }
 
@@ -434,6 +436,15 @@ impl CurrentTask {
         if signal != 0 && signal != linux::SIGTRAP {
             let _ = self.send(&info::plain(signal, info::SI_KERNEL));
         }
+    }
+
+    /// A filter of the task's own leaves a call to its tracer. Whether there is one that wants it.
+    pub(super) fn seccomp_stop(&self, data: u32) -> bool {
+        let wants = self.has_option(option::SECCOMP);
+        if wants {
+            self.event_stop(event::SECCOMP, u64::from(data));
+        }
+        wants
     }
 
     fn has_option(&self, option: u32) -> bool {

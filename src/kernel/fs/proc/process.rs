@@ -466,13 +466,15 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         let c = &own.cred;
         let _ = write!(
             out,
-            "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t0\n",
+            "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n",
             c.cap_inheritable,
             c.cap_permitted,
             c.cap_effective,
             c.cap_bounding,
             c.cap_ambient,
-            u8::from(c.no_new_privs)
+            u8::from(task.no_new_privs()),
+            task.seccomp.mode(),
+            task.seccomp.depth()
         );
     }
     let cpus = super::system::cpus();

@@ -1,14 +1,13 @@
 //! `--strace`: a line for each system call, in the manner of strace(1).
 //!
-//! Arguments that go in are decoded before the call, those that come out after it. Off, it costs one
-//! load of a flag that is never written.
+//! Arguments that go in are decoded before the call, those that come out after it. Off, it costs nothing.
 
 mod decode;
 mod names;
 #[cfg(test)]
 mod tests;
 
-use super::table::{COUNT, TABLE, run};
+use super::table::{COUNT, TABLE, filtered};
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Restart, SysError, SysResult, linux};
 use crate::host::files;
@@ -55,6 +54,7 @@ pub fn init<S: AsRef<str>>(calls: &[S], fd: i32) {
         };
     }
     ON.store(true, Relaxed);
+    crate::task::seccomp::look_at_calls();
 }
 
 fn wanted(nr: u64) -> bool {
@@ -70,18 +70,18 @@ fn put(line: &str) {
 /// Runs a call, and says what was asked and what came of it.
 pub fn traced(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
     if !wanted(nr) {
-        return run(cur, nr, args);
+        return filtered(cur, nr, args);
     }
     if unreturning(nr) {
         // What is on the heap must be gone when the stack is.
         put(&before(cur, nr, args));
-        let result = run(cur, nr, args);
+        let result = filtered(cur, nr, args);
         put(&format!("[{:5}] <... {}> = {}\n", cur.tid(), CallName(nr), Outcome(nr, &result)));
         return result;
     }
     let tid = cur.tid();
     let asked = decode::before(nr, args);
-    let result = run(cur, nr, args);
+    let result = filtered(cur, nr, args);
     let shown = decode::after(nr, args, asked, result.ok());
     put(&format!("[{tid:5}] {}({shown}) = {}\n", CallName(nr), Outcome(nr, &result)));
     result
