@@ -3,8 +3,8 @@
 use super::files;
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::mm::{UserPtr, UserSlice};
-use crate::task::seccomp::{self, Added, bpf, flag, notify};
 use crate::task::CurrentTask;
+use crate::task::seccomp::{self, Added, bpf, flag, notify};
 use crate::vfs::OpenFile;
 use alloc::vec::Vec;
 use bpf::Insn;

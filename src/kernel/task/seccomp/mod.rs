@@ -8,7 +8,7 @@ pub mod notify;
 
 use super::{CurrentTask, Task, exit, tree};
 use crate::abi::sigctx::SigInfo;
-use crate::abi::{Errno, Result, Restart, SysError, SysResult, linux};
+use crate::abi::{Errno, Restart, Result, SysError, SysResult, linux};
 use crate::cred::cap;
 use crate::signal::{SigAction, bit, info};
 use crate::sync::{Level, Mutex};
