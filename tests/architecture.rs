@@ -11,6 +11,7 @@ const LINES: &[&[&str]] = &[
     &["entry"],
     &["syscall"],
     &["fs", "net", "ipc"],
+    &["tty"],
     &["task"],
     &["signal", "vfs"],
     &["mm", "cred", "time"],

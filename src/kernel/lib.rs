@@ -9,6 +9,7 @@
 //! entry
 //! syscall
 //! fs  net  ipc
+//! tty
 //! task
 //! signal  vfs
 //! mm  cred  time
@@ -56,5 +57,7 @@ pub mod task;
 pub mod time;
 #[cfg(feature = "kernel")]
 pub mod trap;
+#[cfg(feature = "kernel")]
+pub mod tty;
 #[cfg(feature = "kernel")]
 pub mod vfs;

@@ -113,6 +113,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     proc::set_ipc(&IPC);
     ipc::mqueue::set_deliver(net::netlink::deliver);
     crate::sync::waiting::set_attend(crate::task::work::attend);
+    crate::task::session::set_of_file(hostfd::terminal_of);
     crate::task::park::set_make_whole(entry::fast::make_whole);
     let fs = mounts::assemble(&config)?;
     if !config.root_writable {
@@ -278,6 +279,7 @@ pub extern "C" fn timer() -> u64 {
     consider_huge_pages();
     let next = time::timer::run();
     crate::task::async_io::run();
+    crate::task::session::run_hang_ups();
     next
 }
 
@@ -285,6 +287,7 @@ pub extern "C" fn timer() -> u64 {
 pub extern "C" fn host_ready(fd: i32, events: u32) {
     hostfd::ready(fd, events);
     crate::task::async_io::run();
+    crate::task::session::run_hang_ups();
 }
 
 /// Takes an event.

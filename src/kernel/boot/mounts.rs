@@ -4,7 +4,7 @@ use crate::abi::control::{Config, MountSpec};
 use crate::abi::linux::{O_APPEND, O_WRONLY};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::fs::{dev, hostfs, memfs, proc, sys};
+use crate::fs::{dev, devpts, hostfs, memfs, proc, sys};
 use crate::host::HostFd;
 use crate::mm::IoSrc;
 use crate::vfs::inode::NewNode;
@@ -14,6 +14,9 @@ use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Inode, Lookup, OpCtx, Path, Whence};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+
+/// As most systems mount it: slaves belong to the group `tty`, which may write to them.
+const PTS_OPTIONS: &[u8] = b"gid=5,mode=620,ptmxmode=666";
 
 /// Mounts everything; returns the root directory in its namespace.
 ///
@@ -34,6 +37,7 @@ pub fn assemble(config: &Config) -> Result<FsContext> {
     site.optional(b"/dev", memfs::tmpfs(0o755, 0, 0), NOSUID, "tmpfs");
     if let Ok(place) = site.place(b"/dev") {
         dev::populate(&place.dentry)?;
+        site.optional(b"/dev/pts", devpts::instance(PTS_OPTIONS, true)?, NOSUID | NOEXEC, "devpts");
     }
     for spec in &config.mounts {
         match spec {

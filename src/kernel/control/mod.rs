@@ -16,7 +16,8 @@ use crate::cred::Cred;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, park, session, tree};
+use crate::task::{kernel, lookup_group, park, tree};
+use crate::tty;
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
 use alloc::boxed::Box;
@@ -124,7 +125,7 @@ fn kill(pid: i32, signal: i32) -> Result {
 
 /// Whom a person at the terminal means; without a terminal the first process.
 fn kill_foreground(signal: i32) -> Result {
-    match session::first_foreground() {
+    match tty::host::first_foreground() {
         Some(pgid) if kill(-(pgid as i32), signal).is_ok() => Ok(()),
         _ => kill(1, signal),
     }

@@ -5,7 +5,7 @@ use super::{failed, ground};
 use crate::abi::control::{Response, Spawn};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::fs::hostfd;
+use crate::fs::{devpts, hostfd};
 use crate::host::HostFd;
 use crate::task::exec::{self, Fresh};
 use crate::task::kernel;
@@ -82,6 +82,10 @@ fn terminal(fs: &FsContext, name: &[u8], stat: &Stat) -> Option<Path> {
     }
     let cred = Cred::new(0, 0, Vec::new());
     let ctx = OpCtx { cred: &cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: 0 };
+    if name.starts_with(b"/dev/pts/") {
+        let root = Lookup::new(fs, &ctx, None).path(b"/dev/pts", true).ok()?;
+        return devpts::place_of_host(&ctx, &root, stat).ok();
+    }
     let node = NewNode::Node(FileType::Char, stat.rdev);
     let place = match names::make(fs, &ctx, At { base: None, path: name }, node, stat.mode & 0o777) {
         Ok(place) => {

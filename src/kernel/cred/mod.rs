@@ -76,6 +76,7 @@ pub mod cap {
     pub const SYS_NICE: u32 = 23;
     pub const SYS_RESOURCE: u32 = 24;
     pub const SYS_TIME: u32 = 25;
+    pub const SYS_TTY_CONFIG: u32 = 26;
     pub const MKNOD: u32 = 27;
     pub const WAKE_ALARM: u32 = 35;
     pub const SYSLOG: u32 = 34;

@@ -1,25 +1,30 @@
 //! Character devices of `/dev`.
 
+use crate::abi::linux::O_NOCTTY;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::host::random;
 use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::task::signal_pending;
+use crate::tty::host::HostTerminal;
+use crate::tty::pty::Pty;
+use crate::tty;
 use crate::vfs::inode::NewNode;
-use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile};
+use crate::vfs::{Dentry, FileOps, FileType, OpCtx, OpenFile, Path};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
 /// Device numbers of major 1 and 5 (`Documentation/admin-guide/devices.txt`).
-const NODES: [(&str, u32, u32, u32); 6] = [
+const NODES: [(&str, u32, u32, u32); 7] = [
     ("null", 1, 3, 0o666),
     ("zero", 1, 5, 0o666),
     ("full", 1, 7, 0o666),
     ("random", 1, 8, 0o666),
     ("urandom", 1, 9, 0o666),
     ("tty", 5, 0, 0o666),
+    ("ptmx", 5, 2, 0o666),
 ];
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,20 +35,33 @@ enum Device {
     Random,
 }
 
-/// Opens the device with this number.
+/// Opens the device with this number, whose node lies at `path`.
 ///
 /// # Errors
-/// `ENXIO` if there is none.
-pub fn open_device(ctx: &OpCtx<'_>, rdev: u64) -> Result<Box<dyn FileOps>> {
+/// `ENXIO` if there is none, `EIO` for the slave of a pty anywhere but in its devpts.
+pub fn open_device(ctx: &OpCtx<'_>, rdev: u64, path: &Path, flags: u32) -> Result<Box<dyn FileOps>> {
     let device = match rdev {
         0x103 => Device::Null,
         0x105 => Device::Zero,
         0x107 => Device::Full,
         0x108 | 0x109 => Device::Random,
-        0x500 => return super::hostfd::controlling_terminal(ctx),
-        _ => return super::hostfd::terminal_of(rdev),
+        0x500 => return open_controlling(ctx),
+        0x502 => return super::devpts::open_ptmx(ctx, path),
+        _ if (136..144).contains(&(rdev >> 8 & 0xfff)) => return Err(Errno::EIO),
+        _ => return super::hostfd::open_terminal(ctx, rdev, flags),
     };
     Ok(Box::new(device))
+}
+
+/// `/dev/tty`: the caller's controlling terminal.
+fn open_controlling(ctx: &OpCtx<'_>) -> Result<Box<dyn FileOps>> {
+    let terminal = tty::controlling(ctx).ok_or(Errno::ENXIO)?;
+    let any = terminal.as_any();
+    if let Some(pty) = any.downcast_ref::<Pty>() {
+        return pty.open_slave(ctx, O_NOCTTY);
+    }
+    let host = any.downcast_ref::<HostTerminal>().ok_or(Errno::ENXIO)?;
+    super::hostfd::open_terminal(ctx, host.host_device, O_NOCTTY)
 }
 
 /// Fills an empty directory with the standard nodes and links.
@@ -65,8 +83,8 @@ pub fn populate(dev: &Arc<Dentry>) -> Result {
     ] {
         dev.create(&ctx, name.as_bytes(), NewNode::Symlink(target.as_bytes()), 0o777)?;
     }
-    for name in ["shm", "pts"] {
-        dev.create(&ctx, name.as_bytes(), NewNode::Dir, 0o1777)?;
+    for (name, mode) in [("shm", 0o1777), ("pts", 0o755)] {
+        dev.create(&ctx, name.as_bytes(), NewNode::Dir, mode)?;
     }
     Ok(())
 }

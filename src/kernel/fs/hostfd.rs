@@ -5,9 +5,11 @@
 
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
-use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserPtr, UserSlice};
+use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserSlice};
 use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
-use crate::task::session;
+use crate::task::session::{self, Terminal};
+use crate::tty::host::{self, HostTerminal};
+use crate::tty::{job, pty};
 use crate::vfs::inode::{SetAttr, Stat, StatFs};
 use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{FileOps, FileType, HERE, Inode, OpCtx, OpenFile, Path, Whence, mount};
@@ -42,9 +44,8 @@ pub fn ready(fd: i32, events: u32) {
 pub struct HostFile {
     fd: HostFd,
     kind: FileType,
-    tty: bool,
-    /// Device number of a terminal.
-    device: u64,
+    /// Which terminal it is.
+    terminal: Option<Arc<HostTerminal>>,
     /// The offset is the host's: others share the description.
     seekable: bool,
     /// Events that the supervisor watches for; it forgets all of them with the first that comes.
@@ -71,8 +72,7 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
     let file = Arc::new(HostFile {
         fd,
         kind,
-        tty,
-        device: stat.rdev,
+        terminal: tty.then(|| host::of_device(stat.rdev)),
         seekable,
         armed: AtomicU32::new(0),
         queue: WaitQueue::of(Kind::Host),
@@ -143,8 +143,8 @@ impl Inode for HostInode {
 impl FileOps for HostOps {
     fn read(&self, ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
         let f = &*self.0;
-        if f.tty {
-            session::check_background(ctx.tgid, ctx.tid, f.device, linux::SIGTTIN)?;
+        if let Some(terminal) = &f.terminal {
+            session::check_background(ctx.tgid, ctx.tid, &**terminal, linux::SIGTTIN)?;
         }
         let Some((addr, len)) = dst.piece()? else { return Ok(0) };
         if file.nonblock() && !f.ready_for(Events::IN)? {
@@ -219,12 +219,17 @@ impl FileOps for HostOps {
         Some(&self.0.queue)
     }
 
-    fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    fn ioctl(&self, ctx: &OpCtx<'_>, file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         let fd = self.0.fd.raw();
-        if self.0.tty
-            && let Some(outcome) = job_control(ctx, self.0.device, request, arg)
-        {
-            return outcome;
+        if let Some(terminal) = &self.0.terminal {
+            let terminal: Arc<dyn Terminal> = terminal.clone();
+            if let Some(outcome) = job::ioctl(ctx, file, &terminal, false, request, arg) {
+                return outcome;
+            }
+            let changes = [ioctl::TCSETS, ioctl::TCSETSW, ioctl::TCSETSF, ioctl::TCSBRK, ioctl::TCXONC, ioctl::TCFLSH];
+            if changes.contains(&request) {
+                job::check_change(ctx, &*terminal)?;
+            }
         }
         // Requests by size and direction of their argument; the host reads and writes guest memory
         // that was checked.
@@ -235,7 +240,7 @@ impl FileOps for HostOps {
             ioctl::TCSBRK | ioctl::TCXONC | ioctl::TCFLSH => 0,
             _ => return Err(Errno::ENOTTY.into()),
         };
-        if !self.0.tty && request != ioctl::FIONREAD {
+        if self.0.terminal.is_none() && request != ioctl::FIONREAD {
             return Err(Errno::ENOTTY.into());
         }
         if size > 0 {
@@ -257,7 +262,7 @@ impl FileOps for HostOps {
     }
 
     fn is_tty(&self) -> bool {
-        self.0.tty
+        self.0.terminal.is_some()
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -265,51 +270,30 @@ impl FileOps for HostOps {
     }
 }
 
-/// Job control is the guest's own: the host knows nothing of its sessions.
-fn job_control(ctx: &OpCtx<'_>, device: u64, request: u32, arg: u64) -> Option<SysResult<u64>> {
-    let put = |v: Result<u32>| -> SysResult<u64> {
-        UserPtr::<u32>::new(arg).write(v?)?;
-        Ok(0)
-    };
-    Some(match request {
-        ioctl::TIOCGPGRP => put(session::foreground(ctx.tgid, device)),
-        ioctl::TIOCGSID => put(session::session_id(ctx.tgid, device)),
-        ioctl::TIOCSPGRP => match UserPtr::<i32>::new(arg).read() {
-            Ok(pgid) => session::set_foreground(ctx.tgid, ctx.tid, device, pgid).map(|()| 0),
-            Err(e) => Err(e.into()),
-        },
-        ioctl::TIOCSCTTY => session::set_controlling(ctx.tgid, device, arg == 1).map(|()| 0).map_err(Into::into),
-        ioctl::TIOCNOTTY => session::give_up(ctx.tgid, device).map(|()| 0).map_err(Into::into),
-        ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF | ioctl::TCSBRK | ioctl::TCXONC | ioctl::TCFLSH => {
-            match session::check_background(ctx.tgid, ctx.tid, device, linux::SIGTTOU) {
-                Ok(()) => return None,
-                Err(e) => Err(e),
-            }
-        }
-        _ => return None,
-    })
-}
-
-/// The controlling terminal of the caller's session, for `/dev/tty`.
+/// Opens the terminal with this device number on the host, if one of its descriptors was handed in.
 ///
 /// # Errors
 /// `ENXIO` when there is none, or none of its descriptors is left.
-pub fn controlling_terminal(ctx: &OpCtx<'_>) -> Result<Box<dyn FileOps>> {
-    let group = crate::task::lookup_group(ctx.tgid).ok_or(Errno::ENXIO)?;
-    let terminal = session::of_session(group.sid()).ok_or(Errno::ENXIO)?;
-    terminal_of(terminal.device)
-}
-
-/// The terminal with this device number, if one of its descriptors was handed in.
-///
-/// # Errors
-/// `ENXIO` when there is none, or none of its descriptors is left.
-pub fn terminal_of(device: u64) -> Result<Box<dyn FileOps>> {
+pub fn open_terminal(ctx: &OpCtx<'_>, device: u64, flags: u32) -> Result<Box<dyn FileOps>> {
     // Dropping one takes the lock again, so they are taken out first.
     let files: Vec<_> = ARMED.lock().iter().flat_map(|m| m.values()).filter_map(Weak::upgrade).collect();
     // To the host it is the same terminal whichever of its descriptors is used.
-    let found = files.into_iter().find(|f| f.tty && f.device == device);
-    found.map(|f| Box::new(HostOps(f)) as Box<dyn FileOps>).ok_or(Errno::ENXIO)
+    let is_it = |f: &Arc<HostFile>| f.terminal.as_ref().is_some_and(|t| t.host_device == device);
+    let found = files.into_iter().find(is_it).ok_or(Errno::ENXIO)?;
+    if flags & linux::O_NOCTTY == 0
+        && flags & 3 != 1
+        && let Some(terminal) = &found.terminal
+    {
+        let terminal: Arc<dyn Terminal> = terminal.clone();
+        session::claim_opened(ctx.tgid, &terminal);
+    }
+    Ok(Box::new(HostOps(found)))
+}
+
+/// The terminal that an open file is: the slave of a pty, or one of the host.
+pub fn terminal_of(file: &OpenFile) -> Option<Arc<dyn Terminal>> {
+    let host = file.ops.as_any().downcast_ref::<HostOps>().and_then(|ops| ops.0.terminal.clone());
+    host.map(|t| -> Arc<dyn Terminal> { t }).or_else(|| pty::of_file(file))
 }
 
 struct HostMapping(Arc<HostFile>);

@@ -1,6 +1,7 @@
 //! File systems and event sources.
 
 pub mod dev;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod hostfd;

@@ -6,11 +6,13 @@ use super::owner;
 use crate::abi::linux::{self, O_APPEND, O_CLOEXEC, O_DIRECT, O_NOATIME, O_NONBLOCK};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
+use crate::fs::devpts;
 use crate::fs::pipe::PipeEnd;
 use crate::mm::UserPtr;
 use crate::task::CurrentTask;
 use crate::vfs::async_io::O_ASYNC;
 use crate::vfs::locks::{Owner, Range};
+use crate::vfs::open::open_at;
 use crate::vfs::{FileType, OpenFile, Whence, access};
 use alloc::sync::Arc;
 use linux_raw_sys::ioctl;
@@ -247,6 +249,14 @@ fn is_socket(file: &OpenFile) -> bool {
     file.inode.file_type() == FileType::Socket
 }
 
+/// TIOCGPTPEER: a descriptor of the slave, whatever its name's permissions say.
+fn pty_peer(cur: &CurrentTask, file: &OpenFile, flags: u32) -> SysResult<u64> {
+    let ctx = cur.op_ctx();
+    let path = devpts::peer(&ctx, file)?;
+    let slave = open_at(&ctx, path, flags & !(linux::O_CREAT | linux::O_TRUNC | linux::O_PATH), true)?;
+    Ok(files::install(cur, slave, flags)?.0 as u64)
+}
+
 /// `ioctl(2)`.
 pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult<u64> {
     let file = files::file(cur, fd)?;
@@ -276,6 +286,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             number.write(left as i32)?;
         }
         _ if super::seccomp::is_ours(request) => return super::seccomp::ioctl(cur, &file, request, arg),
+        ioctl::TIOCGPTPEER if file.ops.is_tty() => return pty_peer(cur, &file, arg as u32),
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),
         FIOQSIZE if matches!(file.inode.file_type(), FileType::Regular | FileType::Dir | FileType::Symlink) => {
             UserPtr::<i64>::new(arg).write(file.inode.stat()?.size as i64)?;

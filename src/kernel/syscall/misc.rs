@@ -6,6 +6,7 @@ use crate::fs::dev::random_bytes;
 use crate::host;
 use crate::mm::{IoDst, IoVec, UserPtr};
 use crate::task::{CurrentTask, kernel, uts};
+use crate::tty;
 
 /// `struct new_utsname`: six strings.
 type UtsName = [[u8; 65]; 6];
@@ -24,6 +25,14 @@ pub fn sys_uname(cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
         }
     }
     Ok(out.write(name)?)
+}
+
+/// `vhangup(2)`.
+///
+/// # Errors
+/// `EPERM`.
+pub fn sys_vhangup(cur: &CurrentTask) -> SysResult<()> {
+    Ok(tty::hang_up_own(&cur.op_ctx())?)
 }
 
 fn new_name(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysResult<alloc::vec::Vec<u8>> {

@@ -7,7 +7,7 @@ use crate::abi::linux::{
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
-use crate::fs::memfs;
+use crate::fs::{devpts, memfs};
 use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
 use crate::task::{CurrentTask, Task, kernel};
@@ -55,6 +55,11 @@ pub fn sys_mount(
         let mut new = kept(flags);
         if flags & (NOATIME | NODIRATIME | MS_RELATIME | MS_STRICTATIME) == 0 {
             new = new & !ATIME | at.mount.flags.load(Relaxed) & ATIME;
+        }
+        if flags & MS_BIND == 0
+            && let Some(changed) = devpts::remount(&at.mount.root.inode, &data)
+        {
+            changed?;
         }
         return Ok(namespace.remount(&at, new, flags & MS_BIND == 0)?);
     }
@@ -123,6 +128,7 @@ fn make(
         b"mqueue" => Ok(("mqueue", mqueue::root(&ipc::namespace(cur)))),
         b"tmpfs" => tmpfs(data).map(|root| ("tmpfs", root)),
         b"ramfs" => tmpfs(data).map(|root| ("ramfs", root)),
+        b"devpts" => devpts::instance(data, false).map(|root| ("devpts", root)),
         b"" => Err(Errno::EINVAL),
         other => existing(namespace, other).ok_or(Errno::ENODEV),
     }

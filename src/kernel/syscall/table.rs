@@ -333,7 +333,7 @@ table! {
     150 munlock => super::mem::sys_munlock, Full;
     151 mlockall => super::mem::sys_mlockall, Full;
     152 munlockall => super::mem::sys_munlockall, Full;
-    153 vhangup => None;
+    153 vhangup => super::misc::sys_vhangup, Full;
     154 modify_ldt => None;
     155 pivot_root => super::mount::sys_pivot_root, Full;
     156 _sysctl => None;

@@ -218,6 +218,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
     tree.add_task(id, &task);
     if !has(CLONE_THREAD) {
         tree.add_process(&group);
+        group.inherit_terminal(&cur.group);
         if group.limits.get(limits::CPU).0 != u64::MAX {
             cpu_timers::watch_limit(&group);
         }

@@ -280,18 +280,7 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
     if task.group.limits.get(limits::CPU).0 != u64::MAX {
         cpu_timers::watch_limit(&task.group);
     }
-    claim_terminal(&task);
+    super::session::claim_input(&task);
     ticket.start(Box::new(Install { task: Some(task), plan: Box::new(plan) }));
     Ok(pid)
-}
-
-/// A terminal on descriptor 0 becomes the new session's, if no other session has it.
-fn claim_terminal(task: &Task) {
-    let Some(own) = task.shared() else { return };
-    if let Ok(file) = own.files.get(0)
-        && file.ops.is_tty()
-        && let Ok(stat) = file.inode.stat()
-    {
-        let _ = super::session::attach(&task.group, stat.rdev, false);
-    }
 }

@@ -186,15 +186,20 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.timers.clear();
     trace::tracer_ended(group);
     let leader = group.leader.lock().take();
+    // Files that it closed may have been the masters of terminals.
+    session::run_hang_ups();
+    if group.sid() == group.pid {
+        session::leader_ends(group);
+    }
     let tree = tree::lock();
-    let (status, signal, leads) = {
+    let (status, signal) = {
         let mut state = group.state.lock();
         // Without exit_group or a signal it is the leader's own status that counts.
         let status = state.exiting.unwrap_or(state.leader_status);
         state.exiting = Some(status);
         state.run = Run::Zombie;
         state.uid = uid;
-        (status, state.exit_signal, group.sid() == group.pid)
+        (status, state.exit_signal)
     };
     let (heir, orphans) = pass_on_children(group, &tree);
     let held = trace::ended_process(group, leader, status);
@@ -206,9 +211,6 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.id.exit_wait.wake_all();
     for waiter in parent.iter().chain(&heir) {
         waiter.children_wait.wake_all();
-    }
-    if leads {
-        session::leader_ended(group.pid);
     }
     if STOPS_EVER.load(SeqCst) {
         hang_up_orphans(group, orphans);

@@ -2,6 +2,7 @@
 
 use super::limits::Limits;
 use super::pid::{Pid, Set};
+use super::session::Controlling;
 use super::timers::Timers;
 use super::trace::Tracee;
 use super::{Task, kernel};
@@ -145,6 +146,8 @@ pub struct ThreadGroup {
     pgid: AtomicU32,
     /// See `pgid`.
     sid: AtomicU32,
+    /// Its controlling terminal.
+    pub(super) controlling: Mutex<Controlling>,
     /// The container that it was started for; its descendants are in it, too.
     pub container: Option<Arc<str>>,
     /// Limits.
@@ -226,6 +229,7 @@ impl ThreadGroup {
             pgid: AtomicU32::new(pgrp.number()),
             sid: AtomicU32::new(session.number()),
             belongs: Mutex::new(Level::Leaf, [pgrp, session]),
+            controlling: Mutex::new(Level::Leaf, Controlling::default()),
             container: None,
             limits,
             did_exec: AtomicBool::new(false),

@@ -284,6 +284,7 @@ impl CurrentTask {
     /// must end.
     pub fn exit_work(&self) -> ExitWork {
         super::async_io::run();
+        super::session::run_hang_ups();
         loop {
             super::park::park_while_paused();
             let (exiting, must_go, stopped, dumps) = {

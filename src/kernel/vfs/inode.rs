@@ -139,6 +139,14 @@ pub trait Inode: Send + Sync + Any {
     /// `ENXIO` and the like.
     fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>>;
 
+    /// As [`Inode::open`], of the file at `path`: for devices whose place says which one they are (`/dev/ptmx`).
+    ///
+    /// # Errors
+    /// As [`Inode::open`].
+    fn open_at(self: Arc<Self>, ctx: &OpCtx<'_>, _path: &super::mount::Path, flags: u32) -> Result<Box<dyn FileOps>> {
+        self.open(ctx, flags)
+    }
+
     /// The target of a symbolic link.
     ///
     /// # Errors

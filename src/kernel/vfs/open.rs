@@ -154,7 +154,7 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
         return Err(Errno::ENXIO.into());
     }
     // Only a FIFO waits here, for its other side.
-    let ops = inode.clone().open(ctx, flags).map_err(|e| match e {
+    let ops = inode.clone().open_at(ctx, &target, flags).map_err(|e| match e {
         Errno::EINTR => SysError::Restart(Restart::Sys),
         Errno::ESTALE if !target.dentry.forget() => Errno::EIO.into(),
         e => e.into(),

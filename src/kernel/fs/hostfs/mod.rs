@@ -14,7 +14,7 @@ use crate::host::{HostFd, broker, files, window};
 use crate::vfs::inode::Emit;
 use crate::vfs::open::DirFile;
 use crate::vfs::state::{SharedState, StateRef};
-use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, SetAttr, Stat, StatFs};
+use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, Path, SetAttr, Stat, StatFs};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -121,14 +121,20 @@ impl Inode for HostInode {
         Ok(())
     }
 
-    fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
         match self.kind {
             FileType::Dir => Ok(DirFile::new()),
             FileType::Regular => file::open(&self.fd, flags),
-            FileType::Char => super::dev::open_device(ctx, self.rdev),
-            // A FIFO's or socket's other side would be outside.
+            // A FIFO's or socket's other side would be outside; devices are opened by their place.
             _ => Err(Errno::ENXIO),
         }
+    }
+
+    fn open_at(self: Arc<Self>, ctx: &OpCtx<'_>, path: &Path, flags: u32) -> Result<Box<dyn FileOps>> {
+        if self.kind != FileType::Char {
+            return self.open(ctx, flags);
+        }
+        super::dev::open_device(ctx, self.rdev, path, flags)
     }
 
     fn read_link(&self, _ctx: &OpCtx<'_>) -> Result<Vec<u8>> {

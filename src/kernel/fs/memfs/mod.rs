@@ -23,7 +23,7 @@ use crate::time;
 use crate::vfs::inode::{Attached, Emit, Nanos};
 use crate::vfs::open::DirFile;
 use crate::vfs::state::{FileState, StateRef};
-use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, SetAttr, Stat, StatFs, mount};
+use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs, mount};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -456,12 +456,17 @@ impl Inode for MemInode {
             FileType::Dir => Ok(DirFile::new()),
             FileType::Regular => file::open(self, flags),
             FileType::Fifo => super::pipe::open_fifo(ctx, self, flags),
-            FileType::Char => {
-                let rdev = self.meta.lock().rdev;
-                super::dev::open_device(ctx, rdev)
-            }
+            // Devices are opened by their place.
             _ => Err(Errno::ENXIO),
         }
+    }
+
+    fn open_at(self: Arc<Self>, ctx: &OpCtx<'_>, path: &Path, flags: u32) -> Result<Box<dyn FileOps>> {
+        if self.kind != FileType::Char {
+            return self.open(ctx, flags);
+        }
+        let rdev = self.meta.lock().rdev;
+        super::dev::open_device(ctx, rdev, path, flags)
     }
 
     fn read_link(&self, _ctx: &OpCtx<'_>) -> Result<Vec<u8>> {

@@ -11,7 +11,7 @@ use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
 use crate::sync::{Kind, On};
 use crate::task::access::{self, By, Look, Subject};
 use crate::task::group::Run;
-use crate::task::{Own, Task, session};
+use crate::task::{Own, Task};
 use crate::time::vdso;
 use crate::vfs::{OpCtx, Path, mount};
 use alloc::format;
@@ -383,8 +383,8 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let threads = g.state.lock().tasks.len();
     let strings = task.shared().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
     // As `new_encode_dev` of `linux/kdev_t.h` says it, which device numbers below 2^32 have anyway.
-    let (terminal, foreground) =
-        session::of_session(g.sid()).map_or((0, -1), |t| (t.device as u32 as i32, t.foreground as i32));
+    let (terminal, foreground) = g.shown_terminal();
+    let terminal = terminal as u32 as i32;
     let mut out = format!(
         "{} ({comm}) {} {} {} {} {terminal} {foreground} 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
         task.tid(),
