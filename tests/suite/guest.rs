@@ -77,6 +77,9 @@ guests! {
     remote: &[Link::Dynamic];
     tracing: &[Link::Dynamic];
     cores: &[Link::Dynamic];
+    pty: GLIBC;
+    pty_lines: &[Link::Dynamic];
+    pty_jobs: GLIBC;
 }
 
 /// Natively, the filter of an ordinary user's tests would show in what this one prints.

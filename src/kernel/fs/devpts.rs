@@ -8,6 +8,7 @@ use crate::arena::{self, Object};
 use crate::fs::hostfd;
 use crate::sync::{Level, Mutex};
 use crate::time;
+use crate::tty::host;
 use crate::tty::pty::{self, Home, Master, Pty};
 use crate::vfs::inode::{Emit, Nanos};
 use crate::vfs::open::DirFile;
@@ -122,13 +123,19 @@ pub struct Instance {
     me: Weak<Instance>,
 }
 
-static NEXT_DEV: AtomicU64 = AtomicU64::new(0x1000);
+/// Minor number, of major 0, of the next instance: apart from those of other file systems in memory.
+static NEXT_MINOR: AtomicU64 = AtomicU64::new(1 << 16);
+
+/// The device number of major 0 with this minor number.
+fn device(minor: u64) -> u64 {
+    minor & 0xff | (minor & !0xff) << 12
+}
 
 impl Instance {
     fn new(options: Options, first: bool) -> Arc<Instance> {
         let table = Table { options, names: BTreeMap::new(), free: BTreeSet::new(), next: 0 };
         Arc::new_cyclic(|me| Instance {
-            dev: NEXT_DEV.fetch_add(1, Relaxed),
+            dev: device(NEXT_MINOR.fetch_add(1, Relaxed)),
             first,
             table: Mutex::new(Level::Leaf, table),
             root: Mutex::new(Level::Leaf, Attr::new(0o755, 0, 0)),
@@ -181,7 +188,8 @@ impl Instance {
 
     /// Gives a terminal of the host a name here, with the attributes that it has there.
     fn adopt(&self, stat: &Stat) -> Result<u32> {
-        let known = self.table.lock().names.values().find(|n| matches!(n.slave, Slave::Host(d) if d == stat.rdev)).cloned();
+        let known =
+            self.table.lock().names.values().find(|n| matches!(n.slave, Slave::Host(d) if d == stat.rdev)).cloned();
         if let Some(known) = known {
             return Ok(known.index);
         }
@@ -276,7 +284,7 @@ fn root_beside(ctx: &OpCtx<'_>, path: &Path) -> Result<Path> {
         return Ok(path.mount.root_path());
     }
     let dir = path.dentry.parent().ok_or(Errno::ENODEV)?;
-    let pts = dir.child(ctx, b"pts").map_err(|_| Errno::ENODEV)?;
+    let pts = dir.child(ctx, b"pts").map_err(|_| Errno::ENOENT)?;
     let root = Path { mount: path.mount.clone(), dentry: pts }.descend();
     if instance_of(root.inode()).is_some() { Ok(root) } else { Err(Errno::ENODEV) }
 }
@@ -284,7 +292,7 @@ fn root_beside(ctx: &OpCtx<'_>, path: &Path) -> Result<Path> {
 /// Opens a node with the number of `/dev/ptmx`.
 ///
 /// # Errors
-/// `ENODEV` without a devpts beside it, `ENOSPC`, `ENOMEM`.
+/// `ENOENT`, `ENODEV` without a devpts beside it, `ENOSPC`, `ENOMEM`.
 pub fn open_ptmx(ctx: &OpCtx<'_>, path: &Path) -> Result<Box<dyn FileOps>> {
     let root = root_beside(ctx, path)?;
     instance_of(root.inode()).ok_or(Errno::ENODEV)?.open_master(ctx)
@@ -311,6 +319,7 @@ pub fn peer(ctx: &OpCtx<'_>, file: &OpenFile) -> Result<Path> {
 /// `EINVAL` if `root` is no devpts, `ENOSPC`.
 pub fn place_of_host(ctx: &OpCtx<'_>, root: &Path, stat: &Stat) -> Result<Path> {
     let index = instance_of(root.inode()).ok_or(Errno::EINVAL)?.adopt(stat)?;
+    host::of_device(stat.rdev).set_device(pty::slave_device(index));
     let dentry = root.dentry.child(ctx, index.to_string().as_bytes())?;
     Ok(Path { mount: root.mount.clone(), dentry })
 }
@@ -416,8 +425,8 @@ impl Directory for PtsInode {
         Ok(file_of(&self.instance, What::Slave(node)))
     }
 
-    fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
-        Err(Errno::EACCES)
+    fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
+        Err(if matches!(node, NewNode::Regular) { Errno::EACCES } else { Errno::EPERM })
     }
 
     fn link(&self, _ctx: &OpCtx<'_>, _name: &[u8], _inode: &Arc<dyn Inode>) -> Result {

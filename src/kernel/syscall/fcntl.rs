@@ -111,6 +111,7 @@ fn set_flags(cur: &CurrentTask, fd: Fd, file: &OpenFile, flags: u32) -> Result {
         access::check_owner(cur.cred(), &*file.inode)?;
     }
     if (file.flags() ^ flags) & O_ASYNC != 0 && owner::has_signals(file) {
+        owner::claim_terminal(cur, file);
         file.set_async(fd.0, flags & O_ASYNC != 0)?;
     }
     file.set_flags(file.flags() & !MAY | flags & MAY);
@@ -274,6 +275,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
                 if !owner::has_signals(&file) {
                     return Err(Errno::ENOTTY.into());
                 }
+                owner::claim_terminal(cur, &file);
                 file.set_async(fd.0, on)?;
             }
         }

@@ -1,6 +1,7 @@
 //! The owner of a file: who is told by a signal that it is ready (`F_SETOWN` and its relatives).
 
 use crate::abi::{Errno, SysResult, linux};
+use crate::fs::hostfd::terminal_of;
 use crate::fs::inotify;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
@@ -34,6 +35,17 @@ fn set_to(cur: &CurrentTask, file: &OpenFile, kind: OwnerKind, id: u32) -> SysRe
     let users = if id == 0 { [0; 2] } else { [cur.cred().uid, cur.cred().euid] };
     file.async_io.set_owner(Owner { kind, id, users });
     Ok(())
+}
+
+/// O_ASYNC is set on a terminal that has no owner: its foreground group gets it, or without one the caller
+/// (`tty_fasync`).
+pub fn claim_terminal(cur: &CurrentTask, file: &OpenFile) {
+    if !file.ops.is_tty() || file.async_io.owner().id != 0 {
+        return;
+    }
+    let foreground = terminal_of(file).and_then(|t| t.job().foreground());
+    let (kind, id) = foreground.map_or((OwnerKind::Process, cur.group.pid), |p| (OwnerKind::Group, p.number()));
+    file.async_io.set_owner(Owner { kind, id, users: [cur.cred().uid, cur.cred().euid] });
 }
 
 /// Sets the owner: a process, or a process group as a negative number.

@@ -124,6 +124,8 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
             let (tgid, tid) = (group.pid, cur.tid());
             let ctx = crate::vfs::OpCtx { cred: &cred, tgid, tid, fsize_limit: u64::MAX, umask: 0 };
             files.close_range(&ctx, 0, u32::MAX);
+            // Some may have been the masters of terminals.
+            session::run_hang_ups();
         }
         drop(mm);
         ipc.task_ended(Arc::as_ptr(cur) as usize);
@@ -186,8 +188,6 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     group.timers.clear();
     trace::tracer_ended(group);
     let leader = group.leader.lock().take();
-    // Files that it closed may have been the masters of terminals.
-    session::run_hang_ups();
     if group.sid() == group.pid {
         session::leader_ends(group);
     }

@@ -475,8 +475,7 @@ mod tests {
     fn one_terminal_one_session() {
         let (a, b) = (group(9001, 9001, 9001), group(9002, 9002, 9002));
         let member = group(9003, 9003, 9001);
-        let (one, two): (Arc<dyn Terminal>, Arc<dyn Terminal>) =
-            (Arc::new(Fake::default()), Arc::new(Fake::default()));
+        let (one, two): (Arc<dyn Terminal>, Arc<dyn Terminal>) = (Arc::new(Fake::default()), Arc::new(Fake::default()));
         assert_eq!(attach(&member, &one, false), Err(Errno::EPERM), "only a leader");
         attach(&a, &one, false).unwrap();
         attach(&a, &one, false).unwrap();

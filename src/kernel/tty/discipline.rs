@@ -204,17 +204,17 @@ impl State {
     /// A character that means nothing by itself.
     fn take_char(&mut self, c: u8, fx: &mut Effects) {
         self.start_by_any(fx);
-        self.echo_input(c, fx);
+        self.echo_input(c, false, fx);
         self.put(c);
     }
 
-    /// Echoes a character, with `ECHO`.
-    fn echo_input(&mut self, c: u8, fx: &mut Effects) {
+    /// Echoes a character, with `ECHO`. `newline`: as the end of a line, if it is one.
+    fn echo_input(&mut self, c: u8, newline: bool, fx: &mut Effects) {
         if !self.termios.l(ECHO) {
             return;
         }
         self.finish_erasing();
-        if c == b'\n' {
+        if c == b'\n' && newline {
             self.echo(Echo::Char(c));
         } else {
             if !self.line.has_part() {
@@ -253,7 +253,7 @@ impl State {
         if t.l(ICANON) && self.line_char(c, fx) {
             return;
         }
-        self.echo_input(c, fx);
+        self.echo_input(c, true, fx);
         self.put(c);
     }
 

@@ -8,7 +8,8 @@ use super::pty::{Inner, Master, Pty, slave_device};
 use super::slave::Slave;
 use super::termios::{DISABLED, TERMIO, TERMIOS, TERMIOS2, Termios};
 use crate::abi::linux::{
-    self, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, TCIFLUSH, TCIOFF, TCIOFLUSH, TCION, TCOFLUSH, TCOOFF, TCOON, VSTART, VSTOP,
+    self, SIGINT, SIGQUIT, SIGTSTP, SIGWINCH, TCIFLUSH, TCIOFF, TCIOFLUSH, TCION, TCOFLUSH, TCOOFF, TCOON, VSTART,
+    VSTOP,
 };
 use crate::abi::{Errno, SysResult};
 use crate::cred::cap;
@@ -131,7 +132,13 @@ impl Request<'_> {
             ioctl::TCFLSH => {
                 // The rest is the line discipline's.
                 if matches!(self.arg as u32, TCIFLUSH | TCIOFLUSH) {
-                    self.with(|i, _| if self.master { i.tty.output.truncate(super::discipline::SEEN) } else { i.tty.backlog.truncate(0) });
+                    self.with(|i, _| {
+                        if self.master {
+                            i.tty.output.truncate(super::discipline::SEEN)
+                        } else {
+                            i.tty.backlog.truncate(0)
+                        }
+                    });
                 }
                 return Ok(None);
             }
@@ -325,11 +332,7 @@ impl Request<'_> {
         UserPtr::<u8>::new(self.arg).slice(size).read_into(&mut bytes[..size])?;
         self.with(|i, fx| {
             if self.request == flushes {
-                if self.master {
-                    i.tty.output.truncate(0);
-                } else {
-                    i.tty.drop_input(fx);
-                }
+                i.tty.drop_input(fx);
             }
             let old = i.tty.termios;
             let new = match bytes.first_chunk::<TERMIO>() {

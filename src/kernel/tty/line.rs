@@ -1,5 +1,6 @@
 //! What lies in a terminal: lines that wait to be read, and bytes on their way.
 
+use super::termios::DISABLED;
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use alloc::vec::Vec;
@@ -135,10 +136,15 @@ impl Line {
         }
         let end = (self.tail..self.tail + together).find(|&p| self.is_end(p));
         let Some(end) = end else {
+            // The end of a file right behind what fills the reader's buffer goes with it.
+            let behind = self.tail + together;
+            if together == most && behind < self.canon && self.is_end(behind) && self.byte(behind) == DISABLED {
+                return (self.data.get(start..start + together).unwrap_or(&[]), together + 1, true);
+            }
             return (self.data.get(start..start + together).unwrap_or(&[]), together, false);
         };
         let taken = end + 1 - self.tail;
-        let shown = if self.byte(end) == super::termios::DISABLED { taken - 1 } else { taken };
+        let shown = if self.byte(end) == DISABLED { taken - 1 } else { taken };
         (self.data.get(start..start + shown).unwrap_or(&[]), taken, true)
     }
 
@@ -156,7 +162,7 @@ impl Line {
 
     /// Bytes of whole lines without those that stand for the end of a file (`inq_canon`).
     pub fn line_bytes(&self) -> usize {
-        (self.tail..self.canon).filter(|&p| !(self.is_end(p) && self.byte(p) == super::termios::DISABLED)).count()
+        (self.tail..self.canon).filter(|&p| !(self.is_end(p) && self.byte(p) == DISABLED)).count()
     }
 }
 
@@ -292,11 +298,13 @@ mod tests {
         let (mut sent, mut got) = (0u8, 0u8);
         for n in (0..400).map(|i| i * 7 % 300) {
             let n = ring.reserve(n).unwrap();
-            let bytes: Vec<u8> = (0..n).map(|_| core::mem::replace(&mut sent, sent.wrapping_add(1))).collect();
+            let bytes: Vec<u8> = (0..n).map(|i| sent.wrapping_add(i as u8)).collect();
+            sent = sent.wrapping_add(n as u8);
             assert_eq!(ring.put(&bytes), n);
             let front = ring.front().to_vec();
             for c in &front {
-                assert_eq!(*c, core::mem::replace(&mut got, got.wrapping_add(1)));
+                assert_eq!(*c, got);
+                got = got.wrapping_add(1);
             }
             ring.skip(front.len());
         }

@@ -23,8 +23,8 @@ pub mod termios;
 
 use crate::abi::Result;
 use crate::cred::{Cred, cap};
-use crate::task::{lookup_group, session};
 use crate::task::session::Terminal;
+use crate::task::{lookup_group, session};
 use crate::vfs::OpCtx;
 use alloc::sync::Arc;
 

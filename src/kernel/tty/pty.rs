@@ -33,11 +33,16 @@ pub fn limits() -> [u32; 3] {
 }
 
 /// Sets `kernel.pty.max` or `kernel.pty.reserve`.
-pub fn set_limit(reserve: bool, value: u32) {
-    let to = if reserve { &RESERVE } else { &LIMIT };
-    if value <= 1 << 20 {
-        to.store(value, SeqCst);
+///
+/// # Errors
+/// `EINVAL` for more than there are numbers.
+pub fn set_limit(reserve: bool, value: u32) -> Result {
+    if value > 1 << 20 {
+        return Err(Errno::EINVAL);
     }
+    let to = if reserve { &RESERVE } else { &LIMIT };
+    to.store(value, SeqCst);
+    Ok(())
 }
 
 /// Counts a pty while it exists.
@@ -384,4 +389,3 @@ pub fn of_file(file: &OpenFile) -> Option<Arc<dyn Terminal>> {
     let terminal: Arc<dyn Terminal> = slave.pty.clone();
     Some(terminal)
 }
-

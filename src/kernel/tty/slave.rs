@@ -13,12 +13,8 @@ use alloc::sync::Arc;
 use core::any::Any;
 
 /// What a terminal that was hung up is ready for (`hung_up_tty_poll`).
-pub(super) const HUNG: Events = Events::IN
-    .union(Events::OUT)
-    .union(Events::ERR)
-    .union(Events::HUP)
-    .union(Events::RDNORM)
-    .union(Events::WRNORM);
+pub(super) const HUNG: Events =
+    Events::IN.union(Events::OUT).union(Events::ERR).union(Events::HUP).union(Events::RDNORM).union(Events::WRNORM);
 /// Nanoseconds in a unit of `VTIME`.
 const TENTH: u64 = 100_000_000;
 
@@ -122,7 +118,8 @@ impl Slave {
             while dst.left() > 0 && i.tty.line.readable(lines) > 0 && !*over {
                 let (bytes, taken, ends) = i.tty.line.next(lines, dst.left());
                 let want = bytes.len();
-                let n = if want == 0 { 0 } else { dst.put(bytes).or_else(|e| if done > 0 { Ok(0) } else { Err(e) })? };
+                let n =
+                    if want == 0 { 0 } else { dst.put(bytes).or_else(|e| if done > 0 { Ok(0) } else { Err(e) })? };
                 done += n;
                 if n < want {
                     i.tty.line.skip(n, false);
@@ -151,7 +148,8 @@ impl Slave {
                 Err(SysError::Errno(Errno::EAGAIN)) if limit == Some(0) => break,
                 Err(SysError::Errno(Errno::EAGAIN)) if !file.nonblock() => {
                     let deadline = limit.map(time::deadline_in);
-                    match wait::block_on(&self.pty.slave_queue, Events::IN, deadline, || self.read_some(dst, &mut over)) {
+                    match wait::block_on(&self.pty.slave_queue, Events::IN, deadline, || self.read_some(dst, &mut over))
+                    {
                         // The time is over.
                         Err(SysError::Errno(Errno::EAGAIN)) => break,
                         other => other,

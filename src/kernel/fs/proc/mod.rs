@@ -59,6 +59,8 @@ enum Node {
     NetFile(&'static system::Entry),
     /// `sysvipc`, whose files are of the kind above.
     SysvIpc,
+    /// `tty`.
+    Terminals,
     /// A directory below `sys`, by its path with a slash at the end; empty for `sys` itself.
     Sys(&'static str),
     Setting(&'static system::Setting),
@@ -106,6 +108,7 @@ impl Node {
             | Node::Net(..)
             | Node::SysvIpc
             | Node::Namespaces(..)
+            | Node::Terminals
             | Node::Sys(_) => FileType::Dir,
             Node::OwnProcess | Node::OwnThread | Node::IntoSelf(_) | Node::Fd(..) | Node::Namespace(..) => {
                 FileType::Symlink
@@ -140,6 +143,7 @@ impl Node {
             Node::SysvIpc => (18, 0, 0),
             Node::Namespaces(pid, tid) => (19, u64::from(pid), u64::from(tid)),
             Node::Namespace(pid, tid, e) => (20, u64::from(pid) << 24 | u64::from(tid), core::ptr::from_ref(e) as u64),
+            Node::Terminals => (21, 0, 0),
         };
         if class == 1 {
             return 1;
@@ -229,6 +233,7 @@ impl Node {
                 all.extend([("self", Node::OwnProcess), ("thread-self", Node::OwnThread), ("sys", Node::Sys(""))]);
                 all.extend([("mounts", Node::IntoSelf("self/mounts")), ("net", Node::IntoSelf("self/net"))]);
                 all.push(("sysvipc", Node::SysvIpc));
+                all.push(("tty", Node::Terminals));
                 all.extend(system::ENTRIES.iter().map(|e| (e.name, Node::System(e))));
             }
             Node::Process(pid) => {
@@ -248,6 +253,7 @@ impl Node {
             Node::Namespaces(pid, tid) => {
                 all.extend(ns::ENTRIES.iter().map(|e| (e.name, Node::Namespace(pid, tid, e))));
             }
+            Node::Terminals => all.extend(system::TERMINALS.iter().map(|e| (e.name, Node::System(e)))),
             Node::Net(..) => all.extend(system::NET.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::SysvIpc => all.extend(system::SYSVIPC.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::Sys(path) => system::children(path, |name, sub| {

@@ -6,6 +6,7 @@ use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::cred::cap;
+use crate::fs::devpts;
 use crate::mm::vma::{Sizes, prot_letters};
 use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
 use crate::sync::{Kind, On};
@@ -548,9 +549,14 @@ fn mounts(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         // Here one word stands for both: the mount and its file system.
         let rest = options.get(2..).unwrap_or_default();
         let access = if m.has(mount::RDONLY) || m.fs_read_only() { "ro" } else { "rw" };
-        let _ = writeln!(out, "{} {point} {} {access}{rest} 0 0", source(&m), m.fstype);
+        let _ = writeln!(out, "{} {point} {} {access}{rest}{} 0 0", source(&m), m.fstype, of_fs(&m));
     }
     Ok(out.into_bytes())
+}
+
+/// Options of the file system, each behind a comma.
+fn of_fs(m: &mount::Mount) -> String {
+    devpts::shown_options(&m.root.inode).unwrap_or_default()
 }
 
 fn source(m: &mount::Mount) -> String {
@@ -581,7 +587,7 @@ fn mountinfo(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
         }
         out.push_str(if unbindable { " unbindable" } else { "" });
         let access = if m.fs_read_only() { "ro" } else { "rw" };
-        let _ = writeln!(out, " - {} {} {access}", m.fstype, source(&m));
+        let _ = writeln!(out, " - {} {} {access}{}", m.fstype, source(&m), of_fs(&m));
     }
     Ok(out.into_bytes())
 }

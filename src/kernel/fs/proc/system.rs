@@ -7,6 +7,7 @@ use crate::host::{files, random, sched, window};
 use crate::sync::{Level, Mutex};
 use crate::task::ns::UtsNamespace;
 use crate::task::{coredump, kernel, uts};
+use crate::tty::pty;
 use crate::vfs::OpCtx;
 use alloc::format;
 use alloc::string::String;
@@ -39,7 +40,7 @@ entries! {
     ENTRIES:
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || cpuinfo();
-    "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n136 pts\n\nBlock devices:\n".to_vec();
+    "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:\n".to_vec();
     "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n".to_vec();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
@@ -55,6 +56,19 @@ entries! {
     "uptime" uptime;
     "version" version;
 }
+
+entries! {
+    /// The files of `tty`.
+    TERMINALS:
+    "drivers" || TERMINAL_DRIVERS.to_vec();
+}
+
+/// What can be opened of terminals (`proc(5)`).
+const TERMINAL_DRIVERS: &[u8] = b"\
+/dev/tty             /dev/tty        5       0 system:/dev/tty\n\
+/dev/ptmx            /dev/ptmx       5       2 system\n\
+pty_slave            /dev/pts      136 0-1048575 pty:slave\n\
+pty_master           /dev/ptm      128 0-1048575 pty:master\n";
 
 /// What the network says of itself: its room is not below this one.
 pub struct Network {
@@ -206,6 +220,11 @@ fn names() -> &'static UtsNamespace {
     &kernel().roots().proxy.uts
 }
 
+fn set_ptys(reserve: bool, value: &[u8]) -> Result {
+    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
+    pty::set_limit(reserve, text.trim().parse().map_err(|_| Errno::EINVAL)?)
+}
+
 fn set_hostname(name: &[u8]) -> Result {
     names().set_hostname(name);
     Ok(())
@@ -316,6 +335,9 @@ settings! {
     "kernel/panic" || b"0\n".to_vec();
     "kernel/perf_event_paranoid" || b"4\n".to_vec();
     "kernel/pid_max" || format!("{}\n", kernel().roots().pid.pid_max()).into_bytes();
+    "kernel/pty/max" || number(pty::limits()[0].into()), |v| set_ptys(false, v);
+    "kernel/pty/nr" || number(pty::limits()[2].into());
+    "kernel/pty/reserve" || number(pty::limits()[1].into()), |v| set_ptys(true, v);
     "kernel/random/boot_id" boot_id;
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/uuid" || uuid(random_bits());

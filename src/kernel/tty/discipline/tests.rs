@@ -39,7 +39,10 @@ fn keys(s: &mut State, text: &str) -> Effects {
 fn lines_are_edited_and_echoed() {
     let mut s = State::new();
     keys(&mut s, "cax\x7fz\t1\x7f\x7f\x7ft two\x17one\x16\x03\r");
-    assert_eq!(screen(&mut s), "cax\x08 \x08z\t1\x08 \x08\x08\x08\x08\x08\x08\x08 \x08t two\x08 \x08\x08 \x08\x08 \x08one^\x08^C\r\n");
+    assert_eq!(
+        screen(&mut s),
+        "cax\x08 \x08z\t1\x08 \x08\x08\x08\x08\x08\x08\x08 \x08t two\x08 \x08\x08 \x08\x08 \x08one^\x08^C\r\n"
+    );
     assert_eq!(read(&mut s, 100).as_deref(), Some("cat one\x03\n"));
     keys(&mut s, "gone\x15kept\x04");
     assert_eq!(screen(&mut s), "gone\x08 \x08\x08 \x08\x08 \x08\x08 \x08kept");
