@@ -427,6 +427,57 @@ static void driven(void) {
     close(s);
 }
 
+static void through_the_master(void) {
+    puts("through the master");
+    int m, s, n = 0;
+    pair(&m, &s);
+    fcntl(m, F_SETFL, O_RDWR | O_NONBLOCK);
+    fcntl(s, F_SETFL, O_RDWR | O_NONBLOCK);
+    write(s, "output", 6);
+    wait_in(m);
+    ioctl(m, FIONREAD, &n);
+    printf("FIONREAD %d", n);
+    printf(" flush %s\n", why(ioctl(m, TCFLSH, 0)));
+    get("flushed", m);
+    printf("stop %s", why(ioctl(m, TCXONC, 0)));
+    printf(" write %s", why(write(m, "x", 1)));
+    events("stopped", m);
+    printf("start %s", why(ioctl(m, TCXONC, 1)));
+    printf(" write %s\n", why(write(m, "x", 1)));
+    usleep(20000);
+    get("echo", m);
+    printf("send ^S %s", why(ioctl(m, TCXONC, 2)));
+    usleep(20000);
+    printf(" write %s", why(write(s, "y", 1)));
+    printf(" send ^Q %s", why(ioctl(m, TCXONC, 3)));
+    usleep(20000);
+    printf(" write %s\n", why(write(s, "y", 1)));
+    wait_in(m);
+    get("output", m);
+    struct winsize w = {3, 4};
+    ioctl(s, TIOCSWINSZ, &w);
+    w.ws_row = 0;
+    ioctl(m, TIOCGWINSZ, &w);
+    printf("size %d\n", w.ws_row);
+    // Input that has to wait, and a key that stops output among it.
+    char big[3000];
+    memset(big, 'i', sizeof big);
+    struct termios2 t;
+    ioctl(s, TCGETS2, &t);
+    t.c_lflag &= ~ECHO;
+    ioctl(s, TCSETS2, &t);
+    write(m, "line\n", 5);
+    for (int i = 0; i < 3; i++) write(m, big, sizeof big);
+    write(m, "\x13", 1);
+    usleep(50000);
+    printf("stopped from afar %s\n", why(write(s, "y", 1)));
+    write(m, "\x11", 1);
+    usleep(50000);
+    printf("started %s\n", why(write(s, "y", 1)));
+    close(m);
+    close(s);
+}
+
 static void instances(void) {
     puts("instances");
     char dir[] = "/tmp/pts.XXXXXX", path[64], link[64], real[64] = {0};
@@ -458,6 +509,18 @@ static void instances(void) {
     stat(path, &a);
     printf(" %d %o\n", number(m3), a.st_mode);
     printf("busy %s\n", why(umount(dir)));
+    char bound[] = "/tmp/ptmx.XXXXXX", from[64];
+    close(mkstemp(bound));
+    sprintf(from, "%s/ptmx", dir);
+    printf("bind %s", why(mount(from, bound, 0, MS_BIND, 0)));
+    close(m3);
+    usleep(50000);
+    m3 = open(bound, O_RDWR | O_NOCTTY);
+    unlockpt(m3);
+    printf(" open %s %d peer", why(m3), number(m3));
+    printf(" %s\n", why(ioctl(m3, TIOCGPTPEER, O_RDWR | O_NOCTTY)));
+    umount2(bound, MNT_DETACH);
+    unlink(bound);
     close(m);
     close(m2);
     close(m3);
@@ -482,6 +545,7 @@ int main(void) {
     packets();
     hanging_up();
     driven();
+    through_the_master();
     instances();
     return 0;
 }

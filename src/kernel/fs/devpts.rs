@@ -304,7 +304,12 @@ pub fn open_ptmx(ctx: &OpCtx<'_>, path: &Path) -> Result<Box<dyn FileOps>> {
 /// `EIO` if it is no master, `ENODEV` where its instance is not to be found, `ENOENT`.
 pub fn peer(ctx: &OpCtx<'_>, file: &OpenFile) -> Result<Path> {
     let master = Master::of(file).ok_or(Errno::EIO)?;
-    let root = root_beside(ctx, &file.path)?;
+    // Where `ptmx` alone was bound to another place, it is the place that counts.
+    let mut at = file.path.clone();
+    while Arc::ptr_eq(&at.mount.root, &at.dentry) {
+        at = at.mount.at().ok_or(Errno::ENODEV)?;
+    }
+    let root = root_beside(ctx, &at)?;
     let instance = instance_of(root.inode()).ok_or(Errno::ENODEV)?;
     if !core::ptr::addr_eq(Arc::as_ptr(instance), Arc::as_ptr(&master.pty.home)) {
         return Err(Errno::ENODEV);

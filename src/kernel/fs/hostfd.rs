@@ -40,6 +40,23 @@ pub fn ready(fd: i32, events: u32) {
     }
 }
 
+/// Requests that change a terminal: no background process may make them.
+const CHANGES: [u32; 13] = [
+    ioctl::TCSETS,
+    ioctl::TCSETSW,
+    ioctl::TCSETSF,
+    ioctl::TCSETS2,
+    ioctl::TCSETSW2,
+    ioctl::TCSETSF2,
+    ioctl::TCSETA,
+    ioctl::TCSETAW,
+    ioctl::TCSETAF,
+    ioctl::TCSBRK,
+    ioctl::TCSBRKP,
+    ioctl::TCXONC,
+    ioctl::TCFLSH,
+];
+
 /// A host file.
 pub struct HostFile {
     fd: HostFd,
@@ -226,15 +243,21 @@ impl FileOps for HostOps {
             if let Some(outcome) = job::ioctl(ctx, file, &terminal, false, request, arg) {
                 return outcome;
             }
-            let changes = [ioctl::TCSETS, ioctl::TCSETSW, ioctl::TCSETSF, ioctl::TCSBRK, ioctl::TCXONC, ioctl::TCFLSH];
-            if changes.contains(&request) {
+            if request == ioctl::TIOCSTI {
+                return Err(Errno::EIO.into());
+            }
+            if CHANGES.contains(&request) {
                 job::check_change(ctx, &*terminal)?;
             }
         }
+        // A pause that the terminal's line sends is as long as the host likes.
+        let (request, arg) = if request == ioctl::TCSBRKP { (ioctl::TCSBRK, 0) } else { (request, arg) };
         // Requests by size and direction of their argument; the host reads and writes guest memory
         // that was checked.
         let size = match request {
             ioctl::TCGETS | ioctl::TCSETS | ioctl::TCSETSW | ioctl::TCSETSF => 36,
+            ioctl::TCGETA | ioctl::TCSETA | ioctl::TCSETAW | ioctl::TCSETAF => 18,
+            ioctl::TCGETS2 | ioctl::TCSETS2 | ioctl::TCSETSW2 | ioctl::TCSETSF2 => 44,
             ioctl::TIOCGWINSZ | ioctl::TIOCSWINSZ => 8,
             ioctl::FIONREAD | ioctl::TIOCOUTQ => 4,
             ioctl::TCSBRK | ioctl::TCXONC | ioctl::TCFLSH => 0,

@@ -53,6 +53,8 @@ pub struct State {
     pub master_flow: Flow,
     /// The next character is taken as it is.
     quoted: bool,
+    /// What is being received had to wait: [`State::look_ahead`] has seen it.
+    waited: bool,
     /// Erased characters are being printed (`ECHOPRT`).
     erasing: bool,
     /// The master reads in packet mode.
@@ -78,6 +80,7 @@ impl State {
             flow: Flow::default(),
             master_flow: Flow::default(),
             quoted: false,
+            waited: false,
             erasing: false,
             packet: false,
             status: 0,
@@ -100,12 +103,32 @@ impl State {
         let rest = &bytes[done..];
         if !rest.is_empty() {
             match self.backlog.reserve(rest.len()) {
-                Ok(n) => done += self.backlog.put(&rest[..n]),
+                Ok(n) => {
+                    let n = self.backlog.put(&rest[..n]);
+                    self.look_ahead(&rest[..n], fx);
+                    done += n;
+                }
                 Err(e) if done == 0 => return Err(e),
                 Err(_) => {}
             }
         }
         Ok(done)
+    }
+
+    /// Characters that stop and start output do so although others before them have to wait
+    /// (`n_tty_lookahead_flow_ctrl`).
+    fn look_ahead(&mut self, bytes: &[u8], fx: &mut Effects) {
+        let t = self.termios;
+        if !t.i(IXON) || t.l(EXTPROC) {
+            return;
+        }
+        for &c in bytes {
+            if c == t.c(VSTART) && c != DISABLED {
+                self.start(fx);
+            } else if c == t.c(VSTOP) && c != DISABLED {
+                self.stop(fx);
+            }
+        }
     }
 
     /// Whether the master could write something.
@@ -119,7 +142,9 @@ impl State {
         while !self.backlog.is_empty() {
             let n = self.backlog.front().len().min(block.len());
             block[..n].copy_from_slice(&self.backlog.front()[..n]);
+            self.waited = true;
             let taken = self.receive(&block[..n], fx);
+            self.waited = false;
             self.backlog.skip(taken);
             if taken > 0 {
                 fx.master |= Events::OUT;
@@ -229,11 +254,12 @@ impl State {
     fn special_char(&mut self, c: u8, fx: &mut Effects) {
         let t = self.termios;
         if t.i(IXON) {
-            if c == t.c(VSTART) {
-                return self.start(fx);
-            }
-            if c == t.c(VSTOP) {
-                return self.stop(fx);
+            if c == t.c(VSTART) || c == t.c(VSTOP) {
+                return match self.waited {
+                    true => {}
+                    false if c == t.c(VSTART) => self.start(fx),
+                    false => self.stop(fx),
+                };
             }
         }
         if t.l(ISIG) {

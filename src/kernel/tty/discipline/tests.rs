@@ -109,6 +109,8 @@ fn a_line_without_an_end_keeps_its_beginning() {
         keys(&mut s, &"x".repeat(4000));
     }
     assert_eq!(s.backlog.len(), 4 + 12000 - 4095);
+    keys(&mut s, "\x13");
+    assert_eq!(s.write(b"x", &mut Effects::default()), Ok(0), "stopped by what waits");
     assert_eq!(read(&mut s, 100).as_deref(), Some("one\n"));
     assert_eq!(s.backlog.len(), 0, "nothing can be read, so the line takes what comes and loses it");
 }
