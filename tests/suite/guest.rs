@@ -39,6 +39,7 @@ guests! {
     epoll: GLIBC;
     watching: GLIBC;
     buffers: GLIBC;
+    filled: GLIBC;
     owners: GLIBC;
     seen: GLIBC;
     timers: GLIBC;

@@ -251,6 +251,23 @@ pub fn sys_waitid(
     options: u32,
     ru: UserPtr<rusage>,
 ) -> SysResult<()> {
+    let out = awaited(cur, kind, id, options);
+    if let (Some(p), Ok(Some(o))) = (ru.option(), &out) {
+        p.write(usage(o))?;
+    }
+    if let Some(p) = info.option() {
+        // Only these fields, and also when it fails: signal, errno and code; pid, uid and status.
+        let there = out.as_ref().ok().and_then(Option::as_ref);
+        let signal = if there.is_some() { SIGCHLD as i32 } else { 0 };
+        let [code, pid, uid, value] = there.map_or([0; 4], |o| [o.code, o.pid as i32, o.uid as i32, o.value]);
+        p.cast::<[i32; 3]>().write([signal, 0, code])?;
+        UserPtr::<[i32; 3]>::new(p.addr() + 16).write([pid, uid, value])?;
+    }
+    out.map(drop)
+}
+
+/// What `waitid(2)` waits for, once it is there; `None` for nothing yet.
+fn awaited(cur: &CurrentTask, kind: u32, id: i32, options: u32) -> SysResult<Option<wait::Outcome>> {
     at::only(options, WNOHANG | WNOWAIT | WEXITED | WSTOPPED | WCONTINUED | 0xe000_0000)?;
     if options & (WEXITED | WSTOPPED | WCONTINUED) == 0 {
         return Err(Errno::EINVAL.into());
@@ -271,17 +288,7 @@ pub fn sys_waitid(
     if out.is_none() && nonblock && options & WNOHANG == 0 {
         return Err(Errno::EAGAIN.into());
     }
-    if let (Some(p), Some(o)) = (ru.option(), &out) {
-        p.write(usage(o))?;
-    }
-    if let Some(p) = info.option() {
-        // Only these fields: signal, errno and code; pid, uid and status.
-        let signal = if out.is_some() { SIGCHLD as i32 } else { 0 };
-        let [code, pid, uid, value] = out.map_or([0; 4], |o| [o.code, o.pid as i32, o.uid as i32, o.value]);
-        p.cast::<[i32; 3]>().write([signal, 0, code])?;
-        UserPtr::<[i32; 3]>::new(p.addr() + 16).write([pid, uid, value])?;
-    }
-    Ok(())
+    Ok(out)
 }
 
 /// `getpid(2)`.
