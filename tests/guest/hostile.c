@@ -762,6 +762,7 @@ static void calm(unsigned long rounds) {
     nftw("/tmp/junk", removed, 20, FTW_DEPTH | FTW_PHYS);
     remove_ipc();
     fchmod(program, 0755);
+    fremovexattr(program, "security.capability");
     pid_t p = fork();
     if (p == 0) {
         syscall(SYS_execveat, program, "", (char *[]){"hostile", "hello", 0}, (char *[]){0}, AT_EMPTY_PATH);

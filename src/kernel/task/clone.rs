@@ -299,7 +299,7 @@ fn forget(child: &Arc<Task>) {
     child.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, child));
     if child.is_new() {
         if let Some(parent) = child.group.parent() {
-            parent.state.lock().children.remove(&child.group.pid);
+            parent.state.lock().remove_child(child.group.pid);
         }
         tree.remove_process(&child.group);
     } else {

@@ -230,9 +230,11 @@ fn tell_parent(
     let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
     if !wanted {
         if let Some(p) = &parent {
-            p.state.lock().children.remove(&group.pid);
+            p.state.lock().remove_child(group.pid);
         }
         tree.remove_process(group);
+    } else if let Some(p) = &parent {
+        p.state.lock().telling.insert(group.pid);
     }
     // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
     if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
@@ -288,7 +290,11 @@ fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigI
 /// The children get a new parent, and hear of it if they asked to. Returns that parent if it
 /// inherited a zombie, and the process groups of the children.
 fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc<ThreadGroup>>, Vec<u32>) {
-    let orphans = core::mem::take(&mut group.state.lock().children);
+    let orphans = {
+        let mut state = group.state.lock();
+        state.telling.clear();
+        core::mem::take(&mut state.children)
+    };
     if orphans.is_empty() {
         return (None, Vec::new());
     }
@@ -313,7 +319,9 @@ fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc
         match &reaper {
             Some(r) if !child.is_zombie() || !reaps_children(r) => {
                 inherited |= child.is_zombie();
-                r.state.lock().children.insert(child.pid, child);
+                let mut state = r.state.lock();
+                state.telling.insert(child.pid);
+                state.children.insert(child.pid, child);
             }
             _ if child.is_zombie() => {
                 tree.remove_process(&child);

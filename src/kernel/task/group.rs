@@ -11,7 +11,7 @@ use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
 use crate::sync::{Kind, Level, Mutex, WaitQueue};
 use crate::vfs::Path;
 use crate::vfs::state::DenyWrite;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
@@ -66,6 +66,9 @@ pub struct State {
     pub tasks: Vec<Arc<Task>>,
     /// Children by pid, zombies included.
     pub children: BTreeMap<u32, Arc<ThreadGroup>>,
+    /// Those of them, by pid, that may have something to tell: all that have ended, were stopped or went on since they
+    /// were last looked at.
+    pub telling: BTreeSet<u32>,
     /// Parent.
     pub parent: Weak<ThreadGroup>,
     /// See [`Run`].
@@ -86,6 +89,14 @@ pub struct State {
     pub leader_status: i32,
     /// Real user id at the end.
     pub uid: u32,
+}
+
+impl State {
+    /// Forgets a child.
+    pub(super) fn remove_child(&mut self, pid: u32) {
+        self.children.remove(&pid);
+        self.telling.remove(&pid);
+    }
 }
 
 /// What `getrusage(2)` counts besides time.
@@ -210,6 +221,7 @@ impl ThreadGroup {
                 State {
                     tasks: Vec::new(),
                     children: BTreeMap::new(),
+                    telling: BTreeSet::new(),
                     parent: Weak::new(),
                     run: Run::Running,
                     exiting: None,

@@ -139,6 +139,7 @@ impl ThreadGroup {
             }
             return;
         };
+        parent.state.lock().telling.insert(self.pid);
         // A tracer that is the parent hears of each thread's stop.
         let by_tracer = || self.any_task().is_some_and(|t| t.tracer().is_some_and(|t| Arc::ptr_eq(&t, &parent)));
         let action = parent.actions().get(linux::SIGCHLD);

@@ -7,7 +7,6 @@ use crate::abi::linux::{WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED};
 use crate::abi::{Errno, SysResult, linux};
 use crate::sync::{Events, WaitEnd};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 /// Whom to wait for.
@@ -77,24 +76,11 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
         return Ok(Some(out));
     }
     let tree = tree::lock();
-    let children: Vec<_> = {
-        let state = group.state.lock();
-        match who {
-            Who::Pid(pid) => state.children.get(&pid).cloned().into_iter().collect(),
-            _ => state.children.values().cloned().collect(),
-        }
-    };
-    for child in children {
-        let matches = match who {
-            Who::Any => true,
-            Who::Pid(pid) => child.pid == pid,
-            Who::Group(pgid) => child.pgid() == pgid,
-        };
-        let is_clone = child.state.lock().exit_signal != linux::SIGCHLD;
-        if !matches || options & WALL == 0 && is_clone != (options & WCLONE != 0) {
-            continue;
-        }
-        if options & WNOTHREAD != 0 && !of_this_thread(cur, &child) {
+    // Those that have something to tell are few, however many children there are.
+    let mut from = 0;
+    while let Some(child) = next_to_tell(group, who, from) {
+        from = child.pid + 1;
+        if !wanted(cur, &child, who, options) {
             continue;
         }
         // A zombie that nobody asks for will have nothing else to tell.
@@ -108,8 +94,67 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
             }
             return Ok(Some(out));
         }
+        forget_if_quiet(group, &child);
+    }
+    let mut from = if matches!(who, Who::Pid(_)) { u32::MAX } else { 0 };
+    while !any && let Some(child) = next_child(group, from) {
+        from = child.pid + 1;
+        any = wanted(cur, &child, who, options) && (options & WEXITED != 0 || !child.is_zombie());
     }
     if any { Ok(None) } else { Err(Errno::ECHILD) }
+}
+
+/// Whether a child is one of those that are waited for.
+fn wanted(cur: &CurrentTask, child: &ThreadGroup, who: Who, options: u32) -> bool {
+    let matches = match who {
+        Who::Any => true,
+        Who::Pid(pid) => child.pid == pid,
+        Who::Group(pgid) => child.pgid() == pgid,
+    };
+    if !matches {
+        return false;
+    }
+    let is_clone = child.state.lock().exit_signal != linux::SIGCHLD;
+    (options & WALL != 0 || is_clone == (options & WCLONE != 0))
+        && (options & WNOTHREAD == 0 || of_this_thread(cur, child))
+}
+
+fn next_child(group: &ThreadGroup, from: u32) -> Option<Arc<ThreadGroup>> {
+    group.state.lock().children.range(from..).next().map(|(_, child)| child.clone())
+}
+
+/// The next child, by pid, that may have something to tell; one that is asked for by its pid may always.
+fn next_to_tell(group: &ThreadGroup, who: Who, from: u32) -> Option<Arc<ThreadGroup>> {
+    let mut state = group.state.lock();
+    if let Who::Pid(pid) = who {
+        return state.children.get(&pid).filter(|_| from <= pid).cloned();
+    }
+    loop {
+        let pid = *state.telling.range(from..).next()?;
+        if let Some(child) = state.children.get(&pid) {
+            return Some(child.clone());
+        }
+        state.telling.remove(&pid);
+    }
+}
+
+/// Takes a child off those that may have something to tell. What changes about it meanwhile puts it there again: it is
+/// looked at once more after it was taken off, and whoever changes it enters it afterwards.
+fn forget_if_quiet(group: &ThreadGroup, child: &ThreadGroup) {
+    let quiet = || {
+        let state = child.state.lock();
+        match state.run {
+            Run::Zombie => false,
+            Run::Stopped(_) => !state.stop_unreported,
+            Run::Running => !state.cont_unreported,
+        }
+    };
+    if quiet() {
+        group.state.lock().telling.remove(&child.pid);
+        if !quiet() {
+            group.state.lock().telling.insert(child.pid);
+        }
+    }
 }
 
 fn is_tracee(task: &Task, tracer: &Arc<ThreadGroup>) -> bool {
@@ -169,7 +214,7 @@ fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
 }
 
 fn reap(parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>, tree: &tree::Guard) {
-    parent.state.lock().children.remove(&child.pid);
+    parent.state.lock().remove_child(child.pid);
     tree.remove_process(child);
     for i in 0..2 {
         let spent = child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
