@@ -509,8 +509,13 @@ static void instances(void) {
     stat(path, &a);
     printf(" %d %o\n", number(m3), a.st_mode);
     printf("busy %s\n", why(umount(dir)));
-    char bound[] = "/tmp/ptmx.XXXXXX", from[64];
-    close(mkstemp(bound));
+    // What is called `pts` beside it is no devpts.
+    char other[] = "/tmp/ptmx.XXXXXX", bound[64], beside[64], from[64];
+    mkdtemp(other);
+    sprintf(beside, "%s/pts", other);
+    mkdir(beside, 0755);
+    sprintf(bound, "%s/ptmx", other);
+    close(open(bound, O_CREAT | O_RDWR, 0600));
     sprintf(from, "%s/ptmx", dir);
     printf("bind %s", why(mount(from, bound, 0, MS_BIND, 0)));
     close(m3);
@@ -521,6 +526,8 @@ static void instances(void) {
     printf(" %s\n", why(ioctl(m3, TIOCGPTPEER, O_RDWR | O_NOCTTY)));
     umount2(bound, MNT_DETACH);
     unlink(bound);
+    rmdir(beside);
+    rmdir(other);
     close(m);
     close(m2);
     close(m3);

@@ -81,6 +81,7 @@ guests! {
     pty: GLIBC;
     pty_lines: &[Link::Dynamic];
     pty_jobs: GLIBC;
+    pty_storm: &[Link::Dynamic];
 }
 
 /// Natively, the filter of an ordinary user's tests would show in what this one prints.
