@@ -92,6 +92,14 @@ fn filters() {
     }
 }
 
+/// An ordinary user makes no namespaces.
+#[test]
+fn spaces() {
+    if !as_user() {
+        check("spaces", GLIBC);
+    }
+}
+
 /// What `below.c` expects to find.
 fn make_tree(dir: &Path) {
     use std::os::unix::fs::{PermissionsExt, symlink};

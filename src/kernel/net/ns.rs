@@ -3,14 +3,21 @@
 
 use super::inet::InetState;
 use super::socket::SocketOps;
+use crate::cred::{UserNamespace, ns as cred_ns};
 use crate::sync::{Level, Mutex};
+use crate::task;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
 use hashbrown::{HashMap, HashSet};
 
 /// See the module.
 pub struct NetNamespace {
+    /// Its number, as `/proc/PID/ns/net` shows it.
+    ino: u32,
+    /// Capabilities over it count here.
+    user_ns: Arc<UserNamespace>,
     /// Whether the loopback interface is up.
     loopback: AtomicBool,
     /// What the next socket's cookie is (`SO_COOKIE`).
@@ -33,7 +40,13 @@ static ROOT: Mutex<Option<Arc<NetNamespace>>> = Mutex::new(Level::Leaf, None);
 impl NetNamespace {
     /// A namespace of its own, its loopback interface up or down.
     pub fn new(loopback: bool) -> Arc<NetNamespace> {
+        NetNamespace::numbered(loopback, cred_ns::ino::NET, UserNamespace::initial())
+    }
+
+    fn numbered(loopback: bool, ino: u32, user_ns: &Arc<UserNamespace>) -> Arc<NetNamespace> {
         Arc::new(NetNamespace {
+            ino,
+            user_ns: user_ns.clone(),
             loopback: AtomicBool::new(loopback),
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
@@ -82,12 +95,29 @@ impl NetNamespace {
     }
 }
 
-/// Makes the first process's namespace, before there is one.
+impl task::ns::NetNamespace for NetNamespace {
+    fn ino(&self) -> u32 {
+        self.ino
+    }
+    fn user_ns(&self) -> &Arc<UserNamespace> {
+        &self.user_ns
+    }
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
+        self
+    }
+}
+
+/// Makes the first process's namespace, before there is one. Those that are made later start with the loopback
+/// interface down.
 pub fn init(loopback: bool) {
     *ROOT.lock() = Some(NetNamespace::new(loopback));
+    task::ns::set_make_net(|user_ns| NetNamespace::numbered(false, cred_ns::new_ino(), user_ns));
 }
 
 /// The namespace of the running task.
 pub fn current() -> Arc<NetNamespace> {
+    if let Some(Ok(own)) = task::ns::running_net().map(|n| n.into_any().downcast::<NetNamespace>()) {
+        return own;
+    }
     ROOT.lock().get_or_insert_with(|| NetNamespace::new(true)).clone()
 }

@@ -21,6 +21,7 @@ pub mod misc;
 pub mod mount;
 pub mod mqueue;
 pub mod msg;
+pub mod namespaces;
 pub mod open;
 pub mod owner;
 pub mod poll;

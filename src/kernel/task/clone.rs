@@ -2,24 +2,23 @@
 
 use super::group::ThreadGroup;
 use super::pid::{self, Pid};
-use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, slots, trace, tree};
+use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, ns, slots, trace, tree};
 use crate::abi::linux::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE,
-    CLONE_SETTLS, CLONE_SIGHAND, CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_PARENT,
+    CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
+    SCHED_DEADLINE,
 };
 use crate::abi::slot::{SlotHeader, kick};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, frame};
 use crate::arena;
+use crate::cred::cap;
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
 use crate::mm::space::Frozen;
 use crate::sync::{Kind, On};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
-
-/// Namespaces: not there yet.
-const NAMESPACES: u64 = 0x7e02_0080;
 
 /// `CLONE_CLEAR_SIGHAND` (clone3): handlers are back to their defaults in the child.
 pub const CLEAR_SIGHAND: u64 = 1 << 32;
@@ -73,7 +72,11 @@ fn check(cur: &CurrentTask, a: &Args) -> Result {
     if has(CLONE_SIGHAND) && a.flags & CLEAR_SIGHAND != 0 {
         return Err(Errno::EINVAL);
     }
-    if a.flags & NAMESPACES != 0 {
+    let kinds = a.flags as u32 & ns::KINDS;
+    if kinds & !ns::MADE != 0 || has(CLONE_NEWNS) && has(CLONE_FS) || has(CLONE_NEWIPC) && has(CLONE_SYSVSEM) {
+        return Err(Errno::EINVAL);
+    }
+    if kinds != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     // A sibling of the first process would have nobody to wait for it.
@@ -156,15 +159,20 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
 fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
+    let kinds = a.flags as u32 & ns::MADE;
+    let fs = if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) };
+    if has(CLONE_NEWNS) {
+        fs.namespace()?.copy_for(&fs, false)?;
+    }
     let own = Own {
         mm: match frozen {
             Some(frozen) => Arc::new(frozen.copy()?),
             None => own.mm.clone(),
         },
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
-        fs: if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) },
+        fs,
         cred: own.cred.clone(),
-        ns: own.ns.clone(),
+        ns: if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &own.cred.user_ns)) },
     };
     let cred = own.cred.clone();
     kernel().count_task(&cred, cur.group.limits.get(limits::NPROC).0)?;

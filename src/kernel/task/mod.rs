@@ -227,6 +227,13 @@ impl Task {
         unsafe { (*self.own.get()).clone() }
     }
 
+    /// Its network namespace; `None` once it has exited.
+    pub fn network(&self) -> Option<Arc<dyn ns::NetNamespace>> {
+        let _held = self.own_lock.lock();
+        // SAFETY: under `own_lock`.
+        unsafe { (*self.own.get()).as_ref() }.map(|own| own.ns.net.clone())
+    }
+
     /// Its credentials, those that it ended with once it has exited.
     pub fn cred(&self) -> Arc<Cred> {
         let live = {

@@ -2,6 +2,9 @@
 //! (`namespaces(7)`).
 
 use super::pid::PidNamespace;
+use crate::abi::linux::{
+    CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
+};
 use crate::cred::{UserNamespace, ns};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -12,14 +15,28 @@ use core::sync::atomic::AtomicI64;
 use once_cell::race::OnceBox;
 
 /// A network namespace, as far as tasks know it: room `net`, which lies above, makes it and knows it by
-/// [`NetNamespace::as_any`].
+/// [`NetNamespace::into_any`].
 pub trait NetNamespace: Send + Sync {
     /// Its number, as `/proc/PID/ns/net` shows it.
     fn ino(&self) -> u32;
     /// Capabilities over it count here.
     fn user_ns(&self) -> &Arc<UserNamespace>;
     /// For room `net` itself.
-    fn as_any(&self) -> &dyn Any;
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync>;
+}
+
+/// How room `net` makes a namespace over which capabilities in a user namespace count.
+pub type MakeNet = fn(&Arc<UserNamespace>) -> Arc<dyn NetNamespace>;
+static MAKE_NET: OnceBox<MakeNet> = OnceBox::new();
+
+/// Registers how network namespaces are made (at boot).
+pub fn set_make_net(make: MakeNet) {
+    let _ = MAKE_NET.set(Box::new(make));
+}
+
+/// The network namespace of the running task, if it is not the initial one.
+pub fn running_net() -> Option<Arc<dyn NetNamespace>> {
+    super::work::running()?.network()
 }
 
 /// The initial network namespace until room `net` registers its own: nothing but a number.
@@ -32,7 +49,7 @@ impl NetNamespace for NoNet {
     fn user_ns(&self) -> &Arc<UserNamespace> {
         UserNamespace::initial()
     }
-    fn as_any(&self) -> &dyn Any {
+    fn into_any(self: Arc<Self>) -> Arc<dyn Any + Send + Sync> {
         self
     }
 }
@@ -128,7 +145,32 @@ pub struct NsProxy {
     pub time_for_children: Arc<TimeNamespace>,
 }
 
+/// The kinds of namespaces that can be made; those of pids, users and clocks cannot.
+pub const MADE: u32 = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS;
+/// All kinds that there are.
+pub const KINDS: u32 = MADE | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWTIME;
+
 impl NsProxy {
+    /// The same, with new ones of the kinds in `flags` (`CLONE_NEW*`), over which capabilities in `user_ns` count.
+    pub fn with_new(&self, flags: u32, user_ns: &Arc<UserNamespace>) -> NsProxy {
+        let mut new = self.clone();
+        if flags & CLONE_NEWUTS != 0 {
+            new.uts = Arc::new(self.uts.copy(user_ns));
+        }
+        if flags & CLONE_NEWIPC != 0 {
+            new.ipc = Arc::new(IpcNamespace::new(ns::new_ino(), user_ns.clone()));
+        }
+        if flags & CLONE_NEWCGROUP != 0 {
+            new.cgroup = Arc::new(CgroupNamespace { ino: ns::new_ino(), user_ns: user_ns.clone() });
+        }
+        if flags & CLONE_NEWNET != 0
+            && let Some(make) = MAKE_NET.get()
+        {
+            new.net = make(user_ns);
+        }
+        new
+    }
+
     /// The initial namespaces.
     pub(super) fn initial(pid: Arc<PidNamespace>) -> NsProxy {
         let user = UserNamespace::initial();

@@ -55,7 +55,7 @@ impl Task {
     }
 
     /// The task shares it no longer: whoever is the last puts back.
-    pub(super) fn leave_sysvsem(&self) {
+    pub fn leave_sysvsem(&self) {
         let Some(shared) = self.sysvsem.lock().take() else { return };
         if shared.tasks.fetch_sub(1, SeqCst) == 1
             && let Some(undo) = shared.undo.get()

@@ -5,7 +5,7 @@
 
 mod files;
 mod mem;
-mod ns;
+pub mod ns;
 mod process;
 mod system;
 #[cfg(test)]

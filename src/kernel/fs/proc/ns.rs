@@ -22,7 +22,8 @@ use core::any::Any;
 
 /// A namespace, which lives as long as a file of it is open.
 #[derive(Clone)]
-enum Namespace {
+#[allow(missing_docs)]
+pub enum Namespace {
     Cgroup(Arc<CgroupNamespace>),
     Ipc(Arc<IpcNamespace>),
     Mount(Arc<MountNamespace>),
@@ -34,6 +35,11 @@ enum Namespace {
 }
 
 impl Namespace {
+    /// Its kind, as clone's flags say it.
+    pub fn kind(&self) -> u32 {
+        self.known_as().2
+    }
+
     /// Number, kind as the link says it, and as clone's flags do.
     fn known_as(&self) -> (u64, &'static str, u32) {
         match self {
@@ -158,6 +164,21 @@ impl Inode for NsInode {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// What an open file stands for, if it is one of a namespace.
+pub fn of_file(file: &OpenFile) -> Option<Namespace> {
+    file.ops.as_any().downcast_ref::<NsFile>().map(|f| f.0.clone())
+}
+
+/// All namespaces of a task, by kind.
+///
+/// # Errors
+/// `ESRCH` once it has exited.
+pub fn all_of(task: &Task) -> Result<Vec<Namespace>> {
+    let own = task.shared().ok_or(Errno::ESRCH)?;
+    let shown = ENTRIES.iter().filter(|e| !e.name.ends_with("children"));
+    shown.map(|e| (e.of)(task, &own)).collect()
 }
 
 /// An open file of a namespace: nothing can be read from it.

@@ -408,7 +408,8 @@ impl MountNamespace {
     /// # Errors
     /// `ENOMEM`.
     pub fn copy_for(self: &Arc<Self>, fs: &FsContext, slave: bool) -> Result<Arc<MountNamespace>> {
-        let _trees = TREES.lock();
+        let places = (fs.root(), fs.cwd());
+        let trees = TREES.lock();
         let root = self.root().ok_or(Errno::EINVAL)?;
         let relation = if slave { Relation::Slave { shared: false } } else { Relation::Peer };
         let copy = copy_tree(&root.root_path(), relation, true, true)?;
@@ -432,7 +433,9 @@ impl MountNamespace {
             }
             Path { mount: to, dentry: path.dentry }
         };
-        fs.enter(moved(fs.root()), moved(fs.cwd()), ns.clone());
+        let (root, cwd) = (moved(places.0), moved(places.1));
+        drop(trees);
+        fs.enter(root, cwd, ns.clone());
         Ok(ns)
     }
 }

@@ -1,0 +1,143 @@
+//! `unshare(2)` and `setns(2)`: namespaces of the caller's own, and those of others.
+
+use super::{event, files};
+use crate::abi::linux::*;
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::{UserNamespace, cap};
+use crate::fs::proc::ns::{self, Namespace};
+use crate::task::access::{self, By, Look};
+use crate::task::ns::{KINDS, MADE, NsProxy};
+use crate::task::{CurrentTask, Own};
+use crate::vfs::FsContext;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use super::args::Fd;
+
+/// What `unshare(2)` knows besides namespaces.
+const SHARED: u32 = CLONE_THREAD | CLONE_FS | CLONE_SIGHAND | CLONE_VM | CLONE_FILES | CLONE_SYSVSEM;
+
+fn is_only_thread(cur: &CurrentTask) -> bool {
+    cur.group.state.lock().tasks.len() == 1
+}
+
+/// `unshare(2)`.
+///
+/// # Errors
+/// `EINVAL` for an unknown flag, for what several threads share, and for a kind of namespace that is not made; `EPERM`
+/// without CAP_SYS_ADMIN; `ENOMEM`.
+pub fn sys_unshare(cur: &CurrentTask, flags: u64) -> SysResult<()> {
+    let known = u64::from(SHARED | KINDS);
+    let mut wanted = flags as u32;
+    let has = |set: u32, f: u32| set & f != 0;
+    if flags & !known != 0 || has(wanted, KINDS & !MADE) {
+        return Err(Errno::EINVAL.into());
+    }
+    if has(wanted, CLONE_NEWNS) {
+        wanted |= CLONE_FS;
+    }
+    let alone = is_only_thread(cur);
+    // Memory and handlers are shared with other processes only by those who were made so.
+    let shares_memory = Arc::strong_count(cur.mm()) > 1 || Arc::strong_count(&cur.group.actions()) > 2;
+    if has(wanted, CLONE_THREAD | CLONE_SIGHAND | CLONE_VM) && !alone
+        || has(wanted, CLONE_SIGHAND | CLONE_VM) && shares_memory
+    {
+        return Err(Errno::EINVAL.into());
+    }
+    let kinds = wanted & MADE;
+    if kinds != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
+    }
+    let old = cur.own();
+    let fs = if has(wanted, CLONE_FS) && Arc::strong_count(&old.fs) > 1 {
+        Arc::new(old.fs.fork_copy())
+    } else {
+        old.fs.clone()
+    };
+    let files = if has(wanted, CLONE_FILES) && Arc::strong_count(&old.files) > 1 {
+        Arc::new(old.files.fork_copy()?)
+    } else {
+        old.files.clone()
+    };
+    if has(kinds, CLONE_NEWNS) {
+        fs.namespace()?.copy_for(&fs, false)?;
+    }
+    let proxy = if kinds == 0 { old.ns.clone() } else { Arc::new(old.ns.with_new(kinds, &old.cred.user_ns)) };
+    if has(wanted, CLONE_SYSVSEM | CLONE_NEWIPC) {
+        cur.leave_sysvsem();
+    }
+    let own = Own { fs, files, ns: proxy, ..cur.own().clone() };
+    drop(cur.replace_own(Some(own)));
+    Ok(())
+}
+
+/// `setns(2)`.
+///
+/// # Errors
+/// `EBADF`; `EINVAL` for a descriptor that is none of a namespace or a process, another kind than `kinds` says, a kind
+/// that the caller cannot change to; `EPERM`, `ESRCH`.
+pub fn sys_setns(cur: &CurrentTask, fd: Fd, kinds: u32) -> SysResult<()> {
+    let file = files::file(cur, fd)?;
+    let targets: Vec<Namespace> = match ns::of_file(&file) {
+        Some(of) if kinds == 0 || kinds == of.kind() => [of].into(),
+        Some(_) => return Err(Errno::EINVAL.into()),
+        None => {
+            let group = event::group_of_pidfd(cur, fd).map_err(|_| Errno::EINVAL)?;
+            if kinds == 0 || kinds & !KINDS != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            let task = group.any_task().ok_or(Errno::ESRCH)?;
+            access::may_look(cur.subject(), &task, Look::Attach, By::RealCreds)?;
+            ns::all_of(&task)?.into_iter().filter(|n| n.kind() & kinds != 0).collect()
+        }
+    };
+    let mut proxy = NsProxy::clone(&cur.own().ns);
+    let mut places = None;
+    for target in &targets {
+        enter(cur, target, &mut proxy, &mut places)?;
+    }
+    if let Some(new) = places {
+        let fs = cur.fs();
+        let root = new.root().ok_or(Errno::EINVAL)?.root_path();
+        fs.enter(root.clone(), root, new);
+    }
+    let own = Own { ns: Arc::new(proxy), ..cur.own().clone() };
+    drop(cur.replace_own(Some(own)));
+    Ok(())
+}
+
+type Places = Option<Arc<crate::vfs::mount::MountNamespace>>;
+
+/// Enters one namespace into what the caller will have.
+fn enter(cur: &CurrentTask, target: &Namespace, proxy: &mut NsProxy, places: &mut Places) -> Result {
+    let cred = cur.cred();
+    let may = |owner: &Arc<UserNamespace>| {
+        let both = cred.capable_in(owner, cap::SYS_ADMIN) && cred.capable(cap::SYS_ADMIN);
+        if both { Ok(()) } else { Err(Errno::EPERM) }
+    };
+    match target {
+        Namespace::Uts(n) => may(&n.user_ns).map(|()| proxy.uts = n.clone()),
+        Namespace::Ipc(n) => may(&n.user_ns).map(|()| {
+            cur.leave_sysvsem();
+            proxy.ipc = n.clone();
+        }),
+        Namespace::Net(n) => may(n.user_ns()).map(|()| proxy.net = n.clone()),
+        Namespace::Cgroup(n) => may(&n.user_ns).map(|()| proxy.cgroup = n.clone()),
+        Namespace::Mount(n) => {
+            if !cred.capable(cap::SYS_ADMIN) || !cred.capable(cap::SYS_CHROOT) {
+                return Err(Errno::EPERM);
+            }
+            let shared: &Arc<FsContext> = cur.fs();
+            if Arc::strong_count(shared) > 1 {
+                return Err(Errno::EINVAL);
+            }
+            *places = Some(n.clone());
+            Ok(())
+        }
+        // There is one of each, which everybody is in.
+        Namespace::Pid(_) => may(UserNamespace::initial()),
+        Namespace::Time(_) if !is_only_thread(cur) => Err(Errno::EUSERS),
+        Namespace::Time(_) => may(UserNamespace::initial()),
+        Namespace::User(_) => Err(Errno::EINVAL),
+    }
+}
