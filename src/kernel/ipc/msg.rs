@@ -321,6 +321,10 @@ impl State {
     fn wake_senders(&mut self, all: bool, woken: &mut WakeList) {
         let mut bytes = self.bytes;
         while let Some(first) = self.senders.first_entry() {
+            if !first.get().sleeper.is_there() {
+                first.remove();
+                continue;
+            }
             bytes += first.get().len as u64;
             if !all && bytes > self.most {
                 break;
@@ -340,6 +344,9 @@ impl Queue {
     fn deliver(&self, state: &mut State, message: Message, woken: &mut WakeList) {
         while let Some(at) = state.receivers.iter().find(|(_, r)| r.search.takes(message.kind)).map(|(at, _)| *at) {
             let Some(receiver) = state.receivers.remove(&at) else { break };
+            if !receiver.sleeper.is_there() {
+                continue;
+            }
             if receiver.room.is_some_and(|room| message.text.len() > room) {
                 receiver.sleeper.finish(Err(Errno::E2BIG), woken);
                 continue;

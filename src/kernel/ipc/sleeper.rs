@@ -1,6 +1,6 @@
 //! A task that waits in an object's queue until somebody carries out what it waits for.
 
-use crate::abi::slot::Waker;
+use crate::abi::slot::SlotHeader;
 use crate::arch;
 use crate::sync::wait::{self, WakeList};
 use crate::sync::{Level, Mutex, On, WaitEnd};
@@ -9,7 +9,9 @@ use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 /// See the module; `T` is what it gets.
 pub struct Sleeper<T> {
-    waker: &'static Waker,
+    slot: &'static SlotHeader,
+    /// The task that the slot runs.
+    task: u64,
     done: AtomicBool,
     outcome: Mutex<Option<T>>,
 }
@@ -17,15 +19,21 @@ pub struct Sleeper<T> {
 impl<T> Sleeper<T> {
     /// The running thread.
     pub fn here() -> Arc<Sleeper<T>> {
-        let waker = &arch::slot().waker;
-        Arc::new(Sleeper { waker, done: AtomicBool::new(false), outcome: Mutex::new(Level::Leaf, None) })
+        let slot = arch::slot();
+        let task = slot.task.load(SeqCst);
+        Arc::new(Sleeper { slot, task, done: AtomicBool::new(false), outcome: Mutex::new(Level::Leaf, None) })
+    }
+
+    /// Whether there still is somebody: the host may have ended the thread in its sleep.
+    pub fn is_there(&self) -> bool {
+        self.slot.task.load(SeqCst) == self.task
     }
 
     /// Gives it what it waits for. The object's lock is held, `list` was made before.
     pub fn finish(&self, outcome: T, list: &mut WakeList) {
         *self.outcome.lock() = Some(outcome);
         self.done.store(true, SeqCst);
-        list.add(self.waker);
+        list.add(&self.slot.waker);
     }
 
     /// Sleeps until it has got something, at most until `deadline` (host monotonic ns). After an error it may have

@@ -12,7 +12,7 @@ use crate::arch::fpu::{FpArea, LEGACY, SW_RESERVED};
 use crate::arch::frame::{self, USER_CS, USER_SS};
 use crate::host::{mem, process};
 use crate::mm::space::remote::Force;
-use crate::mm::{Backing, IoSrc, Vma};
+use crate::mm::{Backing, IoSrc, Mappable, Vma};
 use crate::sync::wait::sleep_deaf;
 use crate::sync::{Kind, Level, Mutex, On};
 use crate::vfs::open::How;
@@ -222,7 +222,9 @@ fn may_be_changed(v: &Vma, next: Option<&Vma>) -> bool {
 
 /// How many bytes of a mapping are kept.
 fn kept(own: &Own, v: &Vma, next: Option<&Vma>, wanted: u32) -> u64 {
-    let file = matches!(&v.backing, Backing::File { name, .. } if !name.starts_with(b"/dev/zero"));
+    // Segments of System V shared memory have no name that a file could be found by, either.
+    let named = |map: &Arc<dyn Mappable>, name: &[u8]| !name.starts_with(b"/dev/zero") && map.attachment().is_none();
+    let file = matches!(&v.backing, Backing::File { map, name, .. } if named(map, name));
     let all = match (file, v.shared) {
         (false, false) => wanted & filter::ANON_PRIVATE != 0,
         (false, true) => wanted & filter::ANON_SHARED != 0,

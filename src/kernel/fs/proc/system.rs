@@ -397,6 +397,9 @@ impl Setting {
         if !ctx.cred.capable(cap::SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
+        if bytes.is_empty() {
+            return Ok(());
+        }
         set(bytes.split(|&b| b == b'\n').next().unwrap_or(&[]))
     }
 }

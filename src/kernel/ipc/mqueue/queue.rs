@@ -142,9 +142,11 @@ impl Queue {
 
     /// Hands a message to the first receiver or keeps it; whoever is to be told of that.
     fn deliver(&self, state: &mut State, message: Message, cur: &CurrentTask, woken: &mut WakeList) -> Option<Notice> {
-        if let Some((_, receiver)) = state.receivers.pop_first() {
-            receiver.finish(message, woken);
-            return None;
+        while let Some((_, receiver)) = state.receivers.pop_first() {
+            if receiver.is_there() {
+                receiver.finish(message, woken);
+                return None;
+            }
         }
         state.insert(message);
         if state.messages.len() != 1 {
@@ -164,9 +166,12 @@ impl Queue {
             state.bytes -= message.text.len() as u64;
             state.now();
             // The sender that waits longest puts its message in.
-            if let Some((_, sender)) = state.senders.pop_first() {
-                state.insert(sender.message);
-                sender.sleeper.finish((), &mut woken);
+            while let Some((_, sender)) = state.senders.pop_first() {
+                if sender.sleeper.is_there() {
+                    state.insert(sender.message);
+                    sender.sleeper.finish((), &mut woken);
+                    break;
+                }
             }
             drop(state);
             drop(woken);

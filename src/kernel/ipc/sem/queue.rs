@@ -276,6 +276,10 @@ impl State {
 
     /// Tries to do what a call waits for. `None`: it goes on waiting; else whether it was done, and what it was.
     fn attempt(&mut self, seq: u64, woken: &mut WakeList) -> Option<(bool, Waiting)> {
+        if !self.waiting.get(&seq)?.sleeper.is_there() {
+            self.unqueue(seq);
+            return None;
+        }
         let w = self.waiting.get_mut(&seq)?;
         let (ops, undo, pid) = (core::mem::take(&mut w.ops), w.undo, w.pid);
         let outcome = self.perform(&ops, undo, pid);
