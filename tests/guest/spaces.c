@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/shm.h>
 #include <sys/socket.h>
@@ -76,6 +77,11 @@ static void errors(void)
     printf("kind %d %d\n", E(setns(uts, CLONE_NEWNET)), E(setns(uts, CLONE_NEWUTS)));
     printf("pidfd %d %d %d\n", E(setns(me, 0)), E(setns(me, CLONE_FS)), E(setns(me, CLONE_NEWUTS | CLONE_NEWIPC)));
     printf("user %d\n", E(setns(open("/proc/self/ns/user", O_RDONLY), 0)));
+    struct stat a, b;
+    int owner = ioctl(uts, 0xb701), owners = ioctl(owner, 0xb701);
+    printf("owner %d", E(fstat(owner, &a)) || stat("/proc/self/ns/user", &b) || a.st_ino != b.st_ino);
+    printf(" cloexec %d its own %d", fcntl(owner, F_GETFD), owners < 0 ? EPERM : 0);
+    printf(" parent %d %d type %x\n", E(ioctl(uts, 0xb702)), E(ioctl(open("/proc/self/ns/pid", O_RDONLY), 0xb702)) != 0, ioctl(owner, 0xb703));
     printf("clone %d %d\n", E(syscall(SYS_clone, CLONE_NEWNS | CLONE_FS | SIGCHLD, 0, 0, 0, 0)), E(syscall(SYS_clone, CLONE_NEWIPC | CLONE_SYSVSEM | SIGCHLD, 0, 0, 0, 0)));
     if (setresuid(65534, 65534, 65534))
         return;

@@ -287,6 +287,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             let left = file.inode.stat()?.size.wrapping_sub(*file.offset.lock());
             number.write(left as i32)?;
         }
+        _ if super::namespaces::is_ours(request) => return super::namespaces::ioctl(cur, &file, request, arg),
         _ if super::seccomp::is_ours(request) => return super::seccomp::ioctl(cur, &file, request, arg),
         ioctl::TIOCGPTPEER if file.ops.is_tty() => return pty_peer(cur, &file, arg as u32),
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),

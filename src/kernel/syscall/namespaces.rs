@@ -8,7 +8,7 @@ use crate::fs::proc::ns::{self, Namespace};
 use crate::task::access::{self, By, Look};
 use crate::task::ns::{KINDS, MADE, NsProxy};
 use crate::task::{CurrentTask, Own};
-use crate::vfs::FsContext;
+use crate::vfs::{FsContext, OpenFile};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -140,4 +140,30 @@ fn enter(cur: &CurrentTask, target: &Namespace, proxy: &mut NsProxy, places: &mu
         Namespace::Time(_) => may(UserNamespace::initial()),
         Namespace::User(_) => Err(Errno::EINVAL),
     }
+}
+
+/// `NS_GET_USERNS`, `NS_GET_PARENT`.
+const GET_USERNS: u32 = 0xb701;
+const GET_PARENT: u32 = 0xb702;
+
+/// Whether an ioctl may be one of a namespace's file.
+pub fn is_ours(request: u32) -> bool {
+    request >> 8 == GET_USERNS >> 8
+}
+
+/// An ioctl of a namespace's file: those that give descriptors, others go to the file.
+///
+/// # Errors
+/// `EPERM` for what lies outside of what can be seen, `EINVAL` for a parent of what has none, `EMFILE`; the file's.
+pub fn ioctl(cur: &CurrentTask, file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    let found = match (request, ns::of_file(file)) {
+        (GET_USERNS, Some(of)) => of.owner(),
+        // The initial ones have no parents.
+        (GET_PARENT, Some(Namespace::Pid(_))) => None,
+        (GET_PARENT, Some(of @ Namespace::User(_))) => of.owner(),
+        (GET_PARENT, Some(_)) => return Err(Errno::EINVAL.into()),
+        _ => return file.ops.ioctl(&cur.op_ctx(), file, request, arg),
+    };
+    let file = ns::open(found.ok_or(Errno::EPERM)?);
+    Ok(files::install(cur, file, O_CLOEXEC)?.0 as u64)
 }

@@ -54,6 +54,20 @@ impl Namespace {
         }
     }
 
+    /// The user namespace that owns it: capabilities over it count there. `None` for the initial one, which nobody owns.
+    pub fn owner(&self) -> Option<Namespace> {
+        let user = match self {
+            Namespace::Cgroup(n) => &n.user_ns,
+            Namespace::Ipc(n) => &n.user_ns,
+            Namespace::Net(n) => n.user_ns(),
+            Namespace::Time(n) => &n.user_ns,
+            Namespace::Uts(n) => &n.user_ns,
+            Namespace::User(n) => n.parent.as_ref()?,
+            Namespace::Mount(_) | Namespace::Pid(_) => UserNamespace::initial(),
+        };
+        Some(Namespace::User(user.clone()))
+    }
+
     fn text(&self) -> Vec<u8> {
         let (ino, kind, _) = self.known_as();
         format!("{kind}:[{ino}]").into_bytes()
@@ -105,10 +119,22 @@ pub fn text(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
 
 /// Where the link leads: a file without a name.
 pub fn link(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Path> {
-    let of = namespace(task, entry, ctx)?;
+    Ok(place(namespace(task, entry, ctx)?))
+}
+
+fn place(of: Namespace) -> Path {
     let name = of.text();
-    let inode = Arc::new(NsInode { of, state: SharedState::default() });
-    Ok(mount::detached_named(inode, "nsfs", &alloc::string::String::from_utf8_lossy(&name)))
+    mount::detached_named(inode_of(of), "nsfs", &alloc::string::String::from_utf8_lossy(&name))
+}
+
+fn inode_of(of: Namespace) -> Arc<dyn Inode> {
+    Arc::new(NsInode { of, state: SharedState::default() })
+}
+
+/// An open file of a namespace.
+pub fn open(of: Namespace) -> Arc<OpenFile> {
+    let place = place(of.clone());
+    OpenFile::new(Box::new(NsFile(of.clone())), inode_of(of), place, crate::abi::linux::O_RDONLY)
 }
 
 /// Device number of `nsfs`.
