@@ -9,6 +9,7 @@ mod common;
 use common::host::{Cgroup, family};
 use common::{DRUPE, Link, compile, guest_dir, run};
 use drupe::{Command, Sandbox, Stats, Stdio};
+use drupe_kernel::syscall::table::{Entry, Support, TABLE};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -120,6 +121,15 @@ fn names() -> BTreeMap<i64, String> {
     let all: serde_json::Value = serde_json::from_str(&out.stdout).expect("it is JSON");
     let all = all.as_array().expect("a list").iter();
     all.map(|c| (c["number"].as_i64().expect("a number"), c["name"].as_str().unwrap_or("").to_string())).collect()
+}
+
+#[test]
+fn the_caller_knows_every_call() {
+    let known =
+        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/guest/hostile_calls.h")).expect("ours");
+    let takes = |e: &&Entry| e.support != Support::None && !e.kinds().is_empty();
+    let unknown = TABLE.iter().filter(takes).map(Entry::name).filter(|name| !known.contains(&format!("C({name},")));
+    assert_eq!(unknown.collect::<Vec<_>>(), [""; 0], "what they take is to be said in tests/guest/hostile_calls.h");
 }
 
 fn hostile(rewrite: bool) {

@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <ftw.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <linux/netlink.h>
 #include <net/if.h>
 #include <netinet/in.h>
@@ -56,6 +57,11 @@ enum { LAST = 600, ABOVE = 24, NUMBERS = LAST + 1 + ABOVE, WORKERS = 2, THREADS 
 
 #ifndef SYS_fchmodat2
 #define SYS_fchmodat2 452
+#endif
+#ifndef SYS_futex_wake
+#define SYS_futex_wake 454
+#define SYS_futex_wait 455
+#define SYS_futex_requeue 456
 #endif
 
 #include "hostile_calls.h"
@@ -364,6 +370,29 @@ static void *structure(struct draw *d, unsigned kind) {
     case ATTR: w[0] = 48 + (below(d, 4) ? 0 : number(d)) | (uint64_t)below(d, 7) << 32; break;
     case CAPH: w[0] = (below(d, 4) ? 0x20080522 : number(d) & 0xffffffff) | (uint64_t)(below(d, 2) ? 0 : pid(d)) << 32; break;
     case HOW: w[0] = next(&d->r) & 0x7fffff & next(&d->r), w[1] = 0, w[2] = below(d, 64); break;
+    case BPF: {
+        /* The number is loaded and compared; one call of eight fails, traps, is logged or ends the thread. */
+        struct sock_filter f[6] = {
+            {BPF_LD | BPF_W | BPF_ABS, 0, 0, below(d, 8) ? 0 : below(d, 80)},
+            {BPF_JMP | BPF_JSET | BPF_K, below(d, 2), below(d, 3), 1 << below(d, 10)},
+            {BPF_ALU | (below(d, 12) << 4), 0, 0, number(d)},
+            {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, below(d, 450)},
+            {BPF_RET | BPF_K, 0, 0, (uint32_t[]){0x50001, 0x30000, 0x7ffc0000, 0, 0x80000000, 0x7fc00000}[below(d, 6)]},
+            {BPF_RET | BPF_K, 0, 0, 0x7fff0000},
+        };
+        if (!below(d, 4))
+            f[below(d, 6)] = (struct sock_filter){number(d), number(d), number(d), number(d)};
+        struct sock_fprog p = {below(d, 8) ? 6 : number(d), put(d, f, sizeof f)};
+        return put(d, &p, sizeof p);
+    }
+    case WAITV: {
+        struct { uint64_t value, at; uint32_t flags, zero; } v[8];
+        for (int i = 0; i < 8; i++) {
+            v[i].value = below(d, 2) ? 0 : number(d), v[i].at = buffer(d) & (below(d, 8) ? ~3ull : ~0ull);
+            v[i].flags = below(d, 4) ? 2 | below(d, 2) << 7 : number(d), v[i].zero = 0;
+        }
+        return put(d, v, sizeof v);
+    }
     case ROBUST: w[0] = (uint64_t)d->area + 8 * below(d, 100), w[1] = below(d, 64) - 32ull, w[2] = below(d, 2) ? 0 : w[0]; break;
     default:
         for (int i = 0; i < 24; i++)
@@ -425,7 +454,7 @@ static int deadly(long nr) {
     case SYS_exit: case SYS_exit_group: case SYS_rt_sigreturn: case SYS_execve: case SYS_execveat: case SYS_kill:
     case SYS_tkill: case SYS_tgkill: case SYS_pause: case SYS_rt_sigsuspend: case SYS_rt_sigqueueinfo:
     case SYS_rt_tgsigqueueinfo: case SYS_fork: case SYS_vfork: case SYS_clone: case SYS_clone3: case SYS_pidfd_send_signal:
-    case SYS_setrlimit: case SYS_prlimit64: case SYS_close_range: case SYS_arch_prctl: case SYS_chroot: return 1;
+    case SYS_setrlimit: case SYS_prlimit64: case SYS_close_range: case SYS_arch_prctl: case SYS_chroot: case SYS_seccomp: return 1;
     }
     return 0;
 }
@@ -476,7 +505,7 @@ static void hammer(uint64_t seed, int t, long limit) {
     long me = quiet(SYS_getpid, 0, 0, 0), tid = quiet(SYS_gettid, 0, 0, 0);
     for (long i = 0; limit < 0 || i < limit; i++) {
         unsigned index = below(&d, NUMBERS);
-        if ((index > SYS_fchmodat2 || index > SYS_io_pgetevents && index < SYS_pidfd_send_signal) && below(&d, 8))
+        if ((index > SYS_futex_requeue || index > SYS_io_pgetevents && index < SYS_pidfd_send_signal) && below(&d, 8))
             continue;
         long nr = index <= LAST ? index : above[index - LAST - 1];
         if (index < from || index > to)

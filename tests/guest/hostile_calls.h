@@ -8,7 +8,7 @@ enum kind {
     PID, TID, ID, SIG, CPU, TIMER,                            /* numbers */
     CLOCK, TS, ITS, TV, ITV,                                  /* times */
     IOV, SA, SALEN, SALENP, MSG, MMSG, EVENT, POLLS, SET, SETLEN, INFO, ACTION, STACK, SIGEV, FDPAIR, FDS, ARGV,
-    CLONEARGS, LOCK, RLIM, ATTR, CAPH, WORDS, HOW, ROBUST,    /* structures */
+    CLONEARGS, LOCK, RLIM, ATTR, CAPH, WORDS, HOW, ROBUST, BPF, WAITV,    /* structures */
     ONE, FLAGS,                                               /* one of these words, or some of them together */
 };
 
@@ -199,4 +199,9 @@ static const struct arg calls[NUMBERS][6] = {
     C(mq_notify, A(FD), A(SIGEV)), C(mq_getsetattr, A(FD), A(WORDS), A(OUT)),
     [449] = {A(WORDS), A(SMALL), ONE(0), A(TS), A(CLOCK)}, [454] = {A(BUF), A(SMALL), A(SMALL), FUTEX2},
     [455] = {A(BUF), A(SMALL), A(SMALL), FUTEX2, A(TS), A(CLOCK)}, [456] = {A(WORDS), ONE(0), A(SMALL), A(SMALL)},
+    C(seccomp, ONE(0, 1, 1, 1, 2, 3), FLAGS(0, 1, 2, 4, 8, 16, 32), A(BPF)),
+    C(futex_waitv, A(WAITV), A(SMALL), ONE(0), A(TS), ONE(0, 1, 2)),
+    C(futex_wake, A(BUF), A(SMALL), A(SMALL), ONE(0, 1, 2, 2, 0x82, 4)),
+    C(futex_wait, A(BUF), A(SMALL), A(SMALL), ONE(0, 1, 2, 2, 0x82, 4), A(TS), ONE(0, 1, 2)),
+    C(futex_requeue, A(WAITV), ONE(0), A(SMALL), A(SMALL)),
 };

@@ -14,10 +14,13 @@ pub const EXEC: u32 = 1;
 /// Whether `cred` may access `inode` in all the ways of `want`.
 ///
 /// # Errors
-/// `EACCES`.
+/// `EACCES`, `EPERM` for writing what is immutable.
 pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
     if want == 0 {
         return Ok(());
+    }
+    if want & WRITE != 0 && inode.immutable() {
+        return Err(Errno::EPERM);
     }
     let dir = inode.file_type() == FileType::Dir;
     if dir && cred.capable(cap::DAC_OVERRIDE) {

@@ -173,6 +173,11 @@ pub trait Inode: Send + Sync + Any {
         self.stat().map(|s| (s.mode, s.uid, s.gid))
     }
 
+    /// Whether nobody may write it, whatever its mode (`S_IMMUTABLE`).
+    fn immutable(&self) -> bool {
+        false
+    }
+
     /// Device and inode number.
     ///
     /// # Errors

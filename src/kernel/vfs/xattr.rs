@@ -43,10 +43,38 @@ fn check(ctx: &OpCtx<'_>, inode: &dyn Inode, name: &[u8], write: bool) -> Result
             (false, false) => Err(Errno::ENODATA),
         };
     }
+    if name == CAPABILITY {
+        return if write && !ctx.cred.capable(cap::SETFCAP) { Err(Errno::EPERM) } else { Ok(()) };
+    }
     if name.starts_with(b"security.") {
         return if write && !ctx.cred.capable(cap::SYS_ADMIN) { Err(Errno::EPERM) } else { Ok(()) };
     }
     Err(Errno::EOPNOTSUPP)
+}
+
+/// Capabilities of a file (`capabilities(7)`).
+const CAPABILITY: &[u8] = b"security.capability";
+/// Bytes of its second and third version, and these versions.
+const CAPABILITY_2: (usize, u32) = (20, 0x0200_0000);
+const CAPABILITY_3: (usize, u32) = (24, 0x0300_0000);
+
+/// A file's capabilities as they are kept: the third version, where it is for the initial user namespace, as the second.
+///
+/// # Errors
+/// `EINVAL` for anything else (`cap_convert_nscap` in `security/commoncap.c`).
+fn capabilities(mut value: Vec<u8>) -> Result<Vec<u8>> {
+    let word = |at: usize| value.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
+    let magic = word(0);
+    match (value.len(), magic & 0xff00_0000) {
+        CAPABILITY_2 => {}
+        CAPABILITY_3 if word(20) == 0 => {
+            value.truncate(CAPABILITY_2.0);
+            value[..4].copy_from_slice(&(magic & 0x00ff_ffff | CAPABILITY_2.1).to_le_bytes());
+        }
+        CAPABILITY_3 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(value)
 }
 
 /// The value of an attribute.
@@ -62,10 +90,11 @@ pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
 /// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`.
 ///
 /// # Errors
-/// `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, `EACCES`, `EROFS`, `ENOSPC`.
+/// `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, `EACCES`, `EROFS`, `ENOSPC`, `EINVAL` for no capabilities of a file.
 pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u32) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
+    let value = if name == CAPABILITY && !value.is_empty() { capabilities(value)? } else { value };
     check(ctx, inode, &name, true)?;
     if value.len() > XATTR_SIZE_MAX as usize {
         return Err(Errno::E2BIG);

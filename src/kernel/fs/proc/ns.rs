@@ -175,8 +175,12 @@ impl Inode for NsInode {
         Err(Errno::EPERM)
     }
 
-    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
-        if flags & 3 != 0 { Err(Errno::EPERM) } else { Ok(Box::new(NsFile(self.of.clone()))) }
+    fn immutable(&self) -> bool {
+        true
+    }
+
+    fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, _flags: u32) -> Result<Box<dyn FileOps>> {
+        Ok(Box::new(NsFile(self.of.clone())))
     }
 
     fn statfs(&self) -> Result<StatFs> {
