@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <asm/termbits.h>
 #include <unistd.h>
@@ -454,6 +455,17 @@ static void through_the_master(void) {
     printf(" write %s\n", why(write(s, "y", 1)));
     wait_in(m);
     get("output", m);
+    char b[8];
+    struct iovec v = {b, 8};
+    printf("without waiting %s", why(preadv2(s, &v, 1, -1, RWF_NOWAIT)));
+    printf(" %s\n", why(pwritev2(m, &v, 1, -1, RWF_NOWAIT)));
+    int p[2];
+    pipe(p);
+    write(m, "z\n", 2);
+    wait_in(s);
+    printf("splice %d\n", (int)splice(s, 0, p[1], 0, 100000, 0));
+    usleep(20000);
+    get("echo", m);
     struct winsize w = {3, 4};
     ioctl(s, TIOCSWINSZ, &w);
     w.ws_row = 0;

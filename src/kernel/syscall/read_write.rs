@@ -311,13 +311,20 @@ pub(super) fn with_vecs<R>(
     f(&many)
 }
 
+/// Terminals cannot say beforehand whether they would wait (`FMODE_NOWAIT`).
+fn check_nowait(file: &OpenFile, place: Place) -> Result {
+    if place.nowait() && file.ops.is_tty() { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+}
+
 fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    check_nowait(&file, place)?;
     with_vecs(vecs, count, |v| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), place))
 }
 
 fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    check_nowait(&file, place)?;
     with_vecs(vecs, count, |v| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), place))
 }
 

@@ -83,7 +83,8 @@ fn fill(
         pipe.force_buf(Buf::new(page, n, false, false))?;
         done += n;
         from = from.map(|p| p + n as u64);
-        if n < want {
+        // A terminal waits for more whatever it is told.
+        if n < want || input.ops.is_tty() {
             break;
         }
     }
