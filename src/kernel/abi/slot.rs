@@ -40,6 +40,29 @@ pub mod kick {
     pub const ATTEND: u32 = WORK | PARK;
 }
 
+/// Entries of [`SlotHeader::held`]: the address of the lock's first word with these bits above it, 0 for a lock that was
+/// given back before one taken later.
+pub mod held {
+    /// So many locks one thread holds at most.
+    pub const MAX: usize = 24;
+    /// The address.
+    pub const ADDRESS: u64 = (1 << 48) - 1;
+    /// What kind of lock it is.
+    pub const KIND: u64 = 3 << 48;
+    /// A mutex: its word says who holds it.
+    pub const MUTEX: u64 = 0;
+    /// A lock for reading: [`HAVE`] says that it is held.
+    pub const READER: u64 = 1 << 48;
+    /// The same lock for writing: its word says who holds it.
+    pub const WRITER: u64 = 2 << 48;
+    /// One of the allocator's locks (`arena::lock`): likewise.
+    pub const ALLOCATOR: u64 = 3 << 48;
+    /// A reader has got its lock.
+    pub const HAVE: u64 = 1 << 50;
+    /// Where the lock's level lies (`sync::Level`).
+    pub const LEVEL_SHIFT: u32 = 56;
+}
+
 /// How a call from a rewritten site goes on, as the kernel tells `asm/rewrite.S`.
 pub mod fast {
     /// Back to the guest; the frame holds the result.
@@ -82,7 +105,7 @@ pub struct SlotHeader {
     pub host_tid: AtomicU32,
     /// Host thread group id.
     pub host_tgid: AtomicU32,
-    /// Kernel locks held by this thread.
+    /// How many entries of `held` are in use.
     pub locks_held: AtomicU32,
     /// Lock levels held, one bit each (debug builds; the supervisor and dumps read it).
     pub lock_levels: AtomicU64,
@@ -112,10 +135,6 @@ pub struct SlotHeader {
     pub futex_wait: AtomicU64,
     /// Per-slot data of the host-handle and mm rooms: the address space the host thread has loaded.
     pub mm: AtomicU64,
-    /// While the thread sleeps for a kernel lock: the word that it sleeps on (see `sync::lockdep`).
-    pub lock_wait: AtomicU64,
-    /// What kind of sleep that is.
-    pub lock_kind: AtomicU32,
     /// Lists of tasks that the thread has found and not yet woken.
     pub waking: AtomicU32,
     /// Which failure to fetch an instruction made this thread try again last.
@@ -135,7 +154,12 @@ pub struct SlotHeader {
     pub parked: AtomicU64,
     /// Where the broker answers (`abi::broker`).
     pub broker: AtomicU32,
+    /// The child that the thread is making (a raw `Arc<Task>`): it is known, and may not have a host thread yet.
+    pub making: AtomicU64,
+    /// The kernel locks that this thread holds or waits for, innermost last (`abi::held`).
+    pub held: [AtomicU64; held::MAX],
 }
+const _: () = assert!(size_of::<SlotHeader>() <= MAGAZINES);
 
 impl SlotHeader {
     /// Makes this thread look at its exit work before it enters the guest, without ending its sleeps.

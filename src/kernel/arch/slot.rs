@@ -2,7 +2,7 @@
 
 use crate::abi::layout::{SLOT_SIZE, SLOTS};
 use crate::abi::slot::SlotHeader;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// Base of the window, set once by `boot` before anything else runs.
 static WINDOW: AtomicU64 = AtomicU64::new(0);
@@ -77,6 +77,19 @@ pub fn try_slot() -> Option<&'static SlotHeader> {
 #[cfg(not(feature = "image"))]
 pub fn try_slot() -> Option<&'static SlotHeader> {
     Some(slot())
+}
+
+/// How many slots were ever used.
+static USED: AtomicU32 = AtomicU32::new(0);
+
+/// Records that slot number `index` is used.
+pub fn use_slot(index: u32) {
+    USED.fetch_max(index + 1, Ordering::SeqCst);
+}
+
+/// The slots that were ever used, and perhaps are now.
+pub fn used_slots() -> impl Iterator<Item = &'static SlotHeader> {
+    (0..USED.load(Ordering::SeqCst)).map(slot_at)
 }
 
 /// The header of slot number `index`.

@@ -1,14 +1,99 @@
-//! The allocator's own lock: it lies below `sync`, counts in the slot like every lock (a host process
-//! that dies with one held ends the sandbox), and is never held for long.
+//! The allocator's own lock: it lies below `sync`, is entered in the slot like every lock, and is never held for long.
 
 use crate::abi::linux;
+use crate::abi::slot::{SlotHeader, held};
 use crate::arch;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::*, compiler_fence};
+
+/// Others sleep for it, or may.
+const WAITERS: u32 = 1 << 31;
+/// The owner's number where the code runs on no slot's stack (the host half, before there are guests).
+const NOBODY: u32 = 1 << 30;
+
+/// What [`Locked`] consists of besides its value.
+#[repr(C)]
+pub struct Word {
+    word: AtomicU32,
+    changed: AtomicU8,
+}
+
+/// Told by one who has waited long: the owner's number.
+static STUCK: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers who looks whether the owner of a lock is still alive (at boot).
+pub fn set_stuck(f: fn(u32)) {
+    STUCK.store(f as *const () as usize, SeqCst);
+}
+
+impl Word {
+    /// Who holds it: a slot's index and 1.
+    pub fn owner(&self) -> u32 {
+        self.word.load(SeqCst) & !WAITERS
+    }
+
+    /// Whether what it guards may be half changed.
+    pub fn is_changed(&self) -> bool {
+        self.changed.load(SeqCst) != 0
+    }
+
+    /// Its holder has died: gives it back for it.
+    pub fn give_back(&self) {
+        self.changed.store(0, SeqCst);
+        self.word.store(0, SeqCst);
+        self.wake(u32::MAX >> 1);
+    }
+
+    /// Lets those who sleep for it look again.
+    pub fn wake(&self, n: u32) {
+        let op = u64::from(linux::FUTEX_WAKE);
+        // SAFETY: FUTEX_WAKE only looks the address up.
+        unsafe { arch::syscall(linux::__NR_futex, [self.word.as_ptr() as u64, op, u64::from(n), 0, 0, 0]) };
+    }
+
+    #[cold]
+    fn slow(&self, me: u32) {
+        for _ in 0..200 {
+            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        loop {
+            let seen = self.word.load(Relaxed);
+            if seen & !WAITERS == 0 {
+                if self.word.compare_exchange(seen, me | WAITERS, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            let asleep = seen | WAITERS;
+            if seen != asleep && self.word.compare_exchange(seen, asleep, Relaxed, Relaxed).is_err() {
+                continue;
+            }
+            let op = u64::from(linux::FUTEX_WAIT);
+            // Not for ever: the host may have ended the owner.
+            let limit = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+            let word = self.word.as_ptr() as u64;
+            // SAFETY: waits on a live word of the image's data; the limit lies on this stack.
+            let woken = unsafe {
+                let limit = core::ptr::from_ref(&limit) as u64;
+                arch::syscall(linux::__NR_futex, [word, op, u64::from(asleep), limit, 0, 0])
+            };
+            let stuck = STUCK.load(SeqCst);
+            if woken != 0 && stuck != 0 {
+                // SAFETY: `set_stuck` stored such a function.
+                let stuck = unsafe { core::mem::transmute::<usize, fn(u32)>(stuck) };
+                stuck(asleep & !WAITERS);
+            }
+        }
+    }
+}
 
 /// A process-shared lock around a value.
+#[repr(C)]
 pub struct Locked<T> {
-    word: AtomicU32,
+    head: Word,
     value: UnsafeCell<T>,
 }
 
@@ -17,60 +102,53 @@ unsafe impl<T> Sync for Locked<T> {}
 // SAFETY: as above; the values are raw pointers into memory that every thread shares.
 unsafe impl<T> Send for Locked<T> {}
 
+fn enter(slot: &SlotHeader, lock: &Word) -> u32 {
+    let at = slot.locks_held.load(Relaxed);
+    if let Some(entry) = slot.held.get(at as usize) {
+        entry.store(core::ptr::from_ref(lock) as u64 | held::ALLOCATOR, Relaxed);
+    }
+    slot.locks_held.store(at + 1, Relaxed);
+    slot.index.load(Relaxed) + 1
+}
+
 impl<T> Locked<T> {
     pub const fn new(value: T) -> Locked<T> {
-        Locked { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
+        Locked { head: Word { word: AtomicU32::new(0), changed: AtomicU8::new(0) }, value: UnsafeCell::new(value) }
     }
 
-    /// Runs `f` under the lock. `f` must not come back here.
+    /// Runs `f` under the lock. `f` must not come back here. Should the host end the thread meanwhile, the value may be
+    /// half changed.
     #[inline]
     pub fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.steps(|value| {
+            self.head.changed.store(1, Relaxed);
+            compiler_fence(SeqCst);
+            f(value)
+        })
+    }
+
+    /// As [`Locked::with`], for changes of which each single store leaves the value whole: should the host end the
+    /// thread between two of them, nothing worse has happened than that something is not used any more.
+    #[inline]
+    pub fn steps<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         let slot = arch::try_slot();
-        if let Some(slot) = slot {
-            slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, Relaxed);
-        }
-        if self.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            self.slow();
+        let me = slot.map_or(NOBODY, |slot| enter(slot, &self.head));
+        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
+            self.head.slow(me);
         }
         // SAFETY: the lock is held.
         let result = f(unsafe { &mut *self.value.get() });
-        if self.word.swap(0, Release) == 2 {
-            let op = u64::from(linux::FUTEX_WAKE);
-            // SAFETY: FUTEX_WAKE only looks the address up.
-            unsafe { arch::syscall(linux::__NR_futex, [self.word.as_ptr() as u64, op, 1, 0, 0, 0]) };
+        self.head.changed.store(0, Release);
+        if self.head.word.swap(0, Release) & WAITERS != 0 {
+            self.head.wake(1);
         }
         if let Some(slot) = slot {
-            slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), Relaxed);
+            let at = slot.locks_held.load(Relaxed).wrapping_sub(1);
+            if let Some(entry) = slot.held.get(at as usize) {
+                entry.store(0, Relaxed);
+            }
+            slot.locks_held.store(at, Relaxed);
         }
         result
-    }
-
-    #[cold]
-    fn slow(&self) {
-        for _ in 0..200 {
-            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        while self.word.swap(2, Acquire) != 0 {
-            let op = u64::from(linux::FUTEX_WAIT);
-            let word = self.word.as_ptr() as u64;
-            // As `sync::lockdep::sleeping`: who only waits may die. The kind is 0, a mutex.
-            let slot = arch::try_slot();
-            if let Some(slot) = slot {
-                slot.lock_kind.store(0, SeqCst);
-                slot.lock_wait.store(word, SeqCst);
-                slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), SeqCst);
-            }
-            // Not for ever, as there.
-            let limit = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            // SAFETY: waits on a live word of the image's data; the limit lies on this stack.
-            unsafe { arch::syscall(linux::__NR_futex, [word, op, 2, core::ptr::from_ref(&limit) as u64, 0, 0]) };
-            if let Some(slot) = slot {
-                slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, SeqCst);
-                slot.lock_wait.store(0, SeqCst);
-            }
-        }
     }
 }

@@ -19,7 +19,7 @@
 //! already under way.
 
 mod charge;
-mod lock;
+pub mod lock;
 mod nursery;
 mod pages;
 mod slab;
@@ -27,6 +27,7 @@ mod slab;
 mod tests;
 
 pub use charge::{Object, charge, charge_bytes};
+pub use slab::recover;
 
 use crate::abi::layout::{HEAP, HEAP_MAX};
 use crate::abi::slot::SlotHeader;

@@ -4,7 +4,7 @@
 //! idle between them: but the host's fault for every page, in every process, is most of what a start costs.
 
 use super::lock::Locked;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
 
 /// Bytes of a piece, at least a block.
 const PIECE: usize = 512;
@@ -29,11 +29,12 @@ impl Nursery {
         if size > BLOCK_MAX {
             return None;
         }
-        self.fresh.with(|(next, end)| {
+        self.fresh.steps(|(next, end)| {
             if *end == 0 {
                 *next = make();
-                *end = if *next == 0 { 0 } else { *next + len };
                 self.run.store(*next as u64, Relaxed);
+                compiler_fence(SeqCst);
+                *end = if *next == 0 { 0 } else { *next + len };
             }
             // As in a run of their own, blocks of power-of-two classes lie at multiples of their size.
             let start = next.next_multiple_of(if size.is_power_of_two() { size } else { 16 });

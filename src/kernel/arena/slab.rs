@@ -2,11 +2,11 @@
 
 use super::lock::Locked;
 use super::pages::Pages;
-use crate::abi::slot::{HELD_LOCKS, MAGAZINES, SlotHeader};
+use crate::abi::slot::{HELD_LOCKS, MAGAZINES, SlotHeader, place};
 use crate::arch;
 use core::alloc::Layout;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst, compiler_fence};
 
 /// Sizes of the classes, bytes: each a multiple of 16.
 pub const CLASSES: [usize; 18] =
@@ -117,6 +117,35 @@ pub fn own() -> Option<&'static mut Magazines> {
     Some(unsafe { &mut *(at as *mut Magazines) })
 }
 
+/// The thread of `slot` was ended by the host, perhaps while it used its magazines: makes them whole. What it had
+/// taken out is lost, and so are the spare chains, which may be somewhere else already.
+pub fn recover(slot: &'static SlotHeader) {
+    if slot.place.load(SeqCst) == place::GUEST {
+        return;
+    }
+    let at = core::ptr::from_ref(slot) as usize + MAGAZINES;
+    // SAFETY: as in `own`; the slot has no thread.
+    let magazines = unsafe { &mut *(at as *mut Magazines) };
+    for (class, m) in magazines.0.iter_mut().enumerate() {
+        if m.spare == m.loaded {
+            m.loaded = null_mut();
+        }
+        m.spare = null_mut();
+        let (mut count, mut block) = (0, m.loaded);
+        while !block.is_null() {
+            count += 1;
+            if count == batch(class) {
+                // SAFETY: a free block of ours. What follows would be more than a chain holds.
+                unsafe { (*block).next = null_mut() };
+                break;
+            }
+            // SAFETY: as above.
+            block = unsafe { (*block).next };
+        }
+        m.count = count;
+    }
+}
+
 impl Magazines {
     /// A block of `class`, null if there is none.
     #[inline]
@@ -215,25 +244,35 @@ impl Depot {
 
     /// A chain and its length; whole but where memory ends or after a scavenge.
     fn take(&self, class: usize, pages: &Pages) -> (*mut Block, u32) {
-        self.chains.with(|c| {
-            if !c.rest.0.is_null() {
-                return core::mem::replace(&mut c.rest, (null_mut(), 0));
+        let (start, count) = {
+            let taken = self.chains.steps(|c| {
+                if !c.rest.0.is_null() {
+                    let chain = c.rest;
+                    c.rest.0 = null_mut();
+                    return Ok(chain);
+                }
+                if !c.full.is_null() {
+                    let chain = c.full;
+                    // SAFETY: the first block of a chain of ours.
+                    c.full = unsafe { (*chain).chain };
+                    self.count.fetch_sub(1, Relaxed);
+                    return Ok((chain, batch(class)));
+                }
+                Err(c.carve(class, pages))
+            });
+            match taken {
+                Ok(chain) => return chain,
+                Err(fresh) => fresh,
             }
-            if !c.full.is_null() {
-                let chain = c.full;
-                // SAFETY: the first block of a chain of ours.
-                c.full = unsafe { (*chain).chain };
-                self.count.fetch_sub(1, Relaxed);
-                return (chain, batch(class));
-            }
-            c.carve(class, pages)
-        })
+        };
+        chain(start, count, CLASSES[class])
     }
 
     fn put(&self, class: usize, chain: *mut Block, pages: &Pages) {
-        let due = self.chains.with(|c| {
+        let due = self.chains.steps(|c| {
             // SAFETY: the first block of a whole chain that the caller gives up.
             unsafe { (*chain).chain = c.full };
+            compiler_fence(SeqCst);
             c.full = chain;
             self.count.fetch_add(1, Relaxed);
             self.cached(class) > c.scavenge_at
@@ -278,7 +317,7 @@ fn run_of(block: *mut Block) -> u64 {
     block as u64 & !(RUN as u64 - 1)
 }
 
-/// Chains up `count` blocks of fresh memory from `start` on.
+/// Chains up `count` blocks of fresh memory from `start` on; without the lock, since that faults pages in.
 fn chain(start: usize, count: usize, size: usize) -> (*mut Block, u32) {
     let mut chain = null_mut();
     for i in (0..count).rev() {
@@ -291,22 +330,28 @@ fn chain(start: usize, count: usize, size: usize) -> (*mut Block, u32) {
 }
 
 impl Chains {
-    fn carve(&mut self, class: usize, pages: &Pages) -> (*mut Block, u32) {
+    /// Address and number of blocks that were never used. No step leaves more behind than some that never will be.
+    fn carve(&mut self, class: usize, pages: &Pages) -> (usize, usize) {
         let size = CLASSES[class];
         if self.fresh.0 + size > self.fresh.1 {
-            if let Some((start, count)) = pages.nursery.piece(size, RUN, || pages.alloc(RUN_ORDER, true) as usize) {
-                return chain(start, count, size);
+            if let Some(piece) = pages.nursery.piece(size, RUN, || pages.alloc(RUN_ORDER, true) as usize) {
+                return piece;
             }
             let run = pages.alloc(RUN_ORDER, true) as usize;
             if run == 0 {
-                return (null_mut(), 0);
+                return (0, 0);
             }
-            self.fresh = (run, run + RUN);
+            // Nothing lies between the two in any order of the stores.
+            self.fresh.0 = usize::MAX - size;
+            compiler_fence(SeqCst);
+            self.fresh.1 = run + RUN;
+            compiler_fence(SeqCst);
+            self.fresh.0 = run;
         }
         let (start, end) = self.fresh;
         let count = ((end - start) / size).min(batch(class) as usize);
         self.fresh.0 += count * size;
-        chain(start, count, size)
+        (start, count)
     }
 
     /// All blocks as one list; the chains are empty afterwards.

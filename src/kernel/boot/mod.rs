@@ -66,6 +66,8 @@ fn own_slot() {
 unsafe fn assemble(params: &BootParams) -> Result {
     own_slot();
     arena::init(0);
+    crate::sync::init();
+    crate::mm::space::init();
     window::set(params.window_fd, params.proc_fd);
     window::set_broker(params.broker_fd);
     panic::set_doorbell(params.doorbell_fd);

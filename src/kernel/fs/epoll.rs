@@ -15,7 +15,7 @@ mod ready;
 use crate::abi::linux::{self, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
-use crate::sync::{Events, Kind, Level, Mutex, Notify, WaitQueue};
+use crate::sync::{Events, Kind, Level, Mutex, MutexGuard, Notify, WaitQueue};
 use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -367,7 +367,9 @@ impl Epoll {
         if self.ready.lock().is_idle() {
             return;
         }
-        let _scan = self.scan.lock();
+        // It guards no data: what it keeps apart is whole at every step.
+        let scan = self.scan.lock();
+        MutexGuard::settle(&scan);
         let (mut left, mut next) = self.ready.lock().begin();
         while let Some(at) = next.take() {
             left -= 1;
@@ -466,7 +468,8 @@ impl FileOps for Ops {
         if ep.ready.lock().is_idle() {
             return Events::empty();
         }
-        let _scan = ep.scan.lock();
+        let scan = ep.scan.lock();
+        MutexGuard::settle(&scan);
         let (mut left, mut next) = ep.ready.lock().begin();
         let mut found = false;
         while let Some(at) = next.take() {

@@ -89,8 +89,8 @@ pub fn clone(
     slot.parked.store(0, SeqCst);
     slot.locks_held.store(0, SeqCst);
     slot.lock_levels.store(0, SeqCst);
-    slot.lock_wait.store(0, SeqCst);
     slot.waking.store(0, SeqCst);
+    slot.making.store(0, SeqCst);
     if cfg!(debug_assertions) {
         // What one that was killed here may have left of its record of locks (`sync::lockdep`).
         let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;
@@ -162,6 +162,24 @@ pub fn exit_thread() -> ! {
         // SAFETY: nothing of this thread is used after it.
         unsafe { arch::syscall(linux::__NR_exit, [0; 6]) };
     }
+}
+
+/// Whether the host process of a slot's thread has ended and is still to be reaped. Only the supervisor can ask.
+pub fn has_died(slot: &SlotHeader) -> bool {
+    const P_PID: u64 = 1;
+    let tgid = match slot.host_tgid.load(SeqCst) {
+        0 => slot.host_tid.load(SeqCst),
+        tgid => tgid,
+    };
+    // A `siginfo_t`, of which the host fills in a pid (its fifth word) where there is something to reap.
+    let mut info = [0u32; 32];
+    let options = linux::WEXITED | linux::WNOHANG | linux::WNOWAIT | linux::__WALL;
+    // SAFETY: the record lies on this stack; nothing is reaped.
+    let ret = unsafe {
+        let info = info.as_mut_ptr() as u64;
+        arch::syscall(linux::__NR_waitid, [P_PID, u64::from(tgid), info, u64::from(options), 0, 0])
+    };
+    tgid != 0 && ret == 0 && info[4] == tgid
 }
 
 /// Ends the whole host process.

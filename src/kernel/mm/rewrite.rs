@@ -180,6 +180,11 @@ impl Patches {
         self.copies_wanted = wanted;
     }
 
+    /// What was said so last.
+    pub fn copies_were_wanted(&self) -> bool {
+        self.copies_wanted
+    }
+
     /// Whether it may.
     pub fn copies_wanted(&self) -> bool {
         self.copies_wanted && !self.off

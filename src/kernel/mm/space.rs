@@ -22,7 +22,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::host::random;
-use crate::sync::{Level, Mutex, ReadGuard, RwLock};
+use crate::sync::{Level, Mutex, ReadGuard, RwLock, WriteGuard};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -75,6 +75,27 @@ struct Inner {
     brk_start: u64,
     brk: u64,
     patches: Patches,
+    /// What was mapped is not known any more: the host ended a process in the middle of a change.
+    lost: bool,
+}
+
+impl Inner {
+    /// Nothing is mapped; the search for free addresses starts at `top`.
+    fn empty(top: u64) -> Inner {
+        let (vmas, patches) = (VmaTree::default(), Patches::default());
+        Inner { vmas, top, lock_future: VmaFlags::empty(), brk_start: 0, brk: 0, patches, lost: false }
+    }
+}
+
+/// Registers what becomes of an address space when the host ends a process of it in the middle of a change (at boot).
+pub fn init() {
+    crate::sync::set_repair(Level::Mm, |lock| {
+        // SAFETY: locks of this level are these, and the holder of this one is dead; it is still locked.
+        let lost = unsafe { &*(lock as *const RwLock<Inner>) };
+        // SAFETY: as above: nobody else has access. What was there is not looked at again, not even to free it.
+        unsafe { core::ptr::write(lost.as_ptr(), Inner { lost: true, ..Inner::empty(0) }) };
+        true
+    });
 }
 
 /// See the module.
@@ -115,6 +136,7 @@ impl Frozen<'_> {
             brk_start: i.brk_start,
             brk: i.brk,
             patches: i.patches.fork_copy(),
+            lost: i.lost,
         });
         let plain = copy.limits.iter().zip(&of.limits).chain(copy.strings.iter().zip(&of.strings));
         for (to, from) in plain.chain(copy.linker.iter().zip(&of.linker)) {
@@ -160,14 +182,12 @@ impl AddressSpace {
         // Nearly 28 bits of pages below everything that a stack may take, as mmap_base() in Linux.
         let random = (random::next_u64() % ((STACKS - MMAP_LOW) / PAGE)) * PAGE;
         let top = STACKS - random;
-        AddressSpace::with(Inner {
-            vmas: VmaTree::default(),
-            top,
-            lock_future: VmaFlags::empty(),
-            brk_start: 0,
-            brk: 0,
-            patches: Patches::default(),
-        })
+        AddressSpace::with(Inner::empty(top))
+    }
+
+    /// Whether what is mapped is not known any more: no process can go on in it.
+    pub fn is_lost(&self) -> bool {
+        self.inner.read().lost
     }
 
     fn with(inner: Inner) -> AddressSpace {
@@ -234,7 +254,10 @@ impl AddressSpace {
         AddressSpace::check_addresses(r.addr, r.len, r.flags)?;
         let len = page_up(r.len)?;
         let mut inner = self.inner.write();
-        inner.patches.want_copies(copies);
+        if inner.patches.copies_were_wanted() != copies {
+            inner.patches.want_copies(copies);
+            WriteGuard::settle(&inner);
+        }
         if r.flags & (MAP_FIXED | MAP_FIXED_NOREPLACE) != 0 {
             return self.map_fixed(&mut inner, r, len);
         }

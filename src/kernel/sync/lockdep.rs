@@ -1,11 +1,10 @@
 //! The order of locks, and its check at run time in debug builds.
 
-use crate::abi::slot::SlotHeader;
 #[cfg(debug_assertions)]
 use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS};
-#[cfg(debug_assertions)]
+use crate::abi::slot::{SlotHeader, held};
 use core::panic::Location;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Lock levels, outermost first: while a lock is held, only locks of *later* levels may be taken
 /// (or of the same level where [`Level::nests`] says so). Written once, here.
@@ -81,6 +80,47 @@ pub enum Level {
 }
 
 impl Level {
+    /// How many there are.
+    pub const COUNT: usize = Level::Leaf as usize + 1;
+
+    /// The level of a number.
+    pub(super) fn of(number: u8) -> Option<Level> {
+        const ALL: [Level; Level::COUNT] = [
+            Level::Control,
+            Level::ThreadGroupExec,
+            Level::EpollNesting,
+            Level::EpollScan,
+            Level::FileOffset,
+            Level::Mm,
+            Level::Tasks,
+            Level::PidTable,
+            Level::Pid,
+            Level::Signal,
+            Level::FsContext,
+            Level::MountTrees,
+            Level::Mounts,
+            Level::Rename,
+            Level::Dentry,
+            Level::Files,
+            Level::Flight,
+            Level::FileData,
+            Level::Inode,
+            Level::Epoll,
+            Level::FileLocks,
+            Level::LockWaits,
+            Level::Futex,
+            Level::Timers,
+            Level::WaitQueue,
+            Level::MemFile,
+            Level::Slots,
+            Level::Texts,
+            Level::Text,
+            Level::Users,
+            Level::Leaf,
+        ];
+        ALL.get(number as usize).copied()
+    }
+
     /// Whether two locks of this level may be held at once (the room says in which order).
     pub const fn nests(self) -> bool {
         // A queue that an epoll instance listens to wakes the instance's own queue; instances form no loops.
@@ -98,9 +138,9 @@ impl Level {
     }
 }
 
-/// Level, address, and where it was taken.
+/// Level, address, where it was taken, and where what it guards was last changed.
 #[cfg(debug_assertions)]
-type Lock = (Level, usize, &'static Location<'static>);
+type Lock = (Level, usize, &'static Location<'static>, Option<&'static Location<'static>>);
 
 /// Locks held by one thread, innermost last. Lies in the slot, so that a panic or a dump can say
 /// what a thread that no longer runs was holding.
@@ -112,7 +152,7 @@ struct Held {
 }
 
 #[cfg(debug_assertions)]
-const MAX_HELD: usize = 24;
+const MAX_HELD: usize = held::MAX;
 #[cfg(debug_assertions)]
 const _: () = assert!(HELD_LOCKS + size_of::<Held>() <= HEADER_PAGE);
 
@@ -138,33 +178,75 @@ fn overflow(slot: &SlotHeader) -> ! {
     crate::host::panic::panic(format_args!("kernel stack overflow in system call {call}"))
 }
 
-/// Counts a lock that the running thread takes; debug builds check the order.
+/// Enters a lock that the running thread is about to take; `kind` is one of `abi::slot::held`. Debug builds check the
+/// order. Returns by what the lock's word knows the thread.
 #[inline]
 #[track_caller]
-pub(super) fn acquire(level: Level, lock: usize) {
-    count(level, lock, true);
+pub(super) fn acquire(level: Level, lock: usize, kind: u64) -> u32 {
+    count(level, lock, kind, true)
 }
 
-/// As [`acquire`], for a lock that was got without waiting: that cannot deadlock, so the order is
-/// not checked.
+/// As [`acquire`], for a lock that is not waited for: that cannot deadlock, so the order is not checked.
 #[inline]
 #[track_caller]
-pub(super) fn acquired_by_try(level: Level, lock: usize) {
-    count(level, lock, false);
+pub(super) fn acquire_by_try(level: Level, lock: usize, kind: u64) -> u32 {
+    count(level, lock, kind, false)
 }
 
 #[inline]
 #[track_caller]
-fn count(level: Level, lock: usize, check: bool) {
+fn count(level: Level, lock: usize, kind: u64, check: bool) -> u32 {
     let slot = crate::arch::slot();
     if crate::arch::stack_left() < STACK_RESERVE {
         overflow(slot);
     }
-    slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, Relaxed);
+    let at = slot.locks_held.load(Relaxed);
+    let Some(entry) = slot.held.get(at as usize) else { too_many() };
+    entry.store(lock as u64 | kind | (level as u64) << held::LEVEL_SHIFT, Relaxed);
+    slot.locks_held.store(at + 1, Relaxed);
     #[cfg(debug_assertions)]
     record(slot, level, lock, check, Location::caller());
     #[cfg(not(debug_assertions))]
-    let _ = (level, lock, check);
+    let _ = check;
+    owner(slot)
+}
+
+#[cold]
+#[inline(never)]
+fn too_many() -> ! {
+    crate::host::panic::panic(format_args!("more than {} locks are held at once", held::MAX))
+}
+
+/// By what the words of locks know the thread of a slot: never 0, and less than 2^16.
+#[inline]
+pub(super) fn owner(slot: &SlotHeader) -> u32 {
+    slot.index.load(Relaxed) + 1
+}
+
+/// The running thread has the lock for reading that it entered last.
+#[inline]
+pub(super) fn got_reader() {
+    let slot = crate::arch::slot();
+    if let Some(entry) = slot.held.get(slot.locks_held.load(Relaxed).wrapping_sub(1) as usize) {
+        entry.store(entry.load(Relaxed) | held::HAVE, Relaxed);
+    }
+}
+
+/// The running thread begins to change what the lock guards (debug builds remember where).
+#[inline]
+#[track_caller]
+pub(super) fn changes(lock: usize) {
+    #[cfg(debug_assertions)]
+    {
+        let place = Location::caller();
+        with_held(crate::arch::slot(), |held| {
+            if let Some(h) = held.locks[..held.len].iter_mut().rfind(|h| h.1 == lock) {
+                h.3 = Some(place);
+            }
+        });
+    }
+    #[cfg(not(debug_assertions))]
+    let _ = lock;
 }
 
 #[cfg(debug_assertions)]
@@ -175,13 +257,13 @@ fn record(slot: &SlotHeader, level: Level, lock: usize, check: bool, place: &'st
             .find(|h| check && (h.1 == lock || h.0 > level || (h.0 == level && !level.nests())))
             .copied();
         if worst.is_none() && held.len < MAX_HELD {
-            held.locks[held.len] = (level, lock, place);
+            held.locks[held.len] = (level, lock, place, None);
             held.len += 1;
         }
         worst
     });
     slot.lock_levels.fetch_or(1 << level as u64, Relaxed);
-    if let Some((other, address, at)) = broken {
+    if let Some((other, address, at, _)) = broken {
         // The record is emptied first: the panic's own path may lock.
         with_held(slot, |held| held.len = 0);
         if address == lock {
@@ -191,11 +273,24 @@ fn record(slot: &SlotHeader, level: Level, lock: usize, check: bool, place: &'st
     }
 }
 
-/// Records that the running thread gave a lock back.
+/// Records that the running thread gave a lock back, or did not get it.
 #[inline]
 pub(super) fn release(level: Level, lock: usize) {
     let slot = crate::arch::slot();
-    slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), Relaxed);
+    let mut len = slot.locks_held.load(Relaxed) as usize;
+    let is = |entry: &AtomicU64| entry.load(Relaxed) & held::ADDRESS == lock as u64;
+    match slot.held.get(len.wrapping_sub(1)) {
+        Some(last) if is(last) => last.store(0, Relaxed),
+        _ => {
+            if let Some(entry) = slot.held.iter().take(len).rfind(|e| is(e)) {
+                entry.store(0, Relaxed);
+            }
+        }
+    }
+    while len > 0 && slot.held[len - 1].load(Relaxed) == 0 {
+        len -= 1;
+    }
+    slot.locks_held.store(len as u32, Relaxed);
     #[cfg(debug_assertions)]
     with_held(slot, |held| {
         if let Some(at) = held.locks[..held.len].iter().rposition(|h| h.1 == lock && h.0 == level) {
@@ -207,31 +302,7 @@ pub(super) fn release(level: Level, lock: usize) {
         }
     });
     #[cfg(not(debug_assertions))]
-    let _ = (level, lock);
-}
-
-/// How a thread sleeps for a lock; values of [`SlotHeader::lock_kind`].
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Sleep {
-    /// On a mutex's own word.
-    Mutex,
-    /// As a reader, on [`super::rwlock::Words::change`].
-    Reader,
-    /// As a writer, in the same place.
-    Writer,
-}
-
-/// Runs `sleep`, in which the running thread sleeps on `word` for a lock that it is counted as holding: until it
-/// has it, it may die without harm, but for what [`bereaved`] sees to.
-pub(super) fn sleeping<T>(word: &AtomicU32, kind: Sleep, sleep: impl FnOnce() -> T) -> T {
-    let slot = crate::arch::slot();
-    slot.lock_kind.store(kind as u32, SeqCst);
-    slot.lock_wait.store(word.as_ptr() as u64, SeqCst);
-    slot.locks_held.store(slot.locks_held.load(Relaxed).wrapping_sub(1), SeqCst);
-    let result = sleep();
-    slot.locks_held.store(slot.locks_held.load(Relaxed) + 1, SeqCst);
-    slot.lock_wait.store(0, SeqCst);
-    result
+    let _ = level;
 }
 
 /// Until when a thread sleeps for a lock before it looks again by itself. The wake that it waits for may have gone to a
@@ -242,21 +313,18 @@ pub(super) fn look_again() -> Option<u64> {
     Some(now as u64 + SOON)
 }
 
-/// The host has ended the thread of `slot`: takes back what it left in a lock for which it slept, and lets the others
-/// who sleep for it look again, since the wake that it got may have been theirs. Whether it slept for one.
-pub fn bereaved(slot: &SlotHeader) -> bool {
-    let at = slot.lock_wait.swap(0, SeqCst);
-    if at == 0 {
-        return false;
+/// Where the thread of `slot`, which has died, last changed what the lock guards; debug builds know.
+pub(super) fn changed_at(slot: &SlotHeader, lock: usize) -> Option<&'static Location<'static>> {
+    #[cfg(debug_assertions)]
+    return with_held(slot, |held| {
+        let locks = held.locks.get(..held.len).unwrap_or_default();
+        locks.iter().rfind(|h| h.1 == lock).and_then(|h| h.3)
+    });
+    #[cfg(not(debug_assertions))]
+    {
+        let _ = (slot, lock);
+        None
     }
-    // SAFETY: the word of a lock that the thread used when it died: it and what holds it live on.
-    let word = unsafe { &*(at as *const AtomicU32) };
-    let kind = slot.lock_kind.load(SeqCst);
-    if kind != Sleep::Mutex as u32 {
-        super::rwlock::Words::of(word).leave(kind == Sleep::Writer as u32);
-    }
-    crate::host::futex::wake(word, u32::MAX >> 1);
-    true
 }
 
 /// The running thread is about to sleep for as long as a guest likes: debug builds check that it
@@ -268,7 +336,7 @@ pub fn may_block() {
     {
         let place = Location::caller();
         let first = with_held(crate::arch::slot(), |held| held.locks[..held.len].first().copied());
-        if let Some((level, _, at)) = first {
+        if let Some((level, _, at, _)) = first {
             panic!("a task would block at {place} while {level:?} is held since {at}");
         }
     }
@@ -284,7 +352,7 @@ pub fn may_fault() {
         let place = Location::caller();
         let Some(slot) = crate::arch::try_slot() else { return };
         let first = with_held(slot, |held| held.locks[..held.len].first().copied());
-        if let Some((level, _, at)) = first {
+        if let Some((level, _, at, _)) = first {
             panic!("guest memory would be touched at {place} while {level:?} is held since {at}");
         }
     }

@@ -6,6 +6,7 @@
 pub mod deferred;
 mod lockdep;
 mod mutex;
+mod orphaned;
 mod rwlock;
 pub mod wait;
 pub mod waiting;
@@ -13,8 +14,9 @@ pub mod waiting;
 #[cfg(test)]
 mod tests;
 
-pub use lockdep::{Level, bereaved, may_block, may_fault};
+pub use lockdep::{Level, may_block, may_fault};
 pub use mutex::{Mutex, MutexGuard};
+pub use orphaned::{bereaved, init, set_repair};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
 pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};
 pub use waiting::{Kind, On};

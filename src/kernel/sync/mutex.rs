@@ -1,16 +1,91 @@
-//! The mutex: three states (free, held, held with sleepers), after Drepper's "Futexes are tricky".
+//! The mutex: a word that says who holds it and whether others sleep for it, after the host's own robust futexes.
 
-use super::lockdep::{self, Level, Sleep};
+use super::lockdep::{self, Level};
+use super::orphaned;
+use crate::abi::slot::held;
 use crate::host::futex;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*, compiler_fence};
+
+/// Others sleep for it, or may.
+const WAITERS: u32 = 1 << 31;
+
+/// What a mutex consists of besides its value; the allocator's lock begins likewise.
+#[derive(Debug)]
+#[repr(C)]
+pub(super) struct Head {
+    /// The owner's number ([`lockdep::owner`]), 0 while it is free, and [`WAITERS`].
+    word: AtomicU32,
+    /// Its holder has begun to change the value, and it may be half changed.
+    changed: AtomicU8,
+    level: Level,
+}
+
+impl Head {
+    /// Who holds it: 0 for nobody.
+    pub(super) fn owner(&self) -> u32 {
+        self.word.load(SeqCst) & !WAITERS
+    }
+
+    /// Whether the value may be half changed.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed.load(SeqCst) != 0
+    }
+
+    /// Its holder has died: gives it back for it.
+    pub(super) fn give_back(&self) {
+        self.changed.store(0, SeqCst);
+        self.word.store(0, SeqCst);
+        self.wake_all();
+    }
+
+    /// One who slept for it has died: the wake that it got may have been another's.
+    pub(super) fn wake_all(&self) {
+        futex::wake(&self.word, u32::MAX >> 1);
+    }
+
+    #[inline]
+    fn mark(&self) {
+        self.changed.store(1, Relaxed);
+        // What follows is not moved in front of it.
+        compiler_fence(SeqCst);
+    }
+
+    #[cold]
+    fn lock_slow(&self, me: u32) {
+        for _ in 0..100 {
+            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
+                return;
+            }
+            core::hint::spin_loop();
+        }
+        loop {
+            let seen = self.word.load(Relaxed);
+            if seen & !WAITERS == 0 {
+                // Others may sleep still.
+                if self.word.compare_exchange(seen, me | WAITERS, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            let asleep = seen | WAITERS;
+            if seen != asleep && self.word.compare_exchange(seen, asleep, Relaxed, Relaxed).is_err() {
+                continue;
+            }
+            let woken = futex::wait(&self.word, asleep, lockdep::look_again());
+            if woken.is_err() {
+                orphaned::look(asleep & !WAITERS);
+            }
+        }
+    }
+}
 
 /// A process-shared mutex with a place in the lock order.
 #[derive(Debug)]
+#[repr(C)]
 pub struct Mutex<T: ?Sized> {
-    word: AtomicU32,
-    level: Level,
+    head: Head,
     value: UnsafeCell<T>,
 }
 
@@ -20,6 +95,10 @@ unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 /// Access to a locked value; unlocks when dropped.
+///
+/// The host may end the thread at any time (`SIGKILL` from outside of the sandbox). While the holder has only read, the
+/// lock is then given back for it. Once it has begun to change the value, which is what [`DerefMut`] means here, the value
+/// may be half changed. A lock that guards something else (`Mutex<()>`) counts as changed from the start.
 pub struct MutexGuard<'a, T: ?Sized> {
     lock: &'a Mutex<T>,
 }
@@ -27,7 +106,10 @@ pub struct MutexGuard<'a, T: ?Sized> {
 impl<T> Mutex<T> {
     /// A free mutex of the given level.
     pub const fn new(level: Level, value: T) -> Mutex<T> {
-        Mutex { word: AtomicU32::new(0), level, value: UnsafeCell::new(value) }
+        Mutex {
+            head: Head { word: AtomicU32::new(0), changed: AtomicU8::new(0), level },
+            value: UnsafeCell::new(value),
+        }
     }
 
     /// The value, when nobody else can hold the lock.
@@ -41,37 +123,39 @@ impl<T: ?Sized> Mutex<T> {
     #[inline]
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
-        lockdep::acquire(self.level, self.address());
-        if self.word.compare_exchange(0, 1, Acquire, Relaxed).is_err() {
-            self.lock_slow();
+        let me = lockdep::acquire(self.head.level, self.address(), held::MUTEX);
+        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
+            self.head.lock_slow(me);
         }
-        MutexGuard { lock: self }
+        self.got()
     }
 
     /// The lock, if it is free.
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.word.compare_exchange(0, 1, Acquire, Relaxed).ok()?;
-        lockdep::acquired_by_try(self.level, self.address());
-        Some(MutexGuard { lock: self })
+        let me = lockdep::acquire_by_try(self.head.level, self.address(), held::MUTEX);
+        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
+            lockdep::release(self.head.level, self.address());
+            return None;
+        }
+        Some(self.got())
+    }
+
+    #[inline]
+    #[track_caller]
+    fn got(&self) -> MutexGuard<'_, T> {
+        // SAFETY: the size of a value is no part of what others change.
+        if size_of_val(unsafe { &*self.value.get() }) == 0 {
+            self.head.mark();
+            lockdep::changes(self.address());
+        }
+        MutexGuard { lock: self }
     }
 
     /// What tells this lock from others.
+    #[inline]
     fn address(&self) -> usize {
-        self.word.as_ptr() as usize
-    }
-
-    #[cold]
-    fn lock_slow(&self) {
-        for _ in 0..100 {
-            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, 1, Acquire, Relaxed).is_ok() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        while self.word.swap(2, Acquire) != 0 {
-            let _ = lockdep::sleeping(&self.word, Sleep::Mutex, || futex::wait(&self.word, 2, lockdep::look_again()));
-        }
+        self.head.word.as_ptr() as usize
     }
 
     /// The value's place, for a reader that knows by other means that nobody changes it meanwhile.
@@ -85,18 +169,47 @@ impl<T: ?Sized> Mutex<T> {
     }
 }
 
+impl<T: ?Sized> MutexGuard<'_, T> {
+    /// What the lock guards is whole: who is ended by the host from here on, until the next change, leaves nothing
+    /// half done, as if it had given the lock back.
+    #[inline]
+    pub fn settle(guard: &Self) {
+        compiler_fence(SeqCst);
+        guard.lock.head.changed.store(0, Relaxed);
+    }
+
+    /// What the lock guards begins to be changed: for locks of what lies elsewhere.
+    #[inline]
+    #[track_caller]
+    pub fn unsettle(guard: &Self) {
+        guard.lock.head.mark();
+        lockdep::changes(guard.lock.address());
+    }
+
+    /// The value, for changes that mean nothing until another one, by [`DerefMut`], makes them count: whoever is ended
+    /// by the host meanwhile leaves the value whole.
+    #[inline]
+    pub fn scratch(guard: &mut Self) -> &mut T {
+        // SAFETY: the guard holds the lock.
+        unsafe { &mut *guard.lock.value.get() }
+    }
+}
+
 impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.word.swap(0, Release) == 2 {
-            futex::wake(&self.lock.word, 1);
+        let head = &self.lock.head;
+        head.changed.store(0, Release);
+        if head.word.swap(0, Release) & WAITERS != 0 {
+            futex::wake(&head.word, 1);
         }
-        lockdep::release(self.lock.level, self.lock.address());
+        lockdep::release(head.level, self.lock.address());
     }
 }
 
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the guard holds the lock.
         unsafe { &*self.lock.value.get() }
@@ -104,7 +217,11 @@ impl<T: ?Sized> Deref for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    #[inline]
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut T {
+        self.lock.head.mark();
+        lockdep::changes(self.lock.address());
         // SAFETY: the guard holds the lock.
         unsafe { &mut *self.lock.value.get() }
     }

@@ -1,12 +1,22 @@
-//! The readers-writer lock: a count of readers, a writer bit and a word that sleepers watch.
+//! The readers-writer lock: a word with the count of readers or the writer, and one that sleepers watch.
 
-use super::lockdep::{self, Level, Sleep};
+use super::lockdep::{self, Level};
+use super::orphaned;
+use crate::abi::slot::held;
 use crate::host::futex;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering::*};
+use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*, compiler_fence};
 
+/// A writer has it; the low bits are its number ([`lockdep::owner`]).
 const WRITER: u32 = 1 << 31;
+/// A writer waits: new readers stay out. Set only while somebody has the lock, and cleared when it becomes free, so one
+/// that dies waiting leaves nothing.
+const WAITS: u32 = 1 << 30;
+/// Somebody sleeps. Likewise.
+const SLEEPERS: u32 = 1 << 29;
+/// The number of readers, or the writer.
+const COUNT: u32 = SLEEPERS - 1;
 
 /// What a lock consists of besides its value.
 #[derive(Debug)]
@@ -14,32 +24,156 @@ const WRITER: u32 = 1 << 31;
 pub(super) struct Words {
     change: AtomicU32,
     state: AtomicU32,
-    writers_waiting: AtomicU32,
-    sleepers: AtomicU32,
+    /// The writer has begun to change the value, and it may be half changed.
+    changed: AtomicU8,
+    level: Level,
 }
 
 impl Words {
-    /// Those of which this is [`Words::change`].
-    pub(super) fn of(change: &AtomicU32) -> &Words {
-        // SAFETY: the first field of one: nothing else is ever slept on as a reader or a writer.
-        unsafe { &*core::ptr::from_ref(change).cast() }
+    /// The writer's number, 0 if there is none.
+    pub(super) fn writer(&self) -> u32 {
+        let state = self.state.load(SeqCst);
+        if state & WRITER == 0 { 0 } else { state & COUNT }
     }
 
-    /// A sleeper has died.
-    pub(super) fn leave(&self, writer: bool) {
-        self.sleepers.fetch_sub(1, SeqCst);
-        if writer {
-            self.writers_waiting.fetch_sub(1, SeqCst);
+    /// Whether the value may be half changed.
+    pub(super) fn is_changed(&self) -> bool {
+        self.changed.load(SeqCst) != 0
+    }
+
+    /// The writer has died: gives the lock back for it.
+    pub(super) fn give_back(&self) {
+        self.changed.store(0, SeqCst);
+        self.state.fetch_and(!(WRITER | COUNT), SeqCst);
+        self.tidy();
+        self.wake_all();
+    }
+
+    /// A reader has died.
+    pub(super) fn leave(&self) {
+        if self.state.load(SeqCst) & (WRITER | COUNT) != 0 {
+            self.unread();
         }
+        self.wake_all();
+    }
+
+    /// Lets all who sleep for it look again.
+    pub(super) fn wake_all(&self) {
         self.change.fetch_add(1, SeqCst);
+        futex::wake(&self.change, u32::MAX >> 1);
+    }
+
+    #[inline]
+    fn mark(&self) {
+        self.changed.store(1, Relaxed);
+        // What follows is not moved in front of it.
+        compiler_fence(SeqCst);
+    }
+
+    #[inline]
+    fn try_read(&self) -> bool {
+        let s = self.state.load(SeqCst);
+        s & (WRITER | WAITS) == 0 && self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok()
+    }
+
+    #[inline]
+    fn try_write(&self, me: u32) -> bool {
+        let s = self.state.load(SeqCst);
+        s & (WRITER | COUNT) == 0 && self.state.compare_exchange(s, s | WRITER | me, Acquire, Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn read_slow(&self) {
+        let mut patient = true;
+        let mut spins = 0;
+        loop {
+            let seen = self.change.load(SeqCst);
+            let s = self.state.load(SeqCst);
+            if s & WRITER == 0 && (s & WAITS == 0 || s & COUNT == 0 || !patient) {
+                if self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            if spins < 100 {
+                spins += 1;
+                core::hint::spin_loop();
+                continue;
+            }
+            patient = self.sleep(seen, s, s | SLEEPERS);
+        }
+    }
+
+    #[cold]
+    fn write_slow(&self, me: u32) {
+        let mut spins = 0;
+        loop {
+            let seen = self.change.load(SeqCst);
+            let s = self.state.load(SeqCst);
+            if s & (WRITER | COUNT) == 0 {
+                if self.state.compare_exchange(s, s | WRITER | me, Acquire, Relaxed).is_ok() {
+                    return;
+                }
+                continue;
+            }
+            if spins < 100 {
+                // Readers that come meanwhile stay out.
+                if s & WAITS == 0 {
+                    let _ = self.state.compare_exchange(s, s | WAITS, Relaxed, Relaxed);
+                }
+                spins += 1;
+                core::hint::spin_loop();
+                continue;
+            }
+            self.sleep(seen, s, s | WAITS | SLEEPERS);
+        }
+    }
+
+    /// Sleeps until [`Words::change`] differs from `seen`, if the state is still `s`, which becomes `asleep`. False if
+    /// it was for long.
+    fn sleep(&self, seen: u32, s: u32, asleep: u32) -> bool {
+        if s != asleep && self.state.compare_exchange(s, asleep, SeqCst, Relaxed).is_err() {
+            return true;
+        }
+        let woken = futex::wait(&self.change, seen, lockdep::look_again()).is_ok();
+        if !woken {
+            match asleep & WRITER {
+                0 => orphaned::look_for_readers(core::ptr::from_ref(self) as u64),
+                _ => orphaned::look(asleep & COUNT),
+            }
+        }
+        woken
+    }
+
+    #[inline]
+    fn unread(&self) {
+        let left = self.state.fetch_sub(1, SeqCst) - 1;
+        if left & COUNT == 0 && left & (WAITS | SLEEPERS) != 0 {
+            self.tidy();
+        }
+    }
+
+    /// Clears the marks of a lock that nobody has, and wakes those who made them.
+    #[cold]
+    fn tidy(&self) {
+        loop {
+            let s = self.state.load(SeqCst);
+            // Whoever has got it meanwhile does it in the end.
+            if s & (WRITER | COUNT) != 0 || s == 0 {
+                return;
+            }
+            if self.state.compare_exchange(s, 0, SeqCst, Relaxed).is_ok() {
+                return self.wake_all();
+            }
+        }
     }
 }
 
 /// A process-shared readers-writer lock; waiting writers keep new readers out.
 #[derive(Debug)]
+#[repr(C)]
 pub struct RwLock<T: ?Sized> {
     words: Words,
-    level: Level,
     value: UnsafeCell<T>,
 }
 
@@ -53,7 +187,7 @@ pub struct ReadGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
 }
 
-/// Exclusive access.
+/// Exclusive access. What [`super::MutexGuard`] says of changes holds here, too.
 pub struct WriteGuard<'a, T: ?Sized> {
     lock: &'a RwLock<T>,
 }
@@ -61,16 +195,8 @@ pub struct WriteGuard<'a, T: ?Sized> {
 impl<T> RwLock<T> {
     /// A free lock of the given level.
     pub const fn new(level: Level, value: T) -> RwLock<T> {
-        RwLock {
-            words: Words {
-                change: AtomicU32::new(0),
-                state: AtomicU32::new(0),
-                writers_waiting: AtomicU32::new(0),
-                sleepers: AtomicU32::new(0),
-            },
-            level,
-            value: UnsafeCell::new(value),
-        }
+        let (change, state) = (AtomicU32::new(0), AtomicU32::new(0));
+        RwLock { words: Words { change, state, changed: AtomicU8::new(0), level }, value: UnsafeCell::new(value) }
     }
 }
 
@@ -79,13 +205,11 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn read(&self) -> ReadGuard<'_, T> {
-        lockdep::acquire(self.level, self.address());
-        self.wait_until(Sleep::Reader, || {
-            let s = self.words.state.load(SeqCst);
-            s & WRITER == 0
-                && self.words.writers_waiting.load(SeqCst) == 0
-                && self.words.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok()
-        });
+        lockdep::acquire(self.words.level, self.address(), held::READER);
+        if !self.words.try_read() {
+            self.words.read_slow();
+        }
+        lockdep::got_reader();
         ReadGuard { lock: self }
     }
 
@@ -93,49 +217,22 @@ impl<T: ?Sized> RwLock<T> {
     #[inline]
     #[track_caller]
     pub fn write(&self) -> WriteGuard<'_, T> {
-        lockdep::acquire(self.level, self.address());
-        if self.words.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_err() {
-            self.words.writers_waiting.fetch_add(1, SeqCst);
-            self.wait_until(Sleep::Writer, || self.words.state.compare_exchange(0, WRITER, Acquire, Relaxed).is_ok());
-            self.words.writers_waiting.fetch_sub(1, SeqCst);
+        let me = lockdep::acquire(self.words.level, self.address(), held::WRITER);
+        if !self.words.try_write(me) {
+            self.words.write_slow(me);
         }
         WriteGuard { lock: self }
     }
 
     /// What tells this lock from others.
-    fn address(&self) -> usize {
-        self.words.state.as_ptr() as usize
-    }
-
     #[inline]
-    fn wait_until(&self, kind: Sleep, mut attempt: impl FnMut() -> bool) {
-        for _ in 0..100 {
-            if attempt() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        self.words.sleepers.fetch_add(1, SeqCst);
-        loop {
-            let seen = self.words.change.load(SeqCst);
-            if attempt() {
-                break;
-            }
-            // A compare-and-swap that lost to another reader is tried again without sleeping.
-            if self.words.state.load(SeqCst) & WRITER == 0 && self.words.writers_waiting.load(SeqCst) == 0 {
-                continue;
-            }
-            let change = &self.words.change;
-            let _ = lockdep::sleeping(change, kind, || futex::wait(change, seen, lockdep::look_again()));
-        }
-        self.words.sleepers.fetch_sub(1, SeqCst);
+    fn address(&self) -> usize {
+        self.words.change.as_ptr() as usize
     }
 
-    fn released(&self) {
-        if self.words.sleepers.load(SeqCst) > 0 {
-            self.words.change.fetch_add(1, SeqCst);
-            futex::wake(&self.words.change, u32::MAX >> 1);
-        }
+    /// The value's place, for whoever knows by other means that nobody else uses it.
+    pub fn as_ptr(&self) -> *mut T {
+        self.value.get()
     }
 
     /// Access without locking, where the borrow proves that nobody else has any.
@@ -144,34 +241,45 @@ impl<T: ?Sized> RwLock<T> {
     }
 }
 
-#[cfg(test)]
-impl<T: ?Sized> RwLock<T> {
-    /// Undoes [`Words::leave`] of a writer that lives on.
-    pub(super) fn pretend_writer(&self) {
-        self.words.sleepers.fetch_add(1, SeqCst);
-        self.words.writers_waiting.fetch_add(1, SeqCst);
+impl<T: ?Sized> WriteGuard<'_, T> {
+    /// As [`super::MutexGuard::settle`].
+    #[inline]
+    pub fn settle(guard: &Self) {
+        compiler_fence(SeqCst);
+        guard.lock.words.changed.store(0, Relaxed);
+    }
+
+    /// As [`super::MutexGuard::scratch`].
+    #[inline]
+    pub fn scratch(guard: &mut Self) -> &mut T {
+        // SAFETY: the guard holds exclusive access.
+        unsafe { &mut *guard.lock.value.get() }
     }
 }
 
 impl<T: ?Sized> Drop for ReadGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        if self.lock.words.state.fetch_sub(1, SeqCst) == 1 {
-            self.lock.released();
-        }
-        lockdep::release(self.lock.level, self.lock.address());
+        lockdep::release(self.lock.words.level, self.lock.address());
+        self.lock.words.unread();
     }
 }
 
 impl<T: ?Sized> Drop for WriteGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        self.lock.words.state.store(0, SeqCst);
-        self.lock.released();
-        lockdep::release(self.lock.level, self.lock.address());
+        let words = &self.lock.words;
+        words.changed.store(0, Release);
+        if words.state.swap(0, SeqCst) & SLEEPERS != 0 {
+            words.wake_all();
+        }
+        lockdep::release(words.level, self.lock.address());
     }
 }
 
 impl<T: ?Sized> Deref for ReadGuard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the guard holds shared access.
         unsafe { &*self.lock.value.get() }
@@ -180,6 +288,7 @@ impl<T: ?Sized> Deref for ReadGuard<'_, T> {
 
 impl<T: ?Sized> Deref for WriteGuard<'_, T> {
     type Target = T;
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY: the guard holds exclusive access.
         unsafe { &*self.lock.value.get() }
@@ -187,7 +296,11 @@ impl<T: ?Sized> Deref for WriteGuard<'_, T> {
 }
 
 impl<T: ?Sized> DerefMut for WriteGuard<'_, T> {
+    #[inline]
+    #[track_caller]
     fn deref_mut(&mut self) -> &mut T {
+        self.lock.words.mark();
+        lockdep::changes(self.lock.address());
         // SAFETY: the guard holds exclusive access.
         unsafe { &mut *self.lock.value.get() }
     }

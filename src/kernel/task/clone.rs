@@ -133,7 +133,9 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     if event.is_some() || cur.is_traced() && has(CLONE_PTRACE) {
         cur.share_tracer(&child);
     }
-    if let Err(e) = before(&child).and_then(|()| launch(cur, a, slot, &child)) {
+    let launched = before(&child).and_then(|()| launch(cur, a, slot, &child));
+    made(arch::slot());
+    if let Err(e) = launched {
         if let Some(tracer) = child.tracer() {
             trace::detach(&tracer, &child, 0);
         }
@@ -198,6 +200,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
     let tree = tree::lock();
     let group = if has(CLONE_THREAD) { cur.group.clone() } else { new_group(cur, a, id) };
     let task = Task::new(tid, group.clone(), own, comm);
+    arch::slot().making.store(Arc::into_raw(task.clone()) as u64, SeqCst);
     task.new_process.store(!has(CLONE_THREAD), SeqCst);
     task.blocked.store(cur.blocked.load(SeqCst), SeqCst);
     task.attr.inherit(&cur.attr);
@@ -218,6 +221,8 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
     {
         let mut state = group.state.lock();
         if has(CLONE_THREAD) && (state.exiting.is_some() || state.exec.is_some()) {
+            drop(state);
+            made(arch::slot());
             return Err(Errno::EAGAIN);
         }
         state.tasks.push(task.clone());
@@ -298,6 +303,33 @@ fn launch(cur: &CurrentTask, a: &Args, slot: &'static SlotHeader, child: &Arc<Ta
         }
     }
     Ok(())
+}
+
+/// The child that the thread of `slot` was making is its own now, or is no more.
+fn made(slot: &SlotHeader) -> Option<Arc<Task>> {
+    let raw = slot.making.swap(0, SeqCst) as *const Task;
+    // SAFETY: `enter` leaked this reference into the slot.
+    (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) })
+}
+
+/// The host has ended the thread of `slot`: a child that it was making and that has no host thread is none.
+pub(super) fn unmade(slot: &SlotHeader) {
+    let Some(child) = made(slot) else { return };
+    let Some(its) = child.slot() else {
+        // Before the launch, or it has been and gone.
+        if !child.leaving.load(SeqCst) {
+            forget(&child);
+        }
+        return;
+    };
+    if its.host_tid.load(SeqCst) == 0 && its.task.load(SeqCst) == Arc::as_ptr(&child) as u64 {
+        its.task.store(0, SeqCst);
+        child.slot.store(0, SeqCst);
+        forget(&child);
+        slots::free_unused(its);
+        // SAFETY: `launch` leaked this reference into the slot.
+        drop(unsafe { Arc::from_raw(Arc::as_ptr(&child)) });
+    }
 }
 
 /// Takes a child that never ran out of the tree.

@@ -51,12 +51,7 @@ pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     super::work::close(cur);
     release_user_words(cur);
     let alone = exec::is_alone(cur) && process::is_leader(slot);
-    let ended = leave(cur, status);
-    if let Some((pid, status)) = ended
-        && let Some(f) = ENDED.get()
-    {
-        f(pid, status);
-    }
+    leave(cur, status);
     let_go(slot);
     // Whoever waited for this end may have been queued behind us on this processor, and what the host has to take
     // down now takes longer than all that came before.
@@ -106,9 +101,8 @@ fn release_user_words(cur: &CurrentTask) {
     }
 }
 
-/// Takes the thread out of its process. Returns what the outside is told if that was the end of a
-/// process that it started.
-fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
+/// Takes the thread out of its process.
+fn leave(cur: &CurrentTask, status: i32) {
     let group = cur.group.clone();
     let mut uid = 0;
     cur.seccomp.clear();
@@ -135,13 +129,13 @@ fn leave(cur: &CurrentTask, status: i32) -> Option<(u32, i32)> {
     if !last {
         // Signals that only this thread was going to take are for the others.
         group.retarget(u64::MAX);
-        return None;
+        return;
     }
     // A zombie runs nothing.
     let running = group.exec_info.lock().running.take();
     drop(running);
     account(&group);
-    finish(&group, uid)
+    finish(&group, uid);
 }
 
 /// Takes a thread off its group; whether it was the last.
@@ -182,9 +176,9 @@ pub(super) fn account(group: &ThreadGroup) {
     group.usage[0].add(r.ru_maxrss as u64, counts.map(|n| n as u64));
 }
 
-/// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know. Returns
-/// what the outside is told, if it started the process.
-fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
+/// The last thread is gone: the process becomes a zombie, or vanishes if nobody wants to know. The outside is told if it
+/// started the process. One that is ended by the host in the middle has it done once more ([`bury`]).
+fn finish(group: &Arc<ThreadGroup>, uid: u32) {
     group.timers.clear();
     trace::tracer_ended(group);
     let leader = group.leader.lock().take();
@@ -215,7 +209,12 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) -> Option<(u32, i32)> {
     if STOPS_EVER.load(SeqCst) {
         hang_up_orphans(group, orphans);
     }
-    group.external.load(SeqCst).then_some((group.pid, status))
+    if group.external.load(SeqCst)
+        && let Some(f) = ENDED.get()
+    {
+        f(group.pid, status);
+    }
+    group.finished.store(true, SeqCst);
 }
 
 /// Tells the parent of a zombie, or lets it vanish where the parent does not want to know. Returns the parent.
@@ -229,12 +228,12 @@ fn tell_parent(
     let parent = group.parent().filter(|p| !p.is_zombie());
     let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
     if !wanted {
+        tree.remove_process(group);
         if let Some(p) = &parent {
             p.state.lock().remove_child(group.pid);
         }
-        tree.remove_process(group);
     } else if let Some(p) = &parent {
-        p.state.lock().telling.insert(group.pid);
+        p.state.lock().told_by(group.pid);
     }
     // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
     if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
@@ -290,18 +289,14 @@ fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigI
 /// The children get a new parent, and hear of it if they asked to. Returns that parent if it
 /// inherited a zombie, and the process groups of the children.
 fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc<ThreadGroup>>, Vec<u32>) {
-    let orphans = {
-        let mut state = group.state.lock();
-        state.telling.clear();
-        core::mem::take(&mut state.children)
-    };
-    if orphans.is_empty() {
+    if group.state.lock().children.is_empty() {
         return (None, Vec::new());
     }
     let reaper = reaper_of(group);
     let mut inherited = false;
     let mut pgids = Vec::new();
-    for child in orphans.into_values() {
+    // Each stays with its old parent until the new one has it: this may be done again from the middle.
+    while let Some(child) = first_child(group) {
         if pgids.last() != Some(&child.pgid()) && pgids.try_reserve(1).is_ok() {
             pgids.push(child.pgid());
         }
@@ -320,16 +315,21 @@ fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc
             Some(r) if !child.is_zombie() || !reaps_children(r) => {
                 inherited |= child.is_zombie();
                 let mut state = r.state.lock();
+                state.children.insert(child.pid, child.clone());
                 state.telling.insert(child.pid);
-                state.children.insert(child.pid, child);
             }
             _ if child.is_zombie() => {
                 tree.remove_process(&child);
             }
             _ => {}
         }
+        group.state.lock().remove_child(child.pid);
     }
     (reaper.filter(|_| inherited), pgids)
+}
+
+fn first_child(group: &ThreadGroup) -> Option<Arc<ThreadGroup>> {
+    group.state.lock().children.values().next().cloned()
 }
 
 /// Who takes over the children: the nearest subreaper, or the first process.
@@ -395,16 +395,19 @@ pub fn reaped(host_pid: u32, status: i32) {
     let orphans = slots::reaped(host_pid);
     let mut others_wait = false;
     for slot in &orphans {
-        others_wait |= crate::sync::bereaved(slot) | (slot.waking.swap(0, SeqCst) != 0);
+        match crate::sync::bereaved(slot) {
+            Ok(any) => others_wait |= any,
+            Err(broken) => crate::host::panic::panic(format_args!(
+                "host process {host_pid} died (wait status {status:#x}) holding {broken}; last call {}",
+                slot.last_call.load(SeqCst)
+            )),
+        }
+        crate::arena::recover(slot);
+        others_wait |= slot.waking.swap(0, SeqCst) != 0;
         slot.waker.sleeping.store(0, SeqCst);
     }
     for slot in orphans {
-        let locks = slot.locks_held.load(SeqCst);
-        if locks > 0 {
-            crate::host::panic::panic(format_args!(
-                "host process {host_pid} died (wait status {status:#x}) holding {locks} kernel locks"
-            ));
-        }
+        super::clone::unmade(slot);
         let raw = slot.task.swap(0, SeqCst) as *const Task;
         let moving = zygote::lost(slot);
         // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
@@ -412,7 +415,12 @@ pub fn reaped(host_pid: u32, status: i32) {
         if let Some(task) = there.or(moving) {
             let signal = status & 0x7f;
             log::warn!("the host ended process {host_pid} of pid {} (wait status {status:#x})", task.group.pid);
-            bury(&task, if signal != 0 { signal } else { linux::SIGKILL as i32 });
+            let signal = if signal != 0 { signal } else { linux::SIGKILL as i32 };
+            let mm = task.shared().map(|own| own.mm);
+            bury(&task, signal);
+            if let Some(mm) = mm.filter(|mm| mm.is_lost()) {
+                end_users(&mm);
+            }
         }
         slots::retire(slot);
     }
@@ -445,10 +453,17 @@ pub(super) fn bury(task: &Arc<Task>, status: i32) {
     if let Some(v) = task.vfork.lock().take() {
         v.done();
     }
-    if take_out(task, status)
-        && let Some((pid, status)) = finish(&group, uid)
-        && let Some(f) = ENDED.get()
-    {
-        f(pid, status);
+    // It may have been past that already: its parent has heard of it, or has even forgotten it.
+    if take_out(task, status) && !group.finished.load(SeqCst) {
+        finish(&group, uid);
+    }
+}
+
+/// Ends the processes that share an address space of which nothing is known any more.
+fn end_users(mm: &Arc<crate::mm::AddressSpace>) {
+    for task in kernel().roots().pid.tasks() {
+        if task.shared().is_some_and(|own| Arc::ptr_eq(&own.mm, mm)) {
+            begin_group_exit(&task.group, linux::SIGKILL as i32);
+        }
     }
 }

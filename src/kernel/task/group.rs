@@ -92,6 +92,13 @@ pub struct State {
 }
 
 impl State {
+    /// A child has something to tell.
+    pub(super) fn told_by(&mut self, pid: u32) {
+        if self.children.contains_key(&pid) {
+            self.telling.insert(pid);
+        }
+    }
+
     /// Forgets a child.
     pub(super) fn remove_child(&mut self, pid: u32) {
         self.children.remove(&pid);
@@ -143,6 +150,8 @@ pub struct ThreadGroup {
     pub id: Arc<Pid>,
     /// See [`State`].
     pub state: Mutex<State>,
+    /// Its end is known to all who are to know it (`exit::finish`).
+    pub finished: AtomicBool,
     /// Wakes those who wait for children, and threads that wait for siblings.
     pub children_wait: WaitQueue,
     /// Woken when a signal comes (signalfd).
@@ -234,6 +243,7 @@ impl ThreadGroup {
                     uid: 0,
                 },
             ),
+            finished: AtomicBool::new(false),
             children_wait: WaitQueue::of(Kind::Child),
             signal_wait: WaitQueue::of(Kind::Signal),
             pending: Mutex::new(Level::Signal, Pending::new()),

@@ -52,7 +52,7 @@ use crate::cred::Cred;
 use crate::host::process;
 use crate::mm::AddressSpace;
 use crate::signal::Pending;
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 use crate::vfs::{FdTable, FsContext};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -222,7 +222,8 @@ impl Task {
 
     /// What the task has, as others may look at it; `None` once it has exited.
     pub fn shared(&self) -> Option<Own> {
-        let _held = self.own_lock.lock();
+        let held = self.own_lock.lock();
+        MutexGuard::settle(&held);
         // SAFETY: under `own_lock`.
         unsafe { (*self.own.get()).clone() }
     }
@@ -237,7 +238,8 @@ impl Task {
     /// Its credentials, those that it ended with once it has exited.
     pub fn cred(&self) -> Arc<Cred> {
         let live = {
-            let _held = self.own_lock.lock();
+            let held = self.own_lock.lock();
+            MutexGuard::settle(&held);
             // SAFETY: under `own_lock`.
             unsafe { (*self.own.get()).as_ref() }.map(|own| own.cred.clone())
         };

@@ -92,18 +92,17 @@ impl Pid {
 
     /// The members of the process group or session with this id, zombies included, by pid.
     pub fn members(&self, set: Set) -> Vec<Arc<ThreadGroup>> {
-        let mut uses = self.uses.lock();
-        uses.set(set).values().cloned().collect()
+        self.uses.lock().get(set).values().cloned().collect()
     }
 
     /// Whether the process group or session has members, zombies included.
     pub fn has_members(&self, set: Set) -> bool {
-        !self.uses.lock().set(set).is_empty()
+        !self.uses.lock().get(set).is_empty()
     }
 
     /// Whether a member, zombies included, has this property.
     pub fn any_member(&self, set: Set, f: impl FnMut(&Arc<ThreadGroup>) -> bool) -> bool {
-        self.uses.lock().set(set).values().any(f)
+        self.uses.lock().get(set).values().any(f)
     }
 
     pub(super) fn set_task(&self, task: &Arc<Task>) {
@@ -125,14 +124,15 @@ impl Pid {
         drop(left);
     }
 
-    /// Takes away the thread, and with `process` the process, that the pid stands for.
-    pub(super) fn clear(&self, process: bool) {
-        let gone = {
+    /// Takes away the thread, and with `process` the process, that the pid stands for. Returns the thread.
+    pub(super) fn clear(&self, process: bool) -> Option<Arc<Task>> {
+        let (task, process) = {
             let mut uses = self.uses.lock();
             (uses.task.take(), process.then(|| uses.process.take()))
         };
         self.forget_if_unused();
-        drop(gone);
+        drop(process);
+        task
     }
 
     /// Gives the numbers back once they stand for nothing.
@@ -156,6 +156,13 @@ impl Pid {
 }
 
 impl Uses {
+    fn get(&self, set: Set) -> &BTreeMap<u32, Arc<ThreadGroup>> {
+        match set {
+            Set::Group => &self.group,
+            Set::Session => &self.session,
+        }
+    }
+
     fn set(&mut self, set: Set) -> &mut BTreeMap<u32, Arc<ThreadGroup>> {
         match set {
             Set::Group => &mut self.group,

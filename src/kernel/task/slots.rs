@@ -12,9 +12,9 @@ use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::arena;
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 struct Slots {
     free: Vec<u32>,
@@ -23,14 +23,16 @@ struct Slots {
     /// Of each slot its place in `ending`, or [`FREE`] or [`IN_USE`].
     places: Vec<u32>,
     /// Where the search among `ending` goes on.
-    cursor: usize,
+    cursor: AtomicUsize,
 }
 
 const IN_USE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
 
-static SLOTS: Mutex<Slots> =
-    Mutex::new(Level::Slots, Slots { free: Vec::new(), ending: Vec::new(), places: Vec::new(), cursor: 0 });
+static SLOTS: Mutex<Slots> = Mutex::new(
+    Level::Slots,
+    Slots { free: Vec::new(), ending: Vec::new(), places: Vec::new(), cursor: AtomicUsize::new(0) },
+);
 /// How many ended slots one search looks at. A young process faults in the page of each, and all who
 /// fork or end wait for the lock meanwhile.
 const LOOKS: usize = 4;
@@ -54,14 +56,16 @@ impl Slots {
         index
     }
 
-    /// Takes one of `looks` ended slots whose thread has left the host meanwhile, the warmest first.
-    fn ended(&mut self, looks: usize) -> Option<u32> {
+    /// The place of one of `looks` ended slots whose thread has left the host meanwhile, the warmest first.
+    fn ended(&self, looks: usize) -> Option<usize> {
         for look in 0..looks.min(self.ending.len()) {
-            let at = if look == 0 { self.ending.len() - 1 } else { self.cursor % self.ending.len() };
+            let at = match look {
+                0 => self.ending.len() - 1,
+                _ => self.cursor.fetch_add(1, Relaxed) % self.ending.len(),
+            };
             if arch::slot_at(self.ending[at]).host_tid.load(SeqCst) == 0 {
-                return Some(self.remove_ending(at));
+                return Some(at);
             }
-            self.cursor = at + 1;
         }
         None
     }
@@ -71,12 +75,13 @@ impl Slots {
     fn fresh(&mut self) -> Result<u32> {
         let next = self.places.len();
         if next as u64 >= SLOT_COUNT {
-            return self.ended(usize::MAX).ok_or(Errno::EAGAIN);
+            return self.ended(usize::MAX).map(|at| self.remove_ending(at)).ok_or(Errno::EAGAIN);
         }
         for list in [&mut self.free, &mut self.ending, &mut self.places] {
             list.try_reserve(next + 1 - list.len()).map_err(|_| Errno::ENOMEM)?;
         }
         self.places.push(IN_USE);
+        arch::slot::use_slot(next as u32);
         Ok(next as u32)
     }
 
@@ -97,11 +102,14 @@ impl Slots {
 /// `EAGAIN` when all are taken, `ENOMEM`.
 pub fn alloc() -> Result<&'static SlotHeader> {
     let mut slots = SLOTS.lock();
-    let index = match slots.ended(LOOKS).or_else(|| slots.free.pop()) {
+    // Looking at the slots faults their pages in, and changes nothing.
+    let ended = slots.ended(LOOKS);
+    let index = match ended.map(|at| slots.remove_ending(at)).or_else(|| slots.free.pop()) {
         Some(index) => index,
         None => slots.fresh()?,
     };
     slots.place(index, IN_USE);
+    MutexGuard::settle(&slots);
     let slot = arch::slot_at(index);
     slot.index.store(index, SeqCst);
     slot.task.store(0, SeqCst);

@@ -10,8 +10,14 @@ use alloc::vec::Vec;
 pub struct Guard(#[allow(dead_code)] MutexGuard<'static, ()>);
 
 /// Locks the tree.
+///
+/// What is done under the lock is done in steps that each leave a tree that can be used, in an order in which the end of
+/// the process that was in the middle (`exit::bury`) does the rest again or undoes it. So the lock of one that the host
+/// has ended is merely given back.
 pub fn lock() -> Guard {
-    Guard(kernel().tree.lock())
+    let guard = kernel().tree.lock();
+    MutexGuard::settle(&guard);
+    Guard(guard)
 }
 
 impl Guard {
@@ -30,8 +36,7 @@ impl Guard {
     /// A thread that is not the leader has ended.
     pub(super) fn remove_thread(&self, tid: u32) {
         if let Some(pid) = kernel().roots().pid.find(tid) {
-            uncount(&pid);
-            pid.clear(false);
+            uncount(pid.clear(false));
             pid.exit_wait.wake_all();
         }
     }
@@ -39,7 +44,7 @@ impl Guard {
     /// A thread that is not the leader takes the leader's place, which has ended (exec).
     pub(super) fn replace_leader(&self, task: &Arc<Task>) {
         // One of the two is gone; the one that stays counts for its own user.
-        uncount(&task.group.id);
+        uncount(task.group.id.task());
         if let Some(pid) = kernel().roots().pid.find(task.tid()) {
             pid.clear(false);
         }
@@ -50,8 +55,7 @@ impl Guard {
     pub(super) fn remove_process(&self, group: &ThreadGroup) {
         group.pgrp().leave(Set::Group, group);
         group.session().leave(Set::Session, group);
-        uncount(&group.id);
-        group.id.clear(true);
+        uncount(group.id.clear(true));
         // Those who wait for the process know that it has ended; now it is gone.
         group.id.exit_wait.wake_all();
     }
@@ -75,9 +79,9 @@ impl Guard {
     }
 }
 
-/// The task known by `pid` is gone.
-fn uncount(pid: &Pid) {
-    if let Some(task) = pid.task() {
+/// A task is gone.
+fn uncount(task: Option<Arc<Task>>) {
+    if let Some(task) = task {
         kernel().uncount_task(&task.cred());
     }
 }

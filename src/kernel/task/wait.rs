@@ -214,8 +214,9 @@ fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
 }
 
 fn reap(parent: &Arc<ThreadGroup>, child: &Arc<ThreadGroup>, tree: &tree::Guard) {
-    parent.state.lock().remove_child(child.pid);
+    // In this order: one that is ended in between still has the child, and leaves it to its heir.
     tree.remove_process(child);
+    parent.state.lock().remove_child(child.pid);
     for i in 0..2 {
         let spent = child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
         parent.times[i + 2].fetch_add(spent, SeqCst);

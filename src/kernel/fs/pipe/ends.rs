@@ -6,7 +6,7 @@ use crate::abi::{Errno, Result, SysResult, linux};
 use crate::cred::cap;
 use crate::cred::user::uncharge;
 use crate::mm::{IoDst, IoSrc, UserPtr};
-use crate::sync::{Events, WaitQueue};
+use crate::sync::{Events, MutexGuard, WaitQueue};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -91,6 +91,7 @@ impl PipeEnd {
             done += n;
             // What of a packet is not read is gone; more than one is not read.
             ring.skip(if packet && n == want { len } else { n });
+            MutexGuard::settle(&ring);
             if n < want || packet {
                 break;
             }
@@ -107,8 +108,11 @@ impl PipeEnd {
         src.under_lock(len, |src| {
             let start = src.mark();
             let mut ring = self.pipe.ring.lock();
-            let room = ring.room_for(len)?;
-            match src.take(room) {
+            if !ring.is_ready_for(len) {
+                ring.ready_for(len)?;
+                MutexGuard::settle(&ring);
+            }
+            match src.take(MutexGuard::scratch(&mut ring).room(len)) {
                 Ok(n) if n == len => {
                     ring.commit(len, packet);
                     Ok(len)
@@ -120,6 +124,17 @@ impl PipeEnd {
                 }
             }
         })
+    }
+
+    /// Adds `data` to the last buffer, if it takes all of it (`pipe_write`).
+    fn merge(&self, data: &[u8]) -> bool {
+        let mut ring = self.pipe.ring.lock();
+        let takes = ring.takes(data.len());
+        if takes {
+            MutexGuard::scratch(&mut ring).room(data.len()).copy_from_slice(data);
+            ring.commit(data.len(), false);
+        }
+        takes
     }
 
     /// Writes the next page, or what is left of one, as a buffer of its own.
@@ -166,7 +181,7 @@ impl PipeEnd {
             let mut page = Page::new()?;
             let start = src.mark();
             let filled = src.take(&mut page.bytes()[..odd]).is_ok_and(|n| n == odd);
-            if filled && self.pipe.ring.lock().merge(&page.bytes()[..odd]) {
+            if filled && self.merge(&page.bytes()[..odd]) {
                 done = odd;
             } else {
                 src.reset(start);

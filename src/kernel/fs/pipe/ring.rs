@@ -121,26 +121,38 @@ impl Ring {
         self.bufs.try_reserve(1).map_err(|_| Errno::ENOMEM)
     }
 
-    /// Where `n` bytes, at most a page, are to be put, to be followed by [`Ring::commit`]: behind the last
-    /// buffer where they fit, or in one of their own.
+    /// Whether `n` bytes, at most a page, can be put at once ([`Ring::room`]), without memory.
+    pub fn is_ready_for(&self, n: usize) -> bool {
+        self.takes(n) || !self.is_full() && self.spare.is_some() && self.bufs.len() < self.bufs.capacity()
+    }
+
+    /// Makes it so.
     ///
     /// # Errors
     /// `EAGAIN` if there is no room, `ENOMEM`.
-    pub fn room_for(&mut self, n: usize) -> Result<&mut [u8]> {
-        if !self.takes(n) {
-            if self.is_full() {
-                return Err(Errno::EAGAIN);
-            }
-            self.reserve()?;
-            if self.spare.is_none() {
-                self.spare = Some(Page::new()?);
-            }
-            let page = self.spare.as_mut().ok_or(Errno::ENOMEM)?;
-            return Ok(&mut page.bytes()[..n]);
+    pub fn ready_for(&mut self, n: usize) -> Result {
+        if self.takes(n) {
+            return Ok(());
         }
-        let last = self.bufs.back_mut().ok_or(Errno::ENOMEM)?;
-        let end = last.offset + last.len;
-        Ok(&mut last.page.bytes()[end..end + n])
+        if self.is_full() {
+            return Err(Errno::EAGAIN);
+        }
+        self.reserve()?;
+        if self.spare.is_none() {
+            self.spare = Some(Page::new()?);
+        }
+        Ok(())
+    }
+
+    /// Where `n` bytes are put, to be followed by [`Ring::commit`], until which they mean nothing: behind the last
+    /// buffer where they fit, or in one of their own. Empty if it is not ready for them.
+    pub fn room(&mut self, n: usize) -> &mut [u8] {
+        let page = if self.takes(n) {
+            self.bufs.back_mut().map(|last| (last.offset + last.len, &mut last.page))
+        } else {
+            self.spare.as_mut().map(|page| (0, page))
+        };
+        page.and_then(|(at, page)| page.bytes().get_mut(at..at + n)).unwrap_or_default()
     }
 
     /// The `n` bytes for which there was made room are there.
@@ -190,19 +202,6 @@ impl Ring {
     /// Whether the last buffer takes `n` more bytes.
     pub fn takes(&self, n: usize) -> bool {
         self.bufs.back().is_some_and(|last| last.merges && last.offset + last.len + n <= PAGE)
-    }
-
-    /// Adds `data` to the last buffer, if it takes all of it (`pipe_write`).
-    pub fn merge(&mut self, data: &[u8]) -> bool {
-        if !self.takes(data.len()) {
-            return false;
-        }
-        let Some(last) = self.bufs.back_mut() else { return false };
-        let end = last.offset + last.len;
-        last.page.bytes()[end..end + data.len()].copy_from_slice(data);
-        last.len += data.len();
-        self.bytes += data.len();
-        true
     }
 
     /// The buffer `n` from the front.
@@ -255,7 +254,9 @@ mod tests {
     use super::*;
 
     fn write(ring: &mut Ring, data: &[u8], packet: bool) -> Result {
-        ring.room_for(data.len())?.copy_from_slice(data);
+        ring.ready_for(data.len())?;
+        assert!(ring.is_ready_for(data.len()));
+        ring.room(data.len()).copy_from_slice(data);
         ring.commit(data.len(), packet);
         Ok(())
     }
@@ -280,6 +281,6 @@ mod tests {
         assert_eq!(ring.bytes(), 96);
         assert_eq!(ring.resize(0), Err(Errno::EBUSY));
         // What was read from its front leaves no room at its end.
-        assert!(!ring.merge(&[1]));
+        assert!(!ring.takes(1));
     }
 }

@@ -7,6 +7,7 @@ use super::sock::{DATA, Inner, Kind, Sock, Status, pass, wake_waiting};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::net::socket::{MsgFlags, RecvMsg, SOL_SOCKET, Ucred, flag};
+use crate::sync::MutexGuard;
 use crate::time;
 use alloc::sync::Arc;
 use arrayvec::ArrayVec;
@@ -143,7 +144,9 @@ impl Sock {
 
     /// Takes what there is, as far as `dst` has room (`unix_stream_read_generic`).
     fn take_stream(&self, dst: &mut IoDst<'_>, reading: &mut Reading) -> SysResult<usize> {
-        let _reader = self.reader.lock();
+        // It guards no data, it keeps readers apart.
+        let reader = self.reader.lock();
+        MutexGuard::settle(&reader);
         let before = dst.done();
         let inline = self.core.has(flag::OOBINLINE);
         while !reading.ended {

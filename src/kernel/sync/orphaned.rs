@@ -1,0 +1,157 @@
+//! Locks whose holders have died: the host may end a process at any time, by `SIGKILL` from outside of the sandbox.
+//!
+//! Which locks a thread holds lies in its slot ([`SlotHeader::held`]), and who holds a lock in its word. A holder that
+//! had only read leaves the value whole, and so does one that had *settled* it ([`super::MutexGuard::settle`]): the lock
+//! is given back for it. A value that may be half changed is repaired where its room has said how ([`set_repair`]).
+//! Everything else ends the sandbox.
+//!
+//! The supervisor does this when it reaps the process. Should it wait itself for a lock of one that it has not reaped
+//! yet, it looks whether the holder is still alive.
+
+use super::lockdep::{self, Level};
+use super::mutex::Head;
+use super::rwlock::Words;
+use crate::abi::slot::{SlotHeader, held};
+use crate::{arch, arena, host};
+use core::fmt;
+use core::panic::Location;
+use core::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+/// A lock that its dead holder left in the middle of a change.
+pub struct Broken {
+    /// The lock's level; the allocator's have none.
+    level: Option<Level>,
+    place: Option<&'static Location<'static>>,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.level {
+            Some(level) => write!(f, "a lock of level {level:?}")?,
+            None => f.write_str("the allocator's lock")?,
+        }
+        self.place.map_or(Ok(()), |place| write!(f, ", changing it at {place}"))
+    }
+}
+
+/// Repairs what the lock at an address guards; false if it cannot.
+type Repair = fn(lock: usize) -> bool;
+
+static REPAIRS: [AtomicUsize; Level::COUNT] = [const { AtomicUsize::new(0) }; Level::COUNT];
+
+/// Registers what makes the values of all locks of a level whole again (at boot). It is called with the address of the
+/// `Mutex` or `RwLock`, whose holder is dead.
+pub fn set_repair(level: Level, repair: Repair) {
+    REPAIRS[level as usize].store(repair as *const () as usize, SeqCst);
+}
+
+fn repaired(level: Level, lock: usize) -> bool {
+    let repair = REPAIRS[level as usize].load(SeqCst);
+    if repair == 0 {
+        return false;
+    }
+    // SAFETY: `set_repair` stored such a function.
+    let repair = unsafe { core::mem::transmute::<usize, Repair>(repair) };
+    repair(lock)
+}
+
+/// Readies what the allocator's locks need of this (at boot).
+pub fn init() {
+    arena::lock::set_stuck(look);
+}
+
+/// The host has ended the thread of `slot`: gives back the locks that it held, and lets those look again who sleep for
+/// one that it waited for, since the wake that it got may have been theirs. Whether there was any.
+///
+/// # Errors
+/// A value is half changed; its lock is still held.
+pub fn bereaved(slot: &SlotHeader) -> Result<bool, Broken> {
+    let count = (slot.locks_held.load(SeqCst) as usize).min(held::MAX);
+    // Innermost first: an outer lock may be what keeps an inner one alive.
+    for entry in slot.held[..count].iter().rev() {
+        let lock = entry.load(SeqCst);
+        if lock != 0 {
+            give_back(slot, lock)?;
+            entry.store(0, SeqCst);
+        }
+    }
+    slot.locks_held.store(0, SeqCst);
+    Ok(count > 0)
+}
+
+fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
+    let me = lockdep::owner(slot);
+    let at = (entry & held::ADDRESS) as usize;
+    let level = Level::of((entry >> held::LEVEL_SHIFT) as u8);
+    let whole = |changed: bool| {
+        if !changed || level.is_some_and(|level| repaired(level, at)) {
+            return Ok(());
+        }
+        Err(Broken { level, place: lockdep::changed_at(slot, at) })
+    };
+    // SAFETY: the thread used this lock when it died: it and what holds it live on, and the entry says what it is.
+    unsafe {
+        match entry & held::KIND {
+            held::MUTEX => {
+                let lock = &*(at as *const Head);
+                if lock.owner() == me {
+                    whole(lock.is_changed())?;
+                    lock.give_back();
+                } else {
+                    lock.wake_all();
+                }
+            }
+            held::ALLOCATOR => {
+                let lock = &*(at as *const arena::lock::Word);
+                if lock.owner() == me {
+                    whole(lock.is_changed()).map_err(|b| Broken { level: None, ..b })?;
+                    lock.give_back();
+                } else {
+                    lock.wake(u32::MAX >> 1);
+                }
+            }
+            held::WRITER => {
+                let lock = &*(at as *const Words);
+                if lock.writer() == me {
+                    whole(lock.is_changed())?;
+                    lock.give_back();
+                } else {
+                    lock.wake_all();
+                }
+            }
+            _ if entry & held::HAVE != 0 => (*(at as *const Words)).leave(),
+            _ => (*(at as *const Words)).wake_all(),
+        }
+    }
+    Ok(())
+}
+
+/// The running thread has waited long for a lock of the thread that `owner` stands for. If that is dead and this is the
+/// supervisor, what it held is given back.
+pub(super) fn look(owner: u32) {
+    if host::process::is_supervisor() && owner != 0 && u64::from(owner) <= crate::abi::layout::SLOT_COUNT {
+        bury(arch::slot_at(owner - 1));
+    }
+}
+
+/// As [`look`], for a lock that readers have: those who have entered it.
+pub(super) fn look_for_readers(lock: u64) {
+    if !host::process::is_supervisor() {
+        return;
+    }
+    for slot in arch::slot::used_slots() {
+        let count = (slot.locks_held.load(SeqCst) as usize).min(held::MAX);
+        if slot.held[..count].iter().any(|e| e.load(SeqCst) & held::ADDRESS == lock) {
+            bury(slot);
+        }
+    }
+}
+
+fn bury(slot: &'static SlotHeader) {
+    if !host::process::has_died(slot) {
+        return;
+    }
+    if let Err(broken) = bereaved(slot) {
+        host::panic::panic(format_args!("a host process died holding {broken}"));
+    }
+}

@@ -1,0 +1,176 @@
+//! Starting a supervisor as a process of its own, at a cost that does not depend on what the holder is.
+//!
+//! A fork copies the page tables of the holder, which takes 20 us for each MiB that it has touched, and as long again at the
+//! supervisor's end. So the holder's program is executed once more: the host makes that process without a copy
+//! (`posix_spawn(3)`). In it a constructor of this library, which runs before the program's `main`, finds the arguments
+//! that say so, and never returns. The settings come in a memory file. Where this library is a shared object, the
+//! dynamic linker is what is executed, with the library for a program.
+//!
+//! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
+//! forks; as one does whose constructors have not run, or who finds no program to execute.
+
+use super::{Error, Plan, Result, child, jail};
+use drupe_kernel::abi::control::{Config, MAGIC};
+use serde::{Deserialize, Serialize};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::{mem, ptr};
+
+/// The first argument of a supervisor's process; the build and the settings' descriptor follow.
+const ARGUMENT: &CStr = c"\x01drupe-supervisor";
+
+/// The constructor has run in this program, so it will when the program is executed again.
+static CONSTRUCTED: AtomicBool = AtomicBool::new(false);
+
+#[cfg(target_env = "gnu")]
+#[used]
+#[unsafe(link_section = ".init_array")]
+static CONSTRUCTOR: extern "C" fn(i32, *const *const libc::c_char) = constructor;
+
+/// What goes from the holder to the supervisor; descriptors keep their numbers.
+#[derive(Serialize, Deserialize)]
+struct Sent {
+    config: Config,
+    keep: Vec<RawFd>,
+    text_cache: Option<Vec<u8>>,
+    jail: u8,
+    read: Vec<RawFd>,
+    write: Vec<RawFd>,
+    socket: RawFd,
+    holder: libc::pid_t,
+}
+
+const JAILS: [jail::Jail; 3] = [jail::Jail::Auto, jail::Jail::Strict, jail::Jail::Off];
+
+/// Runs before `main`, with its arguments (the GNU C library's constructors get them).
+#[cfg_attr(not(target_env = "gnu"), allow(dead_code))]
+extern "C" fn constructor(argc: i32, argv: *const *const libc::c_char) {
+    CONSTRUCTED.store(true, Relaxed);
+    if argc != 4 {
+        return;
+    }
+    // SAFETY: `argc` strings of the program's.
+    let [first, build, fd] = [1, 2, 3].map(|i| unsafe { CStr::from_ptr(*argv.add(i)) });
+    if first != ARGUMENT {
+        return;
+    }
+    let number = |s: &CStr| s.to_str().ok().and_then(|s| s.parse::<u64>().ok());
+    let sent = match (number(build), number(fd)) {
+        (Some(MAGIC), Some(fd)) => receive(fd as RawFd),
+        _ => None,
+    };
+    if let Some((plan, socket, holder)) = sent {
+        child(plan, socket, holder);
+    }
+    // The holder sees that nobody is at the other end of its socket.
+    // SAFETY: ends the process, in which nothing has begun.
+    unsafe { libc::_exit(125) }
+}
+
+fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
+    let owned = |fd: RawFd| {
+        // SAFETY: open, and this process has just begun: it is nobody's.
+        unsafe { (libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) == 0).then(|| OwnedFd::from_raw_fd(fd)) }
+    };
+    let mut bytes = Vec::new();
+    File::from(owned(fd)?).read_to_end(&mut bytes).ok()?;
+    let sent: Sent = postcard::from_bytes(&bytes).ok()?;
+    let keep = sent.keep.into_iter().map(owned).collect::<Option<Vec<_>>>()?;
+    let given = jail::Reach { read: sent.read, write: sent.write, cache: None };
+    let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
+    let jail = *JAILS.get(usize::from(sent.jail))?;
+    Some((Plan { config: sent.config, keep, text_cache, jail, given }, owned(sent.socket)?, sent.holder))
+}
+
+/// The program to execute, and what goes before the arguments of its constructor.
+fn program() -> Option<(CString, Vec<CString>)> {
+    // SAFETY: reads the auxiliary vector.
+    if !CONSTRUCTED.load(Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
+    let mut info = mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    let at = (constructor as *const ()).cast();
+    // SAFETY: an address of this library's code, and a record on this stack.
+    let info = unsafe { (libc::dladdr(at, info.as_mut_ptr()) != 0).then(|| info.assume_init())? };
+    // SAFETY: reads the auxiliary vector, whose program headers the host has mapped with the program.
+    let own = unsafe { libc::getauxval(libc::AT_PHDR) } & !0xfff;
+    if info.dli_fbase as u64 == own {
+        return Some((c"/proc/self/exe".to_owned(), vec![c"drupe".to_owned()]));
+    }
+    // SAFETY: a string that lasts as long as the library is loaded.
+    let library = unsafe { CStr::from_ptr(info.dli_fname) }.to_owned();
+    let linker = c"/lib64/ld-linux-x86-64.so.2".to_owned();
+    library.to_bytes().starts_with(b"/").then(|| (linker.clone(), vec![linker, library]))
+}
+
+/// Starts the supervisor by executing this program; `None` where that cannot be, and nothing has happened. It must run on
+/// a thread that lives as long as the supervisor is to live.
+pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc::pid_t> {
+    let (program, mut args) = program()?;
+    let keep: Vec<RawFd> = plan.keep.iter().map(AsRawFd::as_raw_fd).collect();
+    let sent = Sent {
+        config: plan.config.clone(),
+        keep: keep.clone(),
+        text_cache: plan.text_cache.as_ref().map(|p| p.as_os_str().as_bytes().to_vec()),
+        jail: JAILS.iter().position(|&j| j == plan.jail)? as u8,
+        read: plan.given.read.clone(),
+        write: plan.given.write.clone(),
+        socket: socket.as_raw_fd(),
+        holder,
+    };
+    let file = settings(&postcard::to_stdvec(&sent).ok()?)?;
+    args.push(ARGUMENT.to_owned());
+    args.push(CString::new(MAGIC.to_string()).ok()?);
+    args.push(CString::new(file.as_raw_fd().to_string()).ok()?);
+    let inherit = keep.into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
+    spawned(&program, &args, inherit)
+}
+
+/// A memory file that holds `bytes`.
+fn settings(bytes: &[u8]) -> Option<File> {
+    // SAFETY: a name; a descriptor made just now is ours.
+    let mut file = unsafe {
+        let fd = libc::memfd_create(c"drupe-settings".as_ptr(), libc::MFD_CLOEXEC);
+        (fd > 2).then(|| File::from_raw_fd(fd))?
+    };
+    file.write_all(bytes).ok()?;
+    file.rewind().ok()?;
+    Some(file)
+}
+
+fn spawned(program: &CStr, args: &[CString], inherit: impl Iterator<Item = RawFd>) -> Option<libc::pid_t> {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    let mut argv: Vec<_> = args.iter().map(|a| a.as_ptr().cast_mut()).collect();
+    argv.push(ptr::null_mut());
+    let mut actions = mem::MaybeUninit::uninit();
+    let mut pid = 0;
+    // SAFETY: made here, used and destroyed; all strings outlive the call.
+    unsafe {
+        if libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) != 0 {
+            return None;
+        }
+        let mut told = true;
+        for fd in inherit {
+            // A copy of a descriptor to itself is inherited.
+            told &= libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), fd, fd) == 0;
+        }
+        let made = told
+            && libc::posix_spawn(
+                &raw mut pid,
+                program.as_ptr(),
+                actions.as_ptr(),
+                ptr::null(),
+                argv.as_ptr(),
+                environ,
+            ) == 0;
+        libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
+        made.then_some(pid)
+    }
+}
