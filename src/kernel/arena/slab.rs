@@ -249,6 +249,8 @@ impl Depot {
                 if !c.rest.0.is_null() {
                     let chain = c.rest;
                     c.rest.0 = null_mut();
+                    compiler_fence(SeqCst);
+                    c.rest.1 = 0;
                     return Ok(chain);
                 }
                 if !c.full.is_null() {

@@ -82,6 +82,13 @@ pub fn clone(
     if tls.is_some() {
         flags |= linux::CLONE_SETTLS;
     }
+    // A process is known before it runs: whoever reaps it finds its slot even if it never did.
+    let known = if kind == CloneKind::Thread {
+        &slot.host_tid
+    } else {
+        flags |= linux::CLONE_CHILD_SETTID;
+        &slot.host_tgid
+    };
     slot.canary.store(CANARY, SeqCst);
     slot.place.store(place::KERNEL, SeqCst);
     slot.kick.store(0, SeqCst);
@@ -112,10 +119,11 @@ pub fn clone(
         sp.add(1).write(start as usize as u64);
         sp.add(2).write(arg);
     }
-    let tid = slot.host_tid.as_ptr() as u64;
+    let (known, tid) = (known.as_ptr() as u64, slot.host_tid.as_ptr() as u64);
+    let args = [u64::from(flags), sp as u64, known, tid, tls.unwrap_or(0), 0];
     // SAFETY: the child runs on its own stack in the window; the tid words are live for ever.
-    let ret = unsafe { arch::syscall(linux::__NR_clone, [u64::from(flags), sp as u64, tid, tid, tls.unwrap_or(0), 0]) };
-    // The child says itself which process it is (`settle`): by now it may be gone and the slot another's.
+    let ret = unsafe { arch::syscall(linux::__NR_clone, args) };
+    // By now it may be gone and the slot another's.
     let child = Errno::check(ret)? as i32;
     Ok(child)
 }
@@ -128,7 +136,6 @@ pub fn settle(new_process: bool) {
     // SAFETY: a stack of this slot; we are on it, which the host allows before it knows of it.
     unsafe { arch::syscall(linux::__NR_sigaltstack, [core::ptr::from_ref(&stack) as u64, 0, 0, 0, 0, 0]) };
     if new_process {
-        slot.host_tgid.store(slot.host_tid.load(SeqCst), SeqCst);
         // SAFETY: plain numbers.
         let parent = unsafe {
             arch::syscall(linux::__NR_prctl, [1, u64::from(linux::SIGKILL), 0, 0, 0, 0]);
@@ -167,10 +174,7 @@ pub fn exit_thread() -> ! {
 /// Whether the host process of a slot's thread has ended and is still to be reaped. Only the supervisor can ask.
 pub fn has_died(slot: &SlotHeader) -> bool {
     const P_PID: u64 = 1;
-    let tgid = match slot.host_tgid.load(SeqCst) {
-        0 => slot.host_tid.load(SeqCst),
-        tgid => tgid,
-    };
+    let tgid = slot.host_tgid.load(SeqCst);
     // A `siginfo_t`, of which the host fills in a pid (its fifth word) where there is something to reap.
     let mut info = [0u32; 32];
     let options = linux::WEXITED | linux::WNOHANG | linux::WNOWAIT | linux::__WALL;

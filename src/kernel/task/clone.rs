@@ -322,7 +322,7 @@ pub(super) fn unmade(slot: &SlotHeader) {
         }
         return;
     };
-    if its.host_tid.load(SeqCst) == 0 && its.task.load(SeqCst) == Arc::as_ptr(&child) as u64 {
+    if its.host_tgid.load(SeqCst) == 0 && its.task.load(SeqCst) == Arc::as_ptr(&child) as u64 {
         its.task.store(0, SeqCst);
         child.slot.store(0, SeqCst);
         forget(&child);
@@ -377,7 +377,8 @@ impl CurrentTask {
 
     /// Releases a vfork parent, if there is one.
     pub fn vfork_done(&self) {
-        if let Some(v) = self.vfork.lock().take() {
+        let vfork = self.vfork.lock().take();
+        if let Some(v) = vfork {
             v.done();
         }
     }

@@ -450,7 +450,8 @@ pub(super) fn bury(task: &Arc<Task>, status: i32) {
     if let Some(ipc) = ipc {
         ipc.task_ended(Arc::as_ptr(task) as usize);
     }
-    if let Some(v) = task.vfork.lock().take() {
+    let vfork = task.vfork.lock().take();
+    if let Some(v) = vfork {
         v.done();
     }
     // It may have been past that already: its parent has heard of it, or has even forgotten it.

@@ -109,6 +109,12 @@ impl PipeEnd {
             let start = src.mark();
             let mut ring = self.pipe.ring.lock();
             if !ring.is_ready_for(len) {
+                if ring.wants_page(len) {
+                    drop(ring);
+                    let page = Page::new()?;
+                    ring = self.pipe.ring.lock();
+                    ring.keep(page);
+                }
                 ring.ready_for(len)?;
                 MutexGuard::settle(&ring);
             }

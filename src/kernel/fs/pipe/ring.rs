@@ -126,6 +126,11 @@ impl Ring {
         self.takes(n) || !self.is_full() && self.spare.is_some() && self.bufs.len() < self.bufs.capacity()
     }
 
+    /// Whether all that is wanting for that is a page, which is better made without the lock ([`Ring::keep`]).
+    pub fn wants_page(&self, n: usize) -> bool {
+        !self.takes(n) && !self.is_full() && self.spare.is_none()
+    }
+
     /// Makes it so.
     ///
     /// # Errors
