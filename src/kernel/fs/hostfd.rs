@@ -116,7 +116,7 @@ impl Drop for HostFile {
 impl HostFile {
     /// What the host calls it now, which costs it more than to open most files.
     fn name(&self) -> Vec<u8> {
-        let link = alloc::format!("self/fd/{}", self.fd.raw());
+        let link = alloc::format!("thread-self/fd/{}", self.fd.raw());
         files::readlinkat(crate::host::window::proc_fd(), link.as_bytes()).unwrap_or_default()
     }
 

@@ -52,7 +52,7 @@ fn inode_of(inode: &Arc<dyn Inode>) -> Result<&HostInode> {
 
 /// The name that stands for descriptor `fd` below the host's `/proc`.
 fn proc_name(fd: &HostFd) -> alloc::string::String {
-    alloc::format!("self/fd/{}", fd.raw())
+    alloc::format!("thread-self/fd/{}", fd.raw())
 }
 
 impl HostInode {

@@ -151,7 +151,7 @@ pub fn read_all(fd: i32, size: u64, buf: &mut PagedBuf) -> Result {
 /// # Errors
 /// The host's.
 pub fn reopen(fd: i32, flags: u32) -> Result<HostFd> {
-    let name = alloc::format!("self/fd/{fd}");
+    let name = alloc::format!("thread-self/fd/{fd}");
     files::openat(crate::host::window::proc_fd(), name.as_bytes(), flags, 0)
 }
 
