@@ -260,7 +260,7 @@ impl SandboxBuilder {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
-        let pid = supervisor::fork(plan, above_stdio(theirs)?)?;
+        let pid = supervisor::start(plan, above_stdio(theirs)?)?;
         let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given);
         sandbox.inner.booted()?;
         Ok(sandbox)

@@ -9,8 +9,9 @@
 //! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
 //! forks; as one does whose constructors have not run, or who finds no program to execute.
 
-use super::{Error, Plan, Result, child, jail};
-use drupe_kernel::abi::control::{Config, MAGIC};
+use super::{Plan, child, jail};
+use crate::sandbox::image;
+use drupe_kernel::abi::control::Config;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
@@ -19,6 +20,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
 use std::{mem, ptr};
 
 /// The first argument of a supervisor's process; the build and the settings' descriptor follow.
@@ -41,8 +43,16 @@ struct Sent {
     jail: u8,
     read: Vec<RawFd>,
     write: Vec<RawFd>,
+    timeout: Option<Duration>,
+    confined: bool,
     socket: RawFd,
     holder: libc::pid_t,
+}
+
+/// Tells one build of this library from others: where it has its parts, and how large the kernel is.
+fn build() -> u64 {
+    let image = image::bytes();
+    (constructor as *const () as u64).wrapping_sub(image.as_ptr() as u64) ^ (image.len() as u64) << 32
 }
 
 const JAILS: [jail::Jail; 3] = [jail::Jail::Auto, jail::Jail::Strict, jail::Jail::Off];
@@ -55,13 +65,13 @@ extern "C" fn constructor(argc: i32, argv: *const *const libc::c_char) {
         return;
     }
     // SAFETY: `argc` strings of the program's.
-    let [first, build, fd] = [1, 2, 3].map(|i| unsafe { CStr::from_ptr(*argv.add(i)) });
+    let [first, made, fd] = [1, 2, 3].map(|i| unsafe { CStr::from_ptr(*argv.add(i)) });
     if first != ARGUMENT {
         return;
     }
     let number = |s: &CStr| s.to_str().ok().and_then(|s| s.parse::<u64>().ok());
-    let sent = match (number(build), number(fd)) {
-        (Some(MAGIC), Some(fd)) => receive(fd as RawFd),
+    let sent = match (number(made), number(fd)) {
+        (Some(number), Some(fd)) if number == build() => receive(fd as RawFd),
         _ => None,
     };
     if let Some((plan, socket, holder)) = sent {
@@ -84,7 +94,9 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let given = jail::Reach { read: sent.read, write: sent.write, cache: None };
     let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
     let jail = *JAILS.get(usize::from(sent.jail))?;
-    Some((Plan { config: sent.config, keep, text_cache, jail, given }, owned(sent.socket)?, sent.holder))
+    let (timeout, confined) = (sent.timeout, sent.confined);
+    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined };
+    Some((plan, owned(sent.socket)?, sent.holder))
 }
 
 /// The program to execute, and what goes before the arguments of its constructor.
@@ -120,12 +132,14 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
         jail: JAILS.iter().position(|&j| j == plan.jail)? as u8,
         read: plan.given.read.clone(),
         write: plan.given.write.clone(),
+        timeout: plan.timeout,
+        confined: plan.confined,
         socket: socket.as_raw_fd(),
         holder,
     };
     let file = settings(&postcard::to_stdvec(&sent).ok()?)?;
     args.push(ARGUMENT.to_owned());
-    args.push(CString::new(MAGIC.to_string()).ok()?);
+    args.push(CString::new(build().to_string()).ok()?);
     args.push(CString::new(file.as_raw_fd().to_string()).ok()?);
     let inherit = keep.into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
     spawned(&program, &args, inherit)
@@ -162,14 +176,8 @@ fn spawned(program: &CStr, args: &[CString], inherit: impl Iterator<Item = RawFd
             told &= libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), fd, fd) == 0;
         }
         let made = told
-            && libc::posix_spawn(
-                &raw mut pid,
-                program.as_ptr(),
-                actions.as_ptr(),
-                ptr::null(),
-                argv.as_ptr(),
-                environ,
-            ) == 0;
+            && libc::posix_spawn(&raw mut pid, program.as_ptr(), actions.as_ptr(), ptr::null(), argv.as_ptr(), environ)
+                == 0;
         libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
         made.then_some(pid)
     }

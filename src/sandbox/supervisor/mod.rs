@@ -2,10 +2,11 @@
 //! sandbox's guests. It owns the descriptor table that they all share, reaps their host processes,
 //! keeps timer and poller, and carries requests into the kernel image and events out of it.
 //!
-//! It is a fork of the holder ([`fork`]), so until its end it must not touch locks of the holder's other
-//! threads: no printing through `std`, no environment, nothing but memory and host calls. Or it is the
-//! holder itself ([`here`]), if that has nothing else to do.
+//! It is the holder's program, executed once more ([`apart`]). Where that cannot be it is a fork of the holder, so until
+//! its end it must not touch locks of the holder's other threads: no printing through `std`, no environment, nothing
+//! but memory and host calls. Or it is the holder itself ([`here`]), if that has nothing else to do.
 
+mod apart;
 mod serve;
 mod texts;
 mod vdso;
@@ -48,23 +49,26 @@ pub struct Plan {
     pub confined: bool,
 }
 
-/// Forks the supervisor off, with its end of the control socket, and returns its process id. In the child this
+/// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
 /// does not return.
 ///
 /// # Errors
 /// The host's `EAGAIN` or `ENOMEM`.
-pub fn fork(plan: Plan, socket: OwnedFd) -> Result<libc::pid_t> {
+pub fn start(plan: Plan, socket: OwnedFd) -> Result<libc::pid_t> {
     // SAFETY: no preconditions.
     let (me, tid) = unsafe { (libc::getpid(), libc::gettid()) };
     if me == tid {
-        return fork_now(plan, socket, me);
+        return start_now(plan, socket, me);
     }
     // The host's promise to end a child with its parent is about the *thread* that forked it: do it
     // from one that lives as long as the process.
-    forker::run(move || fork_now(plan, socket, me))
+    forker::run(move || start_now(plan, socket, me))
 }
 
-fn fork_now(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> Result<libc::pid_t> {
+fn start_now(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> Result<libc::pid_t> {
+    if let Some(pid) = apart::spawn(&plan, &socket, holder) {
+        return Ok(pid);
+    }
     // SAFETY: glibc's fork leaves the allocator usable in the child; the child keeps to what the
     // module's introduction says.
     match unsafe { libc::fork() } {
