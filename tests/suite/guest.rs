@@ -46,6 +46,7 @@ guests! {
     threads: GLIBC;
     pthreads: ALL;
     memory: GLIBC;
+    growing: GLIBC;
     mapping: GLIBC;
     populate: GLIBC;
     files: GLIBC;
@@ -151,6 +152,19 @@ fn contents(dir: &Path) -> Vec<(String, Vec<u8>)> {
     }
     out.sort();
     out
+}
+
+/// Host files are opened, too, where the thread that a process began with has ended.
+#[test]
+fn threads_over_the_hosts_files() {
+    let Some(program) = compile("threads", Link::Dynamic) else { return };
+    let program = [program.to_str().expect("ASCII path")];
+    let limit = Duration::from_secs(30);
+    let expected = run(&mut native(&program), limit);
+    for rewrite in ["on", "off"] {
+        let seen = run(&mut sandboxed(&["--rw", "--rewrite", rewrite], &program), limit);
+        assert_eq!((seen.status, &seen.stdout), (expected.status, &expected.stdout), "rewriting {rewrite}");
+    }
 }
 
 #[test]

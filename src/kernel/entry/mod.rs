@@ -93,7 +93,10 @@ fn serve(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
     None
 }
 
-/// A synchronous fault of guest code becomes a signal of the guest.
+/// Nothing is mapped at the address (`si_code` of SIGSEGV, `sigaction(2)`).
+const SEGV_MAPERR: i32 = 1;
+
+/// A synchronous fault of guest code becomes a signal of the guest, unless a mapping grows down to where it happened.
 pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
     enter_kernel(uc);
     // SAFETY: as in `system_call`.
@@ -109,6 +112,9 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
                 None => leave(uc, None),
             }
         }
+    }
+    if sig == linux::SIGSEGV && info.code == SEGV_MAPERR && task::memory::grow(info.fields[0]) {
+        leave(uc, None);
     }
     fatal::report(&cur, sig, &info, cur.frame());
     cur.force_signal(&info);

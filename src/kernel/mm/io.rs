@@ -27,7 +27,7 @@
 //!
 //! A copy outside of `under_lock` must not happen under a lock: debug builds check it ([`crate::sync::may_fault`]).
 
-use super::user::range_ok;
+use super::user::{self, range_ok};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::arch::usercopy;
 use crate::sync::may_fault;
@@ -133,8 +133,7 @@ impl<'a> Cursor<'a> {
             if !range_ok(addr, len as u64) {
                 return;
             }
-            // SAFETY: guest memory apart from the window.
-            let left = unsafe { usercopy::probe(addr, len, write) };
+            let left = user::touch(addr, len, write);
             self.ready += len - left;
             if left > 0 {
                 return;
@@ -173,6 +172,10 @@ impl<'a> Cursor<'a> {
             let left = if self.kernel || range_ok(addr, len as u64) { copy(addr, len, moved) } else { len };
             self.advance(len - left);
             moved += len - left;
+            let apart = !self.locked && !self.kernel && range_ok(addr, len as u64);
+            if left > 0 && apart && user::grown(addr + (len - left) as u64) {
+                continue;
+            }
             if left > 0 || marked {
                 self.stopped = if left > 0 { Stopped::Fault } else { Stopped::Mark };
                 // Like Linux: what was moved counts, a fault on the first byte is an error.

@@ -11,6 +11,7 @@ use crate::sync::may_fault;
 use alloc::vec::Vec;
 use core::marker::PhantomData;
 use core::mem::{MaybeUninit, size_of};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Types that any bit pattern is a value of and that have no padding that matters.
 ///
@@ -100,8 +101,43 @@ pub fn bring_in(addr: u64, len: usize, write: bool) -> Result {
     if !range_ok(addr, len as u64) {
         return Err(Errno::EFAULT);
     }
-    // SAFETY: the range lies apart from the window; faults are handled.
-    if unsafe { usercopy::probe(addr, len, write) } == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    if touch(addr, len, write) == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// As [`bring_in`], of a range that lies apart from the window; returns how many bytes are left from the first page on
+/// that cannot be touched.
+pub(super) fn touch(addr: u64, len: usize, write: bool) -> usize {
+    let mut from = 0;
+    loop {
+        // SAFETY: by the caller's promise; faults are handled.
+        let left = unsafe { usercopy::probe(addr + from as u64, len - from, write) };
+        if left == 0 || !grown(addr + (len - left) as u64) {
+            return left;
+        }
+        from = len - left;
+    }
+}
+
+/// Lets a mapping grow down to an address: whether one has.
+static GROW: AtomicUsize = AtomicUsize::new(0);
+
+/// Registers what lets a mapping of the running task grow down to an address that the kernel could not touch for it (at
+/// boot).
+pub fn set_grow(f: fn(u64) -> bool) {
+    GROW.store(f as *const () as usize, Relaxed);
+}
+
+/// The kernel could not touch `addr` for the running task: whether it can now, since a mapping has grown down to it
+/// (`MAP_GROWSDOWN`). Under a lock none does.
+#[cold]
+pub(super) fn grown(addr: u64) -> bool {
+    let f = GROW.load(Relaxed);
+    if f == 0 || arch::slot().locks_held.load(Relaxed) != 0 {
+        return false;
+    }
+    // SAFETY: `set_grow` stored such a function.
+    let f = unsafe { core::mem::transmute::<usize, fn(u64) -> bool>(f) };
+    f(addr)
 }
 
 /// The guest address of a `T`. Null and wild values are fine until they are used.
@@ -345,8 +381,7 @@ impl UserStr {
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max_here = max.min(room as usize);
         may_fault();
-        // SAFETY: the range lies apart from the window; faults are handled.
-        let n = unsafe { usercopy::strnlen(self.0 as *const u8, max_here) }.ok_or(Errno::EFAULT)?;
+        let n = strnlen(self.0, max_here)?;
         if n == max_here {
             return Err(if max_here < max { Errno::EFAULT } else { too_long });
         }
@@ -369,8 +404,7 @@ impl UserStr {
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max = MAX.min(room as usize);
         may_fault();
-        // SAFETY: the range lies apart from the window; faults are handled.
-        let n = unsafe { usercopy::strnlen(self.0 as *const u8, max) }.ok_or(Errno::EFAULT)?;
+        let n = strnlen(self.0, max)?;
         if n == max {
             return Err(if max < MAX { Errno::EFAULT } else { Errno::ENAMETOOLONG }.into());
         }
@@ -393,6 +427,19 @@ impl UserStr {
     }
 }
 
+/// Length of the string at `addr` without its zero byte, `max` if there is none in so many bytes, which lie apart from
+/// the window.
+fn strnlen(addr: u64, max: usize) -> Result<usize> {
+    loop {
+        // SAFETY: by the caller's promise; faults are handled.
+        match unsafe { usercopy::strnlen(addr as *const u8, max) } {
+            Some(n) => return Ok(n),
+            None if grown(addr) => {}
+            None => return Err(Errno::EFAULT),
+        }
+    }
+}
+
 /// Copies guest memory into the kernel.
 ///
 /// # Errors
@@ -403,9 +450,16 @@ fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
         return Err(Errno::EFAULT);
     }
     may_fault();
-    // SAFETY: `dst` is a kernel buffer of `len` bytes; the guest side is apart from the window.
-    let left = unsafe { usercopy::copy(dst, src as *const u8, len) };
-    if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    loop {
+        // SAFETY: `dst` is a kernel buffer of `len` bytes; the guest side is apart from the window.
+        let left = unsafe { usercopy::copy(dst, src as *const u8, len) };
+        if left == 0 {
+            return Ok(());
+        }
+        if !grown(src + (len - left) as u64) {
+            return Err(Errno::EFAULT);
+        }
+    }
 }
 
 /// Copies kernel memory out to the guest.
@@ -418,7 +472,14 @@ fn copy_out(dst: u64, src: *const u8, len: usize) -> Result {
         return Err(Errno::EFAULT);
     }
     may_fault();
-    // SAFETY: `src` is kernel memory of `len` bytes; the guest side is apart from the window.
-    let left = unsafe { usercopy::copy(dst as *mut u8, src, len) };
-    if left == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+    loop {
+        // SAFETY: `src` is kernel memory of `len` bytes; the guest side is apart from the window.
+        let left = unsafe { usercopy::copy(dst as *mut u8, src, len) };
+        if left == 0 {
+            return Ok(());
+        }
+        if !grown(dst + (len - left) as u64) {
+            return Err(Errno::EFAULT);
+        }
+    }
 }

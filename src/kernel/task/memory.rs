@@ -1,6 +1,6 @@
 //! Another task's memory: read and written by a work item in pieces, its own without a detour.
 
-use super::{Task, work};
+use super::{Task, limits, work};
 use crate::abi::{Errno, SysResult};
 use crate::mm::AddressSpace;
 use crate::mm::space::remote::Force;
@@ -15,6 +15,14 @@ fn buffer(len: usize) -> Result<Vec<u8>, Errno> {
     buf.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
     buf.resize(len, 0);
     Ok(buf)
+}
+
+/// Lets a mapping of the running task grow down to `addr`, where there is none: whether one has (`MAP_GROWSDOWN` of
+/// `mmap(2)`).
+pub fn grow(addr: u64) -> bool {
+    let Some(task) = work::running() else { return false };
+    let limit = task.group.limits.get(limits::STACK).0;
+    task.shared().is_some_and(|own| own.mm.grow_down(addr, limit))
 }
 
 /// Whether the running thread lives in this address space.
