@@ -21,7 +21,7 @@
 //! * **The holder**: the program that links this library. It holds one control socket per sandbox and
 //!   nothing else: no descriptor and no memory is shared with guests. (The `drupe` launcher, which has
 //!   nothing else to do, is its sandbox's supervisor itself: [`SandboxBuilder::start_here`].)
-//! * **The supervisor**: one single-threaded process per sandbox, forked off the holder. It makes the
+//! * **The supervisor**: one single-threaded process per sandbox: the holder's program, executed anew. It makes the
 //!   *window* (a sparse memory file mapped at a random base), unpacks the embedded kernel image into
 //!   it, boots it, and from then on only serves: it reaps host processes, keeps the timer and the
 //!   poller, and carries requests into the kernel and events out of it.

@@ -18,11 +18,11 @@ pub struct Word {
     changed: AtomicU8,
 }
 
-/// Told by one who has waited long: the owner's number.
+/// Told by one who has waited long.
 static STUCK: AtomicUsize = AtomicUsize::new(0);
 
-/// Registers who looks whether the owner of a lock is still alive (at boot).
-pub fn set_stuck(f: fn(u32)) {
+/// Registers who looks whether owners of locks have died (at boot).
+pub fn set_stuck(f: fn()) {
     STUCK.store(f as *const () as usize, SeqCst);
 }
 
@@ -83,8 +83,8 @@ impl Word {
             let stuck = STUCK.load(SeqCst);
             if woken != 0 && stuck != 0 {
                 // SAFETY: `set_stuck` stored such a function.
-                let stuck = unsafe { core::mem::transmute::<usize, fn(u32)>(stuck) };
-                stuck(asleep & !WAITERS);
+                let stuck = unsafe { core::mem::transmute::<usize, fn()>(stuck) };
+                stuck();
             }
         }
     }

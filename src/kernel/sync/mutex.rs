@@ -75,7 +75,7 @@ impl Head {
             }
             let woken = futex::wait(&self.word, asleep, lockdep::look_again());
             if woken.is_err() {
-                orphaned::look(asleep & !WAITERS);
+                orphaned::look();
             }
         }
     }

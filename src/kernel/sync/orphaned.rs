@@ -5,8 +5,8 @@
 //! is given back for it. A value that may be half changed is repaired where its room has said how ([`set_repair`]).
 //! Everything else ends the sandbox.
 //!
-//! The supervisor does this when it reaps the process. Should it wait itself for a lock of one that it has not reaped
-//! yet, it looks whether the holder is still alive.
+//! The supervisor does this when it reaps the process. Should it wait itself for a lock, it looks whether any holder
+//! has died that it has not reaped yet.
 
 use super::lockdep::{self, Level};
 use super::mutex::Head;
@@ -126,25 +126,13 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
     Ok(())
 }
 
-/// The running thread has waited long for a lock of the thread that `owner` stands for. If that is dead and this is the
-/// supervisor, what it held is given back.
-pub(super) fn look(owner: u32) {
-    if host::process::is_supervisor() && owner != 0 && u64::from(owner) <= crate::abi::layout::SLOT_COUNT {
-        bury(arch::slot_at(owner - 1));
-    }
-}
-
-/// As [`look`], for a lock that readers have: those who have entered it.
-pub(super) fn look_for_readers(lock: u64) {
+/// The running thread has waited long for a lock. If this is the supervisor, what the dead held that it has not reaped yet
+/// is given back: whoever holds the lock may itself wait for one of theirs.
+pub(super) fn look() {
     if !host::process::is_supervisor() {
         return;
     }
-    for slot in arch::slot::used_slots() {
-        let count = (slot.locks_held.load(SeqCst) as usize).min(held::MAX);
-        if slot.held[..count].iter().any(|e| e.load(SeqCst) & held::ADDRESS == lock) {
-            bury(slot);
-        }
-    }
+    arch::slot::used_slots().filter(|slot| slot.locks_held.load(SeqCst) > 0).for_each(bury);
 }
 
 fn bury(slot: &'static SlotHeader) {

@@ -137,10 +137,7 @@ impl Words {
         }
         let woken = futex::wait(&self.change, seen, lockdep::look_again()).is_ok();
         if !woken {
-            match asleep & WRITER {
-                0 => orphaned::look_for_readers(core::ptr::from_ref(self) as u64),
-                _ => orphaned::look(asleep & COUNT),
-            }
+            orphaned::look();
         }
         woken
     }
