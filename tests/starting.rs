@@ -5,8 +5,8 @@ mod common;
 use drupe::Sandbox;
 use std::time::{Duration, Instant};
 
-/// The median of what starting and dropping a sandbox takes.
-fn times(rounds: usize) -> [Duration; 2] {
+/// What starting and dropping a sandbox takes: the shortest and the median of each.
+fn times(rounds: usize) -> [[Duration; 2]; 2] {
     let mut all = [Vec::new(), Vec::new()];
     for _ in 0..rounds {
         let begin = Instant::now();
@@ -18,7 +18,7 @@ fn times(rounds: usize) -> [Duration; 2] {
     }
     all.map(|mut t| {
         t.sort();
-        t[t.len() / 2]
+        [t[0], t[t.len() / 2]]
     })
 }
 
@@ -44,10 +44,10 @@ fn a_start_does_not_depend_on_the_holder() {
     let (memory, threads) = (memory(256), threads(50));
     let large = times(15);
     drop((memory, threads));
-    // A fork would take 5 ms more for each.
+    // A fork would take 5 ms more for each. The shortest: others run on this machine, too.
     let slack = Duration::from_millis(2);
     assert!(
-        large.iter().zip(&small).all(|(l, s)| *l <= *s * 3 / 2 + slack),
+        large.iter().zip(&small).all(|(l, s)| l[0] <= s[0] * 3 / 2 + slack),
         "start and drop take {large:?} in a large program and {small:?} in a small one"
     );
     // It is whole: it runs programs, and shows what it was given.
