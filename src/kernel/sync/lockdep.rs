@@ -85,40 +85,8 @@ impl Level {
 
     /// The level of a number.
     pub(super) fn of(number: u8) -> Option<Level> {
-        const ALL: [Level; Level::COUNT] = [
-            Level::Control,
-            Level::ThreadGroupExec,
-            Level::EpollNesting,
-            Level::EpollScan,
-            Level::FileOffset,
-            Level::Mm,
-            Level::Tasks,
-            Level::PidTable,
-            Level::Pid,
-            Level::Signal,
-            Level::FsContext,
-            Level::MountTrees,
-            Level::Mounts,
-            Level::Rename,
-            Level::Dentry,
-            Level::Files,
-            Level::Flight,
-            Level::FileData,
-            Level::Inode,
-            Level::Epoll,
-            Level::FileLocks,
-            Level::LockWaits,
-            Level::Futex,
-            Level::Timers,
-            Level::WaitQueue,
-            Level::MemFile,
-            Level::Slots,
-            Level::Texts,
-            Level::Text,
-            Level::Users,
-            Level::Leaf,
-        ];
-        ALL.get(number as usize).copied()
+        // SAFETY: the levels are numbered from 0 to that of the last one, without gaps.
+        (usize::from(number) < Level::COUNT).then(|| unsafe { core::mem::transmute::<u8, Level>(number) })
     }
 
     /// Whether two locks of this level may be held at once (the room says in which order).
