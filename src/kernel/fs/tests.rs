@@ -27,6 +27,28 @@ impl TempDir {
         fs::create_dir(&dir).expect("a fresh directory");
         TempDir(dir)
     }
+    /// Answers the running thread as the broker does, until the test ends.
+    fn serve_modes() {
+        use crate::abi::broker::{CHMOD, Request, answered};
+        use std::io::Read;
+        use std::os::unix::fs::PermissionsExt;
+        let (mut asked, ask) = std::io::pipe().expect("a pipe");
+        crate::host::window::set_broker(std::os::fd::IntoRawFd::into_raw_fd(ask));
+        let word = &crate::arch::slot().broker;
+        std::thread::spawn(move || {
+            let mut bytes = [0; size_of::<Request>()];
+            while asked.read_exact(&mut bytes).is_ok() {
+                // SAFETY: all bits of a request are valid.
+                let r: Request = unsafe { std::ptr::read_unaligned(bytes.as_ptr().cast()) };
+                assert_eq!(r.op, CHMOD);
+                let mode = fs::Permissions::from_mode(r.args[0] as u32);
+                let done = fs::set_permissions(format!("/proc/self/fd/{}", r.fd), mode);
+                let errno = done.err().and_then(|e| e.raw_os_error()).unwrap_or(0);
+                word.store(answered(r.ticket, errno as u32), Ordering::SeqCst);
+                crate::host::futex::wake(word, 1);
+            }
+        });
+    }
     fn fd(&self) -> HostFd {
         let path = self.0.to_str().expect("ASCII");
         files::openat(AT_FDCWD, path.as_bytes(), O_PATH, 0).expect("it is there")
@@ -423,6 +445,7 @@ fn what_the_host_refuses_fails_at_open() {
 #[test]
 fn binds_write_through() {
     let _one = set_up();
+    TempDir::serve_modes();
     let dir = TempDir::new();
     fs::create_dir(dir.0.join("d")).expect("made");
     fs::write(dir.0.join("d/f"), "host").expect("written");
