@@ -3,11 +3,10 @@
 //! A fork copies the page tables of the holder, which takes 20 us for each MiB that it has touched, and as long again at the
 //! supervisor's end. So the holder's program is executed once more: the host makes that process without a copy
 //! (`posix_spawn(3)`). In it a constructor of this library, which runs before the program's `main`, finds the arguments
-//! that say so, and never returns. The settings come in a memory file. Where this library is a shared object, the
-//! dynamic linker is what is executed, with the library for a program.
+//! that say so, and never returns. The settings come in a memory file.
 //!
 //! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
-//! forks; as one does whose constructors have not run, or who finds no program to execute.
+//! forks; as one does whose constructors have not run, or that has this library as a shared object.
 
 use super::{Plan, child, jail};
 use crate::sandbox::image;
@@ -99,7 +98,7 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
-/// The program to execute, and what goes before the arguments of its constructor.
+/// The program to execute, and what goes before the arguments of its constructor; `None` in a shared library.
 fn program() -> Option<(CString, Vec<CString>)> {
     // SAFETY: reads the auxiliary vector.
     if !CONSTRUCTED.load(Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
@@ -114,10 +113,7 @@ fn program() -> Option<(CString, Vec<CString>)> {
     if info.dli_fbase as u64 == own {
         return Some((c"/proc/self/exe".to_owned(), vec![c"drupe".to_owned()]));
     }
-    // SAFETY: a string that lasts as long as the library is loaded.
-    let library = unsafe { CStr::from_ptr(info.dli_fname) }.to_owned();
-    let linker = c"/lib64/ld-linux-x86-64.so.2".to_owned();
-    library.to_bytes().starts_with(b"/").then(|| (linker.clone(), vec![linker, library]))
+    None
 }
 
 /// Starts the supervisor by executing this program; `None` where that cannot be, and nothing has happened. It must run on
