@@ -19,7 +19,7 @@ pub struct drupe_sandbox {
 }
 
 enum State {
-    Settings(SandboxBuilder),
+    Settings(Box<SandboxBuilder>),
     Running(Sandbox),
     Over,
 }
@@ -127,7 +127,7 @@ unsafe fn change(
     // SAFETY: by the caller's promise.
     let sandbox = unsafe { settings(sandbox) }?;
     if let State::Settings(builder) = std::mem::replace(&mut sandbox.state, State::Over) {
-        sandbox.state = State::Settings(f(builder));
+        sandbox.state = State::Settings(Box::new(f(*builder)));
     }
     Ok(0)
 }
@@ -167,7 +167,7 @@ pub extern "C" fn drupe_error_number() -> c_int {
 /// A new sandbox with default settings: it sees the host's tree, and its writes stay in memory.
 #[unsafe(no_mangle)]
 pub extern "C" fn drupe_sandbox_new() -> *mut drupe_sandbox {
-    Box::into_raw(Box::new(drupe_sandbox { state: State::Settings(Sandbox::builder()) }))
+    Box::into_raw(Box::new(drupe_sandbox { state: State::Settings(Box::new(Sandbox::builder())) }))
 }
 
 /// The host directory that it sees as `/`, and whether writes reach it.

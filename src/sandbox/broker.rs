@@ -168,7 +168,7 @@ impl Served<'_> {
             let size = size_of::<Request>();
             // SAFETY: the buffer is that large.
             let got = unsafe { libc::read(self.requests.as_raw_fd(), request.as_mut_ptr().cast(), size) };
-            if got == 0 || got < 0 {
+            if got <= 0 {
                 return;
             }
             if got as usize != size {

@@ -77,7 +77,7 @@ impl<T> Table<T> {
     fn new_id(&mut self, wanted: i32) -> Result<i32> {
         if let Ok(wanted) = u32::try_from(wanted) {
             let index = self.free(wanted % MOST, MOST).ok_or(Errno::ENOSPC)?;
-            return Ok((wanted / MOST << SEQ_SHIFT | index) as i32);
+            return Ok(((wanted / MOST) << SEQ_SHIFT | index) as i32);
         }
         let used = self.objects.len() as u32;
         let end = (used * 3 / 2).clamp(MIN_CYCLE, MOST);

@@ -79,8 +79,7 @@ impl Search {
     fn of(kind: i64, flags: u32) -> Search {
         match kind {
             0 => Search::Any,
-            i64::MIN => Search::Lowest(i64::MAX),
-            ..0 => Search::Lowest(-kind),
+            ..0 => Search::Lowest(kind.checked_neg().unwrap_or(i64::MAX)),
             _ if flags & EXCEPT != 0 => Search::Except(kind),
             _ => Search::Equal(kind),
         }
@@ -288,7 +287,7 @@ impl State {
     }
 
     fn has_room(&self, len: usize) -> bool {
-        len as u64 + self.bytes <= self.most && self.messages.len() as u64 + 1 <= self.most
+        len as u64 + self.bytes <= self.most && (self.messages.len() as u64) < self.most
     }
 
     fn find(&self, search: Search) -> Option<u64> {

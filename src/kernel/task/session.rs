@@ -131,10 +131,11 @@ impl ThreadGroup {
 }
 
 /// Tells which terminal an open file is.
-static OF_FILE: OnceBox<fn(&OpenFile) -> Option<Arc<dyn Terminal>>> = OnceBox::new();
+pub type OfFile = fn(&OpenFile) -> Option<Arc<dyn Terminal>>;
+static OF_FILE: OnceBox<OfFile> = OnceBox::new();
 
 /// Registers who tells which terminal an open file is.
-pub fn set_of_file(f: fn(&OpenFile) -> Option<Arc<dyn Terminal>>) {
+pub fn set_of_file(f: OfFile) {
     let _ = OF_FILE.set(Box::new(f));
 }
 
@@ -193,7 +194,8 @@ fn leave_all(session: &Pid, terminal: &dyn Terminal) {
 /// `ESRCH`, `EPERM`.
 pub fn set_controlling(tgid: u32, terminal: &Arc<dyn Terminal>, may_steal: bool, readable: bool) -> Result {
     let group = lookup_group(tgid).ok_or(Errno::ESRCH)?;
-    if !readable && !(group.leads_session() && terminal.job().session().is_some_and(|s| s.number() == group.sid())) {
+    let leads = || group.leads_session() && terminal.job().session().is_some_and(|s| s.number() == group.sid());
+    if !readable && !leads() {
         return Err(Errno::EPERM);
     }
     attach(&group, terminal, may_steal)

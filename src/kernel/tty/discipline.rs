@@ -63,6 +63,12 @@ pub struct State {
     pub status: u8,
 }
 
+impl Default for State {
+    fn default() -> State {
+        State::new()
+    }
+}
+
 impl State {
     /// A pty as it begins.
     pub fn new() -> State {
@@ -184,7 +190,7 @@ impl State {
             done += n;
         }
         self.flush_echoes(fx);
-        if !self.termios.lines() && self.line.len() > 0 && done > 0 {
+        if !self.termios.lines() && !self.line.is_empty() && done > 0 {
             fx.slave |= Events::IN;
         }
         done
@@ -253,14 +259,12 @@ impl State {
     /// A character that means something (`n_tty_receive_char_special`).
     fn special_char(&mut self, c: u8, fx: &mut Effects) {
         let t = self.termios;
-        if t.i(IXON) {
-            if c == t.c(VSTART) || c == t.c(VSTOP) {
-                return match self.waited {
-                    true => {}
-                    false if c == t.c(VSTART) => self.start(fx),
-                    false => self.stop(fx),
-                };
-            }
+        if t.i(IXON) && (c == t.c(VSTART) || c == t.c(VSTOP)) {
+            return match self.waited {
+                true => {}
+                false if c == t.c(VSTART) => self.start(fx),
+                false => self.stop(fx),
+            };
         }
         if t.l(ISIG) {
             for (which, signal) in [(VINTR, SIGINT), (VQUIT, SIGQUIT), (VSUSP, SIGTSTP)] {

@@ -23,6 +23,12 @@ fn at(position: usize) -> usize {
     position % SIZE
 }
 
+impl Default for Line {
+    fn default() -> Line {
+        Line::new()
+    }
+}
+
 impl Line {
     /// Nothing, which takes no memory.
     pub const fn new() -> Line {
@@ -45,6 +51,11 @@ impl Line {
     /// Bytes in it.
     pub fn len(&self) -> usize {
         self.head - self.tail
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
     }
 
     /// Whether a whole line, or the end of a file, is in it.
@@ -116,7 +127,7 @@ impl Line {
     /// (`n_tty_set_termios`).
     pub fn change_mode(&mut self, lines: bool) {
         self.ends = [0; SIZE / 64];
-        if lines && self.len() > 0 {
+        if lines && !self.is_empty() {
             self.mark(self.head - 1);
             self.canon = self.head;
         } else {

@@ -21,7 +21,7 @@ use super::{filter, image};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
-pub use serve::{Server, bury_one};
+pub use serve::{Means, Server, bury_one};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -197,7 +197,8 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
         return Err(e);
     }
     let cached = texts.cache.is_some();
-    let server = Server::new(socket, header, window, doorbell, texts, broker, timeout, strangers)?;
+    let means = Means { doorbell, texts, broker };
+    let server = Server::new(socket, header, window, means, timeout, strangers)?;
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
         filter::install(&filter::of_supervisor(cached)?).map_err(|e| Error::host("confine the supervisor", e))?;

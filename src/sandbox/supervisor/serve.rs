@@ -71,6 +71,16 @@ pub struct Server {
     buried: bool,
 }
 
+/// What a server works with besides the kernel.
+pub struct Means {
+    /// The kernel rings it.
+    pub doorbell: OwnedFd,
+    /// Makes copies of code.
+    pub texts: Builder,
+    /// Changes mode, owner and times of the host's files, where something is writable.
+    pub broker: Option<Broker>,
+}
+
 impl Server {
     /// Sets the loop's descriptors up. A socket becomes its own unless that fails. `strangers` are children of
     /// this process that it had before.
@@ -81,12 +91,11 @@ impl Server {
         socket: Option<RawFd>,
         image: ImageHeader,
         window: Window,
-        doorbell: OwnedFd,
-        texts: Builder,
-        broker: Option<Broker>,
+        means: Means,
         timeout: Option<Duration>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
+        let Means { doorbell, texts, broker } = means;
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
