@@ -614,6 +614,12 @@ static void open_all(void) {
     for (unsigned i = 0; i < sizeof files / sizeof *files; i++)
         open(files[i], O_RDWR);
     open("/proc/self/maps", O_RDONLY);
+    static const char *spaces[] = {"mnt", "uts", "ipc", "net", "cgroup", "user", "pid", "time"};
+    for (unsigned i = 0; i < sizeof spaces / sizeof *spaces; i++) {
+        char path[40];
+        snprintf(path, sizeof path, "/proc/self/ns/%s", spaces[i]);
+        open(path, O_RDONLY);
+    }
     open("/etc/passwd", O_RDONLY);
     for (int i = 0; i < 3; i++)
         open(paths[n_paths - 1 - i % n_paths], O_RDWR);

@@ -54,6 +54,9 @@ struct arg {
           CLONE_VFORK, CLONE_PARENT, CLONE_VM | CLONE_SIGHAND | CLONE_THREAD, CLONE_NEWNS, CLONE_SYSVSEM, CLONE_SETTLS, \
           CLONE_PARENT_SETTID, CLONE_CHILD_CLEARTID, CLONE_UNTRACED, CLONE_CHILD_SETTID, CLONE_NEWPID, CLONE_IO,        \
           CLONE_PIDFD)
+#define SPACES                                                                                                        \
+    FLAGS(0, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWCGROUP, CLONE_NEWUSER, CLONE_NEWPID,         \
+          CLONE_FS, CLONE_FILES, CLONE_SYSVSEM, CLONE_VM, CLONE_SIGHAND, CLONE_THREAD)
 #define FCNTLS                                                                                                        \
     ONE(F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_GETLK, F_SETLK, F_SETLKW, F_SETOWN, F_GETOWN, F_SETSIG, F_GETSIG, \
         F_SETOWN_EX, F_GETOWN_EX, F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETLEASE, F_GETLEASE, F_NOTIFY,              \
@@ -176,7 +179,7 @@ static const struct arg calls[NUMBERS][6] = {
     C(sendmmsg, A(SOCK), A(MMSG), A(SMALL), MSG_FLAGS), C(getcpu, A(OUT), A(OUT)),
     C(process_vm_readv, A(PID), A(IOV), A(SMALL), A(IOV), A(SMALL), ONE(0)),
     C(process_vm_writev, A(PID), A(IOV), A(SMALL), A(IOV), A(SMALL), ONE(0)),
-    C(kcmp, A(PID), A(PID), ONE(0, 1, 2, 3, 4, 5, 6, 7), A(FD), A(FD)), C(sched_setattr, A(TID), A(ATTR), ONE(0)),
+    C(unshare, SPACES), C(setns, A(FD), SPACES), C(kcmp, A(PID), A(PID), ONE(0, 1, 2, 3, 4, 5, 6, 7), A(FD), A(FD)), C(sched_setattr, A(TID), A(ATTR), ONE(0)),
     C(sched_getattr, A(TID), A(OUT), A(LEN), ONE(0)), C(renameat2, A(DIRFD), A(PATH), A(DIRFD), A(PATH), FLAGS(0, 1, 2, 4)),
     C(getrandom, A(OUT), A(LEN), FLAGS(0, 1, 2, 4)), C(memfd_create, A(TEXT), FLAGS(0, 1, 2, 8)),
     C(execveat, A(DIRFD), A(PATH), A(ARGV), A(ARGV), AT_FLAGS), C(membarrier, FLAGS(0, 1, 2, 4, 8, 16, 32, 64), ONE(0)),
