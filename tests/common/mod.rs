@@ -7,9 +7,10 @@ pub mod host;
 pub mod tracepoint;
 pub mod user;
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,15 +103,8 @@ pub fn build(command: &mut Command, limit: Duration) -> Outcome {
     let what = format!("{command:?}");
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().unwrap_or_else(|e| panic!("{what}: {e}"));
-    let read = |mut from: Box<dyn Read + Send>| {
-        thread::spawn(move || {
-            let mut bytes = Vec::new();
-            let _ = from.read_to_end(&mut bytes);
-            String::from_utf8_lossy(&bytes).into_owned()
-        })
-    };
-    let stdout = read(Box::new(child.stdout.take().expect("piped")));
-    let stderr = read(Box::new(child.stderr.take().expect("piped")));
+    let stdout = Reading::of(child.stdout.take().expect("piped"));
+    let stderr = Reading::of(child.stderr.take().expect("piped"));
     let start = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().expect("our own child") {
@@ -122,15 +116,48 @@ pub fn build(command: &mut Command, limit: Duration) -> Outcome {
                 nix::sys::signal::Signal::SIGKILL,
             );
             let _ = child.wait();
-            let (out, err) = (stdout.join().unwrap_or_default(), stderr.join().unwrap_or_default());
+            let (out, err) = (stdout.all(Duration::from_secs(1)).1, stderr.all(Duration::from_secs(1)).1);
             panic!("{what}: still running after {limit:?}\n--- stdout\n{out}\n--- stderr\n{err}");
         }
         thread::sleep(Duration::from_millis(2));
     };
-    Outcome {
-        status: status_of(status),
-        stdout: stdout.join().expect("reader"),
-        stderr: stderr.join().expect("reader"),
+    let (out, err) = (stdout.all(limit), stderr.all(limit));
+    assert!(out.0 && err.0, "{what}: a process that it left has its output open\n{}", out.1);
+    Outcome { status: status_of(status), stdout: out.1, stderr: err.1 }
+}
+
+/// What comes out of a pipe, which a process that outlives the command may have open.
+struct Reading {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Reading {
+    fn of(mut from: impl Read + Send + 'static) -> Reading {
+        let bytes = Arc::new(Mutex::new(Vec::new()));
+        let to = bytes.clone();
+        let thread = thread::spawn(move || {
+            let mut piece = [0; 65536];
+            loop {
+                match from.read(&mut piece) {
+                    Ok(0) => break,
+                    Ok(n) => to.lock().expect("the reader").extend_from_slice(&piece[..n]),
+                    Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                    Err(_) => break,
+                }
+            }
+        });
+        Reading { bytes, thread }
+    }
+
+    /// Whether everything has come within `limit`, and what has.
+    fn all(self, limit: Duration) -> (bool, String) {
+        let start = Instant::now();
+        while !self.thread.is_finished() && start.elapsed() < limit {
+            thread::sleep(Duration::from_micros(200));
+        }
+        let bytes = self.bytes.lock().expect("the reader");
+        (self.thread.is_finished(), String::from_utf8_lossy(&bytes).into_owned())
     }
 }
 

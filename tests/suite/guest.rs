@@ -54,8 +54,6 @@ guests! {
     errors: GLIBC;
     locks: GLIBC;
     shared_memory: GLIBC;
-    semaphores: GLIBC;
-    message_queues: GLIBC;
     posix_queues: &[Link::Dynamic];
     futexes: GLIBC;
     mounts: GLIBC;
@@ -81,24 +79,28 @@ guests! {
     cores: &[Link::Dynamic];
     pty: GLIBC;
     pty_lines: &[Link::Dynamic];
-    pty_jobs: GLIBC;
     pty_storm: &[Link::Dynamic];
 }
 
-/// Natively, the filter of an ordinary user's tests would show in what this one prints.
-#[test]
-fn filters() {
-    if !as_user() {
-        check("filters", GLIBC);
-    }
+macro_rules! guests_of_root {
+    ($($name:ident: $links:expr;)*) => { $(
+        #[test]
+        fn $name() {
+            if !as_user() {
+                check(stringify!($name), $links);
+            }
+        }
+    )* };
 }
 
-/// An ordinary user makes no namespaces.
-#[test]
-fn spaces() {
-    if !as_user() {
-        check("spaces", GLIBC);
-    }
+// They give away what they have made, hang terminals up, make namespaces, or print what the filter of an ordinary
+// user's tests changes natively.
+guests_of_root! {
+    semaphores: GLIBC;
+    message_queues: GLIBC;
+    pty_jobs: GLIBC;
+    filters: GLIBC;
+    spaces: GLIBC;
 }
 
 /// What `below.c` expects to find.
