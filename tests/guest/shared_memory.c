@@ -18,8 +18,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define SAY(e) do { long r_ = (long)(e); printf("%s: %s\n", #e, r_ == -1 ? strerror(errno) : "ok"); fflush(stdout); } while (0)
-#define IN_CHILD(...) do { fflush(stdout); pid_t p_ = fork(); if (!p_) { __VA_ARGS__; fflush(stdout); _exit(0); } int s_; waitpid(p_, &s_, 0); if (s_) printf("status %x\n", s_); } while (0)
+#include "sysv.h"
 
 static void look(const char *when, int id) {
     struct shmid_ds d;
