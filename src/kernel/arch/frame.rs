@@ -10,6 +10,39 @@ use core::mem::size_of;
 pub const USER_CS: u16 = 0x33;
 /// See [`USER_CS`].
 pub const USER_SS: u16 = 0x2b;
+
+/// `struct user_regs_struct`, as ptrace and core dumps have it: `call` is `orig_rax`, `bases` those of fs and gs.
+pub fn user_regs(r: &SigContext, call: u64, bases: [u64; 2]) -> [u64; 27] {
+    [
+        r.r15,
+        r.r14,
+        r.r13,
+        r.r12,
+        r.rbp,
+        r.rbx,
+        r.r11,
+        r.r10,
+        r.r9,
+        r.r8,
+        r.rax,
+        r.rcx,
+        r.rdx,
+        r.rsi,
+        r.rdi,
+        call,
+        r.rip,
+        u64::from(USER_CS),
+        r.eflags,
+        r.rsp,
+        u64::from(USER_SS),
+        bases[0],
+        bases[1],
+        0,
+        0,
+        0,
+        0,
+    ]
+}
 /// Bytes at a slot's start that are not stack.
 pub const SLOT_HEADER: u64 = (FPU_AREA + FPU_AREA_MAX) as u64;
 

@@ -5,7 +5,7 @@ use crate::abi::linux::SIGKILL;
 use crate::abi::sigctx::{SigContext, SigInfo};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::fpu::{FpArea, LEGACY, SW_RESERVED};
-use crate::arch::frame::{self, USER_CS, USER_SS};
+use crate::arch::frame;
 use crate::mm::space::remote::Force;
 use crate::mm::{IoVec, UserPtr};
 use crate::signal::{NSIG, UNBLOCKABLE};
@@ -63,6 +63,7 @@ const USER_SIZE: u64 = 912;
 const USER_DEBUG: u64 = 848;
 /// Indices in [`UserRegs`].
 const ORIG_RAX: usize = 15;
+const EFLAGS: usize = 18;
 const FS_BASE: usize = 21;
 const GS_BASE: usize = 22;
 /// Flags that a debugger may set.
@@ -203,36 +204,11 @@ impl Tracee<'_> {
         let gs = if self.has_gs() { gs } else { 0 };
         // The trap flag of a step is the kernel's.
         let steps = self.task.traced.load(SeqCst) & flag::TRAP_FLAG != 0;
-        let flags = if steps { r.eflags & !trace::TF } else { r.eflags };
-        Ok([
-            r.r15,
-            r.r14,
-            r.r13,
-            r.r12,
-            r.rbp,
-            r.rbx,
-            r.r11,
-            r.r10,
-            r.r9,
-            r.r8,
-            r.rax,
-            r.rcx,
-            r.rdx,
-            r.rsi,
-            r.rdi,
-            call,
-            r.rip,
-            u64::from(USER_CS),
-            flags,
-            r.rsp,
-            u64::from(USER_SS),
-            fs,
-            gs,
-            0,
-            0,
-            0,
-            0,
-        ])
+        let mut regs = frame::user_regs(&r, call, [fs, gs]);
+        if steps {
+            regs[EFLAGS] &= !trace::TF;
+        }
+        Ok(regs)
     }
 
     fn has_gs(&self) -> bool {

@@ -9,7 +9,7 @@ use crate::abi::sigctx::{SigContext, SigInfo};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result, SysError};
 use crate::arch::fpu::{FpArea, LEGACY, SW_RESERVED};
-use crate::arch::frame::{self, USER_CS, USER_SS};
+use crate::arch::frame;
 use crate::host::{mem, process};
 use crate::mm::space::remote::Force;
 use crate::mm::{Backing, IoSrc, Mappable, Vma};
@@ -303,37 +303,7 @@ fn status_note(task: &Task, info: &SigInfo, regs: &SigContext, bases: [u64; 2], 
         put(&mut out, 48 + kind * 16, &(ns.max(0) / 1_000_000_000).to_le_bytes());
         put(&mut out, 56 + kind * 16, &(ns.max(0) % 1_000_000_000 / 1000).to_le_bytes());
     }
-    let r = regs;
-    let words = [
-        r.r15,
-        r.r14,
-        r.r13,
-        r.r12,
-        r.rbp,
-        r.rbx,
-        r.r11,
-        r.r10,
-        r.r9,
-        r.r8,
-        r.rax,
-        r.rcx,
-        r.rdx,
-        r.rsi,
-        r.rdi,
-        u64::MAX,
-        r.rip,
-        u64::from(USER_CS),
-        r.eflags,
-        r.rsp,
-        u64::from(USER_SS),
-        bases[0],
-        bases[1],
-        0,
-        0,
-        0,
-        0,
-    ];
-    for (i, word) in words.into_iter().enumerate() {
+    for (i, word) in frame::user_regs(regs, u64::MAX, bases).into_iter().enumerate() {
         put(&mut out, 112 + i * 8, &word.to_le_bytes());
     }
     put(&mut out, 328, &u32::from(has_fpu).to_le_bytes());
