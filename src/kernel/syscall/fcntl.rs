@@ -90,6 +90,12 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
         | linux::F_SETOWN_EX
         | linux::F_GETOWN_EX
         | linux::F_GETOWNER_UIDS => owner::fcntl(cur, &file, command, arg),
+        linux::F_NOTIFY => {
+            if file.watch_directory(cur.files().owner(), fd.0, arg as u32)? {
+                owner::claim(cur, &file);
+            }
+            Ok(0)
+        }
         linux::F_GETLK | linux::F_OFD_GETLK => get_lock(cur, &file, command, UserPtr::new(arg)),
         linux::F_SETLK | linux::F_SETLKW | linux::F_OFD_SETLK | linux::F_OFD_SETLKW => {
             set_lock(cur, fd, &file, command, UserPtr::new(arg))

@@ -48,6 +48,14 @@ pub fn claim_terminal(cur: &CurrentTask, file: &OpenFile) {
     file.async_io.set_owner(Owner { kind, id, users: [cur.cred().uid, cur.cred().euid] });
 }
 
+/// A directory that is watched and has no owner gets the caller (`fcntl_dirnotify`).
+pub fn claim(cur: &CurrentTask, file: &OpenFile) {
+    if file.async_io.owner().id == 0 {
+        let users = [cur.cred().uid, cur.cred().euid];
+        file.async_io.set_owner(Owner { kind: OwnerKind::Process, id: cur.group.pid, users });
+    }
+}
+
 /// Sets the owner: a process, or a process group as a negative number.
 ///
 /// # Errors

@@ -252,7 +252,7 @@ table! {
     69 msgsnd => super::msg::sys_msgsnd, Full;
     70 msgrcv => super::msg::sys_msgrcv, Full;
     71 msgctl => super::msg::sys_msgctl, Full;
-    72 fcntl => super::fcntl::sys_fcntl, Partial, "leases, signal-driven I/O";
+    72 fcntl => super::fcntl::sys_fcntl, Partial, "leases";
     73 flock => super::fcntl::sys_flock, Full;
     74 fsync => super::attr::sys_fsync, Full;
     75 fdatasync => super::attr::sys_fdatasync, Full;

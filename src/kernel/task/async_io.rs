@@ -5,7 +5,7 @@ use crate::abi::linux::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGIO, SIGSEGV, SIGSYS,
 use crate::abi::sigctx::SigInfo;
 use crate::signal::info;
 use crate::sync::Events;
-use crate::vfs::async_io::{self, Owner, OwnerKind};
+use crate::vfs::async_io::{self, Owner, OwnerKind, Told};
 
 /// `POLL_*` codes with what they say happened.
 const REASONS: [(Events, i32, u64); 4] = [
@@ -15,15 +15,20 @@ const REASONS: [(Events, i32, u64); 4] = [
     (Events::PRI, 5, 0x82),
     (Events::HUP, 6, 0x18),
 ];
+/// Code and band of a change in a directory.
+const POLL_MSG: (i32, u64) = (3, 0x441);
 /// `SI_SIGIO`, where a code of the signal's own would be misread.
 const SI_SIGIO: i32 = -5;
 
 /// Tells the owners of what became ready.
 pub fn run() {
     for target in async_io::due() {
-        let (owner, signal, events, fd) = target.take();
+        let Told { owner, signal, events, changes, fd } = target.take();
         if owner.id == 0 {
             continue;
+        }
+        for _ in 0..changes {
+            tell(&owner, &record(signal, POLL_MSG.0, POLL_MSG.1, fd));
         }
         // What is announced together with data to read, as a whole queue is woken, is nothing more.
         let only_in = events.contains(Events::IN);

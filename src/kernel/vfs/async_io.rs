@@ -5,13 +5,14 @@
 //! here; the announcing thread sends the signals in its exit work, the supervisor after its round
 //! (`task::async_io`).
 
+use super::dnotify::DirWatch;
 use super::{FileOps, OpenFile};
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::sync::{Events, Level, Mutex, Notify};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::SeqCst};
 
 /// The status flag (`FASYNC`).
 pub const O_ASYNC: u32 = 0o20000;
@@ -42,24 +43,29 @@ impl Owner {
     const NONE: Owner = Owner { kind: OwnerKind::Process, id: 0, users: [0; 2] };
 }
 
-struct State {
+pub(super) struct State {
     owner: Owner,
     signal: u32,
     /// The registration with the file's queue while O_ASYNC is set.
-    target: Option<(Arc<Target>, u64)>,
+    pub(super) target: Option<(Arc<Target>, u64)>,
+    /// What is watched of a directory.
+    pub(super) directories: Vec<Arc<DirWatch>>,
 }
 
 /// What an open file description knows of it.
 pub struct AsyncIo {
     on: AtomicBool,
-    state: Mutex<State>,
+    /// Whether there are watches of a directory.
+    pub(super) watches: AtomicBool,
+    pub(super) state: Mutex<State>,
 }
 
 /// A file that is to tell its owner.
 pub struct Target {
     told: Mutex<(Owner, u32)>,
-    fd: i32,
+    fd: AtomicI32,
     events: AtomicU32,
+    changes: AtomicU32,
     queued: AtomicBool,
     me: alloc::sync::Weak<Target>,
 }
@@ -77,19 +83,53 @@ pub fn due() -> Vec<Arc<Target>> {
     core::mem::take(&mut *due)
 }
 
-impl Target {
-    /// Whom to tell and by which signal (0: SIGIO), what happened, and the descriptor's number.
-    pub fn take(&self) -> (Owner, u32, Events, i32) {
-        self.queued.store(false, SeqCst);
-        let events = Events::from_bits_truncate(self.events.swap(0, SeqCst));
-        let (owner, signal) = *self.told.lock();
-        (owner, signal, events, self.fd)
-    }
+/// What a target has to tell.
+pub struct Told {
+    /// Whom.
+    pub owner: Owner,
+    /// By which signal; 0: SIGIO without further information.
+    pub signal: u32,
+    /// What the file became ready for.
+    pub events: Events,
+    /// How many changes there were in a directory.
+    pub changes: u32,
+    /// The descriptor's number.
+    pub fd: i32,
 }
 
-impl Notify for Target {
-    fn notify(&self, events: Events, _key: u64) -> bool {
-        self.events.fetch_or(events.bits(), SeqCst);
+impl Target {
+    fn new(told: (Owner, u32), fd: i32) -> Arc<Target> {
+        Arc::new_cyclic(|me| Target {
+            told: Mutex::new(Level::Leaf, told),
+            fd: AtomicI32::new(fd),
+            events: AtomicU32::new(0),
+            changes: AtomicU32::new(0),
+            queued: AtomicBool::new(false),
+            me: me.clone(),
+        })
+    }
+
+    /// What there is to tell now.
+    pub fn take(&self) -> Told {
+        self.queued.store(false, SeqCst);
+        let events = Events::from_bits_truncate(self.events.swap(0, SeqCst));
+        let changes = self.changes.swap(0, SeqCst);
+        let (owner, signal) = *self.told.lock();
+        Told { owner, signal, events, changes, fd: self.fd.load(SeqCst) }
+    }
+
+    /// Another descriptor's number is told from now on.
+    pub(super) fn rename(&self, fd: i32) {
+        self.fd.store(fd, SeqCst);
+    }
+
+    /// There was a change in the directory.
+    pub(super) fn changed(&self) {
+        self.changes.fetch_add(1, SeqCst);
+        self.queue();
+    }
+
+    fn queue(&self) {
         if !self.queued.swap(true, SeqCst)
             && let Some(me) = self.me.upgrade()
         {
@@ -103,6 +143,13 @@ impl Notify for Target {
             drop(due);
             arch::slot().kick_on_exit();
         }
+    }
+}
+
+impl Notify for Target {
+    fn notify(&self, events: Events, _key: u64) -> bool {
+        self.events.fetch_or(events.bits(), SeqCst);
+        self.queue();
         false
     }
 }
@@ -110,8 +157,8 @@ impl Notify for Target {
 impl AsyncIo {
     /// Nobody is told.
     pub(super) const fn new() -> AsyncIo {
-        let state = State { owner: Owner::NONE, signal: 0, target: None };
-        AsyncIo { on: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
+        let state = State { owner: Owner::NONE, signal: 0, target: None, directories: Vec::new() };
+        AsyncIo { on: AtomicBool::new(false), watches: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
     }
 
     /// The owner, with id 0 for none.
@@ -138,11 +185,18 @@ impl AsyncIo {
         let mut s = self.state.lock();
         f(&mut s);
         let told = (s.owner, s.signal);
-        let target = s.target.as_ref().map(|t| t.0.clone());
+        let directories = s.directories.iter().map(|w| w.target());
+        let targets: Vec<_> = s.target.iter().map(|t| &t.0).chain(directories).cloned().collect();
         drop(s);
-        if let Some(target) = target {
+        for target in targets {
             *target.told.lock() = told;
         }
+    }
+
+    /// One that tells the owner of what happens to descriptor `fd`.
+    pub(super) fn target(&self, fd: i32) -> Arc<Target> {
+        let s = self.state.lock();
+        Target::new((s.owner, s.signal), fd)
     }
 
     /// The description of `ops` ends.
@@ -174,17 +228,7 @@ impl OpenFile {
             self.set_flags(self.flags() & !O_ASYNC);
             return Ok(());
         }
-        let told = {
-            let s = io.state.lock();
-            (s.owner, s.signal)
-        };
-        let target = Arc::new_cyclic(|me| Target {
-            told: Mutex::new(Level::Leaf, told),
-            fd,
-            events: AtomicU32::new(0),
-            queued: AtomicBool::new(false),
-            me: me.clone(),
-        });
+        let target = io.target(fd);
         let mut wanted = Events::empty();
         if self.readable() {
             wanted |= Events::IN | Events::PRI | Events::HUP | Events::RDHUP;

@@ -56,12 +56,18 @@ fn new_owner() -> u64 {
     NEXT.fetch_add(1, Relaxed)
 }
 
+/// What a process has of a file by any of its descriptors goes as soon as it closes one of them.
+fn release(owner: u64, file: &Arc<OpenFile>) {
+    super::locks::release_posix(owner, file);
+    file.async_io.forget_directory(owner);
+}
+
 impl Drop for FdTable {
     fn drop(&mut self) {
         // However the process ended, the locks that it owned go.
         let owner = self.owner;
         for slot in self.inner.get_mut().slots.drain(..).flatten() {
-            super::locks::release_posix(owner, &slot.file);
+            release(owner, &slot.file);
             drop_later(slot.file);
         }
     }
@@ -224,7 +230,7 @@ impl FdTable {
 
     /// What closing a descriptor of `file` entails.
     pub fn closed(&self, ctx: &OpCtx<'_>, file: &Arc<OpenFile>) {
-        super::locks::release_posix(self.owner(), file);
+        release(self.owner(), file);
         file.ops.flush(ctx);
     }
 

@@ -12,6 +12,7 @@ pub mod attr;
 mod context;
 pub mod dentry;
 pub mod dirfile;
+pub mod dnotify;
 pub mod fdtable;
 pub mod file;
 pub mod inode;

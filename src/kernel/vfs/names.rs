@@ -264,6 +264,9 @@ fn tell_move(from: &Path, name: &[u8], to: &Path, new_name: &[u8], moved: &Path)
     let (cookie, inode) = (notify::cookie(), &**moved.inode());
     notify::name(&from.dentry, name, inode, IN_MOVED_FROM, cookie);
     notify::name(&to.dentry, new_name, inode, IN_MOVED_TO, cookie);
+    if Arc::ptr_eq(&from.dentry, &to.dentry) {
+        notify::name(&from.dentry, name, inode, notify::RENAMED, cookie);
+    }
     notify::moved(inode);
 }
 

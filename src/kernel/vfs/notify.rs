@@ -19,6 +19,9 @@ pub trait Listener: Send + Sync {
     fn event(&self, wd: i32, mask: u32, cookie: u32, name: &[u8]);
 }
 
+/// A name has changed within its directory. Only `F_NOTIFY` asks for it: it is no bit of inotify's.
+pub const RENAMED: u32 = 0x1000_0000;
+
 /// Device and inode number.
 pub type Id = (u64, u64);
 
