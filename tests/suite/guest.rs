@@ -102,6 +102,7 @@ guests_of_root! {
     pty_jobs: GLIBC;
     filters: GLIBC;
     spaces: GLIBC;
+    user_spaces: &[Link::Dynamic];
 }
 
 /// What `below.c` expects to find.

@@ -29,6 +29,8 @@ pub enum Object {
     Mount,
     /// A process or a thread.
     Task,
+    /// A namespace of any kind.
+    Namespace,
     /// A signal that is queued with its information.
     Signal,
     /// A timer of `timer_create(2)`.

@@ -127,7 +127,7 @@ pub fn exec(old: &Cred, program: &Program) -> Result<Outcome> {
     let in_new_group = new.egid != old.egid && !old.groups.contains(&new.egid) && new.egid != old.fsgid;
     let ids_change = new.euid != old.euid || in_new_group;
     if (ids_change || gained) && (old.no_new_privs || program.shares_fs || program.traced) {
-        if !old.capable(cap::SETUID) || old.no_new_privs {
+        if !old.capable_here(cap::SETUID) || old.no_new_privs {
             (new.euid, new.egid) = (new.uid, new.gid);
         }
         new.cap_permitted &= old.cap_permitted;

@@ -1,10 +1,12 @@
 //! Credentials: ids, supplementary groups, capabilities, user namespaces.
 
+pub mod count;
 pub mod exec;
+pub mod map;
 pub mod ns;
 pub mod user;
 
-pub use ns::UserNamespace;
+pub use ns::{Kind, UserNamespace};
 pub use user::User;
 
 use alloc::sync::Arc;
@@ -114,9 +116,36 @@ impl Cred {
         }
     }
 
-    /// Whether capability number `n` is in effect in the user namespace of these credentials.
+    /// Whether capability number `n` is in effect in the initial user namespace (`capable` in Linux): for what is the
+    /// whole machine's.
     pub fn capable(&self, n: u32) -> bool {
+        self.capable_here(n) && self.user_ns.level == 0
+    }
+
+    /// Whether capability number `n` is in effect in the user namespace of these credentials.
+    pub fn capable_here(&self, n: u32) -> bool {
         self.cap_effective & (1 << n) != 0
+    }
+
+    /// Whether capability number `n` counts for a file with this owner and group: both must be known in the user
+    /// namespace (`capable_wrt_inode_uidgid` in Linux).
+    pub fn capable_over(&self, n: u32, uid: u32, gid: u32) -> bool {
+        self.capable_here(n) && self.user_ns.has(Kind::User, uid) && self.user_ns.has(Kind::Group, gid)
+    }
+
+    /// Whether these credentials own a file of `uid`, or may act as if (`inode_owner_or_capable`).
+    pub fn owns(&self, uid: u32) -> bool {
+        self.fsuid == uid || self.capable_here(cap::FOWNER) && self.user_ns.has(Kind::User, uid)
+    }
+
+    /// A user id as programs with these credentials see it.
+    pub fn seen_uid(&self, uid: u32) -> u32 {
+        self.user_ns.seen(Kind::User, uid)
+    }
+
+    /// A group id as programs with these credentials see it.
+    pub fn seen_gid(&self, gid: u32) -> u32 {
+        self.user_ns.seen(Kind::Group, gid)
     }
 
     /// Whether capability number `n` counts for objects of the namespace `ns` (`cap_capable` in
@@ -125,7 +154,7 @@ impl Cred {
         let mut at = ns;
         loop {
             if Arc::ptr_eq(at, &self.user_ns) {
-                return self.capable(n);
+                return self.capable_here(n);
             }
             if at.level <= self.user_ns.level {
                 return false;
@@ -136,6 +165,30 @@ impl Cred {
             }
             at = parent;
         }
+    }
+
+    /// Moves to a user namespace, in which they have every capability (`set_cred_user_ns`).
+    pub fn enter(&mut self, ns: Arc<UserNamespace>) {
+        self.secure_bits = 0;
+        (self.cap_inheritable, self.cap_ambient) = (0, 0);
+        (self.cap_permitted, self.cap_effective, self.cap_bounding) = (cap::ALL, cap::ALL, cap::ALL);
+        self.user_ns = ns;
+    }
+
+    /// Whether all capabilities of `other` are among these, or come with a namespace that these own
+    /// (`cred_cap_issubset`).
+    pub fn covers(&self, other: &Cred) -> bool {
+        if Arc::ptr_eq(&self.user_ns, &other.user_ns) && other.cap_permitted & !self.cap_permitted == 0 {
+            return true;
+        }
+        let mut at = &other.user_ns;
+        while let Some(parent) = &at.parent {
+            if Arc::ptr_eq(parent, &self.user_ns) && at.owner.0 == self.euid {
+                return true;
+            }
+            at = parent;
+        }
+        false
     }
 
     /// Whether `gid` is the file-system group or a supplementary one.

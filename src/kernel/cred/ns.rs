@@ -1,5 +1,8 @@
 //! User namespaces (`user_namespaces(7)`), and the numbers by which namespaces of all kinds are known.
 
+use super::count::{self, Counts};
+use super::{Cred, cap};
+use crate::abi::{Errno, Result};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -22,10 +25,23 @@ pub mod ino {
 /// Numbers of further namespaces.
 static NEXT: AtomicU32 = AtomicU32::new(0xf000_0000);
 
+/// Whether there has ever been a user namespace but the initial one: until then ids need no translation.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// See [`ANY`].
+pub fn any() -> bool {
+    ANY.load(Relaxed)
+}
+
 /// The inode number of a new namespace of any kind.
 pub fn new_ino() -> u32 {
     NEXT.fetch_add(1, Relaxed)
 }
+
+/// The id that stands for those that a namespace does not know (`/proc/sys/kernel/overflowuid`).
+pub const OVERFLOW: u32 = 65534;
+/// No namespace has a greater [`UserNamespace::level`] but one (`create_user_ns`).
+const LEVEL_MAX: u32 = 32;
 
 /// A line of `/proc/PID/uid_map`: `count` ids from `inside` on are those from `outside` on in the initial
 /// namespace.
@@ -43,6 +59,7 @@ pub struct Extent {
 pub enum Kind {
     User,
     Group,
+    Project,
 }
 
 /// A user namespace. Ids in [`super::Cred`] and inodes are those of the initial namespace.
@@ -57,7 +74,15 @@ pub struct UserNamespace {
     pub owner: (u32, u32),
     /// `/proc/PID/setgroups` says `allow`.
     pub setgroups: AtomicBool,
-    maps: [Mutex<Arc<[Extent]>>; 2],
+    /// Its maker could give capabilities to files, hence may map its parent's root.
+    pub(super) parent_could_setfcap: bool,
+    /// Namespaces that users have made in it, and how many they may.
+    pub counts: Counts,
+    pub(super) maps: [Mutex<Arc<[Extent]>>; 3],
+    /// Maps are written, and setgroups is changed, by one at a time.
+    pub(super) writing: Mutex<()>,
+    /// It counts for its maker.
+    _charge: Option<count::Charge>,
 }
 
 impl UserNamespace {
@@ -73,9 +98,69 @@ impl UserNamespace {
                 parent: None,
                 owner: (0, 0),
                 setgroups: AtomicBool::new(true),
-                maps: [map(), map()],
+                parent_could_setfcap: true,
+                counts: Counts::default(),
+                maps: [map(), map(), map()],
+                writing: Mutex::new(Level::UserMaps, ()),
+                _charge: None,
             }))
         })
+    }
+
+    /// A namespace below that of its maker, without maps (`create_user_ns`).
+    ///
+    /// # Errors
+    /// `ENOSPC` too deep or for too many; `EPERM` for a maker whose ids its own namespace does not know.
+    pub fn child(maker: &Cred) -> Result<Arc<UserNamespace>> {
+        let parent = &maker.user_ns;
+        if parent.level > LEVEL_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        let charge = count::charge(parent, maker.euid, count::Of::User)?;
+        if !parent.has(Kind::User, maker.euid) || !parent.has(Kind::Group, maker.egid) {
+            return Err(Errno::EPERM);
+        }
+        ANY.store(true, Relaxed);
+        let none: Arc<[Extent]> = Arc::new([]);
+        let map = || Mutex::new(Level::Leaf, none.clone());
+        Ok(Arc::new(UserNamespace {
+            ino: new_ino(),
+            level: parent.level + 1,
+            parent: Some(parent.clone()),
+            owner: (maker.euid, maker.egid),
+            setgroups: AtomicBool::new(parent.setgroups.load(Relaxed)),
+            parent_could_setfcap: maker.capable_here(cap::SETFCAP),
+            counts: Counts::default(),
+            maps: [map(), map(), map()],
+            writing: Mutex::new(Level::UserMaps, ()),
+            _charge: Some(charge),
+        }))
+    }
+
+    /// Whether an id of the initial namespace is known here.
+    pub fn has(&self, kind: Kind, id: u32) -> bool {
+        if self.level == 0 { id != u32::MAX } else { self.inside(kind, id).is_some() }
+    }
+
+    /// An id of the initial namespace as it is seen here: [`OVERFLOW`] if it is not known.
+    pub fn seen(&self, kind: Kind, id: u32) -> u32 {
+        if self.level == 0 { id } else { self.inside(kind, id).unwrap_or(OVERFLOW) }
+    }
+
+    /// The id that programs here mean by `id`.
+    ///
+    /// # Errors
+    /// `EINVAL` for one that is not mapped.
+    pub fn meant(&self, kind: Kind, id: u32) -> Result<u32> {
+        if self.level == 0 && id != u32::MAX {
+            return Ok(id);
+        }
+        self.outside(kind, id).ok_or(Errno::EINVAL)
+    }
+
+    /// Whether programs here may change their supplementary groups.
+    pub fn may_setgroups(&self) -> bool {
+        self.setgroups.load(Relaxed) && (self.level == 0 || !self.map(Kind::Group).is_empty())
     }
 
     /// The map of a kind of ids; empty until it is written.

@@ -2,6 +2,7 @@
 
 use crate::abi::linux::{self, O_NONBLOCK};
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::Cred;
 use crate::mm::UserPtr;
 use crate::sync::{Events, WaitQueue};
 use crate::task::{Pid, ThreadGroup};
@@ -65,7 +66,7 @@ const INFO_EXIT: u64 = 8;
 
 impl PidFd {
     /// `struct pidfd_info`, for the parts that `asked` names.
-    fn info(&self, asked: u64) -> Result<[u8; INFO_SIZE]> {
+    fn info(&self, reader: &Cred, asked: u64) -> Result<[u8; INFO_SIZE]> {
         let mut out = [0u8; INFO_SIZE];
         let mut put = |at: usize, value: u32| out[at..at + 4].copy_from_slice(&value.to_le_bytes());
         let mut mask = 0;
@@ -73,7 +74,9 @@ impl PidFd {
             Some(task) => {
                 let c = task.cred();
                 let g = &task.group;
-                let ids = [c.uid, c.gid, c.euid, c.egid, c.suid, c.sgid, c.fsuid, c.fsgid];
+                let user = [c.uid, c.euid, c.suid, c.fsuid].map(|id| reader.seen_uid(id));
+                let group = [c.gid, c.egid, c.sgid, c.fsgid].map(|id| reader.seen_gid(id));
+                let ids = user.into_iter().zip(group).flat_map(|(u, g)| [u, g]);
                 for (i, value) in [task.tid(), g.pid, g.ppid()].into_iter().chain(ids).enumerate() {
                     put(16 + 4 * i, value);
                 }
@@ -106,7 +109,7 @@ impl FileOps for PidFd {
         Some(&self.pid.exit_wait)
     }
 
-    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         let size = ((request & SIZE_MASK) >> 16) as usize;
         if request & !SIZE_MASK != GET_INFO || size < INFO_SIZE {
             return Err(Errno::ENOTTY.into());
@@ -115,7 +118,7 @@ impl FileOps for PidFd {
             return Err(Errno::EINVAL.into());
         }
         let asked = UserPtr::<u64>::new(arg).read()?;
-        let info = self.info(asked)?;
+        let info = self.info(ctx.cred, asked)?;
         UserPtr::<u8>::new(arg).slice(INFO_SIZE).write_from(&info)?;
         Ok(0)
     }

@@ -54,7 +54,7 @@ const _: () = assert!(size_of::<UserPerm>() == 48);
 
 /// Ids as `cred`'s user namespace knows them, `overflowuid` for others.
 pub fn shown(cred: &Cred, kind: Kind, id: u32) -> u32 {
-    cred.user_ns.inside(kind, id).unwrap_or(65534)
+    cred.user_ns.seen(kind, id)
 }
 
 impl Perm {
@@ -95,8 +95,8 @@ impl Perm {
     /// # Errors
     /// `EINVAL` for an id that the namespace of `cred` does not map.
     pub fn update(&mut self, cred: &Cred, to: &UserPerm) -> Result {
-        let uid = cred.user_ns.outside(Kind::User, to.uid).ok_or(Errno::EINVAL)?;
-        let gid = cred.user_ns.outside(Kind::Group, to.gid).ok_or(Errno::EINVAL)?;
+        let uid = cred.user_ns.meant(Kind::User, to.uid)?;
+        let gid = cred.user_ns.meant(Kind::Group, to.gid)?;
         (self.uid, self.gid) = (uid, gid);
         self.mode = self.mode & !0o777 | to.mode & 0o777;
         Ok(())

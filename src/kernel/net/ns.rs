@@ -3,7 +3,8 @@
 
 use super::inet::InetState;
 use super::socket::SocketOps;
-use crate::cred::{UserNamespace, ns as cred_ns};
+use crate::cred::count::Charge;
+use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
 use crate::sync::{Level, Mutex};
 use crate::task;
 use alloc::sync::{Arc, Weak};
@@ -18,6 +19,7 @@ pub struct NetNamespace {
     ino: u32,
     /// Capabilities over it count here.
     user_ns: Arc<UserNamespace>,
+    _charge: Option<Charge>,
     /// Whether the loopback interface is up.
     loopback: AtomicBool,
     /// What the next socket's cookie is (`SO_COOKIE`).
@@ -34,19 +36,25 @@ pub struct NetNamespace {
     sockets: Mutex<HashMap<u64, Weak<dyn SocketOps>>>,
 }
 
+/// A user id as the running task sees it.
+pub fn seen_uid(uid: u32) -> u32 {
+    task::ns::running_user().map_or(uid, |ns| ns.seen(Kind::User, uid))
+}
+
 /// The namespace of the first process.
 static ROOT: Mutex<Option<Arc<NetNamespace>>> = Mutex::new(Level::Leaf, None);
 
 impl NetNamespace {
     /// A namespace of its own, its loopback interface up or down.
     pub fn new(loopback: bool) -> Arc<NetNamespace> {
-        NetNamespace::numbered(loopback, cred_ns::ino::NET, UserNamespace::initial())
+        NetNamespace::numbered(loopback, cred_ns::ino::NET, UserNamespace::initial(), None)
     }
 
-    fn numbered(loopback: bool, ino: u32, user_ns: &Arc<UserNamespace>) -> Arc<NetNamespace> {
+    fn numbered(loopback: bool, ino: u32, user_ns: &Arc<UserNamespace>, charge: Option<Charge>) -> Arc<NetNamespace> {
         Arc::new(NetNamespace {
             ino,
             user_ns: user_ns.clone(),
+            _charge: charge,
             loopback: AtomicBool::new(loopback),
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
@@ -55,6 +63,11 @@ impl NetNamespace {
             netlink_ports: Mutex::new(Level::Leaf, HashSet::new()),
             sockets: Mutex::new(Level::Leaf, HashMap::new()),
         })
+    }
+
+    /// Whether capability number `n` counts for what is in it.
+    pub fn may(&self, cred: &Cred, n: u32) -> bool {
+        cred.capable_in(&self.user_ns, n)
     }
 
     /// Whether the loopback interface is up.
@@ -111,7 +124,7 @@ impl task::ns::NetNamespace for NetNamespace {
 /// interface down.
 pub fn init(loopback: bool) {
     *ROOT.lock() = Some(NetNamespace::new(loopback));
-    task::ns::set_make_net(|user_ns| NetNamespace::numbered(false, cred_ns::new_ino(), user_ns));
+    task::ns::set_make_net(|user_ns, charge| NetNamespace::numbered(false, cred_ns::new_ino(), user_ns, Some(charge)));
 }
 
 /// The namespace of the running task.

@@ -124,7 +124,7 @@ fn entry(n: usize, core: &Core, row: &Row, six: bool, stream: bool) -> String {
         row.state,
         out_bytes,
         row.waiting,
-        core.uid,
+        ns::seen_uid(core.uid),
         core.ino,
     );
     if stream {

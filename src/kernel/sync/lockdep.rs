@@ -75,6 +75,8 @@ pub enum Level {
     Text,
     /// The table of users.
     Users,
+    /// Serialises the writing of a user namespace's maps.
+    UserMaps,
     /// Anything that calls nothing.
     Leaf,
 }

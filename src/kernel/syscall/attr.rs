@@ -4,6 +4,7 @@ use super::Fd;
 use super::files::{self, CWD};
 use crate::abi::linux::{self, __kernel_timespec, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, timeval};
 use crate::abi::{Errno, Result, SysResult};
+use crate::cred::Kind;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
 use crate::vfs::attr::{self, SetTime};
@@ -39,8 +40,13 @@ pub fn sys_fchmod(cur: &CurrentTask, fd: Fd, mode: u32) -> SysResult<()> {
     Ok(attr::chmod(&cur.op_ctx(), &file.path, mode)?)
 }
 
-fn id(raw: u32) -> Option<u32> {
-    (raw != u32::MAX).then_some(raw)
+/// The owner and the group that the caller means; `None` leaves one alone.
+fn owners(cur: &CurrentTask, uid: u32, gid: u32) -> Result<(Option<u32>, Option<u32>)> {
+    let meant = |kind, id| match id {
+        u32::MAX => Ok(None),
+        id => cur.cred().user_ns.meant(kind, id).map(Some),
+    };
+    Ok((meant(Kind::User, uid)?, meant(Kind::Group, gid)?))
 }
 
 /// `fchownat(2)`.
@@ -50,7 +56,8 @@ pub fn sys_fchownat(cur: &CurrentTask, dir: Fd, path: UserStr, uid: u32, gid: u3
     }
     let ctx = cur.op_ctx();
     let place = files::place(cur, &ctx, dir, path, flags)?;
-    Ok(attr::chown(&ctx, &place, id(uid), id(gid))?)
+    let (uid, gid) = owners(cur, uid, gid)?;
+    Ok(attr::chown(&ctx, &place, uid, gid)?)
 }
 
 /// `chown(2)`.
@@ -66,7 +73,8 @@ pub fn sys_lchown(cur: &CurrentTask, path: UserStr, uid: u32, gid: u32) -> SysRe
 /// `fchown(2)`.
 pub fn sys_fchown(cur: &CurrentTask, fd: Fd, uid: u32, gid: u32) -> SysResult<()> {
     let file = files::file(cur, fd)?;
-    Ok(attr::chown(&cur.op_ctx(), &file.path, id(uid), id(gid))?)
+    let (uid, gid) = owners(cur, uid, gid)?;
+    Ok(attr::chown(&cur.op_ctx(), &file.path, uid, gid)?)
 }
 
 fn time_of(t: __kernel_timespec) -> Result<SetTime> {

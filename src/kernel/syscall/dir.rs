@@ -159,7 +159,7 @@ pub fn sys_fchdir(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
 pub fn sys_chroot(cur: &CurrentTask, path: UserStr) -> SysResult<()> {
     let to = files::place(cur, &cur.op_ctx(), CWD, path, 0)?;
     enter(cur, &to)?;
-    if !cur.cred().capable(cap::SYS_CHROOT) {
+    if !cur.cred().capable_here(cap::SYS_CHROOT) {
         return Err(Errno::EPERM.into());
     }
     cur.fs().set_root(to);

@@ -6,8 +6,8 @@ use crate::abi::linux::{
     MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, UMOUNT_NOFOLLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::cap;
-use crate::fs::{devpts, memfs};
+use crate::cred::{Cred, Kind as IdKind, UserNamespace, cap};
+use crate::fs::{devpts, memfs, proc};
 use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
 use crate::task::{CurrentTask, Task, kernel};
@@ -47,14 +47,15 @@ pub fn sys_mount(
     if flags & MS_NOUSER != 0 {
         return Err(Errno::EINVAL.into());
     }
-    if !cur.cred().capable(cap::SYS_ADMIN) {
-        return Err(Errno::EPERM.into());
-    }
-    let namespace = cur.fs().namespace()?;
+    let namespace = may_mount(cur)?;
     if flags & MS_REMOUNT != 0 {
         let mut new = kept(flags);
         if flags & (NOATIME | NODIRATIME | MS_RELATIME | MS_STRICTATIME) == 0 {
             new = new & !ATIME | at.mount.flags.load(Relaxed) & ATIME;
+        }
+        namespace.check_flags(&at, new)?;
+        if flags & MS_BIND == 0 && !cur.cred().capable_in(at.mount.user_ns(), cap::SYS_ADMIN) {
+            return Err(Errno::EPERM.into());
         }
         if flags & MS_BIND == 0
             && let Some(changed) = devpts::remount(&at.mount.root.inode, &data)
@@ -81,10 +82,22 @@ pub fn sys_mount(
         let from = origin(cur, source)?;
         return Ok(namespace.move_mount(&from, &at)?);
     }
-    let (name, root) = make(cur, &namespace, &fstype, &data)?;
+    let made = make(cur, &namespace, &fstype, &data, kept(flags))?;
     let source = if source.0 == 0 { b"none".to_vec() } else { text(source)? };
     let source = alloc::string::String::from_utf8_lossy(&source);
-    Ok(namespace.attach(&Mount::new(root, kept(flags), name, &source), &at)?)
+    let mount = Mount::new_in(&made.owner, made.root, kept(flags), made.name, &source);
+    mount.flags.fetch_or(made.locks, Relaxed);
+    Ok(namespace.attach(&mount, &at)?)
+}
+
+/// The caller's mount namespace, if it may change that.
+///
+/// # Errors
+/// `EPERM`.
+fn may_mount(cur: &CurrentTask) -> Result<Arc<MountNamespace>> {
+    let namespace = cur.fs().namespace()?;
+    let may = cur.cred().capable_in(&namespace.user_ns, cap::SYS_ADMIN);
+    if may { Ok(namespace) } else { Err(Errno::EPERM) }
 }
 
 /// The place that is bound or moved.
@@ -97,9 +110,7 @@ fn origin(cur: &CurrentTask, source: UserStr) -> Result<Path> {
 
 /// `pivot_root(2)`: processes that stand at the old root go along.
 pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResult<()> {
-    if !cur.cred().capable(cap::SYS_ADMIN) {
-        return Err(Errno::EPERM.into());
-    }
+    let namespace = may_mount(cur)?;
     let ctx = cur.op_ctx();
     let directory = |path| {
         let place = files::place(cur, &ctx, CWD, path, 0)?;
@@ -107,7 +118,7 @@ pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResul
     };
     let (new, old) = (directory(new)?, directory(old)?);
     let root = cur.fs().root();
-    cur.fs().namespace()?.pivot(&root, &new, &old)?;
+    namespace.pivot(&root, &new, &old)?;
     let tasks: Vec<Arc<Task>> = kernel().roots().pid.tasks();
     for task in tasks {
         if let Some(own) = task.shared() {
@@ -117,20 +128,54 @@ pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResul
     Ok(())
 }
 
-/// A new file system of this type.
-fn make(
-    cur: &CurrentTask,
-    namespace: &MountNamespace,
-    fstype: &[u8],
-    data: &[u8],
-) -> Result<(&'static str, Arc<dyn Inode>)> {
+/// A file system that is to be mounted.
+struct Made {
+    name: &'static str,
+    root: Arc<dyn Inode>,
+    /// Capabilities over it count here.
+    owner: Arc<UserNamespace>,
+    /// Locks of the mount's flags that it starts with.
+    locks: u32,
+}
+
+/// A new file system of this type, for a mount with these flags.
+///
+/// # Errors
+/// `ENODEV` for an unknown type; `EPERM` for one that this user namespace may not mount; `EINVAL`.
+fn make(cur: &CurrentTask, namespace: &MountNamespace, fstype: &[u8], data: &[u8], flags: u32) -> Result<Made> {
+    let plain = |name, root| Ok(Made { name, root, owner: cur.cred().user_ns.clone(), locks: 0 });
+    // What shows a namespace is of whoever owns that.
+    let spaces = &cur.own().ns;
+    let owner = match fstype {
+        b"mqueue" => &spaces.ipc.user_ns,
+        b"proc" => &cur.pid_namespace().user_ns,
+        b"sysfs" => spaces.net.user_ns(),
+        _ => &cur.cred().user_ns,
+    };
+    if !cur.cred().capable_in(owner, cap::SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
     match fstype {
-        b"mqueue" => Ok(("mqueue", mqueue::root(&ipc::namespace(cur)))),
-        b"tmpfs" => tmpfs(data).map(|root| ("tmpfs", root)),
-        b"ramfs" => tmpfs(data).map(|root| ("ramfs", root)),
-        b"devpts" => devpts::instance(data, false).map(|root| ("devpts", root)),
+        b"mqueue" => {
+            let root = mqueue::root(&ipc::namespace(cur));
+            Ok(Made { name: "mqueue", root, owner: owner.clone(), locks: 0 })
+        }
+        b"tmpfs" => plain("tmpfs", tmpfs(cur.cred(), data)?),
+        b"ramfs" => plain("ramfs", tmpfs(cur.cred(), data)?),
+        b"devpts" => plain("devpts", devpts::instance(data, false)?),
         b"" => Err(Errno::EINVAL),
-        other => existing(namespace, other).ok_or(Errno::ENODEV),
+        other => {
+            let (name, root) = existing(namespace, other).ok_or(Errno::ENODEV)?;
+            let mut locks = 0;
+            if namespace.user_ns.level != 0 {
+                if !matches!(other, b"proc" | b"sysfs") {
+                    return Err(Errno::EPERM);
+                }
+                locks = namespace.shows_all_of(name, flags).ok_or(Errno::EPERM)?;
+            }
+            let root = if other == b"proc" { proc::root() } else { root };
+            Ok(Made { name, root, owner: owner.clone(), locks })
+        }
     }
 }
 
@@ -141,8 +186,8 @@ fn existing(namespace: &MountNamespace, fstype: &[u8]) -> Option<(&'static str, 
     Some((m.fstype, m.root.inode.clone()))
 }
 
-fn tmpfs(data: &[u8]) -> Result<Arc<dyn Inode>> {
-    let (mut mode, mut uid, mut gid) = (0o1777, 0, 0);
+fn tmpfs(cred: &Cred, data: &[u8]) -> Result<Arc<dyn Inode>> {
+    let (mut mode, mut uid, mut gid) = (0o1777, cred.fsuid, cred.fsgid);
     for option in data.split(|&b| b == b',').filter(|o| !o.is_empty()) {
         let (key, value) = match option.iter().position(|&b| b == b'=') {
             Some(i) => (&option[..i], &option[i + 1..]),
@@ -153,8 +198,8 @@ fn tmpfs(data: &[u8]) -> Result<Arc<dyn Inode>> {
         };
         match key {
             b"mode" => mode = number(8)? & 0o7777,
-            b"uid" => uid = number(10)?,
-            b"gid" => gid = number(10)?,
+            b"uid" => uid = cred.user_ns.meant(IdKind::User, number(10)?)?,
+            b"gid" => gid = cred.user_ns.meant(IdKind::Group, number(10)?)?,
             // The memory file has one limit for all of the sandbox.
             b"size" | b"nr_blocks" | b"nr_inodes" | b"huge" | b"mpol" | b"inode64" | b"inode32" | b"noswap" => {}
             _ => return Err(Errno::EINVAL),
@@ -170,10 +215,10 @@ pub fn sys_umount2(cur: &CurrentTask, target: UserStr, flags: u32) -> SysResult<
     }
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
     let at = files::place(cur, &cur.op_ctx(), CWD, target, follow)?;
-    if !cur.cred().capable(cap::SYS_ADMIN) {
+    let namespace = may_mount(cur)?;
+    if flags & MNT_FORCE != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
-    let namespace = cur.fs().namespace()?;
     if flags & MNT_EXPIRE != 0 {
         if flags & (MNT_FORCE | MNT_DETACH) != 0 || Arc::ptr_eq(&at.mount, &cur.fs().root().mount) {
             return Err(Errno::EINVAL.into());

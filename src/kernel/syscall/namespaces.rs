@@ -3,11 +3,12 @@
 use super::{event, files};
 use crate::abi::linux::*;
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::{UserNamespace, cap};
+use crate::cred::{Cred, UserNamespace, cap};
 use crate::fs::proc::ns::{self, Namespace};
 use crate::task::access::{self, By, Look};
 use crate::task::ns::{KINDS, MADE, NsProxy};
-use crate::task::{CurrentTask, Own};
+use crate::task::{CurrentTask, Own, clone};
+use crate::vfs::mount::MountNamespace;
 use crate::vfs::{FsContext, OpenFile};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -25,13 +26,16 @@ fn is_only_thread(cur: &CurrentTask) -> bool {
 ///
 /// # Errors
 /// `EINVAL` for an unknown flag, for what several threads share, and for a kind of namespace that is not made; `EPERM`
-/// without CAP_SYS_ADMIN; `ENOMEM`.
+/// without CAP_SYS_ADMIN, and for a user namespace in a changed root; `ENOSPC` for too many; `ENOMEM`.
 pub fn sys_unshare(cur: &CurrentTask, flags: u64) -> SysResult<()> {
     let known = u64::from(SHARED | KINDS);
     let mut wanted = flags as u32;
     let has = |set: u32, f: u32| set & f != 0;
-    if flags & !known != 0 || has(wanted, KINDS & !MADE) {
+    if flags & !known != 0 || has(wanted, KINDS & !(MADE | CLONE_NEWUSER)) {
         return Err(Errno::EINVAL.into());
+    }
+    if has(wanted, CLONE_NEWUSER) {
+        wanted |= CLONE_THREAD | CLONE_FS;
     }
     if has(wanted, CLONE_NEWNS) {
         wanted |= CLONE_FS;
@@ -45,9 +49,6 @@ pub fn sys_unshare(cur: &CurrentTask, flags: u64) -> SysResult<()> {
         return Err(Errno::EINVAL.into());
     }
     let kinds = wanted & MADE;
-    if kinds != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
-        return Err(Errno::EPERM.into());
-    }
     let old = cur.own();
     let fs = if has(wanted, CLONE_FS) && Arc::strong_count(&old.fs) > 1 {
         Arc::new(old.fs.fork_copy())
@@ -59,14 +60,18 @@ pub fn sys_unshare(cur: &CurrentTask, flags: u64) -> SysResult<()> {
     } else {
         old.files.clone()
     };
-    if has(kinds, CLONE_NEWNS) {
-        fs.namespace()?.copy_for(&fs, false)?;
+    let cred = if has(wanted, CLONE_NEWUSER) { Arc::new(clone::new_user(cur)?) } else { old.cred.clone() };
+    if kinds != 0 && !old.cred.capable_in(&cred.user_ns, cap::SYS_ADMIN) {
+        return Err(Errno::EPERM.into());
     }
-    let proxy = if kinds == 0 { old.ns.clone() } else { Arc::new(old.ns.with_new(kinds, &old.cred.user_ns)) };
+    let proxy = if kinds == 0 { old.ns.clone() } else { Arc::new(old.ns.with_new(kinds, &cred)?) };
+    if has(kinds, CLONE_NEWNS) {
+        fs.namespace()?.copy_for(&fs, &cred)?;
+    }
     if has(wanted, CLONE_SYSVSEM | CLONE_NEWIPC) {
         cur.leave_sysvsem();
     }
-    let own = Own { fs, files, ns: proxy, ..cur.own().clone() };
+    let own = Own { fs, files, ns: proxy, cred, ..cur.own().clone() };
     drop(cur.replace_own(Some(own)));
     Ok(())
 }
@@ -91,40 +96,48 @@ pub fn sys_setns(cur: &CurrentTask, fd: Fd, kinds: u32) -> SysResult<()> {
             ns::all_of(&task)?.into_iter().filter(|n| n.kind() & kinds != 0).collect()
         }
     };
-    let mut proxy = NsProxy::clone(&cur.own().ns);
-    let mut places = None;
-    for target in &targets {
-        enter(cur, target, &mut proxy, &mut places)?;
+    let mut new = Entered { proxy: NsProxy::clone(&cur.own().ns), cred: cur.cred().clone(), places: None };
+    // The user namespace first, since the others ask for capabilities in it.
+    let (user, others): (Vec<_>, Vec<_>) = targets.iter().partition(|n| n.kind() == CLONE_NEWUSER);
+    for target in user.into_iter().chain(others) {
+        enter(cur, target, &mut new)?;
     }
-    if let Some(new) = places {
+    if let Some(places) = new.places {
         let fs = cur.fs();
-        let root = new.root().ok_or(Errno::EINVAL)?.root_path();
-        fs.enter(root.clone(), root, new);
+        let root = places.root().ok_or(Errno::EINVAL)?.root_path().descend();
+        fs.enter(root.clone(), root, places);
     }
-    let own = Own { ns: Arc::new(proxy), ..cur.own().clone() };
+    if targets.iter().any(|n| n.kind() == CLONE_NEWIPC) {
+        cur.leave_sysvsem();
+    }
+    let own = Own { ns: Arc::new(new.proxy), cred: new.cred, ..cur.own().clone() };
     drop(cur.replace_own(Some(own)));
     Ok(())
 }
 
-type Places = Option<Arc<crate::vfs::mount::MountNamespace>>;
+/// What the caller of `setns(2)` will have.
+struct Entered {
+    proxy: NsProxy,
+    cred: Arc<Cred>,
+    places: Option<Arc<MountNamespace>>,
+}
 
 /// Enters one namespace into what the caller will have.
-fn enter(cur: &CurrentTask, target: &Namespace, proxy: &mut NsProxy, places: &mut Places) -> Result {
+fn enter(cur: &CurrentTask, target: &Namespace, new: &mut Entered) -> Result {
+    let Entered { proxy, cred: next, places } = new;
     let cred = cur.cred();
     let may = |owner: &Arc<UserNamespace>| {
-        let both = cred.capable_in(owner, cap::SYS_ADMIN) && cred.capable(cap::SYS_ADMIN);
+        let both = cred.capable_in(owner, cap::SYS_ADMIN) && cred.capable_in(&next.user_ns, cap::SYS_ADMIN);
         if both { Ok(()) } else { Err(Errno::EPERM) }
     };
     match target {
         Namespace::Uts(n) => may(&n.user_ns).map(|()| proxy.uts = n.clone()),
-        Namespace::Ipc(n) => may(&n.user_ns).map(|()| {
-            cur.leave_sysvsem();
-            proxy.ipc = n.clone();
-        }),
+        Namespace::Ipc(n) => may(&n.user_ns).map(|()| proxy.ipc = n.clone()),
         Namespace::Net(n) => may(n.user_ns()).map(|()| proxy.net = n.clone()),
         Namespace::Cgroup(n) => may(&n.user_ns).map(|()| proxy.cgroup = n.clone()),
         Namespace::Mount(n) => {
-            if !cred.capable(cap::SYS_ADMIN) || !cred.capable(cap::SYS_CHROOT) {
+            may(&n.user_ns)?;
+            if !cred.capable_in(&next.user_ns, cap::SYS_CHROOT) {
                 return Err(Errno::EPERM);
             }
             let shared: &Arc<FsContext> = cur.fs();
@@ -138,7 +151,20 @@ fn enter(cur: &CurrentTask, target: &Namespace, proxy: &mut NsProxy, places: &mu
         Namespace::Pid(_) => may(UserNamespace::initial()),
         Namespace::Time(_) if !is_only_thread(cur) => Err(Errno::EUSERS),
         Namespace::Time(_) => may(UserNamespace::initial()),
-        Namespace::User(_) => Err(Errno::EINVAL),
+        Namespace::User(n) => {
+            // Nobody gains capabilities by entering where he is.
+            let inside = Arc::ptr_eq(n, &cred.user_ns);
+            if inside || !is_only_thread(cur) || Arc::strong_count(cur.fs()) > 1 {
+                return Err(Errno::EINVAL);
+            }
+            if !cred.capable_in(n, cap::SYS_ADMIN) {
+                return Err(Errno::EPERM);
+            }
+            let mut entered = Cred::clone(cred);
+            entered.enter(n.clone());
+            *next = Arc::new(entered);
+            Ok(())
+        }
     }
 }
 
@@ -158,12 +184,11 @@ pub fn is_ours(request: u32) -> bool {
 pub fn ioctl(cur: &CurrentTask, file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
     let found = match (request, ns::of_file(file)) {
         (GET_USERNS, Some(of)) => of.owner(),
-        // The initial ones have no parents.
-        (GET_PARENT, Some(Namespace::Pid(_))) => None,
-        (GET_PARENT, Some(of @ Namespace::User(_))) => of.owner(),
-        (GET_PARENT, Some(_)) => return Err(Errno::EINVAL.into()),
+        (GET_PARENT, Some(of)) => of.parent().ok_or(Errno::EINVAL)?,
         _ => return file.ops.ioctl(&cur.op_ctx(), file, request, arg),
     };
+    // Only what the caller is in, or below, is shown.
+    let found = found.filter(|n| n.is_seen_from(&cur.cred().user_ns, cur.pid_namespace()));
     let file = ns::open(found.ok_or(Errno::EPERM)?);
     Ok(files::install(cur, file, O_CLOEXEC)?.0 as u64)
 }

@@ -22,7 +22,7 @@ pub fn set_cred(cur: &CurrentTask, cred: Cred) {
             old.user.processes.fetch_sub(1, SeqCst);
         }
         let ids = |c: &Cred| [c.euid, c.egid, c.fsuid, c.fsgid];
-        if ids(old) != ids(&cred) || cred.cap_permitted & !old.cap_permitted != 0 {
+        if ids(old) != ids(&cred) || !old.covers(&cred) {
             cur.set_dumpable(0);
             cur.attr.death_signal.store(0, SeqCst);
         }
@@ -49,7 +49,7 @@ fn set_secure_bits(cur: &CurrentTask, bits: u64) -> Result {
     if changes_locked || locks & !bits != 0 || bits & !u64::from(secure::ALL) != 0 {
         return Err(Errno::EPERM);
     }
-    if !cur.cred().capable(cap::SETPCAP) {
+    if !cur.cred().capable_here(cap::SETPCAP) {
         return Err(Errno::EPERM);
     }
     set_cred(cur, Cred { secure_bits: bits as u32, ..Cred::clone(cur.cred()) });
@@ -218,7 +218,7 @@ fn cap_bit(n: u64) -> Result<u64> {
 }
 
 fn drop_bounding(cur: &CurrentTask, n: u64) -> Result<u64> {
-    if !cur.cred().capable(cap::SETPCAP) {
+    if !cur.cred().capable_here(cap::SETPCAP) {
         return Err(Errno::EPERM);
     }
     let mut cred = Cred::clone(cur.cred());
@@ -328,7 +328,7 @@ pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
     let mut cred = Cred::clone(cur.cred());
     let more = permitted & !cred.cap_permitted != 0
         || effective & !permitted != 0
-        || inheritable & !(cred.cap_inheritable | cred.cap_permitted) != 0 && !cred.capable(cap::SETPCAP)
+        || inheritable & !(cred.cap_inheritable | cred.cap_permitted) != 0 && !cred.capable_here(cap::SETPCAP)
         || inheritable & !(cred.cap_inheritable | cred.cap_bounding) != 0;
     if more {
         return Err(Errno::EPERM.into());

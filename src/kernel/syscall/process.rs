@@ -259,7 +259,8 @@ pub fn sys_waitid(
         // Only these fields, and also when it fails: signal, errno and code; pid, uid and status.
         let there = out.as_ref().ok().and_then(Option::as_ref);
         let signal = if there.is_some() { SIGCHLD as i32 } else { 0 };
-        let [code, pid, uid, value] = there.map_or([0; 4], |o| [o.code, o.pid as i32, o.uid as i32, o.value]);
+        let [code, pid, uid, value] =
+            there.map_or([0; 4], |o| [o.code, o.pid as i32, cur.cred().seen_uid(o.uid) as i32, o.value]);
         p.cast::<[i32; 3]>().write([signal, 0, code])?;
         UserPtr::<[i32; 3]>::new(p.addr() + 16).write([pid, uid, value])?;
     }

@@ -4,7 +4,7 @@ use crate::abi::linux::{
     PRIO_PGRP, PRIO_PROCESS, PRIO_USER, SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_NORMAL, SCHED_RR,
 };
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::cap;
+use crate::cred::{Kind, cap};
 use crate::host::sched;
 use crate::mm::UserPtr;
 use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, access, kernel, limits, tree, work};
@@ -125,7 +125,7 @@ fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
     };
     let resets_less = old & RESET_ON_FORK != 0 && given & RESET_ON_FORK == 0;
     let owner = access::may_schedule(cur.subject(), t).is_ok();
-    if (needs_privilege || resets_less || !owner) && !cur.cred().capable_in(&t.cred().user_ns, cap::SYS_NICE) {
+    if (needs_privilege || resets_less || !owner) && !cur.cred().capable(cap::SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
     attr.policy.store(given, Relaxed);
@@ -348,7 +348,7 @@ fn chosen(cur: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
             tree::members(pgid).iter().flat_map(|g| g.tasks()).collect()
         }
         PRIO_USER => {
-            let uid = if who == 0 { cur.cred().uid } else { who };
+            let uid = if who == 0 { cur.cred().uid } else { cur.cred().user_ns.meant(Kind::User, who)? };
             let mut all = kernel().roots().pid.tasks();
             all.retain(|t| t.cred().uid == uid);
             all

@@ -117,7 +117,7 @@ pub fn sys_bind(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysRe
 /// `EPERM`, `ENOENT` where it is bound to none.
 pub fn bound_file(cur: &CurrentTask, file: &OpenFile) -> SysResult<u64> {
     let place = socket::of(file)?.bound_place().ok_or(Errno::ENOTTY)?;
-    if !cur.cred().capable(cap::NET_ADMIN) {
+    if !socket::of(file)?.core().ns.may(cur.cred(), cap::NET_ADMIN) {
         return Err(Errno::EPERM.into());
     }
     let opened = open_at(&cur.op_ctx(), place.ok_or(Errno::ENOENT)?, linux::O_PATH, false)?;

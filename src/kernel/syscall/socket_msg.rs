@@ -4,7 +4,7 @@ use super::Fd;
 use super::files;
 use super::read_write::with_vecs;
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
-use crate::cred::cap;
+use crate::cred::{Kind, cap};
 use crate::fs::pidfd;
 use crate::mm::{IoVec, UserPtr};
 use crate::net::socket::{Cmsg, MsgFlags, RecvMsg, SOL_SOCKET, SendMsg, SocketOps, Ucred};
@@ -125,16 +125,18 @@ fn credentials(cur: &CurrentTask, data: &[u8]) -> SysResult<Ucred> {
     }
     let given = Ucred { pid: u32_at(data, 0)?, uid: u32_at(data, 4)?, gid: u32_at(data, 8)? };
     let cred = cur.cred();
-    let pid_ok = given.pid == cur.group.pid || cred.capable(cap::SYS_ADMIN);
-    let uid_ok = [cred.uid, cred.euid, cred.suid].contains(&given.uid) || cred.capable(cap::SETUID);
-    let gid_ok = [cred.gid, cred.egid, cred.sgid].contains(&given.gid) || cred.capable(cap::SETGID);
+    let uid = cred.user_ns.meant(Kind::User, given.uid)?;
+    let gid = cred.user_ns.meant(Kind::Group, given.gid)?;
+    let pid_ok = given.pid == cur.group.pid || cred.capable_in(&cur.pid_namespace().user_ns, cap::SYS_ADMIN);
+    let uid_ok = [cred.uid, cred.euid, cred.suid].contains(&uid) || cred.capable_here(cap::SETUID);
+    let gid_ok = [cred.gid, cred.egid, cred.sgid].contains(&gid) || cred.capable_here(cap::SETGID);
     if !(pid_ok && uid_ok && gid_ok) {
         return Err(Errno::EPERM.into());
     }
     if given.pid != cur.group.pid && crate::task::lookup_group(given.pid).is_none() {
         return Err(Errno::ESRCH.into());
     }
-    Ok(given)
+    Ok(Ucred { uid, gid, ..given })
 }
 
 /// Where control messages are put.
@@ -184,6 +186,13 @@ pub fn give(
     }
     let room = if h.control == 0 { 0 } else { h.control_len as usize };
     let mut control = Control { at: h.control, room, used: 0 };
+    if let Some(sender) = out.credentials.take() {
+        let cred = cur.cred();
+        let words = [sender.pid, cred.seen_uid(sender.uid), cred.seen_gid(sender.gid)].map(u32::to_ne_bytes);
+        if !control.put(SOL_SOCKET, CREDENTIALS, words.as_flattened())? {
+            out.flags |= MsgFlags::CTRUNC;
+        }
+    }
     for c in core::mem::take(&mut out.control) {
         if !control.put(c.level, c.kind, &c.data)? {
             out.flags |= MsgFlags::CTRUNC;

@@ -4,21 +4,22 @@ use super::Fd;
 use super::files::{self, CWD};
 use crate::abi::linux::{self, AT_EACCESS, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_SYMLINK_NOFOLLOW};
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::Cred;
+use crate::cred::{Cred, Kind};
 use crate::mm::{UserPtr, UserStr, zeroed};
 use crate::task::CurrentTask;
 use crate::vfs::{FileType, Path, Stat, StatFs, access, mount};
 
 const SECOND: i64 = 1_000_000_000;
 
-fn to_stat(s: &Stat) -> linux::stat {
+fn to_stat(cur: &CurrentTask, s: &Stat) -> linux::stat {
+    let cred = cur.cred();
     let mut out: linux::stat = zeroed();
     out.st_dev = s.dev;
     out.st_ino = s.ino;
     out.st_nlink = u64::from(s.nlink);
     out.st_mode = s.mode;
-    out.st_uid = s.uid;
-    out.st_gid = s.gid;
+    out.st_uid = cred.seen_uid(s.uid);
+    out.st_gid = cred.seen_gid(s.gid);
     out.st_rdev = s.rdev;
     out.st_size = s.size as i64;
     out.st_blksize = i64::from(s.blksize);
@@ -38,17 +39,17 @@ fn stat_at(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Stat
 
 /// `stat(2)`.
 pub fn sys_stat(cur: &CurrentTask, path: UserStr, out: UserPtr<linux::stat>) -> SysResult<()> {
-    Ok(out.write(to_stat(&stat_at(cur, CWD, path, 0)?))?)
+    Ok(out.write(to_stat(cur, &stat_at(cur, CWD, path, 0)?))?)
 }
 
 /// `lstat(2)`.
 pub fn sys_lstat(cur: &CurrentTask, path: UserStr, out: UserPtr<linux::stat>) -> SysResult<()> {
-    Ok(out.write(to_stat(&stat_at(cur, CWD, path, AT_SYMLINK_NOFOLLOW)?))?)
+    Ok(out.write(to_stat(cur, &stat_at(cur, CWD, path, AT_SYMLINK_NOFOLLOW)?))?)
 }
 
 /// `fstat(2)`.
 pub fn sys_fstat(cur: &CurrentTask, fd: Fd, out: UserPtr<linux::stat>) -> SysResult<()> {
-    Ok(out.write(to_stat(&cur.any_file(fd.0)?.inode.stat()?))?)
+    Ok(out.write(to_stat(cur, &cur.any_file(fd.0)?.inode.stat()?))?)
 }
 
 /// `newfstatat(2)`.
@@ -62,7 +63,7 @@ pub fn sys_newfstatat(
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL.into());
     }
-    Ok(out.write(to_stat(&stat_at(cur, dir, path, flags)?))?)
+    Ok(out.write(to_stat(cur, &stat_at(cur, dir, path, flags)?))?)
 }
 
 fn timestamp(ns: i64) -> linux::statx_timestamp {
@@ -94,8 +95,8 @@ pub fn sys_statx(
     x.stx_mask = linux::STATX_BASIC_STATS;
     x.stx_blksize = s.blksize;
     x.stx_nlink = s.nlink;
-    x.stx_uid = s.uid;
-    x.stx_gid = s.gid;
+    x.stx_uid = cur.cred().seen_uid(s.uid);
+    x.stx_gid = cur.cred().seen_gid(s.gid);
     x.stx_mode = s.mode as u16;
     x.stx_ino = s.ino;
     x.stx_size = s.size;
@@ -145,7 +146,8 @@ fn access_at(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32, flags: u32) -
     // With the real ids, for set-user-id programs.
     let mut real = cred.clone();
     (real.fsuid, real.fsgid) = (cred.uid, cred.gid);
-    real.cap_effective = if real.uid == 0 { real.cap_permitted } else { 0 };
+    let root = real.user_ns.outside(Kind::User, 0) == Some(real.uid);
+    real.cap_effective = if root { real.cap_permitted } else { 0 };
     ctx.cred = &real;
     let place = files::place(cur, &ctx, dir, path, flags)?;
     Ok(check_access(&real, &place, mode)?)

@@ -18,7 +18,7 @@ const REASONS: [(Events, i32, u64); 4] = [
 /// Code and band of a change in a directory.
 const POLL_MSG: (i32, u64) = (3, 0x441);
 /// `SI_SIGIO`, where a code of the signal's own would be misread.
-const SI_SIGIO: i32 = -5;
+pub(super) const SI_SIGIO: i32 = -5;
 
 /// Tells the owners of what became ready.
 pub fn run() {

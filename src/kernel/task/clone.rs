@@ -4,15 +4,15 @@ use super::group::ThreadGroup;
 use super::pid::{self, Pid};
 use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, ns, slots, trace, tree};
 use crate::abi::linux::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_PARENT,
-    CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD, CLONE_VFORK, CLONE_VM,
-    SCHED_DEADLINE,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWUSER,
+    CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD,
+    CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
 };
 use crate::abi::slot::{SlotHeader, kick};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch::{self, frame};
 use crate::arena;
-use crate::cred::cap;
+use crate::cred::{Cred, UserNamespace, cap};
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
 use crate::mm::space::Frozen;
@@ -73,10 +73,14 @@ fn check(cur: &CurrentTask, a: &Args) -> Result {
         return Err(Errno::EINVAL);
     }
     let kinds = a.flags as u32 & ns::KINDS;
-    if kinds & !ns::MADE != 0 || has(CLONE_NEWNS) && has(CLONE_FS) || has(CLONE_NEWIPC) && has(CLONE_SYSVSEM) {
+    if kinds & !(ns::MADE | CLONE_NEWUSER) != 0
+        || has(CLONE_NEWNS | CLONE_NEWUSER) && has(CLONE_FS)
+        || has(CLONE_NEWIPC) && has(CLONE_SYSVSEM)
+        || has(CLONE_THREAD) && has(CLONE_NEWUSER)
+    {
         return Err(Errno::EINVAL);
     }
-    if kinds != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
+    if kinds & ns::MADE != 0 && !has(CLONE_NEWUSER) && !cur.cred().capable_here(cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     // A sibling of the first process would have nobody to wait for it.
@@ -157,14 +161,32 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     Ok(tid)
 }
 
+/// The caller's credentials in a user namespace that it makes.
+///
+/// # Errors
+/// `ENOSPC` too deep or for too many; `EPERM` where the root directory is not that of the mount namespace, and for ids
+/// that the caller's own user namespace does not know.
+pub fn new_user(cur: &CurrentTask) -> Result<Cred> {
+    let old = cur.cred();
+    let ns = UserNamespace::child(old)?;
+    let whole = cur.fs().namespace()?.root().map(|m| m.root_path().descend());
+    if whole.is_some_and(|root| !root.same(&cur.fs().root())) {
+        return Err(Errno::EPERM);
+    }
+    let mut cred = Cred::clone(old);
+    cred.enter(ns);
+    Ok(cred)
+}
+
 /// The child's kernel objects, entered into the tree; `frozen` is the memory that it gets a copy of.
 fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
     let kinds = a.flags as u32 & ns::MADE;
+    let cred = if has(CLONE_NEWUSER) { Arc::new(new_user(cur)?) } else { own.cred.clone() };
     let fs = if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) };
     if has(CLONE_NEWNS) {
-        fs.namespace()?.copy_for(&fs, false)?;
+        fs.namespace()?.copy_for(&fs, &cred)?;
     }
     let own = Own {
         mm: match frozen {
@@ -173,10 +195,9 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
         },
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
         fs,
-        cred: own.cred.clone(),
-        ns: if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &own.cred.user_ns)) },
+        ns: if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &cred)?) },
+        cred: cred.clone(),
     };
-    let cred = own.cred.clone();
     kernel().count_task(&cred, cur.group.limits.get(limits::NPROC).0)?;
     let id = match a.set_tid {
         0 => pid::new_pid(None),

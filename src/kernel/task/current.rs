@@ -1,5 +1,6 @@
 //! The running task.
 
+use super::pid::PidNamespace;
 use super::{Own, Task};
 use crate::abi::sigctx::SigContext;
 use crate::abi::{Errno, Result, linux};
@@ -71,6 +72,10 @@ impl CurrentTask {
     /// Its credentials.
     pub fn cred(&self) -> &Arc<Cred> {
         &self.own().cred
+    }
+    /// The pid namespace that it is in.
+    pub fn pid_namespace(&self) -> &Arc<PidNamespace> {
+        self.group.id.namespace()
     }
     /// An open file for the length of a call, without a reference of its own where nobody else has the
     /// descriptor table.

@@ -44,7 +44,7 @@ pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: V
     let mut plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
     let shares_fs = plan.gives_ids() && shares_fs(cur);
     let from = Cred { no_new_privs: cur.no_new_privs(), ..Cred::clone(old) };
-    let outcome = rules::exec(&from, &plan.credentials(shares_fs, from.no_new_privs))?;
+    let outcome = rules::exec(&from, &plan.credentials(&from, shares_fs, from.no_new_privs))?;
     plan.secure = outcome.secure;
     let as_read = access::check(old, &**plan.exe.inode(), access::READ).is_ok();
     let same_ids = old.euid == old.uid && old.egid == old.gid;
@@ -251,7 +251,7 @@ pub struct Fresh {
 pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<u32> {
     let ctx = OpCtx { cred: &fresh.cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: fresh.fs.umask() };
     let mut plan = loader::prepare(&fresh.fs, &ctx, program, argv, envp)?;
-    let outcome = rules::exec(&fresh.cred, &plan.credentials(false, false))?;
+    let outcome = rules::exec(&fresh.cred, &plan.credentials(&fresh.cred, false, false))?;
     plan.secure = outcome.secure;
     let cred = Arc::new(outcome.cred);
     let ticket = zygote::reserve()?;

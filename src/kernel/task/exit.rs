@@ -227,6 +227,8 @@ fn tell_parent(
 ) -> Option<Arc<ThreadGroup>> {
     let parent = group.parent().filter(|p| !p.is_zombie());
     let wanted = parent.as_ref().is_some_and(|p| signal != linux::SIGCHLD || !reaps_children(p));
+    // Its pid is forgotten with a process that nobody waits for.
+    let notice = parent.as_ref().map(|p| death_notice(p, group, status, signal, uid));
     if !wanted {
         tree.remove_process(group);
         if let Some(p) = &parent {
@@ -236,8 +238,10 @@ fn tell_parent(
         p.state.lock().told_by(group.pid);
     }
     // Who finds a zombie finds its signal pending, and the other way round: waiting takes the tree's lock.
-    if let Some(p) = parent.as_ref().filter(|_| (1..=NSIG).contains(&signal)) {
-        let _ = p.send(&death_notice(group, status, signal, uid));
+    if let (Some(p), Some(notice)) = (&parent, notice)
+        && (1..=NSIG).contains(&signal)
+    {
+        let _ = p.send(&notice);
     }
     parent
 }
@@ -277,11 +281,11 @@ fn reaps_children(parent: &ThreadGroup) -> bool {
 }
 
 /// What the parent is sent.
-fn death_notice(group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigInfo {
+fn death_notice(parent: &ThreadGroup, group: &ThreadGroup, status: i32, signal: u32, uid: u32) -> SigInfo {
     let (code, value) = code_and_value(status);
     // Clock ticks of 10 ms.
-    let ticks = |i: usize| group.cpu_time(i, 0) / 10_000_000;
-    let mut i = info::child(code, group.pid, uid, value, ticks(0), ticks(1));
+    let times = [0, 1].map(|i| group.cpu_time(i, 0) / 10_000_000);
+    let mut i = parent.told_of_child(code, group.pid, uid, value, times);
     i.signo = signal as i32;
     i
 }

@@ -5,6 +5,7 @@ use super::group::ExecInfo;
 use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::exec::{FileCaps, Program as Credentials};
+use crate::cred::{Cred, Kind};
 use crate::mm::{Backing, MapWish, Mappable};
 use crate::vfs::mount::{NOEXEC, NOSUID};
 use crate::vfs::open::{again_if_stale, open_at};
@@ -97,12 +98,14 @@ impl ExecPlan {
     }
 
     /// What the file says of credentials (`bprm_fill_uid` in `fs/exec.c`): nothing on a nosuid mount.
-    pub fn credentials(&self, shares_fs: bool, no_new_privs: bool) -> Credentials {
-        if self.exe.mount.has(NOSUID) {
+    /// Neither do ids that the user namespace does not know count, nor what is on a file system of another one.
+    pub fn credentials(&self, cred: &Cred, shares_fs: bool, no_new_privs: bool) -> Credentials {
+        if self.exe.mount.has(NOSUID) || !self.exe.mount.gives_ids_in(&cred.user_ns) {
             return Credentials { shares_fs, ..Credentials::default() };
         }
         let (mode, uid, gid) = self.owner;
-        let counts = |bits: u32, id: u32| (mode & bits == bits && !no_new_privs).then_some(id);
+        let known = cred.user_ns.has(Kind::User, uid) && cred.user_ns.has(Kind::Group, gid);
+        let counts = |bits: u32, id: u32| (mode & bits == bits && !no_new_privs && known).then_some(id);
         Credentials {
             set_uid: counts(0o4000, uid),
             // Without execution for the group the bit once meant mandatory locking.

@@ -2,10 +2,12 @@
 //! (`namespaces(7)`).
 
 use super::pid::PidNamespace;
+use crate::abi::Result;
 use crate::abi::linux::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
 };
-use crate::cred::{UserNamespace, ns};
+use crate::cred::count::{self, Charge, Of};
+use crate::cred::{Cred, UserNamespace, ns};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,7 +28,7 @@ pub trait NetNamespace: Send + Sync {
 }
 
 /// How room `net` makes a namespace over which capabilities in a user namespace count.
-pub type MakeNet = fn(&Arc<UserNamespace>) -> Arc<dyn NetNamespace>;
+pub type MakeNet = fn(&Arc<UserNamespace>, Charge) -> Arc<dyn NetNamespace>;
 static MAKE_NET: OnceBox<MakeNet> = OnceBox::new();
 
 /// Registers how network namespaces are made (at boot).
@@ -37,6 +39,12 @@ pub fn set_make_net(make: MakeNet) {
 /// The network namespace of the running task, if it is not the initial one.
 pub fn running_net() -> Option<Arc<dyn NetNamespace>> {
     super::work::running()?.network()
+}
+
+/// The user namespace of the running task, if it is not the initial one.
+pub fn running_user() -> Option<Arc<UserNamespace>> {
+    let ns = super::work::running()?.cred().user_ns.clone();
+    (ns.level != 0).then_some(ns)
 }
 
 /// The initial network namespace until room `net` registers its own: nothing but a number.
@@ -61,13 +69,14 @@ pub struct UtsNamespace {
     /// Capabilities over it count here.
     pub user_ns: Arc<UserNamespace>,
     pub(super) names: Mutex<[Vec<u8>; 2]>,
+    _charge: Option<Charge>,
 }
 
 impl UtsNamespace {
     /// A copy with the same names, for `user_ns`.
-    pub fn copy(&self, user_ns: &Arc<UserNamespace>) -> UtsNamespace {
-        let names = self.names.lock().clone();
-        UtsNamespace { ino: ns::new_ino(), user_ns: user_ns.clone(), names: Mutex::new(Level::Leaf, names) }
+    fn copy(&self, user_ns: &Arc<UserNamespace>, charge: Charge) -> UtsNamespace {
+        let names = Mutex::new(Level::Leaf, self.names.lock().clone());
+        UtsNamespace { ino: ns::new_ino(), user_ns: user_ns.clone(), names, _charge: Some(charge) }
     }
 }
 
@@ -86,12 +95,13 @@ pub struct IpcNamespace {
     /// Capabilities over it count here.
     pub user_ns: Arc<UserNamespace>,
     objects: OnceBox<Box<dyn IpcObjects>>,
+    _charge: Option<Charge>,
 }
 
 impl IpcNamespace {
     /// An empty one.
-    pub fn new(ino: u32, user_ns: Arc<UserNamespace>) -> IpcNamespace {
-        IpcNamespace { ino, user_ns, objects: OnceBox::new() }
+    pub fn new(ino: u32, user_ns: Arc<UserNamespace>, charge: Option<Charge>) -> IpcNamespace {
+        IpcNamespace { ino, user_ns, objects: OnceBox::new(), _charge: charge }
     }
 
     /// What it holds; `make` makes that before its first use.
@@ -113,6 +123,7 @@ pub struct CgroupNamespace {
     pub ino: u32,
     /// Capabilities over it count here.
     pub user_ns: Arc<UserNamespace>,
+    _charge: Option<Charge>,
 }
 
 /// Offsets of clocks (`time_namespaces(7)`).
@@ -145,30 +156,37 @@ pub struct NsProxy {
     pub time_for_children: Arc<TimeNamespace>,
 }
 
-/// The kinds of namespaces that can be made; those of pids, users and clocks cannot.
+/// The kinds of namespaces that a task's [`NsProxy`] and its mounts are about, and that can be made.
 pub const MADE: u32 = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS;
 /// All kinds that there are.
 pub const KINDS: u32 = MADE | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWTIME;
 
 impl NsProxy {
-    /// The same, with new ones of the kinds in `flags` (`CLONE_NEW*`), over which capabilities in `user_ns` count.
-    pub fn with_new(&self, flags: u32, user_ns: &Arc<UserNamespace>) -> NsProxy {
+    /// The same, with new ones of the kinds in `flags` (`CLONE_NEW*`) that `cred` makes; capabilities over them count in
+    /// its user namespace.
+    ///
+    /// # Errors
+    /// `ENOSPC` for too many.
+    pub fn with_new(&self, flags: u32, cred: &Cred) -> Result<NsProxy> {
+        let user_ns = &cred.user_ns;
+        let charge = |of| count::charge(user_ns, cred.euid, of);
         let mut new = self.clone();
         if flags & CLONE_NEWUTS != 0 {
-            new.uts = Arc::new(self.uts.copy(user_ns));
+            new.uts = Arc::new(self.uts.copy(user_ns, charge(Of::Uts)?));
         }
         if flags & CLONE_NEWIPC != 0 {
-            new.ipc = Arc::new(IpcNamespace::new(ns::new_ino(), user_ns.clone()));
+            new.ipc = Arc::new(IpcNamespace::new(ns::new_ino(), user_ns.clone(), Some(charge(Of::Ipc)?)));
         }
         if flags & CLONE_NEWCGROUP != 0 {
-            new.cgroup = Arc::new(CgroupNamespace { ino: ns::new_ino(), user_ns: user_ns.clone() });
+            let _charge = Some(charge(Of::Cgroup)?);
+            new.cgroup = Arc::new(CgroupNamespace { ino: ns::new_ino(), user_ns: user_ns.clone(), _charge });
         }
         if flags & CLONE_NEWNET != 0
             && let Some(make) = MAKE_NET.get()
         {
-            new.net = make(user_ns);
+            new.net = make(user_ns, charge(Of::Net)?);
         }
-        new
+        Ok(new)
     }
 
     /// The initial namespaces.
@@ -181,11 +199,11 @@ impl NsProxy {
             offsets: [const { AtomicI64::new(0) }; 2],
         });
         NsProxy {
-            uts: Arc::new(UtsNamespace { ino: ns::ino::UTS, user_ns: user.clone(), names }),
-            ipc: Arc::new(IpcNamespace::new(ns::ino::IPC, user.clone())),
+            uts: Arc::new(UtsNamespace { ino: ns::ino::UTS, user_ns: user.clone(), names, _charge: None }),
+            ipc: Arc::new(IpcNamespace::new(ns::ino::IPC, user.clone(), None)),
             pid_for_children: pid,
             net: Arc::new(NoNet),
-            cgroup: Arc::new(CgroupNamespace { ino: ns::ino::CGROUP, user_ns: user.clone() }),
+            cgroup: Arc::new(CgroupNamespace { ino: ns::ino::CGROUP, user_ns: user.clone(), _charge: None }),
             time: time.clone(),
             time_for_children: time,
         }

@@ -205,6 +205,30 @@ impl PidNamespace {
         })
     }
 
+    /// The number here of what has this number in the initial namespace, 0 where it cannot be seen.
+    pub fn seen(&self, number: u32) -> u32 {
+        if self.level == 0 {
+            return number;
+        }
+        super::kernel().roots().pid.find(number).map_or(0, |pid| pid.number_in(self))
+    }
+
+    /// The number in the initial namespace of what has this number here.
+    pub fn meant(&self, number: u32) -> Option<u32> {
+        if self.level == 0 { Some(number) } else { self.find(number).map(|pid| pid.number()) }
+    }
+
+    /// Whether this is `other` or lies below it.
+    pub fn is_within(self: &Arc<Self>, other: &Arc<PidNamespace>) -> bool {
+        let mut at = self;
+        while at.level > other.level
+            && let Some(parent) = &at.parent
+        {
+            at = parent;
+        }
+        Arc::ptr_eq(at, other)
+    }
+
     /// All numbers are below this one (`kernel.pid_max`).
     pub fn pid_max(&self) -> u32 {
         self.pid_max.load(Relaxed)

@@ -2,11 +2,12 @@
 
 use super::exit;
 use super::group::{Run, ThreadGroup};
-use super::{CurrentTask, Task, limits};
+use super::{CurrentTask, Task, async_io, limits};
 use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::slot::kick;
 use crate::abi::{Result, linux};
 use crate::arch;
+use crate::cred::ns;
 use crate::signal::frame::Delivery;
 use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
 use crate::sync::{Events, Kind, On};
@@ -56,6 +57,7 @@ impl ThreadGroup {
     /// # Errors
     /// `EAGAIN` when a real-time signal cannot be queued.
     pub fn send(&self, info: &SigInfo) -> Result {
+        let info = &self.told(info);
         let sig = info.signo as u32;
         self.prepare(sig);
         if sig == linux::SIGKILL {
@@ -79,6 +81,30 @@ impl ThreadGroup {
             slot.waker.wake();
         }
         Ok(())
+    }
+
+    /// What the process is told by the record of a signal: whoever sent it, in the process's own namespaces. Records of
+    /// a child's state say that already ([`ThreadGroup::told_of_child`]).
+    fn told(&self, record: &SigInfo) -> SigInfo {
+        let mut record = *record;
+        let apart = self.id.namespace().level != 0;
+        if !apart && !ns::any() {
+            return record;
+        }
+        let by_program = record.code < 0 && !matches!(record.code, info::SI_TIMER | async_io::SI_SIGIO);
+        if record.code == info::SI_USER || by_program {
+            let (pid, uid) = (record.fields[0] as u32, (record.fields[0] >> 32) as u32);
+            let pid = self.id.namespace().seen(pid);
+            let uid = self.cred().map_or(uid, |cred| cred.seen_uid(uid));
+            record.fields[0] = u64::from(pid) | u64::from(uid) << 32;
+        }
+        record
+    }
+
+    /// The record that tells the process of a child, or of a task that it traces: ids are its own namespaces'.
+    pub(super) fn told_of_child(&self, code: i32, child: u32, uid: u32, status: i32, times: [u64; 2]) -> SigInfo {
+        let seen = if ns::any() { self.cred().map_or(uid, |cred| cred.seen_uid(uid)) } else { uid };
+        info::child(code, self.id.namespace().seen(child), seen, status, times[0], times[1])
     }
 
     /// Whether the signal would do nothing.
@@ -148,8 +174,8 @@ impl ThreadGroup {
         }
         if action.flags & u64::from(linux::SA_NOCLDSTOP) == 0 {
             let uid = self.any_task().and_then(|t| t.shared()).map_or(0, |own| own.cred.uid);
-            let ticks = |kind: usize| self.cpu_time(kind, 0) / 10_000_000;
-            let _ = parent.send(&info::child(code, self.pid, uid, status, ticks(0), ticks(1)));
+            let times = [0, 1].map(|kind| self.cpu_time(kind, 0) / 10_000_000);
+            let _ = parent.send(&parent.told_of_child(code, self.pid, uid, status, times));
         }
         parent.children_wait.wake_all();
     }
@@ -193,6 +219,7 @@ impl Task {
     /// # Errors
     /// `EAGAIN` when a real-time signal cannot be queued.
     pub fn send(&self, info: &SigInfo) -> Result {
+        let info = &self.group.told(info);
         let sig = info.signo as u32;
         self.group.prepare(sig);
         if sig == linux::SIGKILL {

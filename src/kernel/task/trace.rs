@@ -310,7 +310,7 @@ fn notify(tracer: &Arc<ThreadGroup>, task: &Task, code: i32, status: i32) {
     let action = tracer.actions().get(linux::SIGCHLD);
     if action.flags & u64::from(linux::SA_NOCLDSTOP) == 0 || code <= cld::DUMPED {
         let uid = task.cred().uid;
-        let _ = tracer.send(&info::child(code, task.tid(), uid, status, 0, 0));
+        let _ = tracer.send(&tracer.told_of_child(code, task.tid(), uid, status, [0; 2]));
     }
     tracer.children_wait.wake_all();
 }

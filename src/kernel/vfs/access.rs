@@ -27,6 +27,9 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
         return Ok(());
     }
     let (mode, uid, gid) = inode.permissions()?;
+    if dir && cred.capable_over(cap::DAC_OVERRIDE, uid, gid) {
+        return Ok(());
+    }
     let shift = if cred.fsuid == uid {
         6
     } else if cred.in_group(gid) {
@@ -37,10 +40,10 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
     if (mode >> shift) & want == want {
         return Ok(());
     }
-    if cred.capable(cap::DAC_OVERRIDE) && (want & EXEC == 0 || mode & 0o111 != 0) {
+    if cred.capable_over(cap::DAC_OVERRIDE, uid, gid) && (want & EXEC == 0 || mode & 0o111 != 0) {
         return Ok(());
     }
-    if cred.capable(cap::DAC_READ_SEARCH) && (want == READ || dir && want & WRITE == 0) {
+    if cred.capable_over(cap::DAC_READ_SEARCH, uid, gid) && (want == READ || dir && want & WRITE == 0) {
         return Ok(());
     }
     Err(Errno::EACCES)
@@ -52,7 +55,7 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
 /// `EPERM`.
 pub fn check_owner(cred: &Cred, inode: &dyn Inode) -> Result {
     let (_, uid, _) = inode.permissions()?;
-    if cred.fsuid == uid || cred.capable(cap::FOWNER) { Ok(()) } else { Err(Errno::EPERM) }
+    if cred.owns(uid) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// The sticky bit's rule: who may remove or rename `victim` from `dir`.
@@ -64,5 +67,6 @@ pub fn check_sticky(cred: &Cred, dir: &dyn Inode, victim: &dyn Inode) -> Result 
     if mode & 0o1000 == 0 || cred.fsuid == dir_uid {
         return Ok(());
     }
-    check_owner(cred, victim)
+    let (_, uid, gid) = victim.permissions()?;
+    if cred.fsuid == uid || cred.capable_over(cap::FOWNER, uid, gid) { Ok(()) } else { Err(Errno::EPERM) }
 }

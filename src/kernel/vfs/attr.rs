@@ -23,9 +23,9 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
     if inode.file_type() == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
-    let (_, _, gid) = inode.permissions()?;
+    let (_, uid, gid) = inode.permissions()?;
     let mut mode = mode & 0o7777;
-    if !ctx.cred.in_group(gid) && !ctx.cred.capable(cap::FSETID) {
+    if !ctx.cred.in_group(gid) && !ctx.cred.capable_over(cap::FSETID, uid, gid) {
         mode &= !0o2000;
     }
     inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -41,7 +41,7 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
     path.check_writable()?;
     let inode = &**path.inode();
     let (mode, old_uid, old_gid) = inode.permissions()?;
-    if !ctx.cred.capable(cap::CHOWN) {
+    if !ctx.cred.capable_over(cap::CHOWN, old_uid, old_gid) {
         let owner = ctx.cred.fsuid == old_uid;
         if uid.is_some_and(|u| !owner || u != old_uid) {
             return Err(Errno::EPERM);
@@ -90,7 +90,7 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
     path.check_writable()?;
     let inode = &**path.inode();
     let (_, uid, _) = inode.permissions()?;
-    let owner = ctx.cred.fsuid == uid || ctx.cred.capable(cap::FOWNER);
+    let owner = ctx.cred.owns(uid);
     if !owner {
         if atime != SetTime::Now || mtime != SetTime::Now {
             return Err(Errno::EPERM);

@@ -14,6 +14,7 @@ use super::dentry::Dentry;
 use super::inode::Inode;
 use super::resolve::PATH_MAX;
 use crate::abi::{Errno, Result};
+use crate::cred::{self, Cred, UserNamespace};
 use crate::sync::deferred::drop_later;
 use crate::sync::{Level, Mutex, RwLock};
 use alloc::string::String;
@@ -28,6 +29,8 @@ pub struct SuperBlock {
     root: Arc<Dentry>,
     /// `MS_RDONLY`, for every mount of it.
     flags: AtomicU32,
+    /// Of whoever mounted it: capabilities over it count here, and its programs give ids only here and below.
+    user_ns: Arc<UserNamespace>,
     /// Descriptions that may write to one of its files.
     writers: AtomicU32,
 }
@@ -107,6 +110,16 @@ pub const RELATIME: u32 = 1 << 21;
 pub const ATIME: u32 = NOATIME | NODIRATIME | RELATIME;
 /// Flags that a mount keeps.
 pub const KEPT: u32 = RDONLY | NOSUID | NODEV | NOEXEC | NOSYMFOLLOW | ATIME;
+/// It cannot be taken away or moved, since something less privileged would see what lies below (`MNT_LOCKED`).
+pub const LOCKED: u32 = 1 << 24;
+/// How its access times are kept cannot be changed (`MNT_LOCK_ATIME`).
+pub const LOCK_ATIME: u32 = 1 << 25;
+/// Flags that can be locked, each by the bit so much further up.
+pub const LOCKABLE: u32 = RDONLY | NOSUID | NODEV | NOEXEC;
+/// See [`LOCKABLE`].
+pub const LOCK_SHIFT: u32 = 26;
+/// All locks.
+pub const LOCKS: u32 = LOCKED | LOCK_ATIME | LOCKABLE << LOCK_SHIFT;
 
 /// Held by whoever changes a tree of mounts.
 static TREES: Mutex<()> = Mutex::new(Level::MountTrees, ());
@@ -146,10 +159,26 @@ impl Mount {
         })
     }
 
-    /// A mount of a file system that is not mounted anywhere yet.
+    /// A mount of a file system that is not mounted anywhere yet, and that the initial user namespace owns.
     pub fn new(root: Arc<dyn Inode>, flags: u32, fstype: &'static str, source: &str) -> Arc<Mount> {
+        Mount::new_in(UserNamespace::initial(), root, flags, fstype, source)
+    }
+
+    /// As [`Mount::new`], owned by `user_ns`.
+    pub fn new_in(
+        user_ns: &Arc<UserNamespace>,
+        root: Arc<dyn Inode>,
+        flags: u32,
+        fstype: &'static str,
+        source: &str,
+    ) -> Arc<Mount> {
         let root = Dentry::root(root);
-        let fs = SuperBlock { root: root.clone(), flags: AtomicU32::new(flags & RDONLY), writers: AtomicU32::new(0) };
+        let fs = SuperBlock {
+            root: root.clone(),
+            flags: AtomicU32::new(flags & RDONLY),
+            user_ns: user_ns.clone(),
+            writers: AtomicU32::new(0),
+        };
         Mount::of(root, Some(Arc::new(fs)), flags, fstype, source)
     }
 
@@ -166,6 +195,16 @@ impl Mount {
     /// Whether its file system itself, not only this mount of it, is read-only.
     pub fn fs_read_only(&self) -> bool {
         self.fs.as_ref().is_some_and(|fs| fs.flags.load(Relaxed) & RDONLY != 0)
+    }
+
+    /// The user namespace that owns its file system.
+    pub fn user_ns(&self) -> &Arc<UserNamespace> {
+        self.fs.as_ref().map_or(UserNamespace::initial(), |fs| &fs.user_ns)
+    }
+
+    /// Whether programs on it may give ids and capabilities to somebody in `ns` (`mnt_may_suid`).
+    pub fn gives_ids_in(&self, ns: &Arc<UserNamespace>) -> bool {
+        ns.is_within(self.user_ns())
     }
 
     /// One more description may write, or one less: it cannot become read-only meanwhile.
@@ -319,6 +358,17 @@ impl Path {
             name.extend_from_slice(b" (deleted)");
         }
         Ok(name)
+    }
+
+    /// Refuses to make files that would belong to somebody whom the file system's user namespace does not know
+    /// (`fsuidgid_has_mapping`).
+    ///
+    /// # Errors
+    /// `EOVERFLOW`.
+    pub fn check_owner_known(&self, who: &Cred) -> Result {
+        let ns = self.mount.user_ns();
+        let known = ns.has(cred::Kind::User, who.fsuid) && ns.has(cred::Kind::Group, who.fsgid);
+        if known { Ok(()) } else { Err(Errno::EOVERFLOW) }
     }
 
     /// Refuses writes on a read-only mount.

@@ -116,7 +116,7 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
 fn may_hard_link(ctx: &OpCtx<'_>, from: &Path) -> Result {
     let inode = &**from.inode();
     let (mode, uid, _) = inode.permissions()?;
-    if ctx.cred.fsuid == uid || ctx.cred.capable(cap::FOWNER) {
+    if ctx.cred.owns(uid) {
         return Ok(());
     }
     let special = mode & 0o4000 != 0 || mode & 0o2010 == 0o2010;
@@ -274,6 +274,7 @@ fn may_create(ctx: &OpCtx<'_>, dir: &Path) -> Result {
     if dir.dentry.unlinked() {
         return Err(Errno::ENOENT);
     }
+    dir.check_owner_known(ctx.cred)?;
     access::check(ctx.cred, &**dir.inode(), WRITE | EXEC)
 }
 

@@ -81,6 +81,7 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
                 return Err(Errno::EINVAL.into());
             }
             found.parent.check_writable()?;
+            found.parent.check_owner_known(ctx.cred)?;
             access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
             let mode = how.mode & 0o7777 & !ctx.umask;
             match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {

@@ -7,7 +7,8 @@ use super::mount::Path;
 use crate::abi::linux::{XATTR_CREATE, XATTR_REPLACE, XATTR_SIZE_MAX};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
-use crate::cred::cap;
+use crate::cred::exec::FileCaps;
+use crate::cred::{Cred, Kind, cap};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -22,7 +23,8 @@ fn store(inode: &dyn Inode) -> Result<&Store> {
 }
 
 /// Whether `ctx` may reach attributes of this name; for reading, `ENODATA` hides what it may not see.
-fn check(ctx: &OpCtx<'_>, inode: &dyn Inode, name: &[u8], write: bool) -> Result {
+fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
+    let inode = &**path.inode();
     let kind = inode.file_type();
     if [&b"user."[..], b"trusted.", b"security."].contains(&name) {
         return Err(Errno::EINVAL);
@@ -44,10 +46,16 @@ fn check(ctx: &OpCtx<'_>, inode: &dyn Inode, name: &[u8], write: bool) -> Result
         };
     }
     if name == CAPABILITY {
-        return if write && !ctx.cred.capable(cap::SETFCAP) { Err(Errno::EPERM) } else { Ok(()) };
+        let (_, uid, gid) = inode.permissions()?;
+        let may = !write || ctx.cred.capable_over(cap::SETFCAP, uid, gid);
+        return if may { Ok(()) } else { Err(Errno::EPERM) };
     }
     if name.starts_with(b"security.") {
-        return if write && !ctx.cred.capable(cap::SYS_ADMIN) { Err(Errno::EPERM) } else { Ok(()) };
+        return if write && !ctx.cred.capable_in(path.mount.user_ns(), cap::SYS_ADMIN) {
+            Err(Errno::EPERM)
+        } else {
+            Ok(())
+        };
     }
     Err(Errno::EOPNOTSUPP)
 }
@@ -58,23 +66,59 @@ const CAPABILITY: &[u8] = b"security.capability";
 const CAPABILITY_2: (usize, u32) = (20, 0x0200_0000);
 const CAPABILITY_3: (usize, u32) = (24, 0x0300_0000);
 
-/// A file's capabilities as they are kept: the third version, where it is for the initial user namespace, as the second.
+fn word(value: &[u8], at: usize) -> u32 {
+    value.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+/// Capabilities of a file for the namespace whose root is the user `root`: the second version for the initial one, the
+/// third for others.
+fn for_root(mut value: Vec<u8>, root: u32) -> Result<Vec<u8>> {
+    let bits = word(&value, 0) & 0x00ff_ffff;
+    let (len, version) = if root == 0 { CAPABILITY_2 } else { CAPABILITY_3 };
+    value.truncate(CAPABILITY_2.0);
+    value[..4].copy_from_slice(&(bits | version).to_le_bytes());
+    if root != 0 {
+        value.try_reserve(4).map_err(|_| Errno::ENOMEM)?;
+        value.extend_from_slice(&root.to_le_bytes());
+    }
+    debug_assert_eq!(value.len(), len);
+    Ok(value)
+}
+
+/// A file's capabilities as they are kept: with the root user for whose namespace they count.
 ///
 /// # Errors
-/// `EINVAL` for anything else (`cap_convert_nscap` in `security/commoncap.c`).
-fn capabilities(mut value: Vec<u8>) -> Result<Vec<u8>> {
-    let word = |at: usize| value.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]));
-    let magic = word(0);
-    match (value.len(), magic & 0xff00_0000) {
-        CAPABILITY_2 => {}
-        CAPABILITY_3 if word(20) == 0 => {
-            value.truncate(CAPABILITY_2.0);
-            value[..4].copy_from_slice(&(magic & 0x00ff_ffff | CAPABILITY_2.1).to_le_bytes());
-        }
-        CAPABILITY_3 => {}
+/// `EINVAL` for anything else, `EPERM` (`cap_convert_nscap` in `security/commoncap.c`).
+fn capabilities(cred: &Cred, path: &Path, value: Vec<u8>) -> Result<Vec<u8>> {
+    let stated = match (value.len(), word(&value, 0) & 0xff00_0000) {
+        CAPABILITY_2 => None,
+        CAPABILITY_3 => Some(word(&value, 20)),
         _ => return Err(Errno::EINVAL),
+    };
+    let (_, uid, gid) = path.inode().permissions()?;
+    if !cred.capable_over(cap::SETFCAP, uid, gid) {
+        return Err(Errno::EPERM);
     }
-    Ok(value)
+    if stated.is_none() && cred.capable_in(path.mount.user_ns(), cap::SETFCAP) {
+        return Ok(value);
+    }
+    for_root(value, cred.user_ns.meant(Kind::User, stated.unwrap_or(0))?)
+}
+
+/// A file's capabilities as they are kept, as a reader sees them (`cap_inode_getsecurity`).
+///
+/// # Errors
+/// `EOVERFLOW` where they are those of a namespace that the reader is not in.
+fn shown(cred: &Cred, value: Vec<u8>) -> Result<Vec<u8>> {
+    if cred.user_ns.level == 0 {
+        return Ok(value);
+    }
+    let Ok(caps) = FileCaps::parse(&value) else { return Ok(value) };
+    match cred.user_ns.inside(Kind::User, caps.root) {
+        Some(root) if root != 0 => for_root(value, root),
+        _ if caps.count_in(&cred.user_ns) => for_root(value, 0),
+        _ => Err(Errno::EOVERFLOW),
+    }
 }
 
 /// The value of an attribute.
@@ -83,8 +127,9 @@ fn capabilities(mut value: Vec<u8>) -> Result<Vec<u8>> {
 /// `ENODATA`, `EOPNOTSUPP`, `EACCES`.
 pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
     let inode = &**path.inode();
-    check(ctx, inode, name, false)?;
-    store(inode)?.lock().get(name).cloned().ok_or(Errno::ENODATA)
+    check(ctx, path, name, false)?;
+    let value = store(inode)?.lock().get(name).cloned().ok_or(Errno::ENODATA)?;
+    if name == CAPABILITY { shown(ctx.cred, value) } else { Ok(value) }
 }
 
 /// Sets an attribute; `flags` are `XATTR_CREATE` and `XATTR_REPLACE`.
@@ -94,8 +139,8 @@ pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
 pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u32) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
-    let value = if name == CAPABILITY && !value.is_empty() { capabilities(value)? } else { value };
-    check(ctx, inode, &name, true)?;
+    let value = if name == CAPABILITY && !value.is_empty() { capabilities(ctx.cred, path, value)? } else { value };
+    check(ctx, path, &name, true)?;
     if value.len() > XATTR_SIZE_MAX as usize {
         return Err(Errno::E2BIG);
     }
@@ -124,7 +169,7 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
 pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
-    check(ctx, inode, name, true)?;
+    check(ctx, path, name, true)?;
     store(inode)?.lock().remove(name).ok_or(Errno::ENODATA)?;
     inode.set_attr(ctx, &SetAttr::default())
 }

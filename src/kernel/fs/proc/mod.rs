@@ -4,6 +4,7 @@
 //! file is read from its start, and no dentry is kept.
 
 mod files;
+mod id_map;
 mod mem;
 pub mod ns;
 mod process;
@@ -13,6 +14,7 @@ mod tests;
 mod usage;
 
 use crate::abi::{Errno, Result};
+use crate::cred::Kind;
 use crate::task::{Task, ThreadGroup, kernel, lookup, lookup_group};
 use crate::vfs::inode::Emit;
 use crate::vfs::state::{SharedState, StateRef};
@@ -186,11 +188,15 @@ impl Node {
     /// Owner: the effective ids of the process; root of the files of a process that is not dumpable
     /// (`task_dump_owner` in `fs/proc/base.c`). Its own descriptors it may always list.
     fn owner(self) -> (u32, u32) {
-        let Some(task) = self.process().and_then(|(pid, tid)| task_of(pid, tid).ok()) else { return (0, 0) };
-        if self.kind() != FileType::Dir && !task.is_dumpable() {
-            return (0, 0);
+        if let Node::Setting(s) = self {
+            return s.owner();
         }
+        let Some(task) = self.process().and_then(|(pid, tid)| task_of(pid, tid).ok()) else { return (0, 0) };
         let cred = task.cred();
+        if self.kind() != FileType::Dir && !task.is_dumpable() {
+            let root = |kind| cred.user_ns.outside(kind, 0).unwrap_or(0);
+            return (root(Kind::User), root(Kind::Group));
+        }
         (cred.euid, cred.egid)
     }
 
@@ -366,6 +372,7 @@ impl Inode for ProcInode {
         }
         match self.0 {
             Node::Entry(pid, tid, e) if e.name == process::MEM => mem::open(ctx, &task_of(pid, tid)?),
+            Node::Entry(pid, tid, e) if id_map::is_one(e) => id_map::open(&*task_of(pid, tid)?, e, ctx, flags),
             node => Ok(Text::new(node)),
         }
     }

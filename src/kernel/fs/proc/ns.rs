@@ -63,9 +63,28 @@ impl Namespace {
             Namespace::Time(n) => &n.user_ns,
             Namespace::Uts(n) => &n.user_ns,
             Namespace::User(n) => n.parent.as_ref()?,
-            Namespace::Mount(_) | Namespace::Pid(_) => UserNamespace::initial(),
+            Namespace::Mount(n) => &n.user_ns,
+            Namespace::Pid(n) => &n.user_ns,
         };
         Some(Namespace::User(user.clone()))
+    }
+
+    /// The one above it, where it is the first none; `None` for a kind that has no such order.
+    pub fn parent(&self) -> Option<Option<Namespace>> {
+        match self {
+            Namespace::User(n) => Some(n.parent.clone().map(Namespace::User)),
+            Namespace::Pid(n) => Some(n.parent.clone().map(Namespace::Pid)),
+            _ => None,
+        }
+    }
+
+    /// Whether somebody in these namespaces may hold it: a user or pid namespace must be the own one or lie below.
+    pub fn is_seen_from(&self, user: &Arc<UserNamespace>, pid: &Arc<PidNamespace>) -> bool {
+        match self {
+            Namespace::User(n) => n.is_within(user),
+            Namespace::Pid(n) => n.is_within(pid),
+            _ => true,
+        }
     }
 
     fn text(&self) -> Vec<u8> {
@@ -215,11 +234,11 @@ pub fn all_of(task: &Task) -> Result<Vec<Namespace>> {
 struct NsFile(Namespace);
 
 impl FileOps for NsFile {
-    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         match (request, &self.0) {
             (GET_NSTYPE, of) => Ok(u64::from(of.known_as().2)),
             (GET_OWNER_UID, Namespace::User(user)) => {
-                UserPtr::<u32>::new(arg).write(user.owner.0)?;
+                UserPtr::<u32>::new(arg).write(ctx.cred.seen_uid(user.owner.0))?;
                 Ok(0)
             }
             (GET_OWNER_UID, _) => Err(Errno::EINVAL.into()),

@@ -82,6 +82,10 @@ entries! {
     "sessionid" 0o444 loginuid;
     "personality" 0o400 personality;
     "mem" 0o600 no_text;
+    "uid_map" 0o644 no_text;
+    "gid_map" 0o644 no_text;
+    "projid_map" 0o644 no_text;
+    "setgroups" 0o644 no_text;
     "coredump_filter" 0o644 dump_filter;
     "wchan" 0o444 wchan;
     "stack" 0o400 stack;
@@ -407,7 +411,7 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn status(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
     let own = task.shared();
     let Sizes { total, data, locked } = sizes(task);
@@ -423,12 +427,14 @@ fn status(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     );
     if let Some(own) = &own {
         let c = &own.cred;
-        let _ = writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid);
-        let _ = writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid);
+        let [uid, euid, suid, fsuid] = [c.uid, c.euid, c.suid, c.fsuid].map(|id| ctx.cred.seen_uid(id));
+        let [gid, egid, sgid, fsgid] = [c.gid, c.egid, c.sgid, c.fsgid].map(|id| ctx.cred.seen_gid(id));
+        let _ = writeln!(out, "Uid:\t{uid}\t{euid}\t{suid}\t{fsuid}");
+        let _ = writeln!(out, "Gid:\t{gid}\t{egid}\t{sgid}\t{fsgid}");
         let _ = writeln!(out, "FDSize:\t{}", own.files.numbers().len().next_power_of_two().max(64));
         let _ = write!(out, "Groups:\t");
-        for gid in &c.groups {
-            let _ = write!(out, "{gid} ");
+        for &gid in &c.groups {
+            let _ = write!(out, "{} ", ctx.cred.seen_gid(gid));
         }
         let (size, data, locked) = (total >> 10, data >> 10, locked >> 10);
         let [anon, file] = usage::resident(task).unwrap_or_default();

@@ -1,16 +1,18 @@
 //! What `/proc` says of the system, and the settings below `/proc/sys`.
 
 use crate::abi::{Errno, Result};
-use crate::cred::cap;
+use crate::cred::count::Of;
+use crate::cred::{Kind, UserNamespace, cap};
 use crate::fs::{epoll, inotify, pipe};
 use crate::host::{files, random, sched, window};
 use crate::sync::{Level, Mutex};
-use crate::task::ns::UtsNamespace;
+use crate::task::ns::{self, UtsNamespace};
 use crate::task::{coredump, kernel, uts};
 use crate::tty::pty;
 use crate::vfs::OpCtx;
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -293,6 +295,25 @@ fn number(n: u64) -> Vec<u8> {
     format!("{n}\n").into_bytes()
 }
 
+/// The user namespace of the running task.
+fn user_ns() -> Arc<UserNamespace> {
+    ns::running_user().unwrap_or_else(|| UserNamespace::initial().clone())
+}
+
+fn most_spaces(of: Of) -> Vec<u8> {
+    let most = user_ns().counts.most(of);
+    // Where nobody has said anything: half as many as there may be tasks (`set_max_threads` in `kernel/ucount.c`).
+    let most = if most == i32::MAX && user_ns().level == 0 { kernel().task_limit() as i32 / 2 } else { most };
+    format!("{most}\n").into_bytes()
+}
+
+fn set_most_spaces(of: Of, value: &[u8]) -> Result {
+    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?.trim();
+    let most = text.parse::<i32>().ok().filter(|n| *n >= 0).ok_or(Errno::EINVAL)?;
+    user_ns().counts.set_most(of, most);
+    Ok(())
+}
+
 macro_rules! settings {
     ($($path:literal $f:expr $(, $set:expr)?;)*) => {
         static SETTINGS: &[Setting] = &[$(Setting { path: $path, text: $f, set: settings!(@ $($set)?) }),*];
@@ -377,6 +398,14 @@ settings! {
     "net/ipv4/tcp_window_scaling" || b"1\n".to_vec();
     "net/ipv4/tcp_wmem" || b"4096\t16384\t4194304\n".to_vec();
     "net/ipv6/bindv6only" || net_setting("ipv6/bindv6only"), |v| set_net("ipv6/bindv6only", v);
+    "user/max_cgroup_namespaces" || most_spaces(Of::Cgroup), |v| set_most_spaces(Of::Cgroup, v);
+    "user/max_ipc_namespaces" || most_spaces(Of::Ipc), |v| set_most_spaces(Of::Ipc, v);
+    "user/max_mnt_namespaces" || most_spaces(Of::Mount), |v| set_most_spaces(Of::Mount, v);
+    "user/max_net_namespaces" || most_spaces(Of::Net), |v| set_most_spaces(Of::Net, v);
+    "user/max_pid_namespaces" || most_spaces(Of::Pid), |v| set_most_spaces(Of::Pid, v);
+    "user/max_time_namespaces" || most_spaces(Of::Time), |v| set_most_spaces(Of::Time, v);
+    "user/max_user_namespaces" || most_spaces(Of::User), |v| set_most_spaces(Of::User, v);
+    "user/max_uts_namespaces" || most_spaces(Of::Uts), |v| set_most_spaces(Of::Uts, v);
     "vm/max_map_count" || b"65530\n".to_vec();
     "vm/mmap_min_addr" || b"65536\n".to_vec();
     "vm/nr_hugepages" || b"0\n".to_vec();
@@ -386,6 +415,17 @@ settings! {
 }
 
 impl Setting {
+    /// Whether it is the running task's user namespace's, whose root may change it.
+    fn is_users(&self) -> bool {
+        self.path.starts_with("user/")
+    }
+
+    /// Owner and group.
+    pub fn owner(&self) -> (u32, u32) {
+        let root = |kind| user_ns().outside(kind, 0).unwrap_or(0);
+        if self.is_users() { (root(Kind::User), root(Kind::Group)) } else { (0, 0) }
+    }
+
     /// Permission bits.
     pub fn mode(&self) -> u32 {
         if self.set.is_some() { 0o644 } else { 0o444 }
@@ -394,7 +434,9 @@ impl Setting {
     /// Changes it.
     pub fn write(&self, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
         let set = self.set.ok_or(Errno::EPERM)?;
-        if !ctx.cred.capable(cap::SYS_ADMIN) {
+        let may =
+            if self.is_users() { ctx.cred.capable_here(cap::SYS_RESOURCE) } else { ctx.cred.capable(cap::SYS_ADMIN) };
+        if !may {
             return Err(Errno::EPERM);
         }
         if bytes.is_empty() {

@@ -186,8 +186,8 @@ pub fn unlink(cur: &CurrentTask, name: &[u8]) -> Result {
     let cred = cur.cred();
     access::check(cred, &Root::of(&ns), WRITE | EXEC)?;
     // The directory is a sticky one.
-    let owner = there.permissions()?.1;
-    if cred.fsuid != owner && cred.fsuid != 0 && !cred.capable(cap::FOWNER) {
+    let (_, owner, group) = there.permissions()?;
+    if cred.fsuid != owner && cred.fsuid != 0 && !cred.capable_over(cap::FOWNER, owner, group) {
         return Err(Errno::EPERM);
     }
     queues.forget(name, None)

@@ -109,7 +109,7 @@ fn answer(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, b: &mut [u8; IFREQ])
     match request {
         sioc::GIFFLAGS => put(&flags(ns).to_ne_bytes()),
         sioc::SIFFLAGS => {
-            if !ctx.cred.capable(cap::NET_ADMIN) {
+            if !ns.may(ctx.cred, cap::NET_ADMIN) {
                 return Err(Errno::EPERM);
             }
             ns.set_loopback(b[NAME] & 1 != 0);
@@ -127,7 +127,7 @@ fn answer(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, b: &mut [u8; IFREQ])
         // ARPHRD_LOOPBACK.
         sioc::GIFHWADDR => put(&772u16.to_ne_bytes()),
         sioc::GIFMAP => put(&[0; 16]),
-        _ if !ctx.cred.capable(cap::NET_ADMIN) => return Err(Errno::EPERM),
+        _ if !ns.may(ctx.cred, cap::NET_ADMIN) => return Err(Errno::EPERM),
         _ => return Err(Errno::EOPNOTSUPP),
     }
     Ok(())

@@ -263,7 +263,7 @@ impl IpOptions {
             return Err(Errno::EADDRNOTAVAIL);
         }
         let free = ns.inet.unprivileged.load(Relaxed);
-        if at.port != 0 && i32::from(at.port) < free && !ctx.op.cred.capable(cap::NET_BIND_SERVICE) {
+        if at.port != 0 && i32::from(at.port) < free && !ns.may(ctx.op.cred, cap::NET_BIND_SERVICE) {
             return Err(Errno::EACCES);
         }
         Ok(())

@@ -89,7 +89,7 @@ fn put(answer: &mut Answer, wanted: &Wanted, socket: &dyn SocketOps, row: &Row) 
     let mut word = |at: usize, v: u32| b[at..at + 4].copy_from_slice(&v.to_ne_bytes());
     word(56, row.waiting as u32);
     word(60, row.out as u32);
-    word(64, core.uid);
+    word(64, crate::net::ns::seen_uid(core.uid));
     word(68, core.ino as u32);
     answer.begin(BY_FAMILY, &b);
     answer.add(SHUTDOWN, &[0]);

@@ -50,7 +50,7 @@ pub fn serve(ctx: &OpCtx<'_>, ns: &NetNamespace, request: &Request<'_>, answer: 
     let body = request.body();
     let Some(&family) = body.first() else { return Ok(()) };
     // Every kind has four numbers: new, delete, get, set. All but get change something.
-    if request.kind & 3 != 2 && !ctx.cred.capable(cap::NET_ADMIN) {
+    if request.kind & 3 != 2 && !ns.may(ctx.cred, cap::NET_ADMIN) {
         return Err(Errno::EPERM);
     }
     let family = u16::from(family);

@@ -93,6 +93,8 @@ pub struct RecvMsg {
     pub complete: bool,
     /// The process that sent it, where the receiver gets a descriptor for it (`SCM_PIDFD`).
     pub pidfd: Option<u32>,
+    /// Who sent it, where the receiver asked for that.
+    pub credentials: Option<Ucred>,
     /// Who a stream's bytes are from, once there are some: those of others are not added.
     pub sender: Option<Option<Ucred>>,
 }

@@ -163,10 +163,11 @@ pub fn set_common(ctx: &SockCtx<'_>, ops: &dyn SocketOps, option: u32, value: Op
 
 fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: OptionValue) -> Option<Result> {
     let cred = ctx.op.cred;
-    let admin = cred.capable(cap::NET_ADMIN);
-    let raw_or_admin = admin || cred.capable(cap::NET_RAW);
+    let admin = core.ns.may(cred, cap::NET_ADMIN);
+    let raw_or_admin = admin || core.ns.may(cred, cap::NET_RAW);
+    let machine_admin = cred.capable(cap::NET_ADMIN);
     Some(match option {
-        so::DEBUG if int != 0 && !admin => Err(Errno::EACCES),
+        so::DEBUG if int != 0 && !machine_admin => Err(Errno::EACCES),
         so::DEBUG => keep_flag(core, flag::DEBUG, int),
         so::SNDBUF => set_buffer(core, 1, (int as u32).min(DEFAULT_BUFFER)),
         so::RCVBUF => set_buffer(core, 2, (int as u32).min(DEFAULT_BUFFER)),
@@ -288,7 +289,7 @@ fn bind_to_device(ctx: &SockCtx<'_>, core: &Core, value: OptionValue) -> Result 
 }
 
 fn bind_to_index(ctx: &SockCtx<'_>, core: &Core, index: i32) -> Result {
-    if core.device.load(Relaxed) != 0 && !ctx.op.cred.capable(cap::NET_RAW) {
+    if core.device.load(Relaxed) != 0 && !core.ns.may(ctx.op.cred, cap::NET_RAW) {
         return Err(Errno::EPERM);
     }
     if index < 0 {

@@ -165,7 +165,7 @@ impl SocketOps for Sock {
         Ok(())
     }
 
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
         if level != SOL_SOCKET {
             return Err(Errno::EOPNOTSUPP);
         }
@@ -182,14 +182,15 @@ impl SocketOps for Sock {
             }
             PEERCRED => {
                 let c = cred.ok_or(Errno::ENOPROTOOPT)?.ucred;
-                Ok([c.pid, c.uid, c.gid].iter().flat_map(|n| n.to_ne_bytes()).collect())
+                let who = ctx.op.cred;
+                Ok([c.pid, who.seen_uid(c.uid), who.seen_gid(c.gid)].iter().flat_map(|n| n.to_ne_bytes()).collect())
             }
             PEERGROUPS => {
                 let groups = &cred.as_ref().ok_or(Errno::ENODATA)?.groups;
                 if room < groups.len() * 4 {
                     return Err(Errno::ERANGE);
                 }
-                Ok(groups.iter().flat_map(|n| n.to_ne_bytes()).collect())
+                Ok(groups.iter().flat_map(|&g| ctx.op.cred.seen_gid(g).to_ne_bytes()).collect())
             }
             _ => Err(Errno::ENOPROTOOPT),
         }

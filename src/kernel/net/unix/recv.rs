@@ -13,8 +13,6 @@ use alloc::sync::Arc;
 use arrayvec::ArrayVec;
 use core::sync::atomic::Ordering::Relaxed;
 
-/// `SCM_CREDENTIALS`, `SCM_TIMESTAMP`, `SCM_TIMESTAMPNS`, `SCM_INQ`.
-const CREDENTIALS: u32 = 2;
 const TIMESTAMP: u32 = 29;
 const TIMESTAMPNS: u32 = 35;
 const INQ: u32 = 84;
@@ -57,11 +55,7 @@ impl Sock {
     fn tell_sender(&self, out: &mut RecvMsg, sender: Option<Ucred>) {
         let sender = sender.unwrap_or(NOBODY);
         if self.passing(pass::CRED) {
-            let mut bytes = [0u8; 12];
-            for (part, n) in bytes.chunks_exact_mut(4).zip([sender.pid, sender.uid, sender.gid]) {
-                part.copy_from_slice(&n.to_ne_bytes());
-            }
-            out.push_control(SOL_SOCKET, CREDENTIALS, &bytes);
+            out.credentials = Some(sender);
         }
         if self.passing(pass::PIDFD) {
             out.pidfd = Some(sender.pid);

@@ -306,7 +306,7 @@ pub enum Added {
 /// # Errors
 /// `EACCES` without `no_new_privs` and CAP_SYS_ADMIN.
 pub fn may_add(cur: &CurrentTask) -> Result {
-    if cur.no_new_privs() || cur.cred().capable(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EACCES) }
+    if cur.no_new_privs() || cur.cred().capable_here(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EACCES) }
 }
 
 /// Adds a filter in front of those that the caller has; `flags` as in [`flag`].

@@ -1,9 +1,11 @@
 //! Mount namespaces: trees of mounts, and what can be done to them.
 
 use super::propagation::{Relation, each_target};
-use super::{Kind, Mount, Path, RDONLY, TREES};
+use super::{ATIME, Kind, LOCK_ATIME, LOCK_SHIFT, LOCKABLE, LOCKED, LOCKS, Mount, Path, RDONLY, TREES};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::cred::count::{self, Charge, Of};
+use crate::cred::{Cred, UserNamespace};
 use crate::sync::{Level, RwLock};
 use crate::vfs::context::FsContext;
 use alloc::sync::Arc;
@@ -17,6 +19,9 @@ const MOUNT_MAX: usize = 10_000;
 pub struct MountNamespace {
     /// Inode number of `/proc/PID/ns/mnt`.
     pub id: u64,
+    /// Capabilities over it count here.
+    pub user_ns: Arc<UserNamespace>,
+    _charge: Option<Charge>,
     root: RwLock<Option<Arc<Mount>>>,
     count: AtomicUsize,
 }
@@ -89,9 +94,29 @@ fn take_apart(top: &Arc<Mount>) -> Vec<(Arc<Mount>, Option<Path>)> {
     gone
 }
 
+/// Locks a tree of mounts that comes to a namespace of another user namespace: nothing below its top can be taken away
+/// alone, and what its flags forbid stays forbidden (`lock_mnt_tree` in `fs/namespace.c`).
+fn lock(top: &Arc<Mount>) {
+    for m in subtree(top) {
+        let flags = m.flags.load(Relaxed);
+        let mut locks = LOCK_ATIME | (flags & LOCKABLE) << LOCK_SHIFT;
+        if !Arc::ptr_eq(&m, top) {
+            locks |= LOCKED;
+        }
+        m.flags.fetch_or(locks, Relaxed);
+    }
+}
+
+/// Whether flags may take the place of those that a mount has (`can_change_locked_flags`).
+fn keeps_locked(old: u32, new: u32) -> bool {
+    let kept = old >> LOCK_SHIFT & LOCKABLE;
+    kept & !new == 0 && (old & LOCK_ATIME == 0 || (old ^ new) & ATIME == 0)
+}
+
 /// A copy of the mounts at and below `from`: alone, or with what is mounted below (`recursive`).
 fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool) -> Result<Arc<Mount>> {
     let top = Mount::copy(from, relation);
+    top.flags.fetch_and(!LOCKED, Relaxed);
     if !recursive {
         return Ok(top);
     }
@@ -101,12 +126,19 @@ fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool)
         for child in old.children() {
             let Some(at) = child.at() else { continue };
             let inside = whole || !Arc::ptr_eq(&old, &from.mount) || at.dentry.is_below(&from.dentry);
-            if !inside || !unbindable && child.propagation().2 {
+            if !inside {
+                continue;
+            }
+            if !unbindable && child.propagation().2 {
+                if child.has(LOCKED) {
+                    drop(take_apart(&top));
+                    return Err(Errno::EPERM);
+                }
                 continue;
             }
             let copy = Mount::copy(&child.root_path(), relation);
             hang(&copy, &Path { mount: new.clone(), dentry: at.dentry.clone() });
-            if todo.try_reserve(1).is_err() {
+            if todo.try_reserve(1).is_err() || arena::charge(Object::Mount).is_err() {
                 drop(take_apart(&top));
                 return Err(Errno::ENOMEM);
             }
@@ -117,10 +149,16 @@ fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool)
 }
 
 impl MountNamespace {
-    /// A namespace with `root` as its root.
+    /// A namespace of the initial user namespace with `root` as its root.
     pub fn new(root: Arc<Mount>) -> Arc<MountNamespace> {
+        MountNamespace::of(root, UserNamespace::initial().clone(), None)
+    }
+
+    fn of(root: Arc<Mount>, user_ns: Arc<UserNamespace>, charge: Option<Charge>) -> Arc<MountNamespace> {
         let ns = Arc::new(MountNamespace {
             id: u64::from(crate::cred::ns::new_ino()),
+            user_ns,
+            _charge: charge,
             root: RwLock::new(Level::Mounts, None),
             count: AtomicUsize::new(0),
         });
@@ -210,6 +248,9 @@ impl MountNamespace {
         }
         for (copy, place) in copies {
             if let Some(ns) = place.mount.namespace() {
+                if !Arc::ptr_eq(&ns.user_ns, &self.user_ns) {
+                    lock(&copy);
+                }
                 hang(&copy, &place);
                 ns.adopt(&copy);
             }
@@ -236,6 +277,13 @@ impl MountNamespace {
         }
         if recursive {
             self.room_for(subtree(&from.mount).len())?;
+        } else if from
+            .mount
+            .children()
+            .iter()
+            .any(|m| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&from.dentry)))
+        {
+            return Err(Errno::EINVAL);
         }
         let top = copy_tree(from, Relation::Peer, recursive, false)?;
         let done = self.graft(&top, at);
@@ -258,6 +306,7 @@ impl MountNamespace {
         let at = mount.at().ok_or(Errno::EINVAL)?;
         let unbindable = || subtree(mount).iter().any(|m| m.propagation().2);
         if !Arc::ptr_eq(&from.dentry, &mount.root)
+            || mount.has(LOCKED)
             || from.dentry.is_dir() != to.dentry.is_dir()
             || at.mount.is_shared()
             || to.mount.is_shared() && unbindable()
@@ -302,16 +351,46 @@ impl MountNamespace {
         if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
             return Err(Errno::EINVAL);
         }
+        let old = path.mount.flags.load(Relaxed);
+        if !keeps_locked(old, flags) {
+            return Err(Errno::EPERM);
+        }
         let fs = path.mount.fs.as_ref().filter(|_| whole);
         let writers = fs.map_or(&path.mount.writers, |fs| &fs.writers);
         if flags & RDONLY != 0 && writers.load(SeqCst) > 0 {
             return Err(Errno::EBUSY);
         }
-        path.mount.flags.store(flags, Relaxed);
+        path.mount.flags.store(flags | old & LOCKS, Relaxed);
         if let Some(fs) = fs {
             fs.flags.store(flags & RDONLY, Relaxed);
         }
         Ok(())
+    }
+
+    /// Whether a mount's flags may become these.
+    ///
+    /// # Errors
+    /// `EINVAL` where `path` is no mount's root here, `EPERM` for what is locked.
+    pub fn check_flags(self: &Arc<Self>, path: &Path, flags: u32) -> Result {
+        self.check(&path.mount)?;
+        if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
+            return Err(Errno::EINVAL);
+        }
+        if keeps_locked(path.mount.flags.load(Relaxed), flags) { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
+    /// Whether all of a kernel file system is seen here, so that a further mount of it with these flags shows nothing
+    /// new (`mnt_already_visible`); the locks that such a mount starts with.
+    pub fn shows_all_of(&self, fstype: &str, flags: u32) -> Option<u32> {
+        self.mounts().iter().filter(|m| m.fstype == fstype).find_map(|m| {
+            let old = m.flags.load(Relaxed);
+            let read_only = RDONLY << LOCK_SHIFT;
+            let whole = m.root.parent().is_none();
+            let hides = m.children().iter().any(|c| c.has(LOCKED));
+            let fits =
+                (old & read_only == 0 || flags & RDONLY != 0) && (old & LOCK_ATIME == 0 || (old ^ flags) & ATIME == 0);
+            (whole && !hides && fits).then_some(old & (read_only | LOCK_ATIME))
+        })
     }
 
     /// Takes away the mount whose root `path` is, wherever that spreads. With `lazy` everything below it
@@ -327,6 +406,9 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         drop(path.dentry);
+        if mount.has(LOCKED) {
+            return Err(Errno::EINVAL);
+        }
         let at = mount.at().ok_or(if lazy { Errno::EINVAL } else { Errno::EBUSY })?;
         // The mount that it lies on has one reference, this call another.
         if !lazy && (!mount.children().is_empty() || Arc::strong_count(&mount) > 2) {
@@ -379,6 +461,9 @@ impl MountNamespace {
         }
         self.check(&root.mount)?;
         self.check(&new.mount)?;
+        if new.mount.has(LOCKED) {
+            return Err(Errno::EINVAL);
+        }
         if new.dentry.unlinked() {
             return Err(Errno::ENOENT);
         }
@@ -390,6 +475,9 @@ impl MountNamespace {
             return Err(Errno::EINVAL);
         }
         unhang(&new.mount);
+        if root.mount.flags.fetch_and(!LOCKED, Relaxed) & LOCKED != 0 {
+            new.mount.flags.fetch_or(LOCKED, Relaxed);
+        }
         let place = unhang(&root.mount);
         let old = old.clone().descend();
         old.dentry.pin();
@@ -401,19 +489,24 @@ impl MountNamespace {
         Ok(())
     }
 
-    /// A copy of the namespace for a process whose root and working directory `fs` says; they move to the
-    /// copy (`CLONE_NEWNS`). With `slave` what is done to the original still comes to the copy, but not
-    /// the reverse, as for a namespace of a lesser user.
+    /// A copy of the namespace that `cred` makes for a process whose root and working directory `fs` says; they move
+    /// to the copy (`CLONE_NEWNS`). Where the user namespace of `cred` is another one, what is done to the original
+    /// still comes to the copy, but not the reverse, and the copy's mounts are locked ([`LOCKED`]).
     ///
     /// # Errors
-    /// `ENOMEM`.
-    pub fn copy_for(self: &Arc<Self>, fs: &FsContext, slave: bool) -> Result<Arc<MountNamespace>> {
+    /// `ENOMEM`, `ENOSPC` for too many.
+    pub fn copy_for(self: &Arc<Self>, fs: &FsContext, cred: &Cred) -> Result<Arc<MountNamespace>> {
+        let charge = count::charge(&cred.user_ns, cred.euid, Of::Mount)?;
+        let slave = !Arc::ptr_eq(&cred.user_ns, &self.user_ns);
         let places = (fs.root(), fs.cwd());
         let trees = TREES.lock();
         let root = self.root().ok_or(Errno::EINVAL)?;
         let relation = if slave { Relation::Slave { shared: false } } else { Relation::Peer };
         let copy = copy_tree(&root.root_path(), relation, true, true)?;
-        let ns = MountNamespace::new(copy.clone());
+        if slave {
+            lock(&copy);
+        }
+        let ns = MountNamespace::of(copy.clone(), cred.user_ns.clone(), Some(charge));
         let moved = |path: Path| {
             let mut way = Vec::new();
             let mut at = path.mount.clone();
