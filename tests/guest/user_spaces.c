@@ -289,7 +289,7 @@ static void enter(void)
     nobody();
     pid_t p = fork();
     if (!p) {
-        unshare(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET);
+        unshare(CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC);
         put("/proc/self/setgroups", "deny");
         put("/proc/self/uid_map", "0 65534 1");
         put("/proc/self/gid_map", "0 65534 1");
@@ -301,7 +301,7 @@ static void enter(void)
     int fd = syscall(SYS_pidfd_open, p, 0);
     snprintf(path, sizeof path, "/proc/%d/ns/uts", p);
     printf("without %d", E(setns(open(path, O_RDONLY), 0)));
-    printf(" all %d", E(setns(fd, CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET)));
+    printf(" all %d", E(setns(fd, CLONE_NEWUSER | CLONE_NEWUTS | CLONE_NEWNS | CLONE_NEWIPC)));
     gethostname(path, sizeof path);
     printf(" %s\n", path);
     ids("entered");

@@ -25,7 +25,7 @@ fn own_links_lead_to_the_caller() {
 #[test]
 fn settings_form_directories() {
     let names = |node: Node| node.children().expect("a directory").into_iter().map(|(n, _)| n).collect::<Vec<_>>();
-    assert_eq!(names(Node::Sys("")), [&b"fs"[..], b"kernel", b"net", b"vm"]);
+    assert_eq!(names(Node::Sys("")), [&b"fs"[..], b"kernel", b"net", b"user", b"vm"]);
     assert!(names(find("sys/kernel").expect("there")).contains(&b"random".to_vec()));
     let cred = Cred::new(0, 0, Vec::new());
     let text = |p: &str| String::from_utf8(find(p).expect("there").text(&ctx(&cred)).expect("text")).expect("utf-8");
