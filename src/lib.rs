@@ -47,6 +47,7 @@ pub mod sandbox;
 
 pub use sandbox::image::bytes as image_bytes;
 pub use sandbox::{
-    Change, Child, Command, Error, Jail, LogLevel, Network, PsEntry, Result, Sandbox, SandboxBuilder, Stats, Stdio,
+    Change, Child, Command, Error, Happening, Jail, LogLevel, Network, PsEntry, Result, Sandbox, SandboxBuilder, Stats,
+    Stdio,
 };
 pub use std::process::{ExitStatus, Output};

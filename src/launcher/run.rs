@@ -243,7 +243,9 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 /// Runs the program and returns the exit status that tells its fate.
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let console = Console::new();
-    let sandbox = settings(&args)?.start_here()?;
+    let settings = settings(&args)?;
+    // The first process of a pid namespace is the supervisor, which the launcher cannot be then.
+    let sandbox = if args.jail == Layers::Namespaces { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
     let mut command = sandbox.command(&args.program);

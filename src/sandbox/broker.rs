@@ -19,7 +19,6 @@ use drupe_kernel::abi::slot::SlotHeader;
 use std::io::Write as _;
 use std::mem::{MaybeUninit, offset_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// What the broker may do of a user's privileges: more than the sandbox, which it could not look into otherwise.
@@ -74,6 +73,11 @@ impl Broker {
         }
     }
 
+    /// Its process.
+    pub fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+
     /// The supervisor has reaped `pid`; whether it was the broker, whose number may be another process's now.
     pub fn reaped(&mut self, pid: libc::pid_t) -> bool {
         let own = self.pid == pid;
@@ -124,18 +128,7 @@ struct Served<'a> {
 
 /// Leaves what was inherited.
 fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd], detached: bool, had: u64) -> Result<Served<'_>> {
-    // SAFETY: plain numbers, and a signal set on this stack; the process has one thread.
-    unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-        if libc::getppid() != maker {
-            libc::_exit(0);
-        }
-        libc::setsid();
-        libc::prctl(libc::PR_SET_NAME, c"drupe-broker".as_ptr());
-        let mut all = std::mem::zeroed();
-        libc::sigfillset(&raw mut all);
-        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
-    }
+    supervisor::become_helper(maker, c"drupe-broker");
     let theirs = super::open_path(format!("/proc/{maker}/fd").as_ref())?;
     let own = super::open_path("/proc/self/fd".as_ref())?;
     let keep = [requests.as_raw_fd(), theirs.as_raw_fd(), own.as_raw_fd()];

@@ -28,9 +28,9 @@ pub enum Jail {
     /// As `Auto`, but where the host has no Landlock nothing starts; and nothing that a hostile program could have
     /// written is used again: rewritten code is neither kept for later sandboxes nor taken from earlier ones.
     Strict,
-    /// As `Auto`, and in namespaces of its own (mounts, network, IPC, host name, control groups; of users where the
-    /// user is not privileged): nothing starts on a host that does not let this user make them. A start takes
-    /// 1 to 2 ms longer.
+    /// As `Auto`, and in namespaces of its own (mounts, network, IPC, host name, control groups; of processes but by
+    /// [`SandboxBuilder::start_here`](super::SandboxBuilder::start_here); of users where the user is not privileged):
+    /// nothing starts on a host that does not let this user make them. A start takes 2 to 3 ms longer.
     Namespaces,
     /// The filter alone, which lets a program that takes over its kernel write wherever the user may.
     Off,
@@ -79,7 +79,7 @@ pub fn shut(jail: Jail, given: &Reach, had: u64) -> Result {
     if jail == Jail::Off {
         return Ok(());
     }
-    keep_capabilities(needed(given) & had)?;
+    keep_capabilities(kept(jail, given, had))?;
     if landlock_version() == 0 {
         return match jail {
             Jail::Strict => Err(Error::Unsupported("it has no Landlock, which a strict jail needs".into())),
@@ -156,6 +156,11 @@ pub mod cap {
 fn needed(given: &Reach) -> u64 {
     let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
     1 << cap::DAC_READ_SEARCH | if given.writable() { writing } else { 0 }
+}
+
+/// The capabilities that the sandbox's processes have, of those that the user had.
+pub fn kept(jail: Jail, given: &Reach, had: u64) -> u64 {
+    if jail == Jail::Off { had } else { needed(given) & had }
 }
 
 const VERSION_3: u32 = 0x2008_0522;

@@ -11,6 +11,7 @@ mod filter;
 pub mod image;
 mod jail;
 mod link;
+mod meter;
 mod namespaces;
 mod stdio;
 mod supervisor;
@@ -84,8 +85,44 @@ struct State {
     reading: bool,
     /// Threads that wait for [`Inner::changed`].
     waiting: usize,
+    happenings: VecDeque<Happening>,
     booted: bool,
     end: Option<End>,
+}
+
+/// Something that happened in a sandbox, other than to processes that were started from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// There was more memory in use than the sandbox was given ([`SandboxBuilder::memory`]), and the kernel ended a
+    /// process.
+    OutOfMemory {
+        /// Its pid in the sandbox.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// What it had of its own, bytes.
+        bytes: u64,
+    },
+    /// A program made a system call that is not there. At most 100 a second are told of, after a burst of 1,000.
+    Unimplemented {
+        /// Its pid in the sandbox.
+        pid: u32,
+        /// The call's number.
+        call: u32,
+    },
+}
+
+/// How many happenings are kept for somebody who asks.
+const HAPPENINGS: usize = 4096;
+
+impl State {
+    /// Keeps it for somebody who asks; the oldest goes when there are too many.
+    fn happened(&mut self, what: Happening) {
+        if self.happenings.len() == HAPPENINGS {
+            self.happenings.pop_front();
+        }
+        self.happenings.push_back(what);
+    }
 }
 
 /// Why there is no sandbox any more.
@@ -261,6 +298,21 @@ impl Sandbox {
         }
     }
 
+    /// What has happened since this was asked last, oldest first; the last 4,096 are kept. Taken in while something
+    /// waits for the sandbox, or by this call.
+    ///
+    /// # Errors
+    /// When the sandbox has ended, and all was told.
+    pub fn happenings(&self) -> Result<Vec<Happening>> {
+        let take = |state: &mut State| -> Vec<Happening> { state.happenings.drain(..).collect() };
+        let looked = self.inner.poll(Wait::Not, |_| None::<()>);
+        let all = take(&mut lock(&self.inner.state));
+        match looked {
+            Err(e) if all.is_empty() => Err(e),
+            _ => Ok(all),
+        }
+    }
+
     /// Where every task is, for a person who looks for a hang.
     ///
     /// # Errors
@@ -424,12 +476,10 @@ impl Inner {
             Event::Panic(text) => {
                 state.end.get_or_insert(End::Panic(text));
             }
+            Event::OutOfMemory { pid, name, bytes } => state.happened(Happening::OutOfMemory { pid, name, bytes }),
+            Event::Unimplemented { pid, call } => state.happened(Happening::Unimplemented { pid, call }),
             // Between supervisor and kernel only.
-            Event::Arm { .. }
-            | Event::Mother
-            | Event::BuildText { .. }
-            | Event::TextChecked { .. }
-            | Event::Unimplemented { .. } => {}
+            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } | Event::TextChecked { .. } => {}
         }
     }
 

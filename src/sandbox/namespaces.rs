@@ -6,8 +6,9 @@
 //! name and control groups: empty, or copies. User: where the user is not privileged, since only that allows the
 //! others; it maps the user alone.
 //!
-//! Processes stay in the host's pid namespace: the supervisor, which in the launcher is the launcher itself, would
-//! have to be its first process.
+//! Processes: the supervisor becomes the first of a pid namespace ([`leave_pids`]) where it is a process of its own. A
+//! process that stays behind waits for it, since the holder knows that one. What is in there can neither name nor signal
+//! a process outside, and ends with the supervisor. `/proc` is one of that namespace.
 
 use super::error::{Error, Result};
 use super::open_path;
@@ -25,6 +26,9 @@ pub struct Given {
     /// Where it appears in the new root, if anywhere.
     pub at: Option<&'static str>,
 }
+
+/// Name of `/proc` in the new root.
+pub const PROC: &str = "proc";
 
 const EMPTY: *const libc::c_char = c"".as_ptr();
 const MOUNT_ATTR_RDONLY: u64 = 1;
@@ -51,6 +55,53 @@ fn failed(what: &str, e: &io::Error) -> Error {
     Error::Unsupported(format!("namespaces: it refuses to {what} ({e})"))
 }
 
+/// Becomes the first process of a pid namespace, in a user namespace of its own where the user is not privileged; the
+/// calling process, which must have one thread and keeps nothing open, ends as that one does.
+///
+/// # Errors
+/// A host that has none, or does not let this user make them.
+pub fn leave_pids() -> Result {
+    let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+    let plain = libc::CLONE_NEWPID | libc::SIGCHLD;
+    // SAFETY: as fork(2), in a process with one thread: nobody else has the allocator's locks.
+    let clone = |flags: i32| check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) }, "make one of pids");
+    let (made, own_user) = match clone(plain) {
+        Ok(pid) => (pid, false),
+        Err(_) => (clone(plain | libc::CLONE_NEWUSER)?, true),
+    };
+    if made != 0 {
+        stay_behind(made);
+    }
+    // SAFETY: a plain number. Whoever stays behind ends with the holder, and this process with it.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+    if own_user { map_user(uid, gid).map_err(|e| failed("map the user", &e)) } else { Ok(()) }
+}
+
+/// Waits for the end of the supervisor, `pid`, and ends as it did.
+fn stay_behind(pid: libc::pid_t) -> ! {
+    // SAFETY: this process does nothing any more but to wait for its child. (It has no program to run on either.)
+    unsafe {
+        libc::prctl(libc::PR_SET_NAME, c"drupe-stub".as_ptr());
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
+        let mut status = 0;
+        while libc::waitpid(pid, &raw mut status, 0) != pid {
+            if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
+                libc::_exit(125);
+            }
+        }
+        if libc::WIFSIGNALED(status) {
+            libc::kill(libc::getpid(), libc::WTERMSIG(status));
+        }
+        libc::_exit(libc::WEXITSTATUS(status))
+    }
+}
+
+/// Whether this process is the first of a pid namespace by [`leave_pids`].
+fn is_first() -> bool {
+    std::process::id() == 1
+}
+
 /// Leaves the host's namespaces. The calling process must have one thread.
 ///
 /// # Errors
@@ -61,7 +112,7 @@ pub fn enter(given: &[Given]) -> Result {
     let others =
         libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
     // SAFETY: plain numbers.
-    let privileged = uid == 0 && unsafe { libc::unshare(others) } == 0;
+    let privileged = unsafe { libc::unshare(others) } == 0;
     if !privileged {
         // SAFETY: as above.
         check(unsafe { libc::unshare(libc::CLONE_NEWUSER | others) }.into(), "make them")?;
@@ -71,7 +122,9 @@ pub fn enter(given: &[Given]) -> Result {
     // SAFETY: constant strings.
     let ret = unsafe { libc::mount(EMPTY, c"/".as_ptr(), EMPTY, private, std::ptr::null()) };
     check(ret.into(), "keep mounts apart")?;
-    let trees = given.iter().zip(&places).map(|(g, path)| copy(g, path)).collect::<Result<Vec<_>>>()?;
+    let tree =
+        |(g, path): (&Given, &PathBuf)| if g.at == Some(PROC) && is_first() { own_proc() } else { copy(g, path) };
+    let trees = given.iter().zip(&places).map(tree).collect::<Result<Vec<_>>>()?;
     new_root(given, &trees)?;
     for (g, tree) in given.iter().zip(trees) {
         // SAFETY: puts the copy in the place of the original, by whose number it is known.
@@ -118,6 +171,23 @@ fn copy(given: &Given, path: &Path) -> Result<OwnedFd> {
     let read_only = if given.writable { 0 } else { MOUNT_ATTR_RDONLY };
     restrict(&tree, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | read_only, AT_RECURSIVE)?;
     Ok(tree)
+}
+
+/// A `/proc` of the process's own pid namespace, attached nowhere.
+fn own_proc() -> Result<OwnedFd> {
+    const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
+    const CLOEXEC: libc::c_uint = 1;
+    let nothing = std::ptr::null::<libc::c_char>();
+    let attributes = (MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV) as libc::c_uint;
+    // SAFETY: constant strings; descriptors made just now are ours.
+    unsafe {
+        let context = libc::syscall(libc::SYS_fsopen, c"proc".as_ptr(), CLOEXEC);
+        let context = OwnedFd::from_raw_fd(check(context, "make a /proc")?);
+        let made = libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, nothing, nothing, 0);
+        check(made, "make a /proc of its own, which a pid namespace needs")?;
+        let tree = libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), CLOEXEC, attributes);
+        Ok(OwnedFd::from_raw_fd(check(tree, "mount a /proc")?))
+    }
 }
 
 fn restrict(tree: &OwnedFd, set: u64, flags: libc::c_uint) -> Result {

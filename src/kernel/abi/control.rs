@@ -106,7 +106,8 @@ pub struct Config {
     pub net: NetMode,
     /// `uname -n`.
     pub hostname: String,
-    /// Limit of the memory file and of the kernel heap, in bytes; 0 for the defaults.
+    /// Limit of memory file, kernel heap and what processes have of their own, in bytes; 0: half of the host's memory,
+    /// for the first two.
     pub memory: u64,
     /// Most tasks at once; 0 for the default.
     pub pids: u32,
@@ -216,6 +217,13 @@ pub enum Request {
     Ps,
     /// Stack dump of every task into the log; for people.
     Dump,
+    /// What the host says that processes have of their own; answered by [`Response::Memory`].
+    Measured {
+        /// Host pid and bytes, in order of the pids: the largest ones.
+        sizes: Vec<(u32, u64)>,
+        /// Bytes of all others.
+        rest: u64,
+    },
     /// Counters: live host handles, heap bytes, memory file bytes, slots in use.
     Stats,
 }
@@ -284,6 +292,8 @@ pub enum Response {
     Text(String),
     /// Counters.
     Stats(Stats),
+    /// Bytes of memory in use of those that the sandbox was given.
+    Memory(u64),
     /// The program of a [`Request::Spawn`] is not there, or is none that can be run.
     Unrunnable {
         /// Error number.
@@ -341,6 +351,15 @@ pub enum Event {
         pid: u32,
         /// The call's number.
         call: u32,
+    },
+    /// The sandbox had more memory than it was given, and this process was ended.
+    OutOfMemory {
+        /// Its pid.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// What it had of its own, bytes.
+        bytes: u64,
     },
     /// Host processes are in demand: start the mother.
     Mother,

@@ -10,7 +10,7 @@ use crate::arch::{self, frame};
 use crate::fs::{hostfd, proc};
 use crate::host::process::{self, CloneKind};
 use crate::host::{log as ring, mem, panic, random, sched, time as host_time, window};
-use crate::mm::{memfile, text};
+use crate::mm::{budget, memfile, text};
 use crate::syscall::strace;
 use crate::task::{clone, exit, kernel, loader, slots, zygote};
 use crate::trap::{self, Setup};
@@ -124,6 +124,9 @@ unsafe fn assemble(params: &BootParams) -> Result {
     }
     channel::init(fs, &config);
     exit::await_endings(MANY);
+    if config.memory != 0 {
+        budget::set(config.memory);
+    }
     if let Some(calls) = &config.strace {
         strace::init(calls, config.strace_fd);
     }

@@ -9,14 +9,14 @@ mod words;
 
 pub use events::{next_event, push_event};
 
-use crate::abi::control::{Config, Request, Response};
+use crate::abi::control::{Config, Event, Request, Response};
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
 use crate::host::HostFd;
-use crate::mm::{IoSrc, text};
+use crate::mm::{IoSrc, budget, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, park, tree};
+use crate::task::{kernel, lookup_group, oom, park, tree};
 use crate::tty;
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
@@ -98,6 +98,12 @@ fn answer_to(request: Request) -> Response {
         }
         Request::Ps => Response::Ps(inspect::processes()),
         Request::Dump => Response::Text(inspect::dump()),
+        Request::Measured { sizes, rest } => {
+            if let Some(oom::Victim { pid, name, bytes }) = oom::measured(&sizes, rest) {
+                push_event(Event::OutOfMemory { pid, name, bytes });
+            }
+            Response::Memory(budget::used())
+        }
         Request::Stats => Response::Stats(inspect::stats()),
     }
 }

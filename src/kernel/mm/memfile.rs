@@ -74,6 +74,11 @@ pub fn limit() -> u64 {
     LIMIT.load(Relaxed)
 }
 
+/// What processes leave of it to files and the kernel, bytes.
+fn left() -> u64 {
+    limit().saturating_sub(super::budget::private())
+}
+
 /// Bytes charged.
 pub fn in_use() -> u64 {
     CHARGED.load(Relaxed)
@@ -95,12 +100,13 @@ pub fn recount(before: u64, now: u64) {
 /// # Errors
 /// `ENOSPC`.
 pub fn admit(bytes: u64) -> Result {
-    let fits = in_use().checked_add(bytes).is_some_and(|sum| sum <= limit());
+    let fits = in_use().checked_add(bytes).is_some_and(|sum| sum <= left());
     if fits { count_written(bytes).map_err(|_| Errno::ENOSPC) } else { Err(Errno::ENOSPC) }
 }
 
 fn charge(bytes: u64) -> Result {
-    let fits = |n: u64| n.checked_add(bytes).filter(|&sum| sum <= limit());
+    let left = left();
+    let fits = |n: u64| n.checked_add(bytes).filter(|&sum| sum <= left);
     CHARGED.fetch_update(Relaxed, Relaxed, fits).map(drop).map_err(|_| Errno::ENOMEM)
 }
 
@@ -108,7 +114,7 @@ fn charge(bytes: u64) -> Result {
 fn count_written(bytes: u64) -> Result {
     let before = WRITTEN.fetch_add(bytes, Relaxed);
     if before / ASK_EVERY != (before + bytes) / ASK_EVERY || FULL.load(Relaxed) {
-        FULL.store(held() > limit(), Relaxed);
+        FULL.store(held() > left(), Relaxed);
     }
     if FULL.load(Relaxed) { Err(Errno::ENOMEM) } else { Ok(()) }
 }

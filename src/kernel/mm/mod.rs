@@ -1,5 +1,6 @@
 //! Address spaces: vmas, the mmap family, guest memory access, the memory file.
 
+pub mod budget;
 pub mod io;
 mod mappable;
 pub mod memfile;

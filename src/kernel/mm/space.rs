@@ -12,9 +12,9 @@ mod place;
 mod remap;
 pub mod remote;
 
-use super::Mappable;
 use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
+use super::{Mappable, budget};
 use crate::abi::layout::{END, GUARD, MMAP_LOW, TASK_SIZE};
 use crate::abi::linux::{
     MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_PRIVATE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE,
@@ -263,6 +263,7 @@ impl AddressSpace {
         }
         inner.vmas.admit(1)?;
         self.expand(&inner, len, r.is_data(), 0)?;
+        r.admit(len)?;
         inner.check_locked(len, inner.lock_flags(r.flags), r.memlock)?;
         let addr = inner.choose(r.addr, len, r.flags)?;
         inner.place(addr, len, r)?;
@@ -299,6 +300,7 @@ impl AddressSpace {
         inner.vmas.admit(2 + inner.vmas.holes(r.addr, end))?;
         let gone: u64 = inner.vmas.overlapping(r.addr, end).map(|v| v.end.min(end) - v.start.max(r.addr)).sum();
         self.expand(inner, len, r.is_data(), gone)?;
+        r.admit(len)?;
         inner.check_locked(len, inner.lock_flags(r.flags), r.memlock)?;
         if !in_window(r.addr, end) {
             inner.place(r.addr, len, r)?;
@@ -385,6 +387,9 @@ impl AddressSpace {
             }
             if prot != v.prot {
                 let data = prot & PROT_WRITE != 0 && !v.is_data() && v.is_data_if_writable();
+                if data && !v.flags.contains(VmaFlags::NO_RESERVE) {
+                    budget::admit(to - at)?;
+                }
                 if data && inner.vmas.sizes().data.saturating_add(to - at) > self.limits[1].load(Relaxed) {
                     return Err(Errno::ENOMEM);
                 }
@@ -419,6 +424,7 @@ impl AddressSpace {
     fn grow_heap(&self, inner: &mut Inner, end: u64, new_end: u64, memlock: u64) -> Result {
         let grow = new_end - end;
         self.expand(inner, grow, true, 0)?;
+        budget::admit(grow)?;
         if outside_guest(end, new_end) || !inner.vmas.is_free(end, new_end + PAGE) {
             return Err(Errno::ENOMEM);
         }

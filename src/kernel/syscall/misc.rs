@@ -4,7 +4,7 @@ use crate::abi::{Errno, SysResult};
 use crate::cred::cap;
 use crate::fs::dev::random_bytes;
 use crate::host;
-use crate::mm::{IoDst, IoVec, UserPtr};
+use crate::mm::{IoDst, IoVec, UserPtr, budget};
 use crate::task::{CurrentTask, kernel, uts};
 use crate::tty;
 
@@ -68,6 +68,15 @@ pub fn sys_setdomainname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysR
 pub fn sys_sysinfo(_cur: &CurrentTask, out: UserPtr<[u64; 14]>) -> SysResult<()> {
     let mut info = host::sched::sysinfo()?;
     info[0] = (crate::time::clock(crate::abi::linux::CLOCK_BOOTTIME as i32).unwrap_or(0) / crate::time::SECOND) as u64;
+    if let Some(limit) = budget::limit() {
+        // totalram, freeram, sharedram, bufferram, totalswap, freeswap; a unit is a byte on every host of 64 bits.
+        let left = limit.saturating_sub(budget::used());
+        info[4] = info[4].min(limit);
+        info[5] = info[5].min(left);
+        info[6] = info[6].min(limit);
+        info[7] = info[7].min(limit);
+        (info[8], info[9]) = (0, 0);
+    }
     info[10] = u64::from(kernel().task_count().min(u32::from(u16::MAX)));
     Ok(out.write(info)?)
 }

@@ -1,14 +1,12 @@
-//! `syslog(2)`: the log of the kernel that programs see. It says what this kernel is; what the kernel tells the
-//! person who runs it is not for programs.
+//! `syslog(2)`: the log of the kernel that programs see (`task::syslog`).
 
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{UserNamespace, cap};
 use crate::mm::UserPtr;
-use crate::sync::{Events, WaitQueue};
-use crate::task::{CurrentTask, kernel, uts};
-use alloc::format;
+use crate::sync::Events;
+use crate::task::syslog::{SIZE, Syslog};
+use crate::task::{CurrentTask, kernel};
 use alloc::string::String;
-use core::sync::atomic::Ordering::SeqCst;
 
 /// `SYSLOG_ACTION_*`.
 const CLOSE: u32 = 0;
@@ -22,19 +20,6 @@ const CONSOLE_ON: u32 = 7;
 const CONSOLE_LEVEL: u32 = 8;
 const SIZE_UNREAD: u32 = 9;
 const SIZE_BUFFER: u32 = 10;
-
-/// Size of the log as `SYSLOG_ACTION_SIZE_BUFFER` tells it.
-const BUFFER: usize = 1 << 17;
-
-/// Everything that was ever logged.
-fn text() -> String {
-    let cpus = crate::host::sched::cpus();
-    format!(
-        "<5>[    0.000000] Linux version {} (drupe) {}\n<6>[    0.000000] smp: Brought up 1 node, {cpus} CPUs\n",
-        uts::RELEASE,
-        uts::VERSION
-    )
-}
 
 /// Copies the last bytes of the log that fit, from `start` on; how many.
 fn copy(text: &str, start: usize, buf: UserPtr<u8>, len: usize) -> Result<usize> {
@@ -61,37 +46,41 @@ pub fn sys_syslog(cur: &CurrentTask, action: u32, buf: UserPtr<u8>, len: i32) ->
     if matches!(action, READ | READ_ALL | READ_CLEAR) && (buf.is_null() || len < 0) {
         return Err(Errno::EINVAL.into());
     }
-    let (text, len) = (text(), len.max(0) as usize);
+    let len = len.max(0) as usize;
     Ok(match action {
         READ if len == 0 => 0,
         READ => {
-            let rest = text.as_bytes().get(log.read.load(SeqCst)..).unwrap_or(&[]);
-            if rest.is_empty() {
-                // Nothing is ever added.
-                let queue = WaitQueue::new();
-                let _ = queue.wait_until(Events::all(), None, || None::<()>);
-                return Err(crate::sync::Interrupted.into());
-            }
-            let part = &rest[..rest.len().min(len)];
-            buf.slice(part.len()).write_from(part)?;
-            log.read.fetch_add(part.len(), SeqCst);
+            let part = next(log, len)?;
+            buf.slice(part.len()).write_from(part.as_bytes())?;
             part.len()
         }
-        READ_ALL => copy(&text, log.cleared.load(SeqCst), buf, len)?,
-        READ_CLEAR => {
-            let copied = copy(&text, log.cleared.load(SeqCst), buf, len)?;
-            log.cleared.store(text.len(), SeqCst);
+        READ_ALL | READ_CLEAR => {
+            let (text, _, cleared) = log.all();
+            let copied = copy(&text, cleared, buf, len)?;
+            if action == READ_CLEAR {
+                log.clear(text.len());
+            }
             copied
         }
         CLEAR => {
-            log.cleared.store(text.len(), SeqCst);
+            log.clear(log.all().0.len());
             0
         }
         CONSOLE_LEVEL if !(1..=8).contains(&len) => return Err(Errno::EINVAL.into()),
-        SIZE_UNREAD => text.len().saturating_sub(log.read.load(SeqCst)),
-        SIZE_BUFFER => BUFFER,
+        SIZE_UNREAD => {
+            let (text, read, _) = log.all();
+            text.len().saturating_sub(read)
+        }
+        SIZE_BUFFER => SIZE,
         // There is no console whose level could matter.
         OPEN | CLOSE | CONSOLE_OFF | CONSOLE_ON | CONSOLE_LEVEL => 0,
         _ => return Err(Errno::EINVAL.into()),
     })
+}
+
+/// What was said since it was last read, `most` bytes of it; waits until there is something.
+fn next(log: &Syslog, most: usize) -> SysResult<String> {
+    log.readers
+        .wait_until(Events::all(), None, || Some(log.take(most)).filter(|part| !part.is_empty()))
+        .map_err(|_| crate::sync::Interrupted.into())
 }

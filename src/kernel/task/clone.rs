@@ -283,6 +283,9 @@ fn new_group(cur: &CurrentTask, a: &Args, id: &Arc<Pid>) -> Arc<ThreadGroup> {
     let mut group = ThreadGroup::new(id.clone(), pgrp, session, limits, actions, exit_signal);
     group.container = g.container.clone();
     group.dump_filter.store(g.dump_filter.load(SeqCst), SeqCst);
+    for (to, from) in [(&group.oom_score_adj, &g.oom_score_adj), (&group.oom_score_adj_min, &g.oom_score_adj_min)] {
+        to.store(from.load(SeqCst), SeqCst);
+    }
     let info = g.exec_info.lock().clone();
     *group.exec_info.lock() = info;
     Arc::new(group)

@@ -203,8 +203,10 @@ pub struct ThreadGroup {
     pub stops: AtomicU32,
     /// It has ended, but a tracer that is not its parent has not waited for it.
     pub held: AtomicBool,
-    /// `RLIMIT`-like oom_score_adj, kept for `/proc`.
+    /// How much sooner, or later, it is ended for want of memory, in thousandths of all memory (`/proc/PID/oom_score_adj`).
     pub oom_score_adj: core::sync::atomic::AtomicI32,
+    /// The lowest of it that the unprivileged may set.
+    pub oom_score_adj_min: core::sync::atomic::AtomicI32,
 }
 
 impl ThreadGroup {
@@ -270,6 +272,7 @@ impl ThreadGroup {
             stops: AtomicU32::new(0),
             held: AtomicBool::new(false),
             oom_score_adj: core::sync::atomic::AtomicI32::new(0),
+            oom_score_adj_min: core::sync::atomic::AtomicI32::new(0),
         }
     }
 

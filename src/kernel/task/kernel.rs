@@ -2,12 +2,13 @@
 
 use super::ns::NsProxy;
 use super::pid::PidNamespace;
+use super::syslog::Syslog;
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, UserNamespace, cap};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use once_cell::race::OnceBox;
 
 /// How many tasks a sandbox may have unless it is told otherwise.
@@ -30,14 +31,6 @@ pub struct Kernel {
     unimplemented: OnceBox<fn(u32, u32)>,
     syslog: Syslog,
     bucket: Mutex<Bucket>,
-}
-
-/// How far the log that programs see was read and cleared, bytes (`syslog(2)`).
-pub struct Syslog {
-    /// By `SYSLOG_ACTION_READ`.
-    pub read: AtomicUsize,
-    /// By `SYSLOG_ACTION_CLEAR`.
-    pub cleared: AtomicUsize,
 }
 
 /// Events that may still be told of, and when that was counted, ns.
@@ -83,7 +76,7 @@ static KERNEL: Kernel = Kernel {
     task_limit: AtomicU32::new(TASKS_DEFAULT),
     forks: AtomicU64::new(0),
     unimplemented: OnceBox::new(),
-    syslog: Syslog { read: AtomicUsize::new(0), cleared: AtomicUsize::new(0) },
+    syslog: Syslog::new(),
     bucket: Mutex::new(Level::Leaf, Bucket { left: BURST, at: 0 }),
 };
 

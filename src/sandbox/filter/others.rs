@@ -1,10 +1,20 @@
-//! The filters of the processes beside the guests': the broker's and the supervisor's.
+//! The filters of the processes beside the guests': the broker's, the meter's and the supervisor's.
 
 use super::*;
-use crate::sandbox::broker;
+use crate::sandbox::{broker, meter};
 
 /// The broker's filter, wherever a call comes from.
 pub fn of_broker() -> BpfProgram {
+    of_helper(broker::CALLS, broker::HOLD)
+}
+
+/// The meter's filter, wherever a call comes from.
+pub fn of_meter() -> BpfProgram {
+    of_helper(meter::CALLS, meter::LOOK)
+}
+
+/// Allows `calls`, and to open files with `flags` alone.
+fn of_helper(calls: &[i64], flags: i32) -> BpfProgram {
     let mut p = vec![
         stmt(LD_ABS, DATA_ARCH),
         jump(JEQ, ARCH_X86_64, 1, 0),
@@ -13,8 +23,8 @@ pub fn of_broker() -> BpfProgram {
         jump(JSET, X32_BIT, 0, 1),
         stmt(RET, RET_KILL_PROCESS),
     ];
-    p.extend(bitmap(broker::CALLS));
-    p.extend(list(libc::SYS_openat, 2, &[broker::HOLD as u32]));
+    p.extend(bitmap(calls));
+    p.extend(list(libc::SYS_openat, 2, &[flags as u32]));
     // Debug builds of the standard library look at a descriptor before they close it.
     p.extend(list(libc::SYS_fcntl, 1, &[libc::F_GETFD as u32]));
     p.push(stmt(RET, RET_KILL_PROCESS));

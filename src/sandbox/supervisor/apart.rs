@@ -54,7 +54,7 @@ fn build() -> u64 {
     (constructor as *const () as u64).wrapping_sub(image.as_ptr() as u64) ^ (image.len() as u64) << 32
 }
 
-const JAILS: [jail::Jail; 3] = [jail::Jail::Auto, jail::Jail::Strict, jail::Jail::Off];
+const JAILS: [jail::Jail; 4] = [jail::Jail::Auto, jail::Jail::Strict, jail::Jail::Namespaces, jail::Jail::Off];
 
 /// Runs before `main`, with its arguments (the GNU C library's constructors get them).
 #[cfg_attr(not(target_env = "gnu"), allow(dead_code))]

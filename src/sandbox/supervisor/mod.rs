@@ -16,12 +16,14 @@ use super::broker::Broker;
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
 use super::jail::{self, Jail};
+use super::meter::Meter;
 use super::namespaces::{self, Given};
 use super::{filter, image};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
 pub use serve::{Means, Server, bury_one};
+use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -90,7 +92,7 @@ pub fn here(plan: Plan) -> Result<Server> {
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
     }
     watch_children(libc::SIG_BLOCK);
-    let mut server = setup(plan, None, strangers)?;
+    let mut server = setup(plan, None, strangers, jail::permitted()?)?;
     server.begin();
     Ok(server)
 }
@@ -130,8 +132,13 @@ mod forker {
 fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
     // A number from here on: whatever fails, the socket is still there to say so.
     let socket = socket.into_raw_fd();
-    let server = detach(holder).and_then(|()| own_descriptors(socket, &plan.keep));
-    let status = match server.and_then(|()| setup(plan, Some(socket), Vec::new())) {
+    let had = jail::permitted();
+    let ready = detach(holder).and_then(|()| own_descriptors(socket, &plan.keep)).and_then(|()| match plan.jail {
+        Jail::Namespaces => namespaces::leave_pids(),
+        _ => Ok(()),
+    });
+    let ready = ready.and(had);
+    let status = match ready.and_then(|had| setup(plan, Some(socket), Vec::new(), had)) {
         Ok(server) => server.run(),
         Err(e) => {
             let failed = FromSupervisor::Failed {
@@ -152,8 +159,8 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Builds the window and boots the kernel in it.
-fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<Server> {
+/// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
+fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
     let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined } = plan;
     raise_limits();
     jail::enter()?;
@@ -174,12 +181,15 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
     let writable = jail == Jail::Off || given.writable();
-    let had = jail::permitted()?;
     if jail == Jail::Namespaces {
         leave_host(&given, proc.as_raw_fd(), &mut texts)?;
     }
     let detached = jail == Jail::Namespaces;
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
+    let others = |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(Broker::pid)).collect::<Vec<_>>();
+    let meter = (config.memory != 0)
+        .then(|| Meter::start(proc.as_raw_fd(), &others(&broker), config.memory, jail::kept(jail, &given, had)))
+        .transpose()?;
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable)?;
     jail::shut(jail, &given, had)?;
@@ -192,12 +202,12 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
     // The kernel owns these from here on, even if it has failed.
     std::mem::forget((proc, keep));
     if let Err(e) = booted {
-        drop(broker);
+        drop((broker, meter));
         serve::bury(&mut strangers, || {});
         return Err(e);
     }
     let cached = texts.cache.is_some();
-    let means = Means { doorbell, texts, broker };
+    let means = Means { doorbell, texts, broker, meter };
     let server = Server::new(socket, header, window, means, timeout, strangers)?;
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
@@ -210,7 +220,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>) -> Result<S
 fn leave_host(given: &jail::Reach, proc: RawFd, texts: &mut texts::Builder) -> Result {
     let bind = |writable| move |&fd: &RawFd| Given { fd, writable, at: None };
     let mut all: Vec<Given> = given.read.iter().map(bind(false)).chain(given.write.iter().map(bind(true))).collect();
-    all.push(Given { fd: proc, writable: false, at: Some("proc") });
+    all.push(Given { fd: proc, writable: false, at: Some(namespaces::PROC) });
     if let Some(cache) = &mut texts.cache {
         all.push(Given { fd: cache.fd(), writable: true, at: Some("cache") });
         cache.moved_to("/cache");
@@ -238,6 +248,22 @@ fn detach(holder: libc::pid_t) -> Result {
         libc::sigaltstack(&raw const none, ptr::null_mut());
     }
     Ok(())
+}
+
+/// Makes a fork of the supervisor, whose pid is `maker`, a helper that ends with it and that no terminal concerns.
+pub fn become_helper(maker: libc::pid_t, name: &CStr) {
+    // SAFETY: plain numbers, a C string, and a signal set on this stack; the process has one thread.
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if libc::getppid() != maker {
+            libc::_exit(0);
+        }
+        libc::setsid();
+        libc::prctl(libc::PR_SET_NAME, name.as_ptr());
+        let mut all = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const all, ptr::null_mut());
+    }
 }
 
 /// Blocks the signal of children's deaths, which is read from a descriptor; the only one with `SIG_SETMASK`.

@@ -7,6 +7,7 @@ use super::window::Window;
 use crate::sandbox::broker::Broker;
 use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
 use crate::sandbox::error::{Error, Result};
+use crate::sandbox::meter::Meter;
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
 use drupe_kernel::abi::text::TextPlan;
 use std::collections::{HashMap, VecDeque};
@@ -18,6 +19,9 @@ use std::{io, ptr};
 const ANSWER_MAX: usize = 4 << 20;
 /// Events taken from the host at a time.
 const BATCH: usize = 64;
+
+/// How long there may be too much memory in use before the host ends a process instead of the kernel, ns.
+const GRACE: u64 = 1_000_000_000;
 
 /// Tokens of the loop's own descriptors; an armed descriptor's token is its number.
 const CONTROL: u64 = 1 << 40;
@@ -62,6 +66,7 @@ pub struct Server {
     answer: Vec<u8>,
     texts: Builder,
     broker: Option<Broker>,
+    meter: Option<Meter>,
     strangers: Vec<i32>,
     /// How many of the holder's programs have not ended; `None` before there was one.
     running: Option<usize>,
@@ -79,6 +84,8 @@ pub struct Means {
     pub texts: Builder,
     /// Changes mode, owner and times of the host's files, where something is writable.
     pub broker: Option<Broker>,
+    /// Knows how much memory processes have, where it is bounded.
+    pub meter: Option<Meter>,
 }
 
 impl Server {
@@ -95,7 +102,7 @@ impl Server {
         timeout: Option<Duration>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
-        let Means { doorbell, texts, broker } = means;
+        let Means { doorbell, texts, broker, meter } = means;
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -147,6 +154,7 @@ impl Server {
             answer: vec![0; ANSWER_MAX],
             texts,
             broker,
+            meter,
             strangers,
             running: None,
             reserve: false,
@@ -218,7 +226,7 @@ impl Server {
         if std::mem::replace(&mut self.buried, true) {
             return;
         }
-        self.broker = None;
+        (self.broker, self.meter) = (None, None);
         // Most often the only program has ended, and its process is about to.
         if self.running == Some(0) && !self.reserve {
             self.window.unmap();
@@ -287,10 +295,41 @@ impl Server {
         Ok(())
     }
 
+    /// Looks how much memory there is in use, when that is due, and has the kernel decide what follows.
+    fn measure(&mut self) {
+        let Some(meter) = self.meter.as_mut().filter(|m| m.next <= now()) else { return };
+        let started = now();
+        let sizes = meter.ask().unwrap_or_default();
+        let cost = now() - started;
+        let largest = sizes.each.iter().max_by_key(|s| s.1).map(|s| s.0);
+        let request = Request::Measured { sizes: sizes.each, rest: sizes.rest };
+        let Response::Memory(used) = self.ask(request, Vec::new()) else { return };
+        let Some(meter) = &mut self.meter else { return };
+        meter.plan(now(), used, cost);
+        if used <= meter.limit {
+            meter.over_since = 0;
+            return;
+        }
+        if meter.over_since == 0 {
+            meter.over_since = started;
+        }
+        // Whom the kernel has ended does not go.
+        if started - meter.over_since > GRACE
+            && let Some(pid) = largest
+        {
+            meter.over_since = started;
+            // SAFETY: an unreaped child of ours: the number cannot mean another process.
+            unsafe { libc::kill(pid as i32, libc::SIGKILL) };
+        }
+    }
+
     /// Whatever the kernel did: run due timers, set the next one, pass its events on.
     fn after_kernel(&mut self) -> Result<(), End> {
+        self.measure();
         // SAFETY: an image entry, from the supervisor's only thread.
-        let next = unsafe { (self.image.timer)() }.min(self.limit.map_or(u64::MAX, |(_, until)| until));
+        let next = unsafe { (self.image.timer)() }
+            .min(self.limit.map_or(u64::MAX, |(_, until)| until))
+            .min(self.meter.as_ref().map_or(u64::MAX, |m| m.next));
         if next != self.deadline {
             self.deadline = next;
             self.set_timer(next);
@@ -376,8 +415,9 @@ impl Server {
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
         while let Some((pid, status)) = reap_one() {
-            let broker = self.broker.as_mut().is_some_and(|b| b.reaped(pid));
-            if !broker && !forget(&mut self.strangers, pid) {
+            let helper = self.broker.as_mut().is_some_and(|b| b.reaped(pid))
+                || self.meter.as_mut().is_some_and(|m| m.reaped(pid));
+            if !helper && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };
             }

@@ -314,7 +314,7 @@ impl Node {
     /// Takes what a guest wrote.
     fn write(self, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
         match self {
-            Node::Entry(pid, tid, e) => process::write(&*task_of(pid, tid)?, e, bytes),
+            Node::Entry(pid, tid, e) => process::write(&*task_of(pid, tid)?, e, ctx, bytes),
             Node::Setting(s) => s.write(ctx, bytes),
             _ => Err(Errno::EIO),
         }

@@ -5,7 +5,7 @@ use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::arch;
-use crate::cred::cap;
+use crate::cred::{UserNamespace, cap};
 use crate::fs::devpts;
 use crate::mm::vma::{Sizes, prot_letters};
 use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
@@ -118,7 +118,7 @@ pub fn link(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result<Path> {
 }
 
 /// Takes what was written to an entry.
-pub fn write(task: &Task, entry: &Entry, bytes: &[u8]) -> Result {
+pub fn write(task: &Task, entry: &Entry, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
     let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?.trim();
     match entry.name {
         "comm" => {
@@ -134,7 +134,14 @@ pub fn write(task: &Task, entry: &Entry, bytes: &[u8]) -> Result {
         }
         "oom_score_adj" => {
             let value = text.parse::<i32>().ok().filter(|v| (-1000..=1000).contains(v)).ok_or(Errno::EINVAL)?;
-            task.group.oom_score_adj.store(value, Relaxed);
+            let (now, min) = (&task.group.oom_score_adj, &task.group.oom_score_adj_min);
+            // As `__set_oom_adj()` in `fs/proc/base.c`.
+            if ctx.cred.capable_in(UserNamespace::initial(), cap::SYS_RESOURCE) {
+                min.store(value, Relaxed);
+            } else if value < min.load(Relaxed) {
+                return Err(Errno::EACCES);
+            }
+            now.store(value, Relaxed);
             Ok(())
         }
         _ => Err(Errno::EPERM),

@@ -5,6 +5,7 @@ use crate::cred::count::Of;
 use crate::cred::{Kind, UserNamespace, cap};
 use crate::fs::{epoll, inotify, pipe};
 use crate::host::{files, random, sched, window};
+use crate::mm::budget;
 use crate::sync::{Level, Mutex};
 use crate::task::ns::{self, UtsNamespace};
 use crate::task::{coredump, kernel, uts};
@@ -52,7 +53,7 @@ entries! {
     "modules" Vec::new;
     "partitions" || b"major minor  #blocks  name\n\n".to_vec();
     "vmstat" || host_file(b"vmstat");
-    "meminfo" || host_file(b"meminfo");
+    "meminfo" meminfo;
     "stat" stat;
     "swaps" || b"Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n".to_vec();
     "uptime" uptime;
@@ -193,6 +194,29 @@ pub fn host_file(name: &[u8]) -> Vec<u8> {
         }
     }
     text
+}
+
+/// The host's memory; where the sandbox was given less, that, and what is left of it.
+fn meminfo() -> Vec<u8> {
+    let host = host_file(b"meminfo");
+    let (Some(limit), Ok(text)) = (budget::limit(), core::str::from_utf8(&host)) else { return host };
+    let (total, left) = (limit / 1024, limit.saturating_sub(budget::used()) / 1024);
+    let mut out = String::new();
+    for line in text.lines() {
+        let Some((name, rest)) = line.split_once(':') else { continue };
+        let Some(kib) = rest.trim().strip_suffix("kB").and_then(|n| n.trim().parse::<u64>().ok()) else {
+            let _ = writeln!(out, "{line}");
+            continue;
+        };
+        let kib = match name {
+            "MemTotal" => kib.min(total),
+            "MemFree" | "MemAvailable" => kib.min(left),
+            "SwapTotal" | "SwapFree" | "SwapCached" => 0,
+            _ => kib.min(total),
+        };
+        let _ = writeln!(out, "{:<16}{kib:>8} kB", format!("{name}:"));
+    }
+    out.into_bytes()
 }
 
 /// CPUs that the sandbox may use.

@@ -1,5 +1,6 @@
 //! Where mappings go, and the host mappings that make them real.
 
+use super::super::budget;
 use super::super::memfile::Extent;
 use super::super::text::{self, Text};
 use super::super::vma::{Backing, Vma, VmaFlags};
@@ -28,6 +29,14 @@ impl Request {
     /// Whether it counts against `RLIMIT_DATA`.
     pub(super) fn is_data(&self) -> bool {
         !self.shared() && self.prot & PROT_WRITE != 0 && self.flags & MAP_GROWSDOWN == 0
+    }
+
+    /// Says no to what a program may write to and that can never all be there.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn admit(&self, len: u64) -> Result {
+        if self.is_data() && self.flags & MAP_NORESERVE == 0 { budget::admit(len) } else { Ok(()) }
     }
 }
 

@@ -1,5 +1,6 @@
 //! `mremap(2)`.
 
+use super::super::budget;
 use super::super::vma::{Vma, VmaFlags};
 use super::place::map_backing;
 use super::{AddressSpace, Inner, PAGE, in_window, outside_guest, page_up};
@@ -78,6 +79,9 @@ impl AddressSpace {
         if grow > 0 {
             inner.check_locked(grow, vma.flags, memlock)?;
             self.expand(&inner, grow, vma.is_data(), 0)?;
+            if vma.is_data() && !vma.flags.contains(VmaFlags::NO_RESERVE) {
+                budget::admit(grow)?;
+            }
         }
         if m.has(MREMAP_FIXED) {
             return inner.move_to(&vma, &m, m.new);

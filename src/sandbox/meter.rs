@@ -1,0 +1,367 @@
+//! How much memory a sandbox's processes have of their own, for one whose memory is bounded.
+//!
+//! The host says it in `/proc`, which Landlock keeps from the sandbox, the supervisor included. So a process outside of
+//! it, behind a filter of its own, reads it there, of the supervisor's children alone, and tells the supervisor, who
+//! asks the more often the less is left. The kernel decides what follows (`task/oom.rs`).
+//!
+//! What several processes have in common since a fork counts once: where the plain sum, which costs the host nothing,
+//! is too much, the host is asked for each process's share.
+
+use super::error::{Error, Result};
+use super::{filter, jail, supervisor};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+/// How many processes are told of one by one.
+const MOST: usize = 1024;
+/// As many as an answer can name: a head, and a pid with a size for each.
+const WORDS: usize = 2 * MOST + 2;
+/// The shortest and the longest time between two looks.
+const OFTEN: Duration = Duration::from_millis(2);
+const SELDOM: Duration = Duration::from_millis(250);
+/// What programs may take in a second, bytes: faster than this no processor of today clears pages for them.
+const RATE: u64 = 8 << 30;
+/// How long an answer may take.
+const PATIENCE_MS: i32 = 2000;
+
+/// The calls that it makes; `openat` with [`LOOK`] alone.
+pub(super) const CALLS: &[i64] =
+    &[libc::SYS_read, libc::SYS_write, libc::SYS_pread64, libc::SYS_close, libc::SYS_getdents64, libc::SYS_exit_group];
+/// Flags of its only way to open a file.
+pub(super) const LOOK: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
+
+/// A running meter; it ends with this.
+#[derive(Debug)]
+pub struct Meter {
+    pid: libc::pid_t,
+    socket: Option<OwnedFd>,
+    /// The bound, bytes.
+    pub limit: u64,
+    /// When to look next (host monotonic, ns).
+    pub next: u64,
+    /// Since when there is too much, ns; 0: there is not.
+    pub over_since: u64,
+}
+
+/// What it says.
+#[derive(Debug, Default)]
+pub struct Sizes {
+    /// Host pid and bytes of the largest processes, in order of the pids.
+    pub each: Vec<(u32, u64)>,
+    /// Bytes of all others.
+    pub rest: u64,
+}
+
+impl Meter {
+    /// Forks it off. `others`: children of this process that are none of the sandbox's. `limit`: bytes.
+    /// `kept`: the capabilities that they have, without which the host lets nobody look at them.
+    ///
+    /// # Errors
+    /// The host's; a host whose `/proc` does not name children.
+    pub fn start(proc: RawFd, others: &[libc::pid_t], limit: u64, kept: u64) -> Result<Meter> {
+        let mut ends = [0; 2];
+        let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+        // SAFETY: fills both; made just now, they are ours. A C string.
+        let (ours, theirs, children) = unsafe {
+            if libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) != 0 {
+                return Err(Error::last("make the meter's socket"));
+            }
+            let [ours, theirs] = ends.map(|fd| OwnedFd::from_raw_fd(fd));
+            let children = libc::openat(proc, c"thread-self/children".as_ptr(), LOOK);
+            if children < 0 {
+                let e = io::Error::last_os_error();
+                return Err(Error::Unsupported(format!(
+                    "its /proc does not name children ({e}), which --memory needs"
+                )));
+            }
+            (ours, theirs, OwnedFd::from_raw_fd(children))
+        };
+        // SAFETY: no preconditions.
+        let maker = unsafe { libc::getpid() };
+        // SAFETY: the child keeps to host calls and its own stack.
+        match unsafe { libc::fork() } {
+            -1 => Err(Error::last("start the meter")),
+            0 => {
+                drop(ours);
+                // SAFETY: no preconditions.
+                let own = unsafe { libc::getpid() } as u32;
+                let gauge = Gauge { socket: theirs, proc, children, others, own, limit };
+                if gauge.confine(maker, kept).is_ok() {
+                    gauge.run();
+                }
+                // SAFETY: ends this process without the exit handlers of its maker.
+                unsafe { libc::_exit(125) }
+            }
+            pid => Ok(Meter { pid, socket: Some(ours), limit, next: 0, over_since: 0 }),
+        }
+    }
+
+    /// The supervisor has reaped `pid`; whether it was the meter, whose number may be another process's now.
+    pub fn reaped(&mut self, pid: libc::pid_t) -> bool {
+        let own = self.pid == pid;
+        if own {
+            self.pid = 0;
+        }
+        own
+    }
+
+    /// How much there is; `None` if it does not answer, as when a hostile program has taken its answer.
+    pub fn ask(&self) -> Option<Sizes> {
+        let fd = self.socket.as_ref()?.as_raw_fd();
+        let mut words = [0u64; WORDS];
+        let mut ready = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one byte, one record and a buffer of ours.
+        let got = unsafe {
+            if libc::write(fd, [1u8].as_ptr().cast(), 1) != 1 || libc::poll(&raw mut ready, 1, PATIENCE_MS) != 1 {
+                return None;
+            }
+            libc::read(fd, words.as_mut_ptr().cast(), size_of_val(&words))
+        };
+        let count = usize::try_from(got).ok()? / 8;
+        let [rest, each @ ..] = words.get(..count)? else { return None };
+        let mut each: Vec<(u32, u64)> = each.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect();
+        each.sort_unstable();
+        Some(Sizes { each, rest: *rest })
+    }
+
+    /// Plans the next look, at `now` (ns), where `used` bytes are in use; the last took `cost` ns.
+    pub fn plan(&mut self, now: u64, used: u64, cost: u64) {
+        let left = self.limit.saturating_sub(used);
+        let until_full = Duration::from_nanos((u128::from(left) * 1_000_000_000 / u128::from(RATE)) as u64);
+        // No more than a twentieth of a processor.
+        let wait = until_full.clamp(OFTEN, SELDOM).max(Duration::from_nanos(cost.saturating_mul(20)).min(SELDOM));
+        self.next = now.saturating_add(wait.as_nanos() as u64);
+    }
+}
+
+impl Drop for Meter {
+    /// Landlock lets nobody in the sandbox signal it: it ends when nobody can ask any more.
+    fn drop(&mut self) {
+        self.socket = None;
+        if self.pid != 0 {
+            supervisor::bury_one(self.pid);
+        }
+    }
+}
+
+/// The meter's own half.
+struct Gauge<'a> {
+    socket: OwnedFd,
+    proc: RawFd,
+    /// `/proc/thread-self/children` of the supervisor.
+    children: OwnedFd,
+    others: &'a [libc::pid_t],
+    /// The meter itself.
+    own: u32,
+    limit: u64,
+}
+
+impl Gauge<'_> {
+    /// Leaves what was inherited.
+    fn confine(&self, maker: libc::pid_t, kept: u64) -> Result {
+        supervisor::become_helper(maker, c"drupe-meter");
+        supervisor::close_others(&[self.socket.as_raw_fd(), self.proc, self.children.as_raw_fd()])?;
+        jail::keep_capabilities(kept)?;
+        // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
+        unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
+        filter::install(&filter::of_meter()).map_err(|e| Error::host("confine the meter", e))
+    }
+
+    /// Serves until the supervisor is gone.
+    fn run(&self) {
+        let mut all = [(0u32, 0u64); 2 * MOST];
+        let mut byte = 0u8;
+        // SAFETY: one byte of ours.
+        while unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut byte).cast(), 1) } == 1 {
+            let (mut count, mut rest) = self.measure(&mut all, Gauge::resident);
+            let sum = all[..count].iter().fold(rest, |sum, s| sum.saturating_add(s.1));
+            if sum > self.limit && count > 1 {
+                (count, rest) = self.measure(&mut all, Gauge::share);
+            }
+            all[..count].sort_unstable_by_key(|s| std::cmp::Reverse(s.1));
+            rest += all[..count].iter().skip(MOST).map(|s| s.1).sum::<u64>();
+            let mut words = [0u64; WORDS];
+            words[0] = rest;
+            let told = count.min(MOST);
+            for (i, (pid, bytes)) in all[..told].iter().enumerate() {
+                (words[2 * i + 1], words[2 * i + 2]) = (u64::from(*pid), *bytes);
+            }
+            let len = 8 * (2 * told + 1);
+            // SAFETY: as many bytes of ours.
+            if unsafe { libc::write(self.socket.as_raw_fd(), words.as_ptr().cast(), len) } < 0 {
+                return;
+            }
+        }
+    }
+
+    /// Measures all processes: into `all` as many as fit, the sum of the others, and how many were measured.
+    fn measure(&self, all: &mut [(u32, u64)], one: impl Fn(&Self, u32) -> u64) -> (usize, u64) {
+        let (mut count, mut rest) = (0, 0);
+        self.each_child(|pid| {
+            let bytes = one(self, pid);
+            match all.get_mut(count) {
+                Some(entry) => {
+                    *entry = (pid, bytes);
+                    count += 1;
+                }
+                None => rest += bytes,
+            }
+        });
+        (count, rest)
+    }
+
+    fn each_child(&self, mut f: impl FnMut(u32)) {
+        let (mut at, mut pid, mut buf) = (0, 0u32, [0u8; 4096]);
+        loop {
+            // SAFETY: a buffer of ours.
+            let got = unsafe { libc::pread(self.children.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len(), at) };
+            if got <= 0 {
+                return;
+            }
+            at += got as libc::off_t;
+            for &byte in &buf[..got as usize] {
+                match byte {
+                    b'0'..=b'9' => pid = pid.wrapping_mul(10).wrapping_add(u32::from(byte - b'0')),
+                    _ => {
+                        if pid != 0 && pid != self.own && !self.others.contains(&(pid as i32)) {
+                            f(pid);
+                        }
+                        pid = 0;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Bytes of anonymous memory that a process has, those that it has in common with others in full.
+    fn resident(&self, pid: u32) -> u64 {
+        let own = |of: Name| {
+            let mut buf = [0; 128];
+            let text = self.read(&of.and(b"/statm"), &mut buf);
+            let mut fields = text.split(|&b| b == b' ').map(number);
+            let (resident, shared) = (fields.nth(1).unwrap_or(0), fields.next().unwrap_or(0));
+            resident.saturating_sub(shared) * 4096
+        };
+        match own(Name::of(pid)) {
+            // Its first thread may have ended before the others.
+            0 => self.first_thread(pid).map_or(0, |tid| own(Name::of(pid).and(b"/task/").and_number(tid))),
+            bytes => bytes,
+        }
+    }
+
+    /// As [`Gauge::resident`], where what `n` processes have in common is an `n`th part for each.
+    fn share(&self, pid: u32) -> u64 {
+        let own = |of: Name| {
+            let mut buf = [0; 2048];
+            let text = self.read(&of.and(b"/smaps_rollup"), &mut buf);
+            let line = text.split(|&b| b == b'\n').find_map(|l| l.strip_prefix(b"Pss_Anon:"));
+            line.map(|l| number(l.trim_ascii_start()) * 1024)
+        };
+        own(Name::of(pid)).unwrap_or_else(|| self.resident(pid))
+    }
+
+    /// A thread of a process whose first one has ended.
+    fn first_thread(&self, pid: u32) -> Option<u32> {
+        let dir = self.open(&Name::of(pid).and(b"/task"))?;
+        let mut buf = [0u8; 1024];
+        // SAFETY: a buffer of ours.
+        let got = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
+        let mut entries = buf.get(..usize::try_from(got).ok()?)?;
+        // `struct linux_dirent64`: two words, its length in 16 bits, a byte, the name.
+        while let Some(len) = entries.get(16..18) {
+            let len = usize::from(u16::from_ne_bytes([len[0], len[1]]));
+            let tid = number(entries.get(19..len)?) as u32;
+            if tid != 0 && tid != pid {
+                return Some(tid);
+            }
+            entries = &entries[len..];
+        }
+        None
+    }
+
+    fn open(&self, name: &Name) -> Option<OwnedFd> {
+        // SAFETY: a C string; a descriptor made just now is ours.
+        unsafe {
+            let fd = libc::openat(self.proc, name.text.as_ptr().cast(), LOOK);
+            (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+        }
+    }
+
+    fn read<'b>(&self, name: &Name, buf: &'b mut [u8]) -> &'b [u8] {
+        let Some(fd) = self.open(name) else { return &[] };
+        // SAFETY: a buffer of that length.
+        let got = unsafe { libc::read(fd.as_raw_fd(), buf.as_mut_ptr().cast(), buf.len()) };
+        &buf[..usize::try_from(got).unwrap_or(0)]
+    }
+}
+
+/// The number that a text starts with.
+fn number(text: &[u8]) -> u64 {
+    text.iter()
+        .take_while(|b| b.is_ascii_digit())
+        .fold(0u64, |n, b| n.wrapping_mul(10).wrapping_add(u64::from(b - b'0')))
+}
+
+/// A name below `/proc`, as a C string.
+#[derive(Clone, Copy)]
+struct Name {
+    text: [u8; 64],
+    len: usize,
+}
+
+impl Name {
+    fn of(pid: u32) -> Name {
+        Name { text: [0; 64], len: 0 }.and_number(pid)
+    }
+
+    fn and(mut self, more: &[u8]) -> Name {
+        for &byte in more {
+            if self.len + 1 < self.text.len() {
+                self.text[self.len] = byte;
+                self.len += 1;
+            }
+        }
+        self
+    }
+
+    fn and_number(self, mut n: u32) -> Name {
+        let mut digits = [0; 10];
+        let mut at = digits.len();
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (n % 10) as u8;
+            n /= 10;
+            if n == 0 {
+                break;
+            }
+        }
+        self.and(&digits[at..])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_numbers() {
+        let name = Name::of(1207).and(b"/task/").and_number(0).and(b"/statm");
+        assert_eq!(&name.text[..=name.len], b"1207/task/0/statm\0");
+        assert_eq!((number(b"12 kB"), number(b"x"), number(b"")), (12, 0, 0));
+    }
+
+    #[test]
+    fn it_looks_more_often_the_less_is_left() {
+        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, next: 0, over_since: 0 };
+        let mut waits = Vec::new();
+        for used in [0, 512 << 20, 900 << 20, 1 << 30, 2 << 30] {
+            meter.plan(5, used, 0);
+            waits.push(meter.next - 5);
+        }
+        assert!(waits.is_sorted_by(|a, b| a >= b), "{waits:?}");
+        assert_eq!((waits[4], waits[0] > 100_000_000), (2_000_000, true));
+        meter.plan(5, 2 << 30, 1_000_000);
+        assert_eq!(meter.next - 5, 20_000_000);
+    }
+}
