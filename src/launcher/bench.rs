@@ -24,6 +24,9 @@ pub struct Args {
     /// Measure what operations cost beside more and more things of their kind
     #[arg(long, conflicts_with = "sites")]
     scale: bool,
+    /// Measure what each layer of the jail costs at a start
+    #[arg(long, conflicts_with_all = ["sites", "scale", "rows"])]
+    layers: bool,
     /// Rows to measure, by key; all if none is named
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -91,6 +94,9 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
     let rewrite = args.rewrite == super::run::Switch::On;
     if !args.sites.is_empty() {
         return super::sites::sites(&args.sites, rewrite, args.json);
+    }
+    if args.layers {
+        return super::layers::layers(args.json).map(|()| 0);
     }
     let scaled = |row: &str| args.scale && super::measure_scale::ROWS.iter().any(|r| r.key == row);
     let known = |row: &&String| scaled(row) || !args.scale && BUDGET.iter().any(|b| b.0 == **row);

@@ -4,6 +4,7 @@
 mod bench;
 mod closed;
 mod doctor;
+mod layers;
 mod measure;
 mod measure_ops;
 mod measure_scale;

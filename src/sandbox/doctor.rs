@@ -47,6 +47,7 @@ pub fn examine() -> Vec<Finding> {
         jail(),
         namespaces(),
         landlock(),
+        limits(),
     ]
 }
 
@@ -180,7 +181,7 @@ fn namespaces() -> Finding {
                   container's filter)";
     match there {
         Some((how, _)) => {
-            let detail = format!("available ({how}), off by default: --jail namespaces; not of pids");
+            let detail = format!("available ({how}), off by default: --jail namespaces");
             want("namespaces", true, detail, "")
         }
         None => want("namespaces", false, "not available", advice),
@@ -198,6 +199,17 @@ fn unshares(flags: i32) -> bool {
                 libc::waitpid(pid, &raw mut status, 0) == pid && status == 0
             }
         }
+    }
+}
+
+/// What holds `--memory`, `--pids` and `--cpus`.
+fn limits() -> Finding {
+    let own = "the kernel's own accounting";
+    let advice = "a program that takes over its kernel is not bounded: give the user a cgroup v2 with the memory, pids and \
+                  cpu controllers (systemd: Delegate=yes), or bound the launcher from outside";
+    match super::cgroup::probe() {
+        Some(parent) => want("limits", true, format!("{own}, and a cgroup below {}", parent.display()), ""),
+        None => want("limits", false, format!("{own}; no cgroup v2 of its own can be made"), advice),
     }
 }
 

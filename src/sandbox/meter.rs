@@ -4,9 +4,12 @@
 //! it, behind a filter of its own, reads it there, of the supervisor's children alone, and tells the supervisor, who
 //! asks the more often the less is left. The kernel decides what follows (`task/oom.rs`).
 //!
+//! It also removes the sandbox's control group, if it has one, when the last process in it has ended.
+//!
 //! What several processes have in common since a fork counts once: where the plain sum, which costs the host nothing,
 //! is too much, the host is asked for each process's share.
 
+use super::cgroup::Kept;
 use super::error::{Error, Result};
 use super::{filter, jail, supervisor};
 use std::io;
@@ -26,8 +29,16 @@ const RATE: u64 = 8 << 30;
 const PATIENCE_MS: i32 = 2000;
 
 /// The calls that it makes; `openat` with [`LOOK`] alone.
-pub(super) const CALLS: &[i64] =
-    &[libc::SYS_read, libc::SYS_write, libc::SYS_pread64, libc::SYS_close, libc::SYS_getdents64, libc::SYS_exit_group];
+pub(super) const CALLS: &[i64] = &[
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_pread64,
+    libc::SYS_close,
+    libc::SYS_getdents64,
+    libc::SYS_unlinkat,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_exit_group,
+];
 /// Flags of its only way to open a file.
 pub(super) const LOOK: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
 
@@ -38,7 +49,9 @@ pub struct Meter {
     socket: Option<OwnedFd>,
     /// The bound, bytes.
     pub limit: u64,
-    /// When to look next (host monotonic, ns).
+    /// It has a control group to remove, and so outlives the supervisor.
+    pub stays: bool,
+    /// When to look next (host monotonic, ns); `u64::MAX`: never, since memory is not bounded.
     pub next: u64,
     /// Since when there is too much, ns; 0: there is not.
     pub over_since: u64,
@@ -54,12 +67,13 @@ pub struct Sizes {
 }
 
 impl Meter {
-    /// Forks it off. `others`: children of this process that are none of the sandbox's. `limit`: bytes.
-    /// `kept`: the capabilities that they have, without which the host lets nobody look at them.
+    /// Forks it off. `others`: children of this process that are none of the sandbox's. `limit`: bytes, 0
+    /// for none. `kept`: the capabilities that they have, without which the host lets nobody look at them. `group`: what
+    /// it is to remove in the end.
     ///
     /// # Errors
     /// The host's; a host whose `/proc` does not name children.
-    pub fn start(proc: RawFd, others: &[libc::pid_t], limit: u64, kept: u64) -> Result<Meter> {
+    pub fn start(proc: RawFd, others: &[libc::pid_t], limit: u64, kept: u64, group: Option<Kept>) -> Result<Meter> {
         let mut ends = [0; 2];
         let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
         // SAFETY: fills both; made just now, they are ours. A C string.
@@ -79,6 +93,7 @@ impl Meter {
         };
         // SAFETY: no preconditions.
         let maker = unsafe { libc::getpid() };
+        let stays = group.is_some();
         // SAFETY: the child keeps to host calls and its own stack.
         match unsafe { libc::fork() } {
             -1 => Err(Error::last("start the meter")),
@@ -86,15 +101,24 @@ impl Meter {
                 drop(ours);
                 // SAFETY: no preconditions.
                 let own = unsafe { libc::getpid() } as u32;
-                let gauge = Gauge { socket: theirs, proc, children, others, own, limit };
+                let gauge = Gauge { socket: theirs, proc, children, others, own, limit, group };
                 if gauge.confine(maker, kept).is_ok() {
                     gauge.run();
+                    gauge.clean_up(maker);
                 }
                 // SAFETY: ends this process without the exit handlers of its maker.
                 unsafe { libc::_exit(125) }
             }
-            pid => Ok(Meter { pid, socket: Some(ours), limit, next: 0, over_since: 0 }),
+            pid => {
+                let next = if limit == 0 { u64::MAX } else { 0 };
+                Ok(Meter { pid, socket: Some(ours), limit, stays, next, over_since: 0 })
+            }
         }
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> libc::pid_t {
+        self.pid
     }
 
     /// The supervisor has reaped `pid`; whether it was the meter, whose number may be another process's now.
@@ -139,7 +163,7 @@ impl Drop for Meter {
     /// Landlock lets nobody in the sandbox signal it: it ends when nobody can ask any more.
     fn drop(&mut self) {
         self.socket = None;
-        if self.pid != 0 {
+        if self.pid != 0 && !self.stays {
             supervisor::bury_one(self.pid);
         }
     }
@@ -155,13 +179,20 @@ struct Gauge<'a> {
     /// The meter itself.
     own: u32,
     limit: u64,
+    group: Option<Kept>,
 }
 
 impl Gauge<'_> {
     /// Leaves what was inherited.
     fn confine(&self, maker: libc::pid_t, kept: u64) -> Result {
         supervisor::become_helper(maker, c"drupe-meter");
-        supervisor::close_others(&[self.socket.as_raw_fd(), self.proc, self.children.as_raw_fd()])?;
+        let mut keep = vec![self.socket.as_raw_fd(), self.proc, self.children.as_raw_fd()];
+        if let Some(group) = &self.group {
+            keep.extend([group.parent.as_raw_fd(), group.before.as_raw_fd()]);
+            // SAFETY: a plain number. It goes when all others have gone.
+            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
+        }
+        supervisor::close_others(&keep)?;
         jail::keep_capabilities(kept)?;
         // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
         unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
@@ -176,7 +207,7 @@ impl Gauge<'_> {
         while unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut byte).cast(), 1) } == 1 {
             let (mut count, mut rest) = self.measure(&mut all, Gauge::resident);
             let sum = all[..count].iter().fold(rest, |sum, s| sum.saturating_add(s.1));
-            if sum > self.limit && count > 1 {
+            if self.limit != 0 && sum > self.limit && count > 1 {
                 (count, rest) = self.measure(&mut all, Gauge::share);
             }
             all[..count].sort_unstable_by_key(|s| std::cmp::Reverse(s.1));
@@ -191,6 +222,24 @@ impl Gauge<'_> {
             // SAFETY: as many bytes of ours.
             if unsafe { libc::write(self.socket.as_raw_fd(), words.as_ptr().cast(), len) } < 0 {
                 return;
+            }
+        }
+    }
+
+    /// Removes the control group once nothing is in it; the supervisor, which may go on for something else, is moved.
+    fn clean_up(&self, maker: libc::pid_t) {
+        let Some(group) = &self.group else { return };
+        let who = Name::of(maker as u32);
+        for _ in 0..400 {
+            let pause = libc::timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            // SAFETY: strings and a record of ours.
+            unsafe {
+                libc::write(group.before.as_raw_fd(), who.text.as_ptr().cast(), who.len);
+                let gone = libc::unlinkat(group.parent.as_raw_fd(), group.name.as_ptr(), libc::AT_REMOVEDIR) == 0;
+                if gone || io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT) {
+                    return;
+                }
+                libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &raw const pause, std::ptr::null_mut());
             }
         }
     }
@@ -353,7 +402,7 @@ mod tests {
 
     #[test]
     fn it_looks_more_often_the_less_is_left() {
-        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, next: 0, over_since: 0 };
+        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, stays: false, next: 0, over_since: 0 };
         let mut waits = Vec::new();
         for used in [0, 512 << 20, 900 << 20, 1 << 30, 2 << 30] {
             meter.plan(5, used, 0);

@@ -2,6 +2,7 @@
 
 mod broker;
 mod builder;
+mod cgroup;
 mod channel;
 mod command;
 pub mod console;
@@ -10,6 +11,8 @@ mod error;
 mod filter;
 pub mod image;
 mod jail;
+#[doc(hidden)]
+pub mod layers;
 mod link;
 mod meter;
 mod namespaces;

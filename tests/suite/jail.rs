@@ -1,13 +1,16 @@
 //! A guest that calls the host through the gate with arguments of its own reaches what was given, and nothing else.
 
 use crate::common::bpf::deny;
-use crate::common::host::{children, wait_for};
+use crate::common::host::{family, stat, wait_for};
 use crate::common::{DRUPE, Link, Outcome, as_tested, as_user, compile, run, sandboxed};
 use drupe_kernel::abi::slot::SlotHeader;
 use object::{Object, ObjectSymbol};
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixDatagram;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -174,15 +177,36 @@ struct Layers {
     jail: &'static str,
     /// The host has it.
     landlock: bool,
+    /// Started by an ordinary user, who may make user namespaces (the users of the test by that name may not).
+    plain_user: bool,
 }
 
 impl Layers {
-    /// Calls that these layers hold against: the kick's signal reaches every process of the user's but for Landlock.
+    /// Calls that these layers hold against: the kick's signal reaches every process of the user's but for Landlock and
+    /// a pid namespace.
     fn possible(self, calls: &[String]) -> Vec<String> {
         let kick = |call: &String| {
             call.starts_with(&format!("{},", libc::SYS_tgkill)) && call.ends_with(&format!(",{}", libc::SIGSTKFLT))
         };
-        calls.iter().filter(|call| self.landlock || !kick(call)).cloned().collect()
+        calls.iter().filter(|call| self.landlock || self.jail == "namespaces" || !kick(call)).cloned().collect()
+    }
+
+    /// Takes away from a command what these layers are without.
+    fn prepare(self, command: &mut Command) -> &mut Command {
+        if !self.landlock {
+            deny(command, &[libc::SYS_landlock_create_ruleset], libc::ENOSYS);
+        }
+        if self.plain_user {
+            command.env("HOME", "/nonexistent").current_dir("/");
+            // SAFETY: the child makes plain calls.
+            unsafe {
+                command.pre_exec(|| {
+                    let done = libc::setgroups(0, std::ptr::null()) | libc::setgid(65534) | libc::setuid(65534);
+                    if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+                });
+            }
+        }
+        command
     }
 }
 
@@ -190,10 +214,18 @@ impl Layers {
 fn layers() -> Vec<Layers> {
     let mut all = Vec::new();
     if landlock() {
-        all.extend(["auto", "strict"].map(|jail| Layers { jail, landlock: true }));
+        all.extend(["auto", "strict"].map(|jail| Layers { jail, landlock: true, plain_user: false }));
     }
     if namespaces() {
-        all.extend([true, false].map(|landlock| Layers { jail: "namespaces", landlock }));
+        all.extend([true, false].map(|landlock| Layers { jail: "namespaces", landlock, plain_user: false }));
+        if nix::unistd::geteuid().is_root() && !as_user() {
+            let by_user = |landlock| Layers { jail: "namespaces", landlock, plain_user: true };
+            let probe = run(by_user(true).prepare(&mut sandboxed(&["--jail", "namespaces"], &["/bin/true"])), LIMIT);
+            match probe.status {
+                0 => all.extend([true, false].map(by_user)),
+                _ => eprintln!("skipped: namespaces of an ordinary user ({})", probe.stderr.trim()),
+            }
+        }
     }
     all
 }
@@ -214,10 +246,7 @@ fn escape(layers: Layers, options: &[&str], program: &str, calls: &[String]) -> 
     let mut argv = vec![program, &entry, &gate];
     argv.extend(calls.iter().map(String::as_str));
     let mut command = sandboxed(&[&["--jail", layers.jail], options].concat(), &argv);
-    if !layers.landlock {
-        deny(&mut command, &[libc::SYS_landlock_create_ruleset], libc::ENOSYS);
-    }
-    let out = run(&mut command, LIMIT);
+    let out = run(layers.prepare(&mut command), LIMIT);
     assert!(out.stdout.ends_with("done\n"), "{layers:?} {options:?}: {}\n{}", out.stdout, out.stderr);
     out
 }
@@ -258,7 +287,7 @@ fn nothing_outside_changes_where_nothing_is_writable() {
         assert_eq!(tree.outside(), before, "{layers:?}");
     }
     // Without a jail the same calls reach it: the test can tell.
-    let off = Layers { jail: "off", landlock: true };
+    let off = Layers { jail: "off", landlock: true, plain_user: false };
     let unlink = format!("{},3,@{},0", libc::SYS_unlinkat, tree.path("outside/other"));
     escape(off, &[], program_path, &[unlink]);
     assert_ne!(tree.outside(), before);
@@ -292,7 +321,7 @@ fn nothing_outside_of_a_root_is_read() {
         }
     }
     // The same test without a jail shows that it can tell.
-    let off = Layers { jail: "off", landlock: true };
+    let off = Layers { jail: "off", landlock: true, plain_user: false };
     let out = escape(off, &["--root", &root], "/bin/escape", &[format!("{},3,@/etc/passwd,0,0", libc::SYS_openat)]);
     assert!(!out.stdout.contains('-') && !out.stdout.contains("killed"), "{}", out.stdout);
 }
@@ -328,11 +357,79 @@ fn an_inherited_directory_is_no_way_to_write() {
     assert_eq!(tree.outside(), before);
 }
 
+/// Sends descriptors of `files` by SCM_RIGHTS, one after the other.
+fn pass(socket: &UnixDatagram, files: &[fs::File]) {
+    use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+    for file in files {
+        let fds = [file.as_raw_fd()];
+        let sent = sendmsg::<()>(
+            socket.as_raw_fd(),
+            &[std::io::IoSlice::new(b"x")],
+            &[ControlMessage::ScmRights(&fds)],
+            MsgFlags::empty(),
+            None,
+        );
+        assert_eq!(sent, Ok(1));
+    }
+}
+
+/// Neither somebody outside nor a sandbox with more rights can hand a descriptor to a sandbox, whose program owns its
+/// kernel and whose standard input is a socket.
+#[test]
+fn a_descriptor_that_is_passed_never_arrives() {
+    let Some(program) = compile("passing", Link::Static) else { return };
+    if !fsgsbase() {
+        return;
+    }
+    let mut tree = Tree::new(if as_user() { "passed-user" } else { "passed" });
+    let before = tree.outside();
+    let inode = fs::metadata(tree.dir.join("outside/secret")).expect("it is there").ino().to_string();
+    let program = program.to_str().expect("ASCII");
+    let (entry, gate) = door();
+    let files = || {
+        let secret = tree.dir.join("outside/secret");
+        let file = fs::OpenOptions::new().read(true).write(true).open(secret).expect("ours");
+        (0..8).map(|_| file.try_clone().expect("copied")).collect::<Vec<_>>()
+    };
+    let (ours, theirs) = UnixDatagram::pair().expect("a pair");
+    ours.set_nonblocking(true).expect("ours");
+    let taken = |command: &mut Command| {
+        as_tested(command);
+        let out = as_given(command, &theirs).output().expect("it runs");
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    // The test can tell: natively it arrives.
+    pass(&ours, &files());
+    assert_eq!(taken(Command::new(program).args(["natively", &inode])), "reached\n");
+    for layers in layers() {
+        pass(&ours, &files());
+        let mut taking = sandboxed(&["--jail", layers.jail], &[program, "take", &entry, &gate, &inode]);
+        let out = taken(layers.prepare(&mut taking));
+        assert!(out.ends_with("done\n") && !out.contains("reached"), "{layers:?}: {out}");
+        while theirs.recv(&mut [0; 8]).is_ok() {}
+        // One that may write there, and has it open, gives it away.
+        let bind = format!("{}:rw", tree.path("outside"));
+        let line = format!("exec 9<>{} {program} give {entry} {gate}", tree.path("outside/secret"));
+        let mut giving = sandboxed(&["--jail", layers.jail, "--bind", &bind], &["/bin/sh", "-c", &line]);
+        let out = taken(layers.prepare(&mut giving));
+        assert!(out.ends_with("done\n"), "{layers:?}: {out}");
+        assert!(ours.recv(&mut [0; 8]).is_err(), "{layers:?}: something was sent: {out}");
+    }
+    assert_eq!(tree.outside(), before);
+}
+
+/// Gives a program the socket as standard input.
+fn as_given<'a>(command: &'a mut Command, socket: &UnixDatagram) -> &'a mut Command {
+    socket.set_nonblocking(true).expect("ours");
+    command.stdin(OwnedFd::from(socket.try_clone().expect("copied"))).stderr(Stdio::null())
+}
+
 /// The host descriptor by which a sandbox with these options asks its broker: they share a pipe.
-fn broker_fd(options: &[&str]) -> i32 {
+fn broker_fd(layers: Layers, options: &[&str]) -> i32 {
     let mut command = Command::new(DRUPE);
     command.arg("run").args(options).args(["--", "/bin/sleep", "100"]).stdin(Stdio::null());
     as_tested(&mut command);
+    layers.prepare(&mut command);
     let mut launcher = command.spawn().expect("it starts");
     let pipes = |pid: i32| -> BTreeMap<String, i32> {
         let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
@@ -348,11 +445,12 @@ fn broker_fd(options: &[&str]) -> i32 {
     let broker = wait_for("a broker", LIMIT, || {
         let named =
             |p: &i32| fs::read_to_string(format!("/proc/{p}/comm")).is_ok_and(|c| c.starts_with("drupe-broker"));
-        let broker = children(pid).into_iter().find(named)?;
+        let broker = family(pid).into_iter().find(named)?;
         // Nothing is left of what it inherited.
         (pipes(broker).len() == 1).then_some(broker)
     });
-    let (theirs, ours) = (pipes(broker), pipes(pid));
+    let supervisor = stat(broker).and_then(|fields| fields.get(1)?.parse().ok()).expect("the broker's parent");
+    let (theirs, ours) = (pipes(broker), pipes(supervisor));
     let fd = theirs.keys().find_map(|pipe| ours.get(pipe)).copied();
     let _ = launcher.kill();
     let _ = launcher.wait();
@@ -387,7 +485,7 @@ fn nothing_outside_of_a_writable_bind_changes() {
 fn writable(layers: Layers, tree: &mut Tree, program: &str) {
     let bind = format!("{}:rw", tree.path("given"));
     let options = ["--bind", bind.as_str()];
-    let broker = broker_fd(&[&["--jail", layers.jail], &options[..]].concat());
+    let broker = broker_fd(layers, &[&["--jail", layers.jail], &options[..]].concat());
     let mut calls = Vec::new();
     // All of them stay open: the host's descriptors are the sandbox's.
     let open = |path: &str, flags: i32| format!("{},3,@{path},{flags},0", libc::SYS_openat);

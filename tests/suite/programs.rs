@@ -264,3 +264,70 @@ fn debuggers() {
                 gcc -g -fsanitize=address -o l l.c; ./l; echo $?; ./l leak 2>/dev/null; echo $?";
     shell(&["gcc"], &format!("cd $(mktemp -d)\n{leak}"));
 }
+
+#[test]
+fn python_venv() {
+    shell(
+        &["/usr/bin/python3"],
+        "d=$(mktemp -d); /usr/bin/python3 -m venv --without-pip $d/v && . $d/v/bin/activate && \
+         python -c 'import sys; print(sys.prefix != sys.base_prefix, sys.version)'; ls $d/v/bin | wc -l; rm -r $d",
+    );
+}
+
+/// It changes what lies below `/usr` and `/var`, so there is nothing to compare with.
+#[test]
+fn dpkg_installs_and_removes_a_local_package() {
+    if !["dpkg", "dpkg-deb"].iter().all(|p| has(p)) {
+        return;
+    }
+    let script = "d=$(mktemp -d); mkdir -p $d/p/DEBIAN $d/p/usr/share/drupe-test
+        printf 'Package: drupe-test\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b>\nDescription: x\n' > $d/p/DEBIAN/control
+        echo hello > $d/p/usr/share/drupe-test/f; printf '#!/bin/sh\necho postinst $1\n' > $d/p/DEBIAN/postinst
+        chmod 755 $d/p/DEBIAN/postinst; export PATH=/usr/sbin:/sbin:$PATH
+        dpkg-deb --build --root-owner-group $d/p $d/p.deb >$d/log 2>&1 && dpkg -i $d/p.deb >>$d/log 2>&1 || cat $d/log
+        grep postinst $d/log; cat /usr/share/drupe-test/f; dpkg -s drupe-test | grep Status
+        dpkg -r drupe-test >>$d/log 2>&1; echo $?; ls /usr/share/drupe-test 2>&1 | grep -c 'No such file'";
+    let out = run(&mut sandboxed(&["--user", "0:0"], &["/bin/sh", "-c", script]), LIMIT);
+    let expected = "postinst configure\nhello\nStatus: install ok installed\n0\n1\n";
+    assert_eq!((out.status, out.stdout.as_str()), (0, expected), "{}", out.stderr);
+    assert!(!std::path::Path::new("/usr/share/drupe-test").exists());
+}
+
+/// What is built in a writable bind is the host's, with mode, owner and times as natively.
+#[test]
+fn a_writable_bind_takes_a_build_and_an_archive() {
+    if !["gcc", "make", "tar"].iter().all(|p| has(p)) {
+        return;
+    }
+    let dir = guest_dir().join(format!("bind-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&dir);
+    fs::create_dir(&dir).expect("writable");
+    let path = dir.to_str().expect("ASCII");
+    let script = format!(
+        "umask 027; cd {path} && rm -rf * && printf 'int main(void) {{ return 3; }}\\n' > a.c && printf 'a: a.c\\n\\tgcc -o a a.c\\n' > Makefile && \
+         make -s && ./a; echo $?; chmod 604 a.c; touch -d 2001-02-03T04:05:06Z a.c; mkdir d; ln a.c d/hard; ln -s ../a d/soft; mv Makefile d/
+         tar cf t.tar a.c d && mkdir out && tar xpf t.tar -C out && find out -printf '%P %m %u %g %n %l\\n' | sort; stat -c '%n %Y' out/a.c out/d/hard; rm -r d"
+    );
+    let look = [
+        "/bin/sh",
+        "-c",
+        &format!("cd {path}; stat -c '%n %a %u %h %s' a a.c out/a.c out/d/Makefile; stat -c %Y a.c out/a.c; ls"),
+    ];
+    let mut seen = Vec::new();
+    for options in [None, Some("on"), Some("off")] {
+        let line = ["/bin/sh", "-c", &script];
+        let bind = format!("{path}:rw");
+        let mut command = match options {
+            None => crate::common::native(&line),
+            Some(rewrite) => sandboxed(&["--rewrite", rewrite, "--bind", &bind], &line),
+        };
+        let inside = run(&mut command, LIMIT);
+        let outside = run(&mut crate::common::native(&look), LIMIT);
+        seen.push((inside.status, inside.stdout, outside.stdout, inside.stderr));
+    }
+    let _ = fs::remove_dir_all(&dir);
+    assert!(seen[0].2.contains("a.c 604"), "{seen:?}");
+    for other in &seen[1..] {
+        assert_eq!((other.0, &other.1, &other.2), (seen[0].0, &seen[0].1, &seen[0].2), "{}", other.3);
+    }
+}

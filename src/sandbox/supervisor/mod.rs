@@ -13,6 +13,7 @@ mod vdso;
 mod window;
 
 use super::broker::Broker;
+use super::cgroup::{Bounds, Cgroup, Kept};
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
 use super::jail::{self, Jail};
@@ -180,6 +181,8 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     window.map_data()?;
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
+    let bounds = Bounds { memory: config.memory, pids: config.pids, cpus: config.cpus };
+    let group = if bounds == Bounds::default() { None } else { Cgroup::make(bounds) };
     let writable = jail == Jail::Off || given.writable();
     if jail == Jail::Namespaces {
         leave_host(&given, proc.as_raw_fd(), &mut texts)?;
@@ -187,9 +190,11 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let detached = jail == Jail::Namespaces;
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
     let others = |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(Broker::pid)).collect::<Vec<_>>();
-    let meter = (config.memory != 0)
-        .then(|| Meter::start(proc.as_raw_fd(), &others(&broker), config.memory, jail::kept(jail, &given, had)))
-        .transpose()?;
+    let kept = jail::kept(jail, &given, had);
+    let meter =
+        bound(&config, group, |limit, group| Meter::start(proc.as_raw_fd(), &others(&broker), limit, kept, group))?;
+    // One that stays is not ours to wait for.
+    strangers.extend(meter.as_ref().filter(|m| m.stays).map(Meter::pid));
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable)?;
     jail::shut(jail, &given, had)?;
@@ -214,6 +219,24 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
         filter::install(&filter::of_supervisor(cached)?).map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
+}
+
+/// Puts the sandbox into its control group, and starts the meter where there is something for it to do.
+fn bound(
+    config: &Config,
+    group: Option<Cgroup>,
+    start: impl Fn(u64, Option<Kept>) -> Result<Meter>,
+) -> Result<Option<Meter>> {
+    let kept = group.as_ref().and_then(|g| g.keep().ok());
+    if config.memory == 0 && kept.is_none() {
+        return Ok(None);
+    }
+    let meter = start(config.memory, kept)?;
+    if let Some(mut group) = group {
+        // Where it cannot be entered after all, the kernel's own accounting is what there is.
+        let _ = group.enter();
+    }
+    Ok(Some(meter))
 }
 
 /// Takes what was given along into namespaces of its own.
