@@ -40,7 +40,7 @@ impl Tree {
         }
         symlink(dir.join("outside"), dir.join("given/out")).expect("a link");
         symlink(dir.join("outside"), dir.join("root/out")).expect("a link");
-        give(&dir);
+        give(&dir, false);
         let bystander = Command::new("sleep").arg("1000").spawn().expect("it starts");
         Tree { dir, bystander }
     }
@@ -75,9 +75,9 @@ impl Drop for Tree {
     }
 }
 
-/// Gives a tree to the user whom the tests are about.
-fn give(dir: &Path) {
-    if as_user() && nix::unistd::geteuid().is_root() {
+/// Gives a tree to the user whom the tests are about, or these layers.
+fn give(dir: &Path, plain_user: bool) {
+    if (as_user() || plain_user) && nix::unistd::geteuid().is_root() {
         let chown = Command::new("chown").args(["-R", "-h", "65534:65534"]).arg(dir).status();
         assert!(chown.is_ok_and(|s| s.success()));
     }
@@ -307,7 +307,9 @@ fn nothing_outside_of_a_root_is_read() {
         calls.push(format!("{},{dir},@{secret},0,0", libc::SYS_openat));
         calls.push(format!("{},{dir},@{secret},{},0", libc::SYS_openat, libc::O_DIRECTORY));
     }
-    for path in ["/etc/passwd", "/proc/1/environ", "/proc/1/root/etc/passwd", "/sys/kernel", "/bin/sh"] {
+    // Of pid 1 only what it has of the root: in a pid namespace it is the sandbox's own supervisor.
+    let bystander = format!("/proc/{}/environ", tree.bystander.id());
+    for path in ["/etc/passwd", &bystander, "/proc/1/root/etc/passwd", "/sys/kernel", "/bin/sh"] {
         calls.push(format!("{},3,@{path},0,0", libc::SYS_openat));
     }
     for layers in layers() {
@@ -519,7 +521,7 @@ fn writable(layers: Layers, tree: &mut Tree, program: &str) {
     // The same requests for what was given are heard: also those above for the bind's own directory.
     fs::set_permissions(tree.dir.join("given"), fs::Permissions::from_mode(0o777)).expect("its mode");
     fs::write(tree.dir.join("given/own"), "").expect("written");
-    give(&tree.dir.join("given"));
+    give(&tree.dir.join("given"), layers.plain_user);
     let mut calls: Vec<String> = (3..8).map(|dir| format!("{},{dir},@own,0,0", libc::SYS_openat)).collect();
     calls.extend((0..48).map(|fd| ask_broker(broker, 1, fd, [0o612, 0])));
     let out = escape(layers, &options, program, &calls);
@@ -537,4 +539,34 @@ fn a_strict_jail_says_what_is_missing() {
         false => assert!(out.status == 125 && out.stderr.contains("Landlock"), "{}", out.stderr),
     }
     assert!(Path::new(DRUPE).exists());
+}
+
+/// No call that a program makes reads or changes the kernel's memory, whose address is no secret.
+#[test]
+fn ordinary_calls_do_not_reach_the_kernels_memory() {
+    let Some(program) = compile("window", Link::Dynamic) else { return };
+    if !fsgsbase() {
+        return;
+    }
+    let out = run(&mut sandboxed(&[], &[program.to_str().expect("ASCII")]), LIMIT);
+    let refused = [
+        (
+            "Bad address",
+            "read into it, write from it, process_vm_readv, process_vm_writev, process_vm_readv into it, vmsplice",
+        ),
+        ("Input/output error", "/proc/self/mem, read; /proc/self/mem, write"),
+        (
+            "Cannot allocate memory",
+            "mprotect, madvise, mmap over it, a file over it, shmat over it, mlock, mincore, brk below it",
+        ),
+        ("Invalid argument", "mremap from it, mremap over it, remap_file_pages, PR_SET_MM"),
+        ("Function not implemented", "rseq in it"),
+    ];
+    for (error, calls) in refused {
+        let separator = if calls.contains(';') { "; " } else { ", " };
+        for call in calls.split(separator) {
+            assert!(out.stdout.lines().any(|l| l == format!("{call}: {error}")), "{call}: {}", out.stdout);
+        }
+    }
+    assert_eq!((out.status, out.stdout.lines().last()), (0, Some("alive 1")), "{}{}", out.stdout, out.stderr);
 }
