@@ -42,8 +42,8 @@ fn the_one_with_the_most_is_ended_as_it_is_adjusted() {
     let Some(out) = with_96(&[], small) else { return };
     assert!(out.stdout.contains("large 137") && out.stdout.contains("small 143"), "{}{}", out.stdout, out.stderr);
     let adjusted =
-        "$HOG adj 900 take 20 wait & small=$!; sleep 0.3; $HOG take 50 wait & large=$!; sleep 0.5; $HOG take 35
-        wait $small; echo small $?; kill $large; wait $large; echo large $?";
+        "$HOG adj 900 take 20 wait & small=$!; sleep 0.3; $HOG take 50 wait & large=$!; sleep 0.5; $HOG take 35 wait &
+        wait $small; echo small $?; kill $large $!; wait $large; echo large $?";
     let Some(out) = with_96(&[], adjusted) else { return };
     assert!(out.stdout.contains("small 137") && out.stdout.contains("large 143"), "{}{}", out.stdout, out.stderr);
     let Some(out) = with_96(&["--user", "1234"], "$HOG adj -5 adj 7 adj 3 adj -1") else { return };

@@ -74,9 +74,9 @@ pub fn limit() -> u64 {
     LIMIT.load(Relaxed)
 }
 
-/// What processes leave of it to files and the kernel, bytes.
+/// What is left of it to files and shared memory, where a whole sandbox is bounded, bytes.
 fn left() -> u64 {
-    limit().saturating_sub(super::budget::private())
+    limit().saturating_sub(super::budget::taken())
 }
 
 /// Bytes charged.

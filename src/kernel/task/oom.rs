@@ -58,6 +58,10 @@ fn users(sizes: &[(u32, u64)]) -> (Vec<User>, u64) {
         if group.state.lock().run == Run::Zombie || users.try_reserve(1).is_err() {
             continue;
         }
+        // A vforked child has its maker's memory until its maker goes on, even where it has a program of its own already.
+        if task.as_ref().is_some_and(|t| t.vfork.lock().is_some()) {
+            continue;
+        }
         let mm = task.and_then(|t| t.shared()).map(|own| own.mm);
         let bytes = sizes[at].1;
         if !mm.as_ref().is_some_and(|mm| users.iter().any(|u| u.has(mm))) {
