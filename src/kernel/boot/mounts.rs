@@ -7,6 +7,7 @@ use crate::cred::Cred;
 use crate::fs::{dev, devpts, hostfs, memfs, proc, sys};
 use crate::host::HostFd;
 use crate::mm::IoSrc;
+use crate::task::kernel;
 use crate::vfs::inode::NewNode;
 use crate::vfs::mount::{self, Mount, NODEV, NOEXEC, NOSUID, RDONLY, RELATIME};
 use crate::vfs::names::{self, At};
@@ -32,7 +33,7 @@ pub fn assemble(config: &Config) -> Result<FsContext> {
     let (root, _namespace) = mount::mount_root(inode, RELATIME, kind, &config.root_path);
     let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
     let quiet = NOSUID | NODEV | NOEXEC;
-    site.optional(b"/proc", proc::root(), quiet, "proc");
+    site.optional(b"/proc", proc::root(&kernel().roots().pid), quiet, "proc");
     site.optional(b"/sys", sys::root(), quiet | RDONLY, "sysfs");
     site.optional(b"/dev", memfs::tmpfs(0o755, 0, 0), NOSUID, "tmpfs");
     if let Ok(place) = site.place(b"/dev") {

@@ -5,7 +5,8 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::mm::UserPtr;
 use crate::sync::{Events, WaitQueue};
-use crate::task::{Pid, ThreadGroup};
+use crate::task::pid::PidNamespace;
+use crate::task::{Pid, ThreadGroup, kernel, work};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -66,7 +67,7 @@ const INFO_EXIT: u64 = 8;
 
 impl PidFd {
     /// `struct pidfd_info`, for the parts that `asked` names.
-    fn info(&self, reader: &Cred, asked: u64) -> Result<[u8; INFO_SIZE]> {
+    fn info(&self, reader: &Cred, pids: &PidNamespace, asked: u64) -> Result<[u8; INFO_SIZE]> {
         let mut out = [0u8; INFO_SIZE];
         let mut put = |at: usize, value: u32| out[at..at + 4].copy_from_slice(&value.to_le_bytes());
         let mut mask = 0;
@@ -77,7 +78,8 @@ impl PidFd {
                 let user = [c.uid, c.euid, c.suid, c.fsuid].map(|id| reader.seen_uid(id));
                 let group = [c.gid, c.egid, c.sgid, c.fsgid].map(|id| reader.seen_gid(id));
                 let ids = user.into_iter().zip(group).flat_map(|(u, g)| [u, g]);
-                for (i, value) in [task.tid(), g.pid, g.ppid()].into_iter().chain(ids).enumerate() {
+                for (i, value) in [task.tid(), g.pid, g.ppid()].map(|n| pids.seen(n)).into_iter().chain(ids).enumerate()
+                {
                     put(16 + 4 * i, value);
                 }
                 mask |= INFO_PID | INFO_CREDS;
@@ -92,6 +94,12 @@ impl PidFd {
         out[..8].copy_from_slice(&mask.to_le_bytes());
         Ok(out)
     }
+}
+
+/// The pid namespace of the running task.
+fn running_pids() -> Arc<PidNamespace> {
+    let initial = || kernel().roots().pid.clone();
+    work::running().map_or_else(initial, |task| task.group.id.namespace().clone())
 }
 
 impl FileOps for PidFd {
@@ -118,7 +126,7 @@ impl FileOps for PidFd {
             return Err(Errno::EINVAL.into());
         }
         let asked = UserPtr::<u64>::new(arg).read()?;
-        let info = self.info(ctx.cred, asked)?;
+        let info = self.info(ctx.cred, &running_pids(), asked)?;
         UserPtr::<u8>::new(arg).slice(INFO_SIZE).write_from(&info)?;
         Ok(0)
     }

@@ -11,7 +11,7 @@ use crate::cred::{Cred, UserNamespace, cap};
 use crate::sync::wait::WakeList;
 use crate::sync::{Kind, Level, Mutex, MutexGuard, On};
 use crate::task::CurrentTask;
-use crate::task::ns::IpcNamespace;
+use crate::task::ns::{IpcNamespace, seen_pid};
 use crate::time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
@@ -441,13 +441,16 @@ impl Queue {
     /// `EIDRM`.
     pub fn look(&self, cred: &Cred) -> Result<Stat> {
         let state = self.live()?;
-        Ok(Stat {
+        let mut stat = Stat {
             perm: state.perm.to_user(cred),
             id: state.perm.id,
             times: state.times,
             sizes: [state.bytes, state.messages.len() as u64, state.most],
             pids: state.pids,
-        })
+        };
+        drop(state);
+        stat.pids = stat.pids.map(seen_pid);
+        Ok(stat)
     }
 }
 

@@ -12,6 +12,7 @@ use crate::mm::space::{MAY_ALL, Request};
 use crate::mm::{Backing, HostRun, Mappable};
 use crate::sync::{Level, Mutex};
 use crate::task::ns::IpcNamespace;
+use crate::task::ns::seen_pid;
 use crate::task::{CurrentTask, limits, work};
 use crate::time;
 use alloc::collections::BTreeSet;
@@ -453,7 +454,7 @@ impl Segment {
         if state.gone {
             return Err(Errno::EIDRM);
         }
-        Ok(Stat {
+        let mut stat = Stat {
             perm: state.perm.to_user(cred),
             id: state.perm.id,
             size: self.size,
@@ -461,7 +462,10 @@ impl Segment {
             pids: [state.maker, state.last],
             attached: state.attached,
             resident,
-        })
+        };
+        drop(state);
+        stat.pids = stat.pids.map(seen_pid);
+        Ok(stat)
     }
 
     /// `SHM_LOCK` and `SHM_UNLOCK`: counted; the host decides what stays in memory.

@@ -162,7 +162,7 @@ pub fn sys_pidfd_open(cur: &CurrentTask, pid: i32, flags: u32) -> SysResult<Fd> 
     if pid <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    let pid = kernel().roots().pid.find(pid as u32).filter(|p| p.task().is_some()).ok_or(Errno::ESRCH)?;
+    let pid = cur.pid_namespace().find(pid as u32).filter(|p| p.task().is_some()).ok_or(Errno::ESRCH)?;
     if flags & pidfd::THREAD == 0 && pid.process().is_none() {
         // A thread that is not the leader.
         return Err(Errno::ENOENT.into());
@@ -213,7 +213,7 @@ pub fn sys_pidfd_send_signal(
             if (r.code >= 0 || r.code == info::SI_TKILL) && !own {
                 return Err(Errno::EPERM.into());
             }
-            r
+            super::signal::stated(cur, r)
         }
     };
     if scope == SIGNAL_PROCESS_GROUP {

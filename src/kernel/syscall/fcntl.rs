@@ -179,7 +179,7 @@ fn get_lock(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<linux:
             l.l_whence = linux::SEEK_SET as i16;
             l.l_start = held.start as i64;
             l.l_len = if held.end == u64::MAX { 0 } else { (held.end - held.start) as i64 };
-            l.l_pid = held.pid as i32;
+            l.l_pid = if held.pid == u32::MAX { -1 } else { cur.seen_pid(held.pid) as i32 };
         }
     }
     at.write(l)?;
@@ -286,7 +286,7 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             }
         }
         FIOSETOWN | SIOCSPGRP if is_socket(&file) => owner::set(cur, &file, number.read()?)?,
-        FIOGETOWN | SIOCGPGRP if is_socket(&file) => number.write(owner::get(&file))?,
+        FIOGETOWN | SIOCGPGRP if is_socket(&file) => number.write(owner::get(cur, &file))?,
         ioctl::FIGETBSZ => number.write(file.inode.stat()?.blksize as i32)?,
         // Anonymous objects look like regular files, too, but know better.
         ioctl::FIONREAD if file.ops.seekable() && file.inode.file_type() == FileType::Regular => {

@@ -10,7 +10,7 @@ use crate::mm::UserPtr;
 use crate::mm::user::Plain;
 use crate::task::access::{self, By, Look};
 use crate::task::futex::{self, Wanted, Word, pi};
-use crate::task::{self, CurrentTask, lookup};
+use crate::task::{self, CurrentTask};
 use crate::time;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -208,7 +208,7 @@ pub fn sys_get_robust_list(cur: &CurrentTask, pid: u32, head: UserPtr<u64>, len:
     let list = match pid {
         0 => cur.robust_list.load(SeqCst),
         pid => {
-            let task = lookup(pid).ok_or(Errno::ESRCH)?;
+            let task = cur.task_of(pid).ok_or(Errno::ESRCH)?;
             access::may_look(cur.subject(), &task, Look::Read, By::RealCreds)?;
             task.robust_list.load(SeqCst)
         }

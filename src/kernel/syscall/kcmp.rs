@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result, SysResult};
 use crate::host::random;
 use crate::task::access::{self, By, Look};
-use crate::task::{CurrentTask, Own, Task, lookup};
+use crate::task::{CurrentTask, Own, Task};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -35,7 +35,7 @@ fn compare<T: ?Sized>(a: &Arc<T>, b: &Arc<T>) -> u32 {
 }
 
 fn target(cur: &CurrentTask, pid: i32) -> Result<(Arc<Task>, Own)> {
-    let task = u32::try_from(pid).ok().and_then(lookup).ok_or(Errno::ESRCH)?;
+    let task = u32::try_from(pid).ok().and_then(|pid| cur.task_of(pid)).ok_or(Errno::ESRCH)?;
     access::may_look(cur.subject(), &task, Look::Read, By::RealCreds)?;
     let own = task.shared().ok_or(Errno::ESRCH)?;
     Ok((task, own))

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::host;
 use crate::mm::UserPtr;
-use crate::task::{CurrentTask, ThreadGroup, access, cpu_timers, limits, lookup_group};
+use crate::task::{CurrentTask, ThreadGroup, access, cpu_timers, limits};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
@@ -66,7 +66,7 @@ pub fn sys_prlimit64(
 ) -> SysResult<()> {
     let resource = number(resource)?;
     let new = new.option().map(UserPtr::read).transpose()?;
-    let group = if pid == 0 { cur.group.clone() } else { lookup_group(pid as u32).ok_or(Errno::ESRCH)? };
+    let group = if pid == 0 { cur.group.clone() } else { cur.process_of(pid as u32).ok_or(Errno::ESRCH)? };
     if !Arc::ptr_eq(&group, &cur.group) {
         let target = group.leader().ok_or(Errno::ESRCH)?;
         access::may_limit(cur.subject(), &target)?;

@@ -164,18 +164,27 @@ fn make(cur: &CurrentTask, namespace: &MountNamespace, fstype: &[u8], data: &[u8
         b"ramfs" => plain("ramfs", tmpfs(cur.cred(), data)?),
         b"devpts" => plain("devpts", devpts::instance(data, false)?),
         b"" => Err(Errno::EINVAL),
+        b"proc" => {
+            let locks = further(namespace, "proc", flags)?;
+            Ok(Made { name: "proc", root: proc::root(cur.pid_namespace()), owner: owner.clone(), locks })
+        }
         other => {
             let (name, root) = existing(namespace, other).ok_or(Errno::ENODEV)?;
-            let mut locks = 0;
-            if namespace.user_ns.level != 0 {
-                if !matches!(other, b"proc" | b"sysfs") {
-                    return Err(Errno::EPERM);
-                }
-                locks = namespace.shows_all_of(name, flags).ok_or(Errno::EPERM)?;
+            if namespace.user_ns.level != 0 && other != b"sysfs" {
+                return Err(Errno::EPERM);
             }
-            let root = if other == b"proc" { proc::root() } else { root };
+            let locks = further(namespace, name, flags)?;
             Ok(Made { name, root, owner: owner.clone(), locks })
         }
+    }
+}
+
+/// The locks that a further mount of a kernel file system starts with, where less privileged users may not see more than
+/// they see already.
+fn further(namespace: &MountNamespace, name: &str, flags: u32) -> Result<u32> {
+    match namespace.user_ns.level {
+        0 => Ok(0),
+        _ => namespace.shows_all_of(name, flags).ok_or(Errno::EPERM),
     }
 }
 

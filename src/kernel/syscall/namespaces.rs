@@ -64,7 +64,8 @@ pub fn sys_unshare(cur: &CurrentTask, flags: u64) -> SysResult<()> {
     if kinds != 0 && !old.cred.capable_in(&cred.user_ns, cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());
     }
-    let proxy = if kinds == 0 { old.ns.clone() } else { Arc::new(old.ns.with_new(kinds, &cred)?) };
+    let proxy =
+        if kinds == 0 { old.ns.clone() } else { Arc::new(old.ns.with_new(kinds, &cred, cur.pid_namespace())?) };
     if has(kinds, CLONE_NEWNS) {
         fs.namespace()?.copy_for(&fs, &cred)?;
     }
@@ -147,8 +148,15 @@ fn enter(cur: &CurrentTask, target: &Namespace, new: &mut Entered) -> Result {
             *places = Some(n.clone());
             Ok(())
         }
-        // There is one of each, which everybody is in.
-        Namespace::Pid(_) => may(UserNamespace::initial()),
+        Namespace::Pid(n) => {
+            may(&n.user_ns)?;
+            if !n.is_within(cur.pid_namespace()) {
+                return Err(Errno::EINVAL);
+            }
+            proxy.pid_for_children = n.clone();
+            Ok(())
+        }
+        // There is one, which everybody is in.
         Namespace::Time(_) if !is_only_thread(cur) => Err(Errno::EUSERS),
         Namespace::Time(_) => may(UserNamespace::initial()),
         Namespace::User(n) => {

@@ -28,6 +28,7 @@ fn exists(kind: OwnerKind, id: u32) -> bool {
 }
 
 fn set_to(cur: &CurrentTask, file: &OpenFile, kind: OwnerKind, id: u32) -> SysResult<()> {
+    let id = if id == 0 { 0 } else { cur.pid_namespace().meant(id).ok_or(Errno::ESRCH)? };
     if id != 0 && !exists(kind, id) {
         return Err(Errno::ESRCH.into());
     }
@@ -67,12 +68,13 @@ pub fn set(cur: &CurrentTask, file: &OpenFile, who: i32) -> SysResult<()> {
 }
 
 /// The owner as [`set`] takes it; 0 for none.
-pub fn get(file: &OpenFile) -> i32 {
+pub fn get(cur: &CurrentTask, file: &OpenFile) -> i32 {
     let owner = file.async_io.owner();
+    let seen = cur.seen_pid(owner.id) as i32;
     match owner.kind {
         _ if owner.id == 0 || !exists(owner.kind, owner.id) => 0,
-        OwnerKind::Group => -(owner.id as i32),
-        _ => owner.id as i32,
+        OwnerKind::Group => -seen,
+        _ => seen,
     }
 }
 
@@ -85,7 +87,7 @@ pub fn fcntl(cur: &CurrentTask, file: &OpenFile, command: u32, arg: u64) -> SysR
     match command {
         linux::F_SETOWN => set(cur, file, arg as i32)?,
         // What looks like an error is none: the C library asks by F_GETOWN_EX for that reason.
-        linux::F_GETOWN => return Ok(get(file) as i64 as u64),
+        linux::F_GETOWN => return Ok(get(cur, file) as i64 as u64),
         linux::F_SETSIG if arg > u64::from(NSIG) => return Err(Errno::EINVAL.into()),
         linux::F_SETSIG => file.async_io.set_signal(arg as u32),
         linux::F_GETSIG => return Ok(u64::from(file.async_io.signal())),
@@ -102,9 +104,9 @@ pub fn fcntl(cur: &CurrentTask, file: &OpenFile, command: u32, arg: u64) -> SysR
         linux::F_GETOWN_EX => {
             let owner = file.async_io.owner();
             let id = if exists(owner.kind, owner.id) { owner.id } else { 0 };
-            ex.write([owner.kind as i32, id as i32])?;
+            ex.write([owner.kind as i32, cur.seen_pid(id) as i32])?;
         }
-        _ => UserPtr::<[u32; 2]>::new(arg).write(file.async_io.owner().users)?,
+        _ => UserPtr::<[u32; 2]>::new(arg).write(file.async_io.owner().users.map(|id| cur.cred().seen_uid(id)))?,
     }
     Ok(0)
 }

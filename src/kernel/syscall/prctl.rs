@@ -5,7 +5,7 @@ use crate::cred::{Cred, cap, secure};
 use crate::host;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
-use crate::task::{CurrentTask, Own, limits, lookup};
+use crate::task::{CurrentTask, Own, limits};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use linux_raw_sys::prctl::*;
@@ -294,10 +294,10 @@ pub fn sys_capget(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
     if pid < 0 {
         return Err(Errno::EINVAL.into());
     }
-    let cred = if pid == 0 || pid as u32 == cur.tid() {
+    let cred = if pid == 0 || pid as u32 == cur.shown_tid() {
         cur.cred().clone()
     } else {
-        lookup(pid as u32).and_then(|t| t.shared()).ok_or(Errno::ESRCH)?.cred
+        cur.task_of(pid as u32).and_then(|t| t.shared()).ok_or(Errno::ESRCH)?.cred
     };
     if data.is_null() {
         return Ok(());
@@ -315,7 +315,7 @@ pub fn sys_capget(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
 /// `EINVAL`, `EPERM`, `EFAULT`.
 pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u32; 3]>) -> SysResult<()> {
     let (words, pid) = cap_header(header)?;
-    if pid != 0 && pid as u32 != cur.tid() {
+    if pid != 0 && pid as u32 != cur.shown_tid() {
         return Err(Errno::EPERM.into());
     }
     let mut sets = [0u64; 3];

@@ -9,14 +9,14 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::cap;
 use crate::fs::pidfd;
 use crate::mm::{UserPtr, UserStr};
-use crate::task::clone::{self, Args};
+use crate::task::clone::{self, Args, SetTid};
 use crate::task::exec::Committed;
 use crate::task::loader::{FromFd, Program};
+use crate::task::pid::LEVEL_MAX;
 use crate::task::wait::{self, Outcome, Who};
-use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, lookup_group, session};
+use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, session};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -32,7 +32,7 @@ pub fn sys_clone(cur: &CurrentTask, flags: u64, stack: u64, ptid: u64, ctid: u64
         parent_tid: ptid,
         child_tid: ctid,
         tls,
-        set_tid: 0,
+        ..Args::default()
     };
     if flags & u64::from(CLONE_PIDFD) != 0 {
         if flags & u64::from(CLONE_PARENT_SETTID | CLONE_DETACHED) != 0 {
@@ -58,24 +58,19 @@ pub fn sys_vfork(cur: &CurrentTask) -> SysResult<u32> {
 const CLONE_DETACHED: u32 = 0x0040_0000;
 const INTO_CGROUP: u64 = 1 << 33;
 const CLONE3_FLAGS: u64 = 0xffff_ffff | clone::CLEAR_SIGHAND | INTO_CGROUP;
-/// `MAX_PID_NS_LEVEL`.
-const SET_TID_MAX: u64 = 32;
 
-/// The pid that a child is to have; 0 for any.
-fn wanted_tid(cur: &CurrentTask, list: u64, count: u64) -> Result<u32> {
-    if count > SET_TID_MAX || (list == 0) != (count == 0) {
+/// The pids that a child is to have, innermost namespace first.
+fn wanted_tids(list: u64, count: u64) -> Result<SetTid> {
+    if count > u64::from(LEVEL_MAX) || (list == 0) != (count == 0) {
         return Err(Errno::EINVAL);
     }
-    if count == 0 {
-        return Ok(0);
+    let mut out = SetTid::default();
+    for (i, tid) in out.tids.iter_mut().enumerate().take(count as usize) {
+        // One below 1 is as wrong as one that is too large.
+        *tid = UserPtr::<u32>::new(list).add(i).read()?;
     }
-    let tid = UserPtr::<i32>::new(list).read()?;
-    let ns = &cur.own().ns.pid_for_children;
-    if count > u64::from(ns.level) + 1 || tid <= 0 || tid as u32 >= ns.pid_max() {
-        return Err(Errno::EINVAL);
-    }
-    let may = |n| cur.cred().capable_in(&ns.user_ns, n);
-    if may(cap::CHECKPOINT_RESTORE) || may(cap::SYS_ADMIN) { Ok(tid as u32) } else { Err(Errno::EPERM) }
+    out.count = count as usize;
+    Ok(out)
 }
 
 /// `clone3(2)`.
@@ -99,7 +94,7 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
     if exit_signal > 64 || flags & INTO_CGROUP != 0 && (word(10) > i32::MAX as u64 || size < 88) {
         return Err(Errno::EINVAL.into());
     }
-    let set_tid = wanted_tid(cur, word(8), word(9));
+    let set_tid = wanted_tids(word(8), word(9))?;
     // The signal's bits of the old call, but for CLONE_NEWTIME.
     if flags & !CLONE3_FLAGS != 0 || flags & u64::from(CLONE_DETACHED | 0x7f) != 0 {
         return Err(Errno::EINVAL.into());
@@ -120,7 +115,6 @@ pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> 
         // No descriptor is one of a cgroup's directory.
         return Err(Errno::EBADF.into());
     }
-    let set_tid = set_tid?;
     let a = Args { flags, exit_signal: exit_signal as u32, stack, parent_tid, child_tid, tls, set_tid };
     if flags & u64::from(CLONE_PIDFD) != 0 {
         return super::event::clone_with_pidfd(cur, &a, pidfd);
@@ -222,12 +216,14 @@ pub fn sys_wait4(
 ) -> SysResult<u32> {
     let known = WNOHANG | WSTOPPED | WCONTINUED | 0xe000_0000;
     at::only(options, known)?;
+    let ns = cur.pid_namespace();
     let who = match pid {
         -1 => Who::Any,
         0 => Who::Group(cur.group.pgid()),
+        // Nothing has the number 0.
         i32::MIN => return Err(Errno::ESRCH.into()),
-        p if p < 0 => Who::Group(p.unsigned_abs()),
-        p => Who::Pid(p as u32),
+        p if p < 0 => Who::Group(ns.meant(p.unsigned_abs()).unwrap_or(0)),
+        p => Who::Pid(ns.meant(p as u32).unwrap_or(0)),
     };
     let Some(out) = wait::wait(cur, who, options | WEXITED)? else { return Ok(0) };
     if let Some(p) = status.option() {
@@ -274,10 +270,12 @@ fn awaited(cur: &CurrentTask, kind: u32, id: i32, options: u32) -> SysResult<Opt
         return Err(Errno::EINVAL.into());
     }
     let mut nonblock = false;
+    let ns = cur.pid_namespace();
     let who = match kind {
         P_ALL => Who::Any,
-        P_PID if id > 0 => Who::Pid(id as u32),
-        P_PGID if id >= 0 => Who::Group(if id == 0 { cur.group.pgid() } else { id as u32 }),
+        P_PID if id > 0 => Who::Pid(ns.meant(id as u32).unwrap_or(0)),
+        P_PGID if id == 0 => Who::Group(cur.group.pgid()),
+        P_PGID if id > 0 => Who::Group(ns.meant(id as u32).unwrap_or(0)),
         P_PIDFD if id >= 0 => {
             let file = cur.files().get(id)?;
             nonblock = file.nonblock();
@@ -294,46 +292,46 @@ fn awaited(cur: &CurrentTask, kind: u32, id: i32, options: u32) -> SysResult<Opt
 
 /// `getpid(2)`.
 pub fn sys_getpid(cur: &CurrentTask) -> SysResult<u32> {
-    Ok(cur.group.pid)
+    Ok(cur.group.shown)
 }
 
 /// `getppid(2)`.
 pub fn sys_getppid(cur: &CurrentTask) -> SysResult<u32> {
-    Ok(cur.group.ppid())
+    Ok(cur.group.parent().map_or(0, |p| p.id.number_in(cur.pid_namespace())))
 }
 
 /// `gettid(2)`.
 pub fn sys_gettid(cur: &CurrentTask) -> SysResult<u32> {
-    Ok(cur.tid())
+    Ok(cur.shown_tid())
 }
 
 /// `set_tid_address(2)`.
 pub fn sys_set_tid_address(cur: &CurrentTask, addr: u64) -> SysResult<u32> {
     cur.clear_child_tid.store(addr, SeqCst);
-    Ok(cur.tid())
+    Ok(cur.shown_tid())
 }
 
 fn group_of(cur: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
     match pid {
         0 => Ok(cur.group.clone()),
-        p if p > 0 => lookup_group(p as u32).ok_or(Errno::ESRCH),
+        p if p > 0 => cur.process_of(p as u32).ok_or(Errno::ESRCH),
         _ => Err(Errno::ESRCH),
     }
 }
 
 /// `getpgid(2)`.
 pub fn sys_getpgid(cur: &CurrentTask, pid: i32) -> SysResult<u32> {
-    Ok(group_of(cur, pid)?.pgid())
+    Ok(cur.seen_pid(group_of(cur, pid)?.pgid()))
 }
 
 /// `getpgrp(2)`.
 pub fn sys_getpgrp(cur: &CurrentTask) -> SysResult<u32> {
-    Ok(cur.group.pgid())
+    Ok(cur.seen_pid(cur.group.pgid()))
 }
 
 /// `getsid(2)`.
 pub fn sys_getsid(cur: &CurrentTask, pid: i32) -> SysResult<u32> {
-    Ok(group_of(cur, pid)?.sid())
+    Ok(cur.seen_pid(group_of(cur, pid)?.sid()))
 }
 
 /// `setpgid(2)`.

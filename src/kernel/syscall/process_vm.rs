@@ -7,7 +7,7 @@ use crate::abi::{Errno, SysError, SysResult};
 use crate::mm::space::remote::Force;
 use crate::mm::{AddressSpace, IoDst, IoSrc, IoVec, UserPtr};
 use crate::task::access::{self, By, Look};
-use crate::task::{CurrentTask, Task, lookup, memory};
+use crate::task::{CurrentTask, Task, memory};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -34,7 +34,7 @@ struct Other {
 }
 
 fn other(cur: &CurrentTask, pid: i32) -> SysResult<Other> {
-    let task = u32::try_from(pid).ok().and_then(lookup).ok_or(Errno::ESRCH)?;
+    let task = u32::try_from(pid).ok().and_then(|pid| cur.task_of(pid)).ok_or(Errno::ESRCH)?;
     access::may_look(cur.subject(), &task, Look::Attach, By::RealCreds)?;
     let mm = task.shared().ok_or(Errno::ESRCH)?.mm;
     Ok(Other { task, mm })

@@ -11,7 +11,7 @@ use crate::mm::{IoVec, UserPtr};
 use crate::signal::{NSIG, UNBLOCKABLE};
 use crate::task::access::{self, By, Look};
 use crate::task::trace::{self, CallStop, Resume, Trace, event, flag, option};
-use crate::task::{CurrentTask, Task, lookup, memory};
+use crate::task::{CurrentTask, Task, memory};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -90,7 +90,7 @@ pub fn sys_ptrace(cur: &CurrentTask, request: i64, pid: i32, addr: u64, data: u6
         trace::trace_me(cur)?;
         return Ok(0);
     }
-    let task = u32::try_from(pid).ok().and_then(lookup).ok_or(Errno::ESRCH)?;
+    let task = u32::try_from(pid).ok().and_then(|pid| cur.task_of(pid)).ok_or(Errno::ESRCH)?;
     if matches!(request, request::ATTACH | request::SEIZE) {
         return attach(cur, &task, request, addr, data);
     }

@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Kind, cap};
 use crate::host::sched;
 use crate::mm::UserPtr;
-use crate::task::{self, CurrentTask, RESET_ON_FORK, Task, access, kernel, limits, tree, work};
+use crate::task::{CurrentTask, RESET_ON_FORK, Task, access, limits, tree, work};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -25,7 +25,7 @@ pub fn sys_sched_yield(_cur: &CurrentTask) -> SysResult<()> {
 fn target(cur: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
     match pid {
         0 => Ok(Arc::clone(cur)),
-        1.. => task::lookup(pid as u32).ok_or(Errno::ESRCH),
+        1.. => cur.task_of(pid as u32).ok_or(Errno::ESRCH),
         _ => Err(Errno::EINVAL),
     }
 }
@@ -342,14 +342,14 @@ fn chosen(cur: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Task>>> {
     let who = who as u32;
     let tasks: Vec<Arc<Task>> = match which as u32 {
         PRIO_PROCESS if who == 0 => alloc::vec![Arc::clone(cur)],
-        PRIO_PROCESS => task::lookup(who).into_iter().collect(),
+        PRIO_PROCESS => cur.task_of(who).into_iter().collect(),
         PRIO_PGRP => {
-            let pgid = if who == 0 { cur.group.pgid() } else { who };
-            tree::members(pgid).iter().flat_map(|g| g.tasks()).collect()
+            let members = if who == 0 { tree::members(cur.group.pgid()) } else { cur.members_of(who) };
+            members.iter().flat_map(|g| g.tasks()).collect()
         }
         PRIO_USER => {
             let uid = if who == 0 { cur.cred().uid } else { cur.cred().user_ns.meant(Kind::User, who)? };
-            let mut all = kernel().roots().pid.tasks();
+            let mut all = cur.pid_namespace().tasks();
             all.retain(|t| t.cred().uid == uid);
             all
         }

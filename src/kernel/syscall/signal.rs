@@ -6,10 +6,11 @@ use crate::abi::linux::{
 };
 use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
+use crate::cred;
 use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_DFL, SIG_IGN, SigAction, UNBLOCKABLE, bit, default_action, frame, info};
 use crate::sync::{Events, Kind, On, WaitEnd, WaitQueue, wait};
-use crate::task::{CurrentTask, ThreadGroup, access, kernel, lookup, lookup_group, tree};
+use crate::task::{CurrentTask, ThreadGroup, access, tree};
 use crate::time;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -217,7 +218,8 @@ fn valid(sig: i32) -> Result<u32> {
 
 /// Sends to one process; signal 0 only checks.
 fn kill_one(cur: &CurrentTask, pid: u32, record: &SigInfo) -> Result {
-    let group = lookup_group(pid).or_else(|| lookup(pid).map(|t| t.group.clone())).ok_or(Errno::ESRCH)?;
+    let thread = || cur.task_of(pid).map(|t| t.group.clone());
+    let group = cur.process_of(pid).or_else(thread).ok_or(Errno::ESRCH)?;
     send_to(cur, &group, record)
 }
 
@@ -239,13 +241,14 @@ pub fn sys_kill(cur: &CurrentTask, pid: i32, sig: i32) -> SysResult<()> {
     }
     let targets = match pid {
         -1 => {
-            let mut all = kernel().roots().pid.processes();
-            all.retain(|g| g.pid != 1 && g.pid != cur.group.pid);
+            let ns = cur.pid_namespace();
+            let mut all = ns.processes();
+            all.retain(|g| g.id.number_in(ns) != 1 && g.pid != cur.group.pid);
             all
         }
         0 => tree::members(cur.group.pgid()),
         i32::MIN => return Err(Errno::ESRCH.into()),
-        p => tree::members(p.unsigned_abs()),
+        p => cur.members_of(p.unsigned_abs()),
     };
     Ok(kill_all(cur, targets, &record)?)
 }
@@ -267,8 +270,8 @@ fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo)
     if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
         return Err(Errno::EINVAL.into());
     }
-    let task = lookup(tid as u32).ok_or(Errno::ESRCH)?;
-    if tgid.is_some_and(|g| g as u32 != task.group.pid) {
+    let task = cur.task_of(tid as u32).ok_or(Errno::ESRCH)?;
+    if tgid.is_some_and(|g| g as u32 != cur.seen_pid(task.group.pid)) {
         return Err(Errno::ESRCH.into());
     }
     let sig = record.signo as u32;
@@ -295,10 +298,22 @@ fn queued(cur: &CurrentTask, to: i32, sig: i32, ptr: UserPtr<SigInfo>) -> Result
     let mut record = ptr.read()?;
     record.signo = valid(sig)? as i32;
     // Only a process itself may claim to be the kernel.
-    if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.tid() {
+    if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.shown_tid() {
         return Err(Errno::EPERM);
     }
-    Ok(record)
+    Ok(stated(cur, record))
+}
+
+/// A record as a program states it, with its ids as the kernel knows them.
+pub(super) fn stated(cur: &CurrentTask, mut record: SigInfo) -> SigInfo {
+    let (pid, uid) = (record.fields[0] as u32, (record.fields[0] >> 32) as u32);
+    let (pids, users) = (cur.pid_namespace(), &cur.cred().user_ns);
+    if pids.level != 0 || users.level != 0 {
+        let pid = pids.meant(pid).unwrap_or(0);
+        let uid = users.meant(cred::Kind::User, uid).unwrap_or(u32::MAX);
+        record.fields[0] = u64::from(pid) | u64::from(uid) << 32;
+    }
+    record
 }
 
 /// `rt_sigqueueinfo(2)`.

@@ -127,16 +127,17 @@ fn credentials(cur: &CurrentTask, data: &[u8]) -> SysResult<Ucred> {
     let cred = cur.cred();
     let uid = cred.user_ns.meant(Kind::User, given.uid)?;
     let gid = cred.user_ns.meant(Kind::Group, given.gid)?;
-    let pid_ok = given.pid == cur.group.pid || cred.capable_in(&cur.pid_namespace().user_ns, cap::SYS_ADMIN);
+    let pid_ok = given.pid == cur.group.shown || cred.capable_in(&cur.pid_namespace().user_ns, cap::SYS_ADMIN);
     let uid_ok = [cred.uid, cred.euid, cred.suid].contains(&uid) || cred.capable_here(cap::SETUID);
     let gid_ok = [cred.gid, cred.egid, cred.sgid].contains(&gid) || cred.capable_here(cap::SETGID);
     if !(pid_ok && uid_ok && gid_ok) {
         return Err(Errno::EPERM.into());
     }
-    if given.pid != cur.group.pid && crate::task::lookup_group(given.pid).is_none() {
-        return Err(Errno::ESRCH.into());
-    }
-    Ok(Ucred { uid, gid, ..given })
+    let pid = match given.pid == cur.group.shown {
+        true => cur.group.pid,
+        false => cur.process_of(given.pid).ok_or(Errno::ESRCH)?.pid,
+    };
+    Ok(Ucred { pid, uid, gid })
 }
 
 /// Where control messages are put.
@@ -188,7 +189,8 @@ pub fn give(
     let mut control = Control { at: h.control, room, used: 0 };
     if let Some(sender) = out.credentials.take() {
         let cred = cur.cred();
-        let words = [sender.pid, cred.seen_uid(sender.uid), cred.seen_gid(sender.gid)].map(u32::to_ne_bytes);
+        let words =
+            [cur.seen_pid(sender.pid), cred.seen_uid(sender.uid), cred.seen_gid(sender.gid)].map(u32::to_ne_bytes);
         if !control.put(SOL_SOCKET, CREDENTIALS, words.as_flattened())? {
             out.flags |= MsgFlags::CTRUNC;
         }

@@ -6,11 +6,11 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
+use crate::task::CurrentTask;
 use crate::task::cpu_clock::{CpuClock, is_cpu_clock};
 use crate::task::cpu_timers::{self, Which};
 use crate::task::posix_timers::{Base, Tell};
 use crate::task::timers::set_real;
-use crate::task::{CurrentTask, lookup};
 use crate::time::{self, SECOND};
 use alloc::sync::Arc;
 
@@ -93,7 +93,7 @@ fn decode(cur: &CurrentTask, event: &SigEvent) -> Result<(Tell, Option<u64>)> {
         SIGEV_NONE => Tell::Nobody,
         SIGEV_SIGNAL | SIGEV_THREAD => Tell::Process(sig()?),
         SIGEV_THREAD_ID => {
-            let task = lookup(tid).filter(|t| Arc::ptr_eq(&t.group, &cur.group)).ok_or(Errno::EINVAL)?;
+            let task = cur.task_of(tid).filter(|t| Arc::ptr_eq(&t.group, &cur.group)).ok_or(Errno::EINVAL)?;
             Tell::Thread(sig()?, Arc::downgrade(&task))
         }
         _ => return Err(Errno::EINVAL),

@@ -2,11 +2,11 @@
 
 use super::group::ThreadGroup;
 use super::pid::{self, Pid};
-use super::{CurrentTask, Own, Task, cpu_timers, kernel, limits, ns, slots, trace, tree};
+use super::{CurrentTask, Own, Task, cpu_timers, exit, kernel, limits, ns, slots, trace, tree};
 use crate::abi::linux::{
-    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWUSER,
-    CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM, CLONE_THREAD,
-    CLONE_VFORK, CLONE_VM, SCHED_DEADLINE,
+    CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID,
+    CLONE_NEWUSER, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM,
+    CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE, SIGKILL,
 };
 use crate::abi::slot::{SlotHeader, kick};
 use crate::abi::{Errno, Result, SysResult};
@@ -38,8 +38,17 @@ pub struct Args {
     pub child_tid: u64,
     /// New fs base.
     pub tls: u64,
-    /// The pid that it is to have, 0 for any (`clone3(2)`).
-    pub set_tid: u32,
+    /// The pids that it is to have.
+    pub set_tid: SetTid,
+}
+
+/// The pids that a child is to have, innermost namespace first (`clone3(2)`); none for any.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SetTid {
+    /// So many count.
+    pub count: usize,
+    /// See above.
+    pub tids: [u32; pid::LEVEL_MAX as usize],
 }
 
 /// What a vfork parent waits for.
@@ -73,10 +82,11 @@ fn check(cur: &CurrentTask, a: &Args) -> Result {
         return Err(Errno::EINVAL);
     }
     let kinds = a.flags as u32 & ns::KINDS;
+    let children = &cur.own().ns.pid_for_children;
     if kinds & !(ns::MADE | CLONE_NEWUSER) != 0
         || has(CLONE_NEWNS | CLONE_NEWUSER) && has(CLONE_FS)
         || has(CLONE_NEWIPC) && has(CLONE_SYSVSEM)
-        || has(CLONE_THREAD) && has(CLONE_NEWUSER)
+        || has(CLONE_THREAD) && (has(CLONE_NEWUSER | CLONE_NEWPID) || !Arc::ptr_eq(cur.pid_namespace(), children))
     {
         return Err(Errno::EINVAL);
     }
@@ -84,7 +94,7 @@ fn check(cur: &CurrentTask, a: &Args) -> Result {
         return Err(Errno::EPERM);
     }
     // A sibling of the first process would have nobody to wait for it.
-    if has(CLONE_PARENT) && cur.group.parent().is_none() {
+    if has(CLONE_PARENT) && (cur.group.parent().is_none() || cur.group.is_space_init()) {
         return Err(Errno::EINVAL);
     }
     Ok(())
@@ -121,7 +131,7 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
             return Err(e.into());
         }
     };
-    let tid = child.tid();
+    let tid = cur.seen_pid(child.tid());
     let vfork = has(CLONE_VFORK).then(|| Arc::new(VforkDone { state: AtomicU32::new(0), waiter: arch::slot() }));
     *child.vfork.lock() = vfork.clone();
     let tell_parent = || {
@@ -188,6 +198,8 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
     if has(CLONE_NEWNS) {
         fs.namespace()?.copy_for(&fs, &cred)?;
     }
+    let ns = if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &cred, cur.pid_namespace())?) };
+    let children = ns.pid_for_children.clone();
     let own = Own {
         mm: match frozen {
             Some(frozen) => Arc::new(frozen.copy()?),
@@ -195,14 +207,15 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
         },
         files: if has(CLONE_FILES) { own.files.clone() } else { Arc::new(own.files.fork_copy()?) },
         fs,
-        ns: if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &cred)?) },
+        ns,
         cred: cred.clone(),
     };
     kernel().count_task(&cred, cur.group.limits.get(limits::NPROC).0)?;
-    let id = match a.set_tid {
-        0 => pid::new_pid(None),
-        wanted => pid::new_pid(Some(wanted)),
+    let pids = match has(CLONE_THREAD) {
+        true => cur.pid_namespace(),
+        false => &children,
     };
+    let id = pid::new_pid_in(pids, &a.set_tid.tids[..a.set_tid.count], cur.cred());
     let id = id.inspect_err(|_| kernel().uncount_task(&cred))?;
     let made = enter(cur, a, own, &id);
     if made.is_err() {
@@ -252,6 +265,10 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
     tree.add_task(id, &task);
     if !has(CLONE_THREAD) {
         tree.add_process(&group);
+        if id.namespace().is_closed() {
+            // Its init ends, and may have looked for others before.
+            exit::begin_group_exit(&group, SIGKILL as i32);
+        }
         group.inherit_terminal(&cur.group);
         if group.limits.get(limits::CPU).0 != u64::MAX {
             cpu_timers::watch_limit(&group);
@@ -394,7 +411,7 @@ impl CurrentTask {
     pub fn child_started(&self) {
         let word = self.set_child_tid.swap(0, SeqCst);
         if word != 0 {
-            let _ = UserPtr::<u32>::new(word).write(self.tid());
+            let _ = UserPtr::<u32>::new(word).write(self.shown_tid());
         }
         arch::slot().mark(kick::LOOK | kick::ATTEND);
     }

@@ -3,7 +3,7 @@
 //! The host counts. A process's count is read by its host process's clock; a thread's by its own clock
 //! where the reader shares its host process, else from the host's `/proc`.
 
-use super::{Task, ThreadGroup, lookup, lookup_group};
+use super::{Task, ThreadGroup};
 use crate::abi::linux::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, O_CLOEXEC, O_RDONLY};
 use crate::abi::{Errno, Result};
 use crate::arch;
@@ -45,7 +45,7 @@ pub fn is_cpu_clock(id: i32) -> bool {
 /// Whether it is the clock of the thread `me` itself, on which it cannot sleep.
 pub fn is_own_thread(me: &Task, id: i32) -> bool {
     let pid = !(id >> 3) as u32;
-    id as u32 == CLOCK_THREAD_CPUTIME_ID || id < 0 && id & PER_THREAD != 0 && (pid == 0 || pid == me.tid())
+    id as u32 == CLOCK_THREAD_CPUTIME_ID || id < 0 && id & PER_THREAD != 0 && (pid == 0 || pid == me.shown_tid())
 }
 
 impl CpuClock {
@@ -69,14 +69,15 @@ impl CpuClock {
                 (!(id >> 3) as u32, id & PER_THREAD != 0, kind)
             }
         };
+        let pids = me.group.id.namespace();
         let whose = if thread {
-            let task = if pid == 0 || pid == me.tid() { Some(me.clone()) } else { lookup(pid) };
+            let task = if pid == 0 || pid == me.shown_tid() { Some(me.clone()) } else { pids.task(pid) };
             let task = task.filter(|t| Arc::ptr_eq(&t.group, &me.group)).ok_or(Errno::EINVAL)?;
             Whose::Thread(Arc::downgrade(&task))
-        } else if pid == 0 || pid == me.group.pid || reads && pid == me.tid() {
+        } else if pid == 0 || pid == me.group.shown || reads && pid == me.shown_tid() {
             Whose::Process(Arc::downgrade(&me.group))
         } else {
-            Whose::Process(Arc::downgrade(&lookup_group(pid).ok_or(Errno::EINVAL)?))
+            Whose::Process(Arc::downgrade(&pids.process(pid).ok_or(Errno::EINVAL)?))
         };
         Ok(CpuClock { whose, kind })
     }

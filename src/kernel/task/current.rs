@@ -1,7 +1,7 @@
 //! The running task.
 
-use super::pid::PidNamespace;
-use super::{Own, Task};
+use super::pid::{PidNamespace, Set};
+use super::{Own, Task, ThreadGroup};
 use crate::abi::sigctx::SigContext;
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
@@ -9,6 +9,7 @@ use crate::cred::Cred;
 use crate::mm::AddressSpace;
 use crate::vfs::{FdTable, FsContext, OpCtx, OpenFile};
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::cell::Cell;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -76,6 +77,22 @@ impl CurrentTask {
     /// The pid namespace that it is in.
     pub fn pid_namespace(&self) -> &Arc<PidNamespace> {
         self.group.id.namespace()
+    }
+    /// The thread that the caller knows by this number.
+    pub fn task_of(&self, tid: u32) -> Option<Arc<Task>> {
+        self.pid_namespace().task(tid)
+    }
+    /// The process that the caller knows by this number, a zombie too.
+    pub fn process_of(&self, pid: u32) -> Option<Arc<ThreadGroup>> {
+        self.pid_namespace().process(pid)
+    }
+    /// The processes of the group that the caller knows by this number, zombies included.
+    pub fn members_of(&self, pgid: u32) -> Vec<Arc<ThreadGroup>> {
+        self.pid_namespace().find(pgid).map_or_else(Vec::new, |pid| pid.members(Set::Group))
+    }
+    /// The number by which the caller knows what has this number in the initial pid namespace, 0 for none.
+    pub fn seen_pid(&self, number: u32) -> u32 {
+        self.pid_namespace().seen(number)
     }
     /// An open file for the length of a call, without a reference of its own where nobody else has the
     /// descriptor table.

@@ -128,6 +128,7 @@ fn become_only_thread(cur: &CurrentTask) -> SysResult<()> {
         let tree = tree::lock();
         tree.replace_leader(cur);
         cur.tid.store(group.pid, SeqCst);
+        cur.shown_tid.store(group.shown, SeqCst);
     }
     group.state.lock().exec = None;
     Ok(())

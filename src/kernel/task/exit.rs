@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, trace, tree, zygote};
+use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, trace, tree, zap, zygote};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
@@ -47,7 +47,10 @@ pub fn exit_group(cur: &CurrentTask, status: i32) -> ! {
 pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
     let slot = arch::slot();
     cur.exit_stop(status);
-    begin_exit(cur, status);
+    let last = begin_exit(cur, status);
+    if last && cur.group.is_space_init() {
+        zap::empty(cur);
+    }
     super::work::close(cur);
     release_user_words(cur);
     let alone = exec::is_alone(cur) && process::is_leader(slot);
@@ -64,16 +67,18 @@ pub fn exit_thread(cur: &CurrentTask, status: i32) -> ! {
 }
 
 /// From now on no signal reaches the thread. The last one settles the status of its process: a SIGKILL that comes
-/// later is too late to change it.
-fn begin_exit(cur: &CurrentTask, status: i32) {
+/// later is too late to change it. Whether it is the last.
+fn begin_exit(cur: &CurrentTask, status: i32) -> bool {
     let mut state = cur.group.state.lock();
     cur.leaving.store(true, SeqCst);
     if cur.tid() == cur.group.pid {
         state.leader_status = status;
     }
-    if state.exiting.is_none() && state.tasks.iter().all(|t| t.leaving.load(SeqCst)) {
+    let last = state.tasks.iter().all(|t| t.leaving.load(SeqCst));
+    if state.exiting.is_none() && last {
         state.exiting = Some(state.leader_status);
     }
+    last
 }
 
 /// Gives the running thread's task back.
@@ -181,6 +186,10 @@ pub(super) fn account(group: &ThreadGroup) {
 fn finish(group: &Arc<ThreadGroup>, uid: u32) {
     group.timers.clear();
     trace::tracer_ended(group);
+    if group.is_space_init() {
+        // Done already unless the host has ended it.
+        zap::kill_all(group.id.namespace(), group);
+    }
     let leader = group.leader.lock().take();
     if group.sid() == group.pid {
         session::leader_ends(group);
@@ -336,16 +345,17 @@ fn first_child(group: &ThreadGroup) -> Option<Arc<ThreadGroup>> {
     group.state.lock().children.values().next().cloned()
 }
 
-/// Who takes over the children: the nearest subreaper, or the first process.
+/// Who takes over the children: the nearest subreaper of the pid namespace, or its first process.
 fn reaper_of(group: &Arc<ThreadGroup>) -> Option<Arc<ThreadGroup>> {
-    let mut at = group.parent();
-    while let Some(p) = at {
+    let ns = group.id.namespace();
+    let mut at = group.parent().filter(|_| group.shown != 1);
+    while let Some(p) = at.filter(|p| Arc::ptr_eq(p.id.namespace(), ns)) {
         if p.subreaper.load(SeqCst) && !p.is_zombie() {
             return Some(p);
         }
         at = p.parent();
     }
-    kernel().roots().pid.init().filter(|i| i.pid != group.pid && !i.is_zombie())
+    ns.init().filter(|i| i.pid != group.pid && !i.is_zombie())
 }
 
 /// A process group that this exit orphans, with stopped members, gets SIGHUP and SIGCONT. `pgids` are those

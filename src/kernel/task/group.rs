@@ -144,8 +144,10 @@ pub struct ExecInfo {
 
 /// A process.
 pub struct ThreadGroup {
-    /// Process id, the number of [`ThreadGroup::id`].
+    /// Process id in the initial namespace, the number of [`ThreadGroup::id`].
     pub pid: u32,
+    /// Process id in its own namespace.
+    pub shown: u32,
     /// What it is known by.
     pub id: Arc<Pid>,
     /// See [`State`].
@@ -226,6 +228,7 @@ impl ThreadGroup {
     ) -> ThreadGroup {
         ThreadGroup {
             pid: id.number(),
+            shown: id.number_in(id.namespace()),
             id,
             state: Mutex::new(
                 Level::Signal,
@@ -303,6 +306,11 @@ impl ThreadGroup {
     /// Its credentials: a live thread's, or those that it ended with. `None` only before its first thread.
     pub fn cred(&self) -> Option<Arc<Cred>> {
         self.leader().map(|t| t.cred())
+    }
+    /// Whether it is the first process of a pid namespace other than the initial one: what it does not handle does not
+    /// end it, its end is that of all others there.
+    pub fn is_space_init(&self) -> bool {
+        self.shown == 1 && self.id.namespace().level != 0
     }
     /// Whether every thread has ended.
     pub fn is_zombie(&self) -> bool {

@@ -37,6 +37,7 @@ pub mod tree;
 pub mod uts;
 pub mod wait;
 pub mod work;
+mod zap;
 pub mod zygote;
 
 pub use attr::{Attr, RESET_ON_FORK};
@@ -80,6 +81,8 @@ pub struct Own {
 /// A thread of the guest.
 pub struct Task {
     tid: AtomicU32,
+    /// Its thread id in its own pid namespace.
+    shown_tid: AtomicU32,
     /// Its process.
     pub group: Arc<ThreadGroup>,
     slot: AtomicU64,
@@ -182,6 +185,7 @@ impl Task {
     fn make(tid: u32, group: Arc<ThreadGroup>, own: Option<Own>, comm: Vec<u8>) -> Arc<Task> {
         Arc::new(Task {
             tid: AtomicU32::new(tid),
+            shown_tid: AtomicU32::new(group.id.namespace().seen(tid)),
             group,
             slot: AtomicU64::new(0),
             own: UnsafeCell::new(own),
@@ -208,6 +212,11 @@ impl Task {
             resume_signal: AtomicU32::new(0),
             sysvsem: sysvsem::slot(),
         })
+    }
+
+    /// Thread id in its own pid namespace, as the program itself knows it.
+    pub fn shown_tid(&self) -> u32 {
+        self.shown_tid.load(SeqCst)
     }
 
     /// Thread id. Changes only when a thread that is not the leader calls exec.

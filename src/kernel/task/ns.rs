@@ -2,10 +2,10 @@
 //! (`namespaces(7)`).
 
 use super::pid::PidNamespace;
-use crate::abi::Result;
 use crate::abi::linux::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
 };
+use crate::abi::{Errno, Result};
 use crate::cred::count::{self, Charge, Of};
 use crate::cred::{Cred, UserNamespace, ns};
 use crate::sync::{Level, Mutex};
@@ -45,6 +45,11 @@ pub fn running_net() -> Option<Arc<dyn NetNamespace>> {
 pub fn running_user() -> Option<Arc<UserNamespace>> {
     let ns = super::work::running()?.cred().user_ns.clone();
     (ns.level != 0).then_some(ns)
+}
+
+/// A pid as the running task sees it.
+pub fn seen_pid(number: u32) -> u32 {
+    super::work::running().map_or(number, |task| task.group.id.namespace().seen(number))
 }
 
 /// The initial network namespace until room `net` registers its own: nothing but a number.
@@ -157,17 +162,19 @@ pub struct NsProxy {
 }
 
 /// The kinds of namespaces that a task's [`NsProxy`] and its mounts are about, and that can be made.
-pub const MADE: u32 = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS;
+pub const MADE: u32 = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS | CLONE_NEWPID;
 /// All kinds that there are.
-pub const KINDS: u32 = MADE | CLONE_NEWPID | CLONE_NEWUSER | CLONE_NEWTIME;
+pub const KINDS: u32 = MADE | CLONE_NEWUSER | CLONE_NEWTIME;
 
 impl NsProxy {
     /// The same, with new ones of the kinds in `flags` (`CLONE_NEW*`) that `cred` makes; capabilities over them count in
     /// its user namespace.
     ///
+    /// `active` is the pid namespace that the maker is in: only there it can make one.
+    ///
     /// # Errors
-    /// `ENOSPC` for too many.
-    pub fn with_new(&self, flags: u32, cred: &Cred) -> Result<NsProxy> {
+    /// `ENOSPC` for too many, `EINVAL` where children get their pids in another pid namespace already.
+    pub fn with_new(&self, flags: u32, cred: &Cred, active: &Arc<PidNamespace>) -> Result<NsProxy> {
         let user_ns = &cred.user_ns;
         let charge = |of| count::charge(user_ns, cred.euid, of);
         let mut new = self.clone();
@@ -176,6 +183,12 @@ impl NsProxy {
         }
         if flags & CLONE_NEWIPC != 0 {
             new.ipc = Arc::new(IpcNamespace::new(ns::new_ino(), user_ns.clone(), Some(charge(Of::Ipc)?)));
+        }
+        if flags & CLONE_NEWPID != 0 {
+            if !Arc::ptr_eq(&self.pid_for_children, active) {
+                return Err(Errno::EINVAL);
+            }
+            new.pid_for_children = active.child(cred)?;
         }
         if flags & CLONE_NEWCGROUP != 0 {
             let _charge = Some(charge(Of::Cgroup)?);

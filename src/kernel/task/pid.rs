@@ -5,13 +5,18 @@
 //! is given away again when nothing is known by it, and the object then stands for nothing.
 
 use super::{Task, ThreadGroup};
+use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
-use crate::cred::{UserNamespace, ns};
+use crate::cred::count::{self, Charge, Of};
+use crate::cred::{Cred, UserNamespace, cap, ns};
 use crate::sync::{Level, Mutex, WaitQueue};
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Largest value of `kernel.pid_max` (`PID_MAX_LIMIT`).
 pub const PID_MAX_LIMIT: u32 = 1 << 22;
@@ -131,6 +136,9 @@ impl Pid {
             (uses.task.take(), process.then(|| uses.process.take()))
         };
         self.forget_if_unused();
+        if process.is_some() {
+            self.inner.iter().for_each(|(ns, _)| ns.lost_one());
+        }
         drop(process);
         task
     }
@@ -190,7 +198,15 @@ pub struct PidNamespace {
     pub user_ns: Arc<UserNamespace>,
     table: Mutex<Table>,
     pid_max: AtomicU32,
+    /// Its init has begun to end: nobody else comes (`PIDNS_ADDING`).
+    dead: AtomicBool,
+    /// The slot of its init while that waits for the last of the others; 0 for none.
+    emptied: AtomicU64,
+    _charge: Option<Charge>,
 }
+
+/// How deep namespaces nest (`MAX_PID_NS_LEVEL`).
+pub const LEVEL_MAX: u32 = 32;
 
 impl PidNamespace {
     /// The initial namespace.
@@ -202,7 +218,63 @@ impl PidNamespace {
             user_ns: UserNamespace::initial().clone(),
             table: Mutex::new(Level::PidTable, Table { pids: BTreeMap::new(), last: 0 }),
             pid_max: AtomicU32::new(PID_MAX_DEFAULT),
+            dead: AtomicBool::new(false),
+            emptied: AtomicU64::new(0),
+            _charge: None,
         })
+    }
+
+    /// A namespace below this one, which `cred` makes and its user namespace owns (`create_pid_namespace`).
+    ///
+    /// # Errors
+    /// `EINVAL` for a user namespace that is not below this one's owner, `ENOSPC` too deep or for too many.
+    pub fn child(self: &Arc<Self>, cred: &Cred) -> Result<Arc<PidNamespace>> {
+        if !cred.user_ns.is_within(&self.user_ns) {
+            return Err(Errno::EINVAL);
+        }
+        if self.level + 1 > LEVEL_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        let charge = count::charge(&cred.user_ns, cred.euid, Of::Pid)?;
+        Ok(Arc::new(PidNamespace {
+            ino: ns::new_ino(),
+            level: self.level + 1,
+            parent: Some(self.clone()),
+            user_ns: cred.user_ns.clone(),
+            table: Mutex::new(Level::PidTable, Table { pids: BTreeMap::new(), last: 0 }),
+            pid_max: AtomicU32::new(self.pid_max()),
+            dead: AtomicBool::new(false),
+            emptied: AtomicU64::new(0),
+            _charge: Some(charge),
+        }))
+    }
+
+    /// Whether it has or had an init.
+    pub fn is_started(&self) -> bool {
+        self.level == 0 || self.table.lock().last != 0
+    }
+
+    /// Nobody else comes to it.
+    pub(super) fn close(&self) {
+        self.dead.store(true, SeqCst);
+    }
+
+    /// Whether nobody comes any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.dead.load(SeqCst)
+    }
+
+    /// Who is woken when one of its processes is reaped.
+    pub(super) fn tell_of_leavers(&self, slot: Option<&'static SlotHeader>) {
+        self.emptied.store(slot.map_or(0, |s| core::ptr::from_ref(s) as u64), SeqCst);
+    }
+
+    fn lost_one(&self) {
+        let at = self.emptied.load(SeqCst);
+        if at != 0 {
+            // SAFETY: only addresses of slot headers are stored, which are never unmapped.
+            unsafe { &*(at as *const SlotHeader) }.waker.wake();
+        }
     }
 
     /// The number here of what has this number in the initial namespace, 0 where it cannot be seen.
@@ -281,14 +353,35 @@ impl PidNamespace {
         table.pids.values().filter_map(|p| p.task()).collect()
     }
 
-    /// The number that was given away last (`/proc/loadavg`).
+    /// The number that was given away last (`/proc/loadavg`, `kernel.ns_last_pid`).
     pub fn last(&self) -> u32 {
         self.table.lock().last
+    }
+
+    /// Sets it: the next number is one more.
+    ///
+    /// # Errors
+    /// `EINVAL` for a number that there is not.
+    pub fn set_last(&self, last: u32) -> Result {
+        if last >= self.pid_max() {
+            return Err(Errno::EINVAL);
+        }
+        self.table.lock().last = last;
+        Ok(())
     }
 
     /// The process that orphans of this namespace get for a parent.
     pub fn init(&self) -> Option<Arc<ThreadGroup>> {
         self.process(1)
+    }
+
+    /// Whether `cred` may choose this number.
+    fn may_choose(&self, number: u32, cred: &Cred) -> Result {
+        if number == 0 || number >= self.pid_max() || number != 1 && self.init().is_none() {
+            return Err(Errno::EINVAL);
+        }
+        let may = |n| cred.capable_in(&self.user_ns, n);
+        if may(cap::CHECKPOINT_RESTORE) || may(cap::SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     /// A free number; `wanted` is one that the caller chooses (`set_tid` of `clone3(2)`).
@@ -331,17 +424,65 @@ impl Table {
     }
 }
 
+/// A pid that stands for nothing.
+fn blank(number: u32, inner: Vec<(Arc<PidNamespace>, u32)>) -> Arc<Pid> {
+    Arc::new(Pid { number, inner, uses: Mutex::new(Level::Pid, Uses::default()), exit_wait: WaitQueue::new() })
+}
+
 /// A new pid in the initial namespace that stands for nothing yet. Whoever gets it makes it stand for a task,
 /// or calls [`Pid::forget_if_unused`].
 ///
 /// # Errors
 /// `EAGAIN` when all numbers are taken, `EEXIST` if the wanted one is.
 pub(super) fn new_pid(wanted: Option<u32>) -> Result<Arc<Pid>> {
-    let make = |number| {
-        let uses = Mutex::new(Level::Pid, Uses::default());
-        Arc::new(Pid { number, inner: Vec::new(), uses, exit_wait: WaitQueue::new() })
-    };
-    super::kernel().roots().pid.number(wanted, make)
+    super::kernel().roots().pid.number(wanted, |number| blank(number, Vec::new()))
+}
+
+/// As [`new_pid`], in `ns` and all namespaces above it. `wanted` are the numbers that `cred` wants, innermost first
+/// (`set_tid` of `clone3(2)`).
+///
+/// # Errors
+/// As [`new_pid`]; `EINVAL` for a number that there is not, and for another one than 1 in a namespace without init;
+/// `EPERM` without the capability to choose; `ENOMEM` in a namespace whose init has ended.
+pub(super) fn new_pid_in(ns: &Arc<PidNamespace>, wanted: &[u32], cred: &Cred) -> Result<Arc<Pid>> {
+    if ns.level == 0 && wanted.is_empty() {
+        return new_pid(None);
+    }
+    if wanted.len() > ns.level as usize + 1 {
+        return Err(Errno::EINVAL);
+    }
+    let mut inner: Vec<(Arc<PidNamespace>, u32)> = Vec::new();
+    let made = (|| {
+        let (mut at, mut wanted) = (ns, wanted.iter());
+        loop {
+            let wish = wanted.next().copied();
+            if let Some(number) = wish {
+                at.may_choose(number, cred)?;
+            }
+            let Some(parent) = &at.parent else {
+                let shown = inner.iter().rev().cloned().collect();
+                return at.number(wish, |number| blank(number, shown));
+            };
+            if at.dead.load(SeqCst) {
+                return Err(Errno::ENOMEM);
+            }
+            // The number is taken by a pid that stands for nothing, until there is one for all namespaces.
+            let taken = at.number(wish, |number| blank(number, Vec::new()))?;
+            inner.push((at.clone(), taken.number));
+            at = parent;
+        }
+    })();
+    for (ns, number) in &inner {
+        let mut table = ns.table.lock();
+        let before = match &made {
+            // Its init may have begun to end meanwhile: then this is one more that it kills.
+            Ok(pid) => table.pids.insert(*number, pid.clone()),
+            Err(_) => table.pids.remove(number),
+        };
+        drop(table);
+        drop(before);
+    }
+    made
 }
 
 #[cfg(test)]
@@ -349,10 +490,7 @@ mod tests {
     use super::*;
 
     fn table(taken: &[u32], last: u32) -> Table {
-        let pid = |number| {
-            let uses = Mutex::new(Level::Pid, Uses::default());
-            (number, Arc::new(Pid { number, inner: Vec::new(), uses, exit_wait: WaitQueue::new() }))
-        };
+        let pid = |number| (number, blank(number, Vec::new()));
         Table { pids: taken.iter().copied().map(pid).collect(), last }
     }
 

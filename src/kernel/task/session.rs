@@ -6,7 +6,7 @@
 
 use super::group::ThreadGroup;
 use super::pid::{Pid, Set};
-use super::{CurrentTask, Task, kernel, lookup, lookup_group, tree};
+use super::{CurrentTask, Task, lookup, lookup_group, tree};
 use crate::abi::linux::{SIGCONT, SIGHUP, SIGTTIN};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
@@ -417,7 +417,7 @@ pub fn set_sid(cur: &CurrentTask) -> Result<u32> {
     let terminal = group.controlling.lock().terminal.take();
     drop(tree);
     drop(terminal);
-    Ok(group.pid)
+    Ok(group.shown)
 }
 
 /// `setpgid(2)`.
@@ -428,11 +428,12 @@ pub fn set_pgid(cur: &CurrentTask, pid: i32, pgid: i32) -> Result {
     if pgid < 0 {
         return Err(Errno::EINVAL);
     }
-    let pid = if pid == 0 { cur.group.pid } else { pid as u32 };
+    let ns = cur.pid_namespace();
+    let pid = if pid == 0 { cur.group.shown } else { pid as u32 };
     let pgid = if pgid == 0 { pid } else { pgid as u32 };
     let tree = tree::lock();
-    let target = lookup_group(pid).ok_or(Errno::ESRCH)?;
-    if pid != cur.group.pid {
+    let target = ns.process(pid).ok_or(Errno::ESRCH)?;
+    if pid != cur.group.shown {
         if target.ppid() != cur.group.pid {
             return Err(Errno::ESRCH);
         }
@@ -446,7 +447,7 @@ pub fn set_pgid(cur: &CurrentTask, pid: i32, pgid: i32) -> Result {
     if target.sid() == target.pid {
         return Err(Errno::EPERM);
     }
-    let pgrp = if pgid == pid { Some(target.id.clone()) } else { kernel().roots().pid.find(pgid) };
+    let pgrp = if pgid == pid { Some(target.id.clone()) } else { ns.find(pgid) };
     let in_session = |g: &Arc<ThreadGroup>| g.sid() == cur.group.sid();
     let pgrp = pgrp.filter(|p| pgid == pid || p.any_member(Set::Group, in_session)).ok_or(Errno::EPERM)?;
     tree.move_to_group(&target, &pgrp);

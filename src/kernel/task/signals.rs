@@ -59,6 +59,10 @@ impl ThreadGroup {
     pub fn send(&self, info: &SigInfo) -> Result {
         let info = &self.told(info);
         let sig = info.signo as u32;
+        let blocked = |t: &Arc<Task>| t.blocked.load(SeqCst) & bit(sig) != 0;
+        if self.is_immune_to(info) && !self.tasks().first().is_some_and(blocked) {
+            return Ok(());
+        }
         self.prepare(sig);
         if sig == linux::SIGKILL {
             exit::begin_group_exit(self, linux::SIGKILL as i32);
@@ -99,6 +103,26 @@ impl ThreadGroup {
             record.fields[0] = u64::from(pid) | u64::from(uid) << 32;
         }
         record
+    }
+
+    /// Whether the init of a pid namespace does not get this signal, whose record says already who sent it
+    /// (`sig_task_ignored`): what it does not handle, but SIGKILL and SIGSTOP from the kernel and from above.
+    fn is_immune_to(&self, record: &SigInfo) -> bool {
+        if !self.is_space_init() {
+            return false;
+        }
+        let sig = record.signo as u32;
+        let from_above = record.code == info::SI_KERNEL || record.code <= 0 && record.fields[0] as u32 == 0;
+        let forced = from_above && matches!(sig, linux::SIGKILL | linux::SIGSTOP);
+        self.actions().get(sig).handler == SIG_DFL && !forced
+    }
+
+    /// Whether a pending signal that the program does not handle does nothing to it (`SIGNAL_UNKILLABLE` in
+    /// `get_signal`): its own faults, SIGKILL and SIGSTOP do something.
+    fn shrugs_off(&self, record: &SigInfo) -> bool {
+        let sig = record.signo as u32;
+        let fault = record.code > 0 && bit(sig) & crate::signal::SYNCHRONOUS != 0;
+        self.is_space_init() && !fault && !matches!(sig, linux::SIGKILL | linux::SIGSTOP)
     }
 
     /// The record that tells the process of a child, or of a task that it traces: ids are its own namespaces'.
@@ -221,6 +245,9 @@ impl Task {
     pub fn send(&self, info: &SigInfo) -> Result {
         let info = &self.group.told(info);
         let sig = info.signo as u32;
+        if self.group.is_immune_to(info) && self.blocked.load(SeqCst) & bit(sig) == 0 {
+            return Ok(());
+        }
         self.group.prepare(sig);
         if sig == linux::SIGKILL {
             exit::begin_group_exit(&self.group, linux::SIGKILL as i32);
@@ -369,6 +396,7 @@ impl CurrentTask {
         let action = actions.get(sig);
         match action.handler {
             SIG_IGN => None,
+            SIG_DFL if self.group.shrugs_off(&info) => None,
             SIG_DFL => {
                 match default_action(sig) {
                     Default::Ignore | Default::Continue => {}

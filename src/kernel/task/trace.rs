@@ -318,7 +318,7 @@ fn notify(tracer: &Arc<ThreadGroup>, task: &Task, code: i32, status: i32) {
 impl CurrentTask {
     /// What a stop that is no signal's tells as siginfo.
     fn own_info(&self, sig: u32, code: u32) -> SigInfo {
-        info::from_user(sig, code as i32, self.tid(), self.cred().uid)
+        info::from_user(sig, code as i32, self.shown_tid(), self.cred().uid)
     }
 
     /// Stops for the tracer until it says how to go on; returns the signal that it passes on. At once if

@@ -29,7 +29,7 @@ const WNOTHREAD: u32 = 0x2000_0000;
 /// What was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
-    /// The child.
+    /// The child, as the parent's pid namespace knows it.
     pub pid: u32,
     /// `CLD_*`.
     pub code: i32,
@@ -88,7 +88,7 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
         if child.held.load(SeqCst) || child.any_task().is_some_and(|t| is_tracee(&t, group)) {
             continue;
         }
-        if let Some(out) = look_at(&child, options) {
+        if let Some(out) = look_at(group, &child, options) {
             if out.code <= cld::DUMPED && options & WNOWAIT == 0 {
                 reap(group, &child, &tree);
             }
@@ -171,6 +171,7 @@ fn scan_tracees(group: &Arc<ThreadGroup>, who: Who, options: u32) -> (bool, Opti
     };
     let (any, seen) = trace::scan(group, keep, options & WEXITED != 0, wanted);
     let Some(seen) = seen else { return (any, None) };
+    let pid = group.id.namespace().seen(seen.task.tid());
     if seen.ended && !keep {
         exit::release(&seen.task);
     }
@@ -179,18 +180,18 @@ fn scan_tracees(group: &Arc<ThreadGroup>, who: Who, options: u32) -> (bool, Opti
         false => (trace::CLD_TRAPPED, seen.status >> 8),
     };
     let uid = seen.task.cred().uid;
-    let pid = seen.task.tid();
     (any, Some(Outcome { pid, code, value, status: seen.status, times: (0, 0), usage: (0, [0; 6]), uid }))
 }
 
-fn look_at(child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
+fn look_at(parent: &ThreadGroup, child: &Arc<ThreadGroup>, options: u32) -> Option<Outcome> {
     let with_children = |i: usize| child.cpu_time(i, 0) + child.times[i + 2].load(SeqCst);
     let times = (with_children(0), with_children(1));
     let (own, below) = (child.usage[0].get(), child.usage[1].get());
     let usage = (own.0.max(below.0), core::array::from_fn(|i| own.1[i] + below.1[i]));
+    let pid = child.id.number_in(parent.id.namespace());
     let mut state = child.state.lock();
     let uid = state.uid;
-    let out = |code, value, status| Some(Outcome { pid: child.pid, code, value, status, times, usage, uid });
+    let out = |code, value, status| Some(Outcome { pid, code, value, status, times, usage, uid });
     let keep = options & WNOWAIT != 0;
     match state.run {
         Run::Zombie if options & WEXITED != 0 => {

@@ -1,9 +1,11 @@
 //! An open text file of `/proc`: made anew whenever it is read from its start.
 
 use super::Node;
+use super::process::View;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Level, Mutex};
+use crate::task::pid::PidNamespace;
 use crate::vfs::{FileOps, OpCtx, OpenFile, Whence};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -15,12 +17,14 @@ const WRITE_MAX: usize = 4096;
 
 pub struct Text {
     node: Node,
+    pids: Arc<PidNamespace>,
     text: Mutex<Option<Arc<[u8]>>>,
 }
 
 impl Text {
-    pub fn new(node: Node) -> Box<Text> {
-        Box::new(Text { node, text: Mutex::new(Level::FileData, None) })
+    /// `pids` are those that the file shows.
+    pub fn new(node: Node, pids: &Arc<PidNamespace>) -> Box<Text> {
+        Box::new(Text { node, pids: pids.clone(), text: Mutex::new(Level::FileData, None) })
     }
 
     fn at(&self, ctx: &OpCtx<'_>, pos: u64) -> Result<Arc<[u8]>> {
@@ -30,7 +34,7 @@ impl Text {
             return Ok(text.clone());
         }
         // Made with no lock held: it looks at processes.
-        let fresh: Arc<[u8]> = Arc::from(self.node.text(ctx)?);
+        let fresh: Arc<[u8]> = Arc::from(self.node.text(&View { ctx, pids: &self.pids })?);
         *self.text.lock() = Some(fresh.clone());
         Ok(fresh)
     }

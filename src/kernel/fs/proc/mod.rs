@@ -15,7 +15,9 @@ mod usage;
 
 use crate::abi::{Errno, Result};
 use crate::cred::Kind;
-use crate::task::{Task, ThreadGroup, kernel, lookup, lookup_group};
+use crate::fs::pidfd;
+use crate::task::pid::PidNamespace;
+use crate::task::{Task, ThreadGroup, lookup, lookup_group};
 use crate::vfs::inode::Emit;
 use crate::vfs::state::{SharedState, StateRef};
 use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs};
@@ -68,17 +70,26 @@ enum Node {
     Setting(&'static system::Setting),
 }
 
-/// An inode of `/proc`.
-struct ProcInode(Node, SharedState);
+/// An inode of `/proc`. Tasks in a [`Node`] have their numbers of the initial pid namespace; names and texts have those
+/// of the namespace of the mount.
+struct ProcInode {
+    node: Node,
+    pids: Arc<PidNamespace>,
+    state: SharedState,
+}
 
-/// A new view of the processes, to be mounted.
-pub fn root() -> Arc<dyn Inode> {
-    Arc::new(ProcInode(Node::Root, SharedState::default()))
+/// A new view of the processes of a pid namespace, to be mounted.
+pub fn root(pids: &Arc<PidNamespace>) -> Arc<dyn Inode> {
+    inode(Node::Root, pids)
+}
+
+fn inode(node: Node, pids: &Arc<PidNamespace>) -> Arc<dyn Inode> {
+    Arc::new(ProcInode { node, pids: pids.clone(), state: SharedState::default() })
 }
 
 /// The process whose directory `/proc/<pid>` is open as `file`.
 pub fn process_of(file: &OpenFile) -> Option<Arc<ThreadGroup>> {
-    match file.inode.as_any().downcast_ref::<ProcInode>()?.0 {
+    match file.inode.as_any().downcast_ref::<ProcInode>()?.node {
         Node::Process(pid) => lookup_group(pid),
         _ => None,
     }
@@ -201,25 +212,25 @@ impl Node {
     }
 
     /// The child called `name`.
-    fn child(self, name: &[u8]) -> Result<Node> {
+    fn child(self, pids: &PidNamespace, name: &[u8]) -> Result<Node> {
         let text = core::str::from_utf8(name).map_err(|_| Errno::ENOENT)?;
         // Numbers have one spelling.
         let number = || text.parse::<u32>().ok().filter(|n| n.to_string() == text).ok_or(Errno::ENOENT);
         match self {
             Node::Root => {
                 if let Ok(pid) = number() {
-                    if let Some(group) = lookup_group(pid) {
+                    if let Some(group) = pids.process(pid) {
                         return Ok(Node::Process(group.pid));
                     }
                     // A thread that leads no process has a directory, too, though it is not listed.
-                    let task = lookup(pid).ok_or(Errno::ENOENT)?;
+                    let task = pids.task(pid).ok_or(Errno::ENOENT)?;
                     return Ok(Node::Thread(task.group.pid, task.tid()));
                 }
                 self.fixed().into_iter().find(|(n, _)| *n == text).map(|(_, node)| node).ok_or(Errno::ENOENT)
             }
             Node::Tasks(pid) => {
                 let tid = number()?;
-                let task = lookup(tid).filter(|t| t.group.pid == pid).ok_or(Errno::ENOENT)?;
+                let task = pids.task(tid).filter(|t| t.group.pid == pid).ok_or(Errno::ENOENT)?;
                 Ok(Node::Thread(pid, task.tid()))
             }
             Node::Fds(pid, tid) | Node::FdInfos(pid, tid) => {
@@ -275,14 +286,14 @@ impl Node {
     }
 
     /// All children, with their names.
-    fn children(self) -> Result<Vec<(Vec<u8>, Node)>> {
+    fn children(self, pids: &PidNamespace) -> Result<Vec<(Vec<u8>, Node)>> {
         let named = |n: u32, node: Node| (n.to_string().into_bytes(), node);
         let mut all: Vec<_> = self.fixed().into_iter().map(|(n, node)| (n.as_bytes().to_vec(), node)).collect();
         match self {
             Node::Root => {}
             Node::Tasks(pid) => {
                 let tasks = group_of(pid)?.tasks();
-                all.extend(tasks.iter().map(|t| named(t.tid(), Node::Thread(pid, t.tid()))));
+                all.extend(tasks.iter().map(|t| named(pids.seen(t.tid()), Node::Thread(pid, t.tid()))));
             }
             Node::Fds(pid, tid) | Node::FdInfos(pid, tid) => {
                 let own = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?;
@@ -297,13 +308,17 @@ impl Node {
     }
 
     /// The text of a regular file.
-    fn text(self, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+    fn text(self, view: &process::View<'_>) -> Result<Vec<u8>> {
         match self {
-            Node::Entry(pid, tid, e) => (e.text)(&*task_of(pid, tid)?, ctx),
+            Node::Entry(pid, tid, e) => (e.text)(&*task_of(pid, tid)?, view),
             Node::FdInfo(pid, tid, fd) => {
                 let file = open_file(pid, tid, fd)?;
                 let pos = file.offset.try_lock().map_or(0, |o| *o);
-                Ok(format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\n", file.flags(), file.path.mount.id).into_bytes())
+                let mut out = format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\n", file.flags(), file.path.mount.id);
+                if let Ok(pid) = pidfd::pid_of(&file) {
+                    out += &process::of_pidfd(&pid, view);
+                }
+                Ok(out.into_bytes())
             }
             Node::System(e) | Node::NetFile(e) => Ok((e.text)()),
             Node::Setting(s) => Ok((s.text)()),
@@ -323,21 +338,21 @@ impl Node {
 
 impl Inode for ProcInode {
     fn state(&self) -> StateRef<'_> {
-        StateRef::Shared(&self.1)
+        StateRef::Shared(&self.state)
     }
 
     fn stat(&self) -> Result<Stat> {
-        let (uid, gid) = self.0.owner();
+        let (uid, gid) = self.node.owner();
         let now = crate::time::now_coarse();
-        let nlink = if self.0.kind() == FileType::Dir { 2 } else { 1 };
+        let nlink = if self.node.kind() == FileType::Dir { 2 } else { 1 };
         Ok(Stat {
-            dev: DEV,
-            ino: self.0.ino(),
-            mode: self.0.mode(),
+            dev: if self.pids.level == 0 { DEV } else { u64::from(self.pids.ino & 0xff) | 0x100 },
+            ino: self.node.ino(),
+            mode: self.node.mode(),
             nlink,
             uid,
             gid,
-            size: if matches!(self.0, Node::Fd(..)) { 64 } else { 0 },
+            size: if matches!(self.node, Node::Fd(..)) { 64 } else { 0 },
             blksize: 1024,
             atime: now,
             mtime: now,
@@ -347,7 +362,7 @@ impl Inode for ProcInode {
     }
 
     fn file_type(&self) -> FileType {
-        self.0.kind()
+        self.node.kind()
     }
 
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
@@ -361,26 +376,32 @@ impl Inode for ProcInode {
     }
 
     fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
-        if let Node::Entry(pid, tid, e) = self.0 {
+        if let Node::Entry(pid, tid, e) = self.node {
             process::check_open(&*task_of(pid, tid)?, e, ctx)?;
         }
-        if self.0.kind() == FileType::Dir {
+        if self.node.kind() == FileType::Dir {
             return Ok(crate::vfs::open::DirFile::new());
         }
-        if flags & 3 != 0 && self.0.mode() & 0o222 == 0 {
+        if flags & 3 != 0 && self.node.mode() & 0o222 == 0 {
             return Err(Errno::EACCES);
         }
-        match self.0 {
+        match self.node {
             Node::Entry(pid, tid, e) if e.name == process::MEM => mem::open(ctx, &task_of(pid, tid)?),
             Node::Entry(pid, tid, e) if id_map::is_one(e) => id_map::open(&*task_of(pid, tid)?, e, ctx, flags),
-            node => Ok(Text::new(node)),
+            node => Ok(Text::new(node, &self.pids)),
         }
     }
 
     fn read_link(&self, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
-        match self.0 {
-            Node::OwnProcess => Ok(ctx.tgid.to_string().into_bytes()),
-            Node::OwnThread => Ok(format!("{}/task/{}", ctx.tgid, ctx.tid).into_bytes()),
+        match self.node {
+            Node::OwnProcess | Node::OwnThread => {
+                let [tgid, tid] = [ctx.tgid, ctx.tid].map(|n| self.pids.seen(n));
+                match self.node {
+                    _ if tgid == 0 => Err(Errno::ENOENT),
+                    Node::OwnProcess => Ok(tgid.to_string().into_bytes()),
+                    _ => Ok(format!("{tgid}/task/{tid}").into_bytes()),
+                }
+            }
             Node::IntoSelf(to) => Ok(to.as_bytes().to_vec()),
             Node::Fd(pid, tid, fd) => {
                 process::may_look(&*task_of(pid, tid)?, ctx)?;
@@ -398,7 +419,7 @@ impl Inode for ProcInode {
     }
 
     fn magic_link(&self, ctx: &OpCtx<'_>) -> Option<Result<Path>> {
-        match self.0 {
+        match self.node {
             Node::Fd(pid, tid, fd) => {
                 let allowed = task_of(pid, tid).and_then(|t| process::may_look(&t, ctx));
                 Some(allowed.and_then(|()| open_file(pid, tid, fd)).map(|f| f.path.clone()))
@@ -410,7 +431,7 @@ impl Inode for ProcInode {
     }
 
     fn as_dir(&self) -> Option<&dyn Directory> {
-        (self.0.kind() == FileType::Dir).then_some(self)
+        (self.node.kind() == FileType::Dir).then_some(self)
     }
 
     fn statfs(&self) -> Result<StatFs> {
@@ -432,7 +453,7 @@ impl Inode for ProcInode {
 
 impl Directory for ProcInode {
     fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        self.0.child(name).map(|node| Arc::new(ProcInode(node, SharedState::default())) as Arc<dyn Inode>)
+        self.node.child(&self.pids, name).map(|node| inode(node, &self.pids))
     }
 
     fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
@@ -462,19 +483,19 @@ impl Directory for ProcInode {
 
     fn read_dir(&self, _ctx: &OpCtx<'_>, pos: u64, emit: &mut Emit<'_>) -> Result {
         if pos < FIRST_PID {
-            for (i, (name, node)) in self.0.children()?.into_iter().enumerate().skip(pos as usize) {
+            for (i, (name, node)) in self.node.children(&self.pids)?.into_iter().enumerate().skip(pos as usize) {
                 if !emit(&name, node.ino(), node.kind(), i as u64 + 1) {
                     return Ok(());
                 }
             }
         }
-        if self.0 != Node::Root {
+        if self.node != Node::Root {
             return Ok(());
         }
         // A place behind a process is its number, so that a listing that goes on finds it by the number.
         let mut next = pos.saturating_sub(FIRST_PID) as u32;
-        while let Some((pid, _)) = kernel().roots().pid.next_process(next) {
-            let node = Node::Process(pid);
+        while let Some((pid, group)) = self.pids.next_process(next) {
+            let node = Node::Process(group.pid);
             next = pid + 1;
             if !emit(pid.to_string().as_bytes(), node.ino(), node.kind(), FIRST_PID + u64::from(next)) {
                 break;

@@ -118,7 +118,14 @@ pub static ENTRIES: [Entry; 10] = [
     Entry { name: "uts", of: |_, own| Ok(Namespace::Uts(own.ns.uts.clone())) },
     Entry { name: "ipc", of: |_, own| Ok(Namespace::Ipc(own.ns.ipc.clone())) },
     Entry { name: "pid", of: |task, _| Ok(Namespace::Pid(task.group.id.namespace().clone())) },
-    Entry { name: "pid_for_children", of: |_, own| Ok(Namespace::Pid(own.ns.pid_for_children.clone())) },
+    Entry {
+        name: "pid_for_children",
+        // Before its init there is nothing to enter.
+        of: |_, own| {
+            let ns = &own.ns.pid_for_children;
+            if ns.is_started() { Ok(Namespace::Pid(ns.clone())) } else { Err(Errno::ENOENT) }
+        },
+    },
     Entry { name: "user", of: |_, own| Ok(Namespace::User(own.cred.user_ns.clone())) },
     Entry { name: "mnt", of: |_, own| own.fs.namespace().map(Namespace::Mount) },
     Entry { name: "cgroup", of: |_, own| Ok(Namespace::Cgroup(own.ns.cgroup.clone())) },

@@ -12,7 +12,8 @@ use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
 use crate::sync::{Kind, On};
 use crate::task::access::{self, By, Look, Subject};
 use crate::task::group::Run;
-use crate::task::{Own, Task};
+use crate::task::pid::PidNamespace;
+use crate::task::{Own, Pid, Task, kernel};
 use crate::time::vdso;
 use crate::vfs::{OpCtx, Path, mount};
 use alloc::format;
@@ -21,12 +22,25 @@ use alloc::vec::Vec;
 use core::fmt::Write;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
+/// Who reads a file, and whose pids it shows.
+pub struct View<'a> {
+    pub ctx: &'a OpCtx<'a>,
+    pub pids: &'a PidNamespace,
+}
+
+impl<'a> core::ops::Deref for View<'a> {
+    type Target = OpCtx<'a>;
+    fn deref(&self) -> &OpCtx<'a> {
+        self.ctx
+    }
+}
+
 /// A file or link of a process's directory.
 #[derive(Debug)]
 pub struct Entry {
     pub name: &'static str,
     pub mode: u32,
-    pub text: fn(&Task, &OpCtx<'_>) -> Result<Vec<u8>>,
+    pub text: fn(&Task, &View<'_>) -> Result<Vec<u8>>,
 }
 
 impl PartialEq for Entry {
@@ -47,7 +61,7 @@ const LINK: u32 = 0o777;
 /// The entry that is a process's memory (`super::mem`).
 pub const MEM: &str = "mem";
 
-fn no_text(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn no_text(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Err(Errno::EINVAL)
 }
 
@@ -149,7 +163,7 @@ pub fn write(task: &Task, entry: &Entry, ctx: &OpCtx<'_>, bytes: &[u8]) -> Resul
 }
 
 /// A range of the running process's own memory; other processes' is out of reach.
-fn own_memory(task: &Task, ctx: &OpCtx<'_>, which: usize) -> Option<Vec<u8>> {
+fn own_memory(task: &Task, ctx: &View<'_>, which: usize) -> Option<Vec<u8>> {
     let own = task.shared()?;
     let (start, end) = (own.mm.strings[which].load(Relaxed), own.mm.strings[which + 1].load(Relaxed));
     if ctx.tgid != task.group.pid || end <= start {
@@ -174,25 +188,25 @@ fn read_strings(start: u64, len: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-fn cmdline(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn cmdline(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     Ok(own_memory(task, ctx, 0).unwrap_or_else(|| task.group.exec_info.lock().cmdline.clone()))
 }
 
-fn environ(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn environ(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     Ok(own_memory(task, ctx, 2).unwrap_or_default())
 }
 
-fn comm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn comm(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let mut name = task.comm.lock().clone();
     name.push(b'\n');
     Ok(name)
 }
 
-fn zero(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn zero(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(b"0\n".to_vec())
 }
 
-fn dump_filter(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn dump_filter(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", task.group.dump_filter.load(Relaxed)).into_bytes())
 }
 
@@ -206,11 +220,11 @@ fn sleeps_on(task: &Task) -> Option<On> {
     }
 }
 
-fn may_attach(task: &Task, ctx: &OpCtx<'_>) -> Result {
+fn may_attach(task: &Task, ctx: &View<'_>) -> Result {
     access::may_look(Subject::of(ctx), task, Look::Attach, By::FsCreds)
 }
 
-fn wchan(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn wchan(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     let seen = access::may_look(Subject::of(ctx), task, Look::Read, By::FsCreds).is_ok();
     Ok(match sleeps_on(task).filter(|_| seen) {
         Some(on) => on.kind.symbol().as_bytes().to_vec(),
@@ -219,7 +233,7 @@ fn wchan(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
 }
 
 /// The kernel's stack: what is told of it is what the task sleeps on.
-fn stack(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn stack(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     if !ctx.cred.capable(cap::SYS_ADMIN) {
         return Err(Errno::EACCES);
     }
@@ -231,7 +245,7 @@ fn stack(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
 }
 
 /// The call that a sleeping task is in: number, arguments, stack pointer, program counter.
-fn call(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn call(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     may_attach(task, ctx)?;
     if sleeps_on(task).is_none() {
         return Ok(b"running\n".to_vec());
@@ -245,19 +259,19 @@ fn call(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
     .into_bytes())
 }
 
-fn cgroup(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn cgroup(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(b"0::/\n".to_vec())
 }
 
-fn loginuid(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn loginuid(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(b"4294967295".to_vec())
 }
 
-fn personality(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn personality(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", task.attr.personality.load(Relaxed)).into_bytes())
 }
 
-fn oom_score_adj(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn oom_score_adj(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{}\n", task.group.oom_score_adj.load(Relaxed)).into_bytes())
 }
 
@@ -304,7 +318,7 @@ fn mappings(own: &Own) -> Result<Vec<Vma>> {
     Ok(all)
 }
 
-fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn maps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
     for v in mappings(&own)? {
@@ -316,7 +330,7 @@ fn maps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
 }
 
 /// Sizes only: which pages are there, only the process itself could ask the host.
-fn smaps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn smaps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     const ZEROS: [&str; 8] =
         ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"];
     let Some(own) = task.shared() else { return Ok(Vec::new()) };
@@ -343,12 +357,12 @@ fn smaps(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-fn auxv(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn auxv(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let words = task.shared().map(|own| own.mm.auxv.lock().clone());
     Ok(words.iter().flat_map(|w| w.iter()).flat_map(|w| w.to_le_bytes()).collect())
 }
 
-fn io(_: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn io(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
     Ok(names.map(|n| format!("{n}: 0\n")).concat().into_bytes())
 }
@@ -377,14 +391,37 @@ fn sizes(task: &Task) -> Sizes {
     task.shared().map_or(Sizes::default(), |own| own.mm.sizes())
 }
 
-fn statm(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn statm(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let Sizes { total, data, .. } = sizes(task);
     let (size, data) = (total / 4096, data / 4096);
     let [anon, file] = usage::resident(task).unwrap_or_default().map(|kib| kib / 4);
     Ok(format!("{size} {} {file} 1 0 {data} 0\n", anon + file).into_bytes())
 }
 
-fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+/// The parent's pid, 0 where it is in no namespace that the file shows.
+fn seen_parent(task: &Task, view: &View<'_>) -> u32 {
+    task.group.parent().map_or(0, |p| p.id.number_in(view.pids))
+}
+
+/// The numbers of a pid in the namespaces from the file's own on, each behind a tab.
+fn numbers(pid: Option<&Pid>, view: &View<'_>) -> String {
+    let mut out = String::new();
+    for number in pid.iter().flat_map(|p| p.numbers()).skip(view.pids.level as usize) {
+        let _ = write!(out, "\t{number}");
+    }
+    out
+}
+
+/// What `fdinfo` says of a pidfd.
+pub fn of_pidfd(pid: &Pid, view: &View<'_>) -> String {
+    let Some(_there) = pid.task() else { return String::from("Pid:\t-1\nNSpid:\t-1\n") };
+    match pid.number_in(view.pids) {
+        0 => String::from("Pid:\t0\nNSpid:\t0\n"),
+        number => format!("Pid:\t{number}\nNSpid:{}\n", numbers(Some(pid), view)),
+    }
+}
+
+fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
     let total = sizes(task).total;
     let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
@@ -399,11 +436,11 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     let terminal = terminal as u32 as i32;
     let mut out = format!(
         "{} ({comm}) {} {} {} {} {terminal} {foreground} 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
-        task.tid(),
+        view.pids.seen(task.tid()),
         state(task).0,
-        g.ppid(),
-        g.pgid(),
-        g.sid(),
+        seen_parent(task, view),
+        view.pids.seen(g.pgid()),
+        view.pids.seen(g.sid()),
         times[0],
         times[1],
         times[2],
@@ -418,7 +455,7 @@ fn stat(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-fn status(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn status(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
     let g = &task.group;
     let own = task.shared();
     let Sizes { total, data, locked } = sizes(task);
@@ -427,10 +464,10 @@ fn status(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
     let umask = own.as_ref().map_or(0, |o| o.fs.umask());
     let mut out = format!(
         "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}\n",
-        g.pid,
-        task.tid(),
-        g.ppid(),
-        task.tracer_pid()
+        ctx.pids.seen(g.pid),
+        ctx.pids.seen(task.tid()),
+        seen_parent(task, ctx),
+        ctx.pids.seen(task.tracer_pid())
     );
     if let Some(own) = &own {
         let c = &own.cred;
@@ -448,14 +485,14 @@ fn status(task: &Task, ctx: &OpCtx<'_>) -> Result<Vec<u8>> {
         let rss = anon + file;
         let _ = write!(
             out,
-            "\nNStgid:\t{0}\nNSpid:\t{1}\nNSpgid:\t{2}\nNSsid:\t{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
+            "\nNStgid:{0}\nNSpid:{1}\nNSpgid:{2}\nNSsid:{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
              VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
              RssFile:\t{file:8} kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
              VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
-            g.pid,
-            task.tid(),
-            g.pgid(),
-            g.sid()
+            numbers(Some(&g.id), ctx),
+            numbers(kernel().roots().pid.find(task.tid()).as_deref(), ctx),
+            numbers(Some(&g.pgrp()), ctx),
+            numbers(Some(&g.session()), ctx)
         );
     }
     let actions = g.actions();
@@ -555,7 +592,7 @@ fn options(m: &mount::Mount) -> String {
     out
 }
 
-fn mounts(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn mounts(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
     for Seen { mount: m, point, .. } in visible(task)? {
         let options = options(&m);
@@ -576,7 +613,7 @@ fn source(m: &mount::Mount) -> String {
     if m.source.is_empty() { String::from("none") } else { escaped(m.source.as_bytes()) }
 }
 
-fn mountstats(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn mountstats(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
     for Seen { mount: m, point, .. } in visible(task)? {
         let _ = writeln!(out, "device {} mounted on {point} with fstype {}", source(&m), m.fstype);
@@ -584,7 +621,7 @@ fn mountstats(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-fn mountinfo(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn mountinfo(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
     for Seen { mount: m, point, part } in visible(task)? {
         let dev = m.root.inode.identity().map_or(0, |i| i.0);
@@ -605,7 +642,7 @@ fn mountinfo(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
     Ok(out.into_bytes())
 }
 
-fn limits(task: &Task, _: &OpCtx<'_>) -> Result<Vec<u8>> {
+fn limits(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     const NAMES: [(&str, &str); 16] = [
         ("Max cpu time", "seconds"),
         ("Max file size", "bytes"),

@@ -8,7 +8,8 @@ use crate::host::{files, random, sched, window};
 use crate::mm::budget;
 use crate::sync::{Level, Mutex};
 use crate::task::ns::{self, UtsNamespace};
-use crate::task::{coredump, kernel, uts};
+use crate::task::pid::PidNamespace;
+use crate::task::{coredump, kernel, uts, work};
 use crate::tty::pty;
 use crate::vfs::OpCtx;
 use alloc::format;
@@ -271,7 +272,7 @@ fn version() -> Vec<u8> {
 }
 
 fn loadavg() -> Vec<u8> {
-    let (threads, last) = (kernel().task_count(), kernel().roots().pid.last());
+    let (threads, last) = (kernel().task_count(), pids().last());
     let load = String::from_utf8(host_file(b"loadavg")).unwrap_or_default();
     let mut fields = load.split(' ');
     let mut next = || fields.next().unwrap_or("0.00");
@@ -324,6 +325,16 @@ fn user_ns() -> Arc<UserNamespace> {
     ns::running_user().unwrap_or_else(|| UserNamespace::initial().clone())
 }
 
+/// The pid namespace of the running task.
+fn pids() -> Arc<PidNamespace> {
+    let roots = || kernel().roots().pid.clone();
+    work::running().map_or_else(roots, |task| task.group.id.namespace().clone())
+}
+
+fn decimal(value: &[u8]) -> Result<u32> {
+    core::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).ok_or(Errno::EINVAL)
+}
+
 fn most_spaces(of: Of) -> Vec<u8> {
     let most = user_ns().counts.most(of);
     // Where nobody has said anything: half as many as there may be tasks (`set_max_threads` in `kernel/ucount.c`).
@@ -373,13 +384,14 @@ settings! {
     "kernel/msgmnb" || ipc_setting("msgmnb"), |v| ipc_set("msgmnb", v);
     "kernel/msgmni" || ipc_setting("msgmni"), |v| ipc_set("msgmni", v);
     "kernel/ngroups_max" || b"65536\n".to_vec();
+    "kernel/ns_last_pid" || number(pids().last().into()), |v| decimal(v).and_then(|n| pids().set_last(n));
     "kernel/osrelease" || line(uts::RELEASE.as_bytes());
     "kernel/ostype" || b"Linux\n".to_vec();
     "kernel/overflowgid" || b"65534\n".to_vec();
     "kernel/overflowuid" || b"65534\n".to_vec();
     "kernel/panic" || b"0\n".to_vec();
     "kernel/perf_event_paranoid" || b"4\n".to_vec();
-    "kernel/pid_max" || format!("{}\n", kernel().roots().pid.pid_max()).into_bytes();
+    "kernel/pid_max" || number(pids().pid_max().into()), |v| decimal(v).and_then(|n| pids().set_pid_max(n));
     "kernel/pty/max" || number(pty::limits()[0].into()), |v| set_ptys(false, v);
     "kernel/pty/nr" || number(pty::limits()[2].into());
     "kernel/pty/reserve" || number(pty::limits()[1].into()), |v| set_ptys(true, v);

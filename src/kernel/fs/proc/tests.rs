@@ -2,21 +2,21 @@
 
 use super::*;
 use crate::cred::Cred;
+use crate::task::kernel;
 
 fn ctx(cred: &Cred) -> OpCtx<'_> {
     OpCtx { cred, tgid: 7, tid: 9, fsize_limit: u64::MAX, umask: 0 }
 }
 
 fn find(path: &str) -> Result<Node> {
-    path.split('/').try_fold(Node::Root, |node, name| node.child(name.as_bytes()))
+    path.split('/').try_fold(Node::Root, |node, name| node.child(&kernel().roots().pid, name.as_bytes()))
 }
 
 #[test]
 fn own_links_lead_to_the_caller() {
     let cred = Cred::new(0, 0, Vec::new());
-    let link = |name: &str| {
-        ProcInode(find(name).expect("there"), SharedState::default()).read_link(&ctx(&cred)).expect("a link")
-    };
+    let link =
+        |name: &str| inode(find(name).expect("there"), &kernel().roots().pid).read_link(&ctx(&cred)).expect("a link");
     assert_eq!(link("self"), b"7");
     assert_eq!(link("thread-self"), b"7/task/9");
     assert_eq!(link("mounts"), b"self/mounts");
@@ -24,11 +24,21 @@ fn own_links_lead_to_the_caller() {
 
 #[test]
 fn settings_form_directories() {
-    let names = |node: Node| node.children().expect("a directory").into_iter().map(|(n, _)| n).collect::<Vec<_>>();
+    let names = |node: Node| {
+        node.children(&kernel().roots().pid).expect("a directory").into_iter().map(|(n, _)| n).collect::<Vec<_>>()
+    };
     assert_eq!(names(Node::Sys("")), [&b"fs"[..], b"kernel", b"net", b"user", b"vm"]);
     assert!(names(find("sys/kernel").expect("there")).contains(&b"random".to_vec()));
     let cred = Cred::new(0, 0, Vec::new());
-    let text = |p: &str| String::from_utf8(find(p).expect("there").text(&ctx(&cred)).expect("text")).expect("utf-8");
+    let text = |p: &str| {
+        String::from_utf8(
+            find(p)
+                .expect("there")
+                .text(&process::View { ctx: &ctx(&cred), pids: &kernel().roots().pid })
+                .expect("text"),
+        )
+        .expect("utf-8")
+    };
     assert_eq!(text("sys/kernel/ostype"), "Linux\n");
     assert_eq!(text("sys/kernel/random/uuid").len(), 37);
     assert_ne!(text("sys/kernel/random/uuid"), text("sys/kernel/random/uuid"));
@@ -43,7 +53,7 @@ fn settings_form_directories() {
 fn inode_numbers_differ() {
     let mut seen = std::collections::HashSet::new();
     for dir in ["sys", "sys/kernel", "sys/fs", "sys/vm"] {
-        for (_, node) in find(dir).expect("there").children().expect("a directory") {
+        for (_, node) in find(dir).expect("there").children(&kernel().roots().pid).expect("a directory") {
             assert!(seen.insert(node.ino()), "{node:?}");
         }
     }

@@ -7,6 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::task::ns::IpcNamespace;
+use crate::task::ns::seen_pid;
 use crate::task::{limits, work};
 use crate::vfs::inode::Emit;
 use crate::vfs::state::{FileState, StateRef};
@@ -232,6 +233,8 @@ impl FileOps for MqFile {
             let bytes = self.0.held().1;
             let state = self.0.state.lock();
             let (how, signal, pid) = state.registered.as_ref().map_or((0, 0, 0), |r| r.shown());
+            drop(state);
+            let pid = seen_pid(pid);
             format!("QSIZE:{bytes:<10} NOTIFY:{how:<5} SIGNO:{signal:<5} NOTIFY_PID:{pid:<6}\n")
         };
         let rest = usize::try_from(pos).ok().and_then(|p| text.as_bytes().get(p..)).unwrap_or(&[]);

@@ -269,7 +269,11 @@ impl SemSet {
         let sem = &state.sems[num as usize];
         Ok(match what {
             Question::Value => u32::from(sem.value),
-            Question::Pid => sem.pid,
+            Question::Pid => {
+                let pid = sem.pid;
+                drop(state);
+                cur.seen_pid(pid)
+            }
             Question::WaitForMore => state.waiters(num, true),
             Question::WaitForZero => state.waiters(num, false),
         })

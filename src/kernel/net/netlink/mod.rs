@@ -105,7 +105,7 @@ impl Netlink {
         }
         let mut ports = self.core.ns.netlink_ports.lock();
         ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        let mut port = ctx.tgid;
+        let mut port = crate::task::ns::seen_pid(ctx.tgid);
         while port == 0 || !ports.insert((self.core.protocol, port)) {
             port = crate::host::random::next_u64() as u32 | 1 << 31;
         }

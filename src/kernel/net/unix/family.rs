@@ -183,7 +183,10 @@ impl SocketOps for Sock {
             PEERCRED => {
                 let c = cred.ok_or(Errno::ENOPROTOOPT)?.ucred;
                 let who = ctx.op.cred;
-                Ok([c.pid, who.seen_uid(c.uid), who.seen_gid(c.gid)].iter().flat_map(|n| n.to_ne_bytes()).collect())
+                Ok([crate::task::ns::seen_pid(c.pid), who.seen_uid(c.uid), who.seen_gid(c.gid)]
+                    .iter()
+                    .flat_map(|n| n.to_ne_bytes())
+                    .collect())
             }
             PEERGROUPS => {
                 let groups = &cred.as_ref().ok_or(Errno::ENODATA)?.groups;

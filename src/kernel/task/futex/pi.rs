@@ -15,7 +15,7 @@ use crate::arena::{self, Object};
 use crate::mm::UserPtr;
 use crate::sync::wait::{self, WaitEnd, WakeList};
 use crate::sync::{Kind, Level, Mutex, On};
-use crate::task::{Task, lookup};
+use crate::task::Task;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -36,7 +36,7 @@ pub(super) struct Id {
 
 impl Id {
     pub(super) fn of(task: &Arc<Task>) -> Id {
-        Id { address: Arc::as_ptr(task) as usize, tid: task.tid() }
+        Id { address: Arc::as_ptr(task) as usize, tid: task.shown_tid() }
     }
 }
 
@@ -254,7 +254,7 @@ pub(super) fn acquire(
         return Ok(Ok(Found::Again));
     }
     if let Some(owner) = guess {
-        if owner.tid() != old & TID_MASK {
+        if owner.shown_tid() != old & TID_MASK {
             return Ok(Ok(Found::Again));
         }
         // First the lock, then a look whether its owner ends, who does it the other way round ([`ended`]).
@@ -272,7 +272,10 @@ pub(super) fn acquire(
 /// The task that a word names.
 pub(super) fn owner_of(ptr: UserPtr<u32>) -> Result<(u32, Option<Arc<Task>>)> {
     let tid = ptr.read()? & TID_MASK;
-    Ok((tid, if tid == 0 { None } else { lookup(tid) }))
+    Ok((
+        tid,
+        if tid == 0 { None } else { crate::task::work::running().and_then(|me| me.group.id.namespace().task(tid)) },
+    ))
 }
 
 /// Whether somebody waits for the word without wanting to own it.
@@ -295,7 +298,7 @@ pub fn lock(cur: &CurrentTask, word: Word, deadline: Option<u64>, try_only: bool
             let others = TABLE[bucket(&key)].lock();
             let mut locks = LOCKS.lock();
             let seen = ptr.load_nofault()?;
-            if seen & TID_MASK == cur.tid() {
+            if seen & TID_MASK == cur.shown_tid() {
                 return Ok(Err(Errno::EDEADLK));
             }
             if has_others(&others, &key) {
@@ -356,7 +359,7 @@ fn inherit(cur: &CurrentTask, word: Word, key: Key) -> Result {
         let mut locks = LOCKS.lock();
         loop {
             let old = ptr.load_nofault()?;
-            if ptr.cmpxchg_nofault(old, OWNER_DIED | WAITERS | cur.tid())? == old {
+            if ptr.cmpxchg_nofault(old, OWNER_DIED | WAITERS | cur.shown_tid())? == old {
                 break;
             }
         }
@@ -383,7 +386,7 @@ fn inherit(cur: &CurrentTask, word: Word, key: Key) -> Result {
 /// `EPERM` if the caller is not the owner, `EINVAL`, `EAGAIN`, `EFAULT`.
 pub fn unlock(cur: &CurrentTask, word: Word) -> Result {
     let ptr = word.ptr();
-    if ptr.read()? & TID_MASK != cur.tid() {
+    if ptr.read()? & TID_MASK != cur.shown_tid() {
         return Err(Errno::EPERM);
     }
     let key = word.key(cur)?;
@@ -409,7 +412,7 @@ fn pass_on(
     list: &mut WakeList,
 ) -> Attempt<bool> {
     let old = ptr.load_nofault()?;
-    if old & TID_MASK != cur.tid() {
+    if old & TID_MASK != cur.shown_tid() {
         return Ok(Err(Errno::EPERM));
     }
     if others {

@@ -44,7 +44,7 @@ fn release(cur: &CurrentTask, addr: u64, pi: bool, pending: bool) -> bool {
         if pending && !pi && old & TID_MASK == 0 {
             return Ok(Some(true));
         }
-        if old & TID_MASK != cur.tid() {
+        if old & TID_MASK != cur.shown_tid() {
             return Ok(Some(false));
         }
         let seen = ptr.cmpxchg_nofault(old, old & WAITERS | OWNER_DIED)?;

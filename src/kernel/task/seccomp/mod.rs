@@ -333,7 +333,7 @@ pub fn add(cur: &CurrentTask, program: Vec<Insn>, flags: u32) -> Result<Added> {
     if has(flag::TSYNC)
         && let Some(other) = others.iter().find(|t| !Arc::ptr_eq(t, cur) && !may_follow(t, before.as_ref()))
     {
-        return Ok(Added::Diverged(other.tid()));
+        return Ok(Added::Diverged(cur.seen_pid(other.tid())));
     }
     let listener = has(flag::NEW_LISTENER).then(|| Arc::new(Notifier::new(has(flag::WAIT_KILLABLE))));
     let depth = before.as_ref().map_or(0, |f| f.depth) + 1;
