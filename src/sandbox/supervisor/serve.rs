@@ -414,13 +414,16 @@ impl Server {
 
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
-        while let Some((pid, status)) = reap_one() {
+        while let Some((pid, status)) = dead_child() {
             let helper = self.broker.as_mut().is_some_and(|b| b.reaped(pid))
                 || self.meter.as_mut().is_some_and(|m| m.reaped(pid));
             if !helper && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };
             }
+            // Only now, when the kernel knows of none by this pid any more, may the host give it to another.
+            // SAFETY: no memory is written.
+            unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
         }
     }
 
@@ -546,12 +549,34 @@ fn reap_one() -> Option<(i32, i32)> {
     (pid > 0).then_some((pid, status))
 }
 
-/// Whether there is no child at all, dead or alive.
-fn no_child() -> bool {
+/// Looks for a dead child without reaping it; an error if there is no child at all.
+fn look_for_dead() -> io::Result<libc::siginfo_t> {
     let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: writes one record.
-    unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) == -1 }
+    // SAFETY: writes one record, of which every bit pattern is a value.
+    match unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: zeroed, or written by the host.
+        _ => Ok(unsafe { info.assume_init() }),
+    }
+}
+
+/// A dead child that is not reaped yet, and how it ended, as `wait(2)` says it.
+fn dead_child() -> Option<(i32, i32)> {
+    let info = look_for_dead().ok()?;
+    // SAFETY: the record is one of a child, or zeros.
+    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
+    let status = match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    };
+    (pid > 0).then_some((pid, status))
+}
+
+/// Whether there is no child at all, dead or alive.
+fn no_child() -> bool {
+    look_for_dead().is_err()
 }
 
 /// How long the end waits for the next killed process to be dead: a tracer of it (a debugger) may keep it for as
