@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -257,6 +258,43 @@ static void many(void)
     printf("%d pipes carry %ld\n", n, all);
 }
 
+/* Numbers that a writer goes on writing are copied by tee and taken by splice: none is missing and none comes twice. */
+static void beside_a_writer(void)
+{
+    enum { COUNT = 200000 };
+    int a[2], b[2], null = open("/dev/null", O_WRONLY);
+    E(pipe(a)), E(pipe(b));
+    pid_t writer = fork();
+    if (writer == 0) {
+        for (uint64_t i = 0; i < COUNT; i++)
+            if (write(a[1], &i, 8) != 8)
+                _exit(1);
+        _exit(0);
+    }
+    pid_t reader = fork();
+    if (reader == 0) {
+        close(a[0]), close(a[1]), close(b[1]);
+        uint64_t n, at = 0;
+        while (read(b[0], &n, 8) == 8)
+            if (n != at++)
+                _exit(1);
+        _exit(at == COUNT ? 0 : 2);
+    }
+    close(a[1]), close(b[0]);
+    long n;
+    while ((n = tee(a[0], b[1], 1 << 20, 0)) > 0)
+        while (n > 0) {
+            long k = splice(a[0], NULL, null, NULL, n, 0);
+            if (k <= 0)
+                break;
+            n -= k;
+        }
+    close(a[0]), close(b[1]), close(null);
+    int s = 0, t = 0;
+    waitpid(writer, &s, 0), waitpid(reader, &t, 0);
+    printf("beside a writer: %d %d\n", WEXITSTATUS(s), WEXITSTATUS(t));
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -266,5 +304,6 @@ int main(void)
     sizes();
     splices();
     many();
+    beside_a_writer();
     return 0;
 }

@@ -239,15 +239,13 @@ pub fn sys_tee(cur: &CurrentTask, input: Fd, out: Fd, len: usize, flags: u32) ->
         return Ok(0);
     }
     wait_for_room(cur, &out, to, nonblock)?;
-    let (mut done, mut at) = (0, 0);
-    while done < len {
-        let Some(buf) = from.copy_of(at, len - done)? else { break };
+    let mut done = 0;
+    for buf in from.copies(len, to.room())? {
         let n = buf.data().len();
         if to.put_buf(buf).is_err() {
             break;
         }
         done += n;
-        at += 1;
     }
     Ok(done)
 }

@@ -2,10 +2,11 @@
 
 use super::ends::PipeEnd;
 use super::ring::{Buf, PAGE, Page};
-use crate::abi::Result;
+use crate::abi::{Errno, Result};
 use crate::sync::Events;
 use crate::vfs::OpenFile;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
 
 impl PipeEnd {
@@ -70,12 +71,23 @@ impl PipeEnd {
         self.pipe.queue.wake(Events::IN);
     }
 
-    /// A copy of at most `most` bytes of the buffer `n` from the front; `None`: there are not so many.
+    /// Copies of at most `most` bytes from the front on, in at most `count` buffers. They are what lay there at one
+    /// moment: a writer adds to the last buffer.
     ///
     /// # Errors
     /// `ENOMEM`.
-    pub fn copy_of(&self, n: usize, most: usize) -> Result<Option<Buf>> {
-        self.pipe.ring.lock().peek(n).map(|buf| copy(buf, most)).transpose()
+    pub fn copies(&self, most: usize, count: usize) -> Result<Vec<Buf>> {
+        let mut copies = Vec::new();
+        let ring = self.pipe.ring.lock();
+        let (mut left, mut n) = (most, 0);
+        while let Some(buf) = ring.peek(n).filter(|_| n < count && left > 0) {
+            copies.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            let buf = copy(buf, left)?;
+            left -= buf.data().len();
+            copies.push(buf);
+            n += 1;
+        }
+        Ok(copies)
     }
 
     /// Adds a buffer; it comes back when there is no room.
