@@ -38,6 +38,7 @@ guests! {
     handlers: GLIBC;
     epoll: GLIBC;
     watching: GLIBC;
+    aio: &[Link::Dynamic];
     directory_signals: GLIBC;
     buffers: GLIBC;
     filled: GLIBC;

@@ -32,6 +32,22 @@ pub fn eventfd(ctx: &OpCtx<'_>, initial: u32, flags: u32) -> Result<Arc<OpenFile
     Ok(anon_file("eventfd", Box::new(ops), linux::O_RDWR | flags & linux::EFD_NONBLOCK, ctx))
 }
 
+/// The one behind an open file.
+///
+/// # Errors
+/// `EINVAL` if it is none.
+pub fn of_file(file: &OpenFile) -> Result<&EventFd> {
+    file.ops.as_any().downcast_ref::<EventFd>().ok_or(Errno::EINVAL)
+}
+
+impl EventFd {
+    /// Counts one more, without waiting: at the end of its range it stays (`eventfd_signal`).
+    pub fn signal(&self) {
+        self.count.fetch_update(SeqCst, SeqCst, |n| n.checked_add(1)).ok();
+        self.queue.wake(Events::IN);
+    }
+}
+
 impl FileOps for EventFd {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         if dst.left() < 8 {

@@ -1,5 +1,6 @@
 //! File systems and event sources.
 
+pub mod aio;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;

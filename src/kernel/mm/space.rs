@@ -23,9 +23,12 @@ use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
 use crate::host::random;
 use crate::sync::{Level, Mutex, ReadGuard, RwLock, WriteGuard};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 const PAGE: u64 = 4096;
 /// Lowest address that a guest may map (`vm.mmap_min_addr`).
@@ -113,6 +116,9 @@ pub struct AddressSpace {
     pub strings: [AtomicU64; 4],
     /// What the program was told at its start: keys and values (`getauxval(3)`).
     pub auxv: Mutex<Arc<[u64]>>,
+    /// The contexts of asynchronous input and output (`io_setup(2)`), which room `fs` makes at the first use. A copy of
+    /// the address space has none.
+    pub contexts: OnceBox<Box<dyn Any + Send + Sync>>,
 }
 
 /// An address space whose mappings and text stay as they are: held from the copy of the bookkeeping until the
@@ -199,6 +205,7 @@ impl AddressSpace {
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             strings: [const { AtomicU64::new(0) }; 4],
             auxv: Mutex::new(Level::Leaf, Arc::new([])),
+            contexts: OnceBox::new(),
         }
     }
 

@@ -3,6 +3,7 @@
 //! A handler decodes, looks up and calls the object; it reads like its man page:
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
+pub mod aio;
 pub mod args;
 pub mod at;
 pub mod attr;

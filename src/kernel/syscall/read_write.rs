@@ -24,7 +24,7 @@ const STEP: usize = 64 << 10;
 /// Most pieces of a vector (`UIO_MAXIOV`).
 const MAX_VECS: usize = 1024;
 /// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND.
-const RWF_KNOWN: u32 = 0x1f;
+pub(super) const RWF_KNOWN: u32 = 0x1f;
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
 #[inline(always)]

@@ -399,18 +399,27 @@ pub fn sys_ioprio_get(cur: &CurrentTask, which: i32, who: i32) -> SysResult<u32>
     Ok(tasks.first().map_or(0, |t| t.attr.ioprio.load(Relaxed)))
 }
 
+/// Whether the caller may give this priority of input and output (`ioprio_check_cap`).
+///
+/// # Errors
+/// `EINVAL`, `EPERM`.
+pub(super) fn check_ioprio(cur: &CurrentTask, ioprio: i32) -> Result {
+    let (class, level) = (ioprio >> 13, ioprio & 0x1fff);
+    if !(0..=3).contains(&class) || level & 7 != level & 0x1fff && class != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if class == 1 && !cur.cred().capable(cap::SYS_ADMIN) && !cur.cred().capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
 /// `ioprio_set(2)`: kept, without effect.
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EPERM`.
 pub fn sys_ioprio_set(cur: &CurrentTask, which: i32, who: i32, ioprio: i32) -> SysResult<()> {
-    let (class, level) = (ioprio >> 13, ioprio & 0x1fff);
-    if !(0..=3).contains(&class) || level & 7 != level & 0x1fff && class != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    if class == 1 && !cur.cred().capable(cap::SYS_ADMIN) && !cur.cred().capable(cap::SYS_NICE) {
-        return Err(Errno::EPERM.into());
-    }
+    check_ioprio(cur, ioprio)?;
     for t in chosen(cur, which.wrapping_sub(1), who)? {
         access::may_schedule(cur.subject(), &t)?;
         t.attr.ioprio.store(ioprio as u32, Relaxed);

@@ -386,11 +386,11 @@ table! {
     203 sched_setaffinity => super::sched::sys_sched_setaffinity, Full;
     204 sched_getaffinity => super::sched::sys_sched_getaffinity, Full;
     205 set_thread_area => None;
-    206 io_setup => None;
-    207 io_destroy => None;
-    208 io_getevents => None;
-    209 io_submit => None;
-    210 io_cancel => None;
+    206 io_setup => super::aio::sys_io_setup, Partial, "the ring in memory stays empty";
+    207 io_destroy => super::aio::sys_io_destroy, Full;
+    208 io_getevents => super::aio::sys_io_getevents, Full;
+    209 io_submit => super::aio::sys_io_submit, Partial, "only POLL goes on in the background";
+    210 io_cancel => super::aio::sys_io_cancel, Full;
     211 get_thread_area => None;
     212 lookup_dcookie => None;
     213 epoll_create => super::epoll::sys_epoll_create, Full;
@@ -513,7 +513,7 @@ table! {
     330 pkey_alloc => None;
     331 pkey_free => None;
     332 statx => super::stat::sys_statx, Full;
-    333 io_pgetevents => None;
+    333 io_pgetevents => super::aio::sys_io_pgetevents, Full;
     334 rseq => None;
     335 uretprobe => None;
     424 pidfd_send_signal => super::event::sys_pidfd_send_signal, Full;

@@ -5,7 +5,7 @@ use crate::abi::linux::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGIO, SIGSEGV, SIGSYS,
 use crate::abi::sigctx::SigInfo;
 use crate::signal::info;
 use crate::sync::Events;
-use crate::vfs::async_io::{self, Owner, OwnerKind, Told};
+use crate::vfs::async_io::{self, Due, Owner, OwnerKind, Told};
 
 /// `POLL_*` codes with what they say happened.
 const REASONS: [(Events, i32, u64); 4] = [
@@ -20,9 +20,16 @@ const POLL_MSG: (i32, u64) = (3, 0x441);
 /// `SI_SIGIO`, where a code of the signal's own would be misread.
 pub(super) const SI_SIGIO: i32 = -5;
 
-/// Tells the owners of what became ready.
+/// Tells the owners of what became ready, and does what else was put off until then.
 pub fn run() {
-    for target in async_io::due() {
+    for due in async_io::due() {
+        let target = match due {
+            Due::Tell(target) => target,
+            Due::Call(later) => {
+                later.run();
+                continue;
+            }
+        };
         let Told { owner, signal, events, changes, fd } = target.take();
         if owner.id == 0 {
             continue;

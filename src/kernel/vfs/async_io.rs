@@ -3,7 +3,7 @@
 //!
 //! Readiness is announced while locks are held, under which no signal can be sent. So it is only recorded
 //! here; the announcing thread sends the signals in its exit work, the supervisor after its round
-//! (`task::async_io`).
+//! (`task::async_io`). The same way serves others who cannot act under those locks ([`Later`]).
 
 use super::dnotify::DirWatch;
 use super::{FileOps, OpenFile};
@@ -70,17 +70,44 @@ pub struct Target {
     me: alloc::sync::Weak<Target>,
 }
 
-static DUE: Mutex<Vec<Arc<Target>>> = Mutex::new(Level::Leaf, Vec::new());
+/// What is done in the exit work of a thread that announced readiness.
+pub enum Due {
+    /// An owner is told.
+    Tell(Arc<Target>),
+    /// Something else.
+    Call(Arc<dyn Later>),
+}
+
+/// Wants to do something once a file has announced that it is ready, for which no lock may be held.
+pub trait Later: Send + Sync {
+    /// Does it.
+    fn run(&self);
+}
+
+static DUE: Mutex<Vec<Due>> = Mutex::new(Level::Leaf, Vec::new());
 static COUNT: AtomicUsize = AtomicUsize::new(0);
 
-/// Those whose owners are to be told now.
-pub fn due() -> Vec<Arc<Target>> {
+/// What is to be done now.
+pub fn due() -> Vec<Due> {
     if COUNT.load(SeqCst) == 0 {
         return Vec::new();
     }
     let mut due = DUE.lock();
     COUNT.store(0, SeqCst);
     core::mem::take(&mut *due)
+}
+
+/// Has it done in the running thread's exit work. Whether there is memory for that.
+pub fn put_off(what: Due) -> bool {
+    let mut due = DUE.lock();
+    if due.try_reserve(1).is_err() {
+        return false;
+    }
+    due.push(what);
+    COUNT.store(due.len(), SeqCst);
+    drop(due);
+    arch::slot().kick_on_exit();
+    true
 }
 
 /// What a target has to tell.
@@ -132,16 +159,9 @@ impl Target {
     fn queue(&self) {
         if !self.queued.swap(true, SeqCst)
             && let Some(me) = self.me.upgrade()
+            && !put_off(Due::Tell(me))
         {
-            let mut due = DUE.lock();
-            if due.try_reserve(1).is_ok() {
-                due.push(me);
-                COUNT.store(due.len(), SeqCst);
-            } else {
-                self.queued.store(false, SeqCst);
-            }
-            drop(due);
-            arch::slot().kick_on_exit();
+            self.queued.store(false, SeqCst);
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::abi::{Errno, Result};
 use crate::cred::count::Of;
 use crate::cred::{Kind, UserNamespace, cap};
-use crate::fs::{epoll, inotify, pipe};
+use crate::fs::{aio, epoll, inotify, pipe};
 use crate::host::{files, random, sched, window};
 use crate::mm::budget;
 use crate::sync::{Level, Mutex};
@@ -349,6 +349,12 @@ fn set_most_spaces(of: Of, value: &[u8]) -> Result {
     Ok(())
 }
 
+fn set_aio_most(value: &[u8]) -> Result {
+    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?.trim();
+    aio::set_most(text.parse().map_err(|_| Errno::EINVAL)?);
+    Ok(())
+}
+
 macro_rules! settings {
     ($($path:literal $f:expr $(, $set:expr)?;)*) => {
         static SETTINGS: &[Setting] = &[$(Setting { path: $path, text: $f, set: settings!(@ $($set)?) }),*];
@@ -357,7 +363,8 @@ macro_rules! settings {
     (@ $set:expr) => { Some($set) };
 }
 settings! {
-    "fs/aio-max-nr" || b"65536\n".to_vec();
+    "fs/aio-max-nr" || number(aio::most()), set_aio_most;
+    "fs/aio-nr" || number(aio::count());
     "fs/file-nr" || format!("{}\t0\t9223372036854775807\n", crate::host::HostFd::live()).into_bytes();
     "fs/file-max" || b"9223372036854775807\n".to_vec();
     "fs/nr_open" || b"1048576\n".to_vec();
