@@ -44,8 +44,9 @@ __vdso_\name:
         ja      1f
         bt      eax, edi
         jnc     1f
-        cmp     dword ptr [rip + DATA + VDSO_MOVED], 0
-        jne     2f
+        cmp     dword ptr [rip + DATA + VDSO_MOVED], 1
+        je      2f
+        ja      1f
         jmp     qword ptr [rip + DATA + VDSO_CLOCK_GETTIME]
 1:      mov     eax, NR_CLOCK_GETTIME
         syscall

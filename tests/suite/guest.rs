@@ -104,6 +104,8 @@ guests_of_root! {
     filters: GLIBC;
     spaces: GLIBC;
     user_spaces: &[Link::Dynamic];
+    pid_spaces: &[Link::Dynamic];
+    time_spaces: &[Link::Dynamic];
 }
 
 /// What `below.c` expects to find.

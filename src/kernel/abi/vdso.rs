@@ -1,5 +1,8 @@
 //! What the guest's vDSO (`asm/vdso.S`) reads: the page in front of it.
 
+/// [`VdsoData::moved`] of a process whose clocks are apart from those of the others.
+pub const ASK: u32 = 2;
+
 /// At [`crate::abi::layout::VDSO`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,7 +15,7 @@ pub struct VdsoData {
     pub realtime_ahead: i64,
     /// The same of the clocks that are not set.
     pub monotonic_ahead: i64,
-    /// Whether either is not 0.
+    /// Whether either is not 0; [`ASK`] where the kernel is to be asked.
     pub moved: u32,
     /// Pad.
     pub pad: u32,

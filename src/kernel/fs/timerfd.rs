@@ -168,6 +168,11 @@ impl TimerFd {
         }
     }
 
+    /// The clock that it counts by.
+    pub fn clock(&self) -> i32 {
+        self.clock
+    }
+
     /// Time left and interval, ns.
     pub fn left(&self) -> (u64, u64) {
         let mut s = self.state.lock();

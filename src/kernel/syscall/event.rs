@@ -90,7 +90,7 @@ pub fn sys_timerfd_settime(
     let timer = timerfd::of_file(&*cur.files().get(fd.0)?)?;
     let when = match value {
         0 => When::Never,
-        at if flags & TFD_TIMER_ABSTIME != 0 => When::At(at),
+        at if flags & TFD_TIMER_ABSTIME != 0 => When::At(at.saturating_sub(cur.clock_ahead(timer.clock()))),
         ns => When::In(ns as u64),
     };
     let was = timer.set(when, interval, flags & TFD_TIMER_CANCEL_ON_SET != 0)?;

@@ -11,6 +11,7 @@ use crate::mm::user::Plain;
 use crate::task::access::{self, By, Look};
 use crate::task::futex::{self, Wanted, Word, pi};
 use crate::task::{self, CurrentTask};
+use crate::task::time_ns::running_ahead;
 use crate::time;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -72,7 +73,7 @@ pub fn sys_futex(
 }
 
 fn at(clock: u32, ns: i64) -> Option<u64> {
-    time::deadline_at(clock as i32, ns)
+    time::deadline_at(clock as i32, ns.saturating_sub(running_ahead(clock as i32)))
 }
 
 fn moved((woken, moved): (u32, u32)) -> u32 {

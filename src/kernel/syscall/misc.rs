@@ -65,9 +65,11 @@ pub fn sys_setdomainname(cur: &CurrentTask, name: UserPtr<u8>, len: i32) -> SysR
 ///
 /// # Errors
 /// `EFAULT`.
-pub fn sys_sysinfo(_cur: &CurrentTask, out: UserPtr<[u64; 14]>) -> SysResult<()> {
+pub fn sys_sysinfo(cur: &CurrentTask, out: UserPtr<[u64; 14]>) -> SysResult<()> {
     let mut info = host::sched::sysinfo()?;
-    info[0] = (crate::time::clock(crate::abi::linux::CLOCK_BOOTTIME as i32).unwrap_or(0) / crate::time::SECOND) as u64;
+    let id = crate::abi::linux::CLOCK_BOOTTIME as i32;
+    let up = crate::time::clock(id).unwrap_or(0) + cur.clock_ahead(id);
+    info[0] = (up / crate::time::SECOND) as u64;
     if let Some(limit) = budget::limit() {
         // totalram, freeram, sharedram, bufferram, totalswap, freeswap; a unit is a byte on every host of 64 bits.
         let left = limit.saturating_sub(budget::used());

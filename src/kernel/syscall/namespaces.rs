@@ -113,6 +113,9 @@ pub fn sys_setns(cur: &CurrentTask, fd: Fd, kinds: u32) -> SysResult<()> {
     }
     let own = Own { ns: Arc::new(new.proxy), cred: new.cred, ..cur.own().clone() };
     drop(cur.replace_own(Some(own)));
+    if targets.iter().any(|n| n.kind() == CLONE_NEWTIME) {
+        cur.enter_time();
+    }
     Ok(())
 }
 
@@ -156,9 +159,11 @@ fn enter(cur: &CurrentTask, target: &Namespace, new: &mut Entered) -> Result {
             proxy.pid_for_children = n.clone();
             Ok(())
         }
-        // There is one, which everybody is in.
         Namespace::Time(_) if !is_only_thread(cur) => Err(Errno::EUSERS),
-        Namespace::Time(_) => may(UserNamespace::initial()),
+        Namespace::Time(n) => may(&n.user_ns).map(|()| {
+            proxy.time = n.clone();
+            proxy.time_for_children = n.clone();
+        }),
         Namespace::User(n) => {
             // Nobody gains capabilities by entering where he is.
             let inside = Arc::ptr_eq(n, &cred.user_ns);

@@ -452,7 +452,7 @@ table! {
     269 faccessat => super::stat::sys_faccessat, Full;
     270 pselect6 => super::poll::sys_pselect6, Full;
     271 ppoll => super::poll::sys_ppoll, Full;
-    272 unshare => super::namespaces::sys_unshare, Partial, "no namespaces of pids and clocks";
+    272 unshare => super::namespaces::sys_unshare, Full;
     273 set_robust_list => super::futex::sys_set_robust_list, Full;
     274 get_robust_list => super::futex::sys_get_robust_list, Full;
     275 splice => super::splice::sys_splice, Full;
@@ -488,7 +488,7 @@ table! {
     305 clock_adjtime => super::timex::sys_clock_adjtime, Partial, "the clock's speed and TAI cannot be changed";
     306 syncfs => super::attr::sys_syncfs, Full;
     307 sendmmsg => super::socket::sys_sendmmsg, Partial, "AF_UNIX, AF_INET, AF_INET6 (TCP, UDP on loopback), AF_NETLINK (route)";
-    308 setns => super::namespaces::sys_setns, Partial, "no namespaces of pids and clocks but one's own";
+    308 setns => super::namespaces::sys_setns, Full;
     309 getcpu => super::sched::sys_getcpu, Full;
     310 process_vm_readv => super::process_vm::sys_process_vm_readv, Full;
     311 process_vm_writev => super::process_vm::sys_process_vm_writev, Full;

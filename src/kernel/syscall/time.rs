@@ -38,7 +38,7 @@ fn read(cur: &CurrentTask, id: i32) -> Result<i64> {
     if is_cpu_clock(id) {
         return Ok(CpuClock::new(cur, id, true)?.read().ok_or(Errno::EINVAL)? as i64);
     }
-    time::clock(id).ok_or(Errno::EINVAL)
+    Ok(time::clock(id).ok_or(Errno::EINVAL)? + cur.clock_ahead(id))
 }
 
 /// `clock_gettime(2)`.
@@ -290,6 +290,7 @@ pub fn sys_clock_nanosleep(
         return nap(cur, None, time::deadline_in(ns as u64), remaining);
     }
     let settable = matches!(id as u32, CLOCK_REALTIME | 11);
+    let ns = ns.saturating_sub(cur.clock_ahead(id));
     let outcome =
         if settable { time::sleep_until(id, ns) } else { sleep_until(time::deadline_at(id, ns).ok_or(Errno::EINVAL)?) };
     outcome.map_err(|_| SysError::Restart(Restart::NoHand))

@@ -152,7 +152,11 @@ pub fn sys_timer_settime(
     let interval = to_ns(Timespec { tv_sec: i_sec, tv_nsec: i_nsec })? as u64;
     let value = to_ns(Timespec { tv_sec: v_sec, tv_nsec: v_nsec })?;
     let timer = cur.group.timers.get(id)?;
-    let was = timer.set(value, flags as u32 & TIMER_ABSTIME != 0, interval)?;
+    let absolute = flags as u32 & TIMER_ABSTIME != 0;
+    // A time that has passed is not "never".
+    let ahead = timer.clock().map_or(0, |id| cur.clock_ahead(id));
+    let value = if absolute && value != 0 && ahead != 0 { value.saturating_sub(ahead).max(1) } else { value };
+    let was = timer.set(value, absolute, interval)?;
     if let Some(old) = old.option() {
         old.write(itimerspec(was))?;
     }

@@ -200,6 +200,8 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
     }
     let ns = if kinds == 0 { own.ns.clone() } else { Arc::new(own.ns.with_new(kinds, &cred, cur.pid_namespace())?) };
     let children = ns.pid_for_children.clone();
+    // Who shares memory shares its clocks, too.
+    let ns = if has(CLONE_VM) { ns } else { ns.for_child() };
     let own = Own {
         mm: match frozen {
             Some(frozen) => Arc::new(frozen.copy()?),
@@ -412,6 +414,9 @@ impl CurrentTask {
         let word = self.set_child_tid.swap(0, SeqCst);
         if word != 0 {
             let _ = UserPtr::<u32>::new(word).write(self.shown_tid());
+        }
+        if self.is_new() {
+            self.settle_clocks();
         }
         arch::slot().mark(kick::LOOK | kick::ATTEND);
     }

@@ -150,7 +150,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
     let own = cur.own().clone();
     let files = if Arc::strong_count(&own.files) > 2 { Arc::new(own.files.fork_copy()?) } else { own.files.clone() };
     let fs = if Arc::strong_count(&own.fs) > 2 { Arc::new(own.fs.fork_copy()) } else { own.fs.clone() };
-    let (cred, ns) = (Arc::new(outcome.cred), own.ns.clone());
+    let (cred, ns) = (Arc::new(outcome.cred), own.ns.for_child());
     drop(own);
     let old = cur.replace_own(Some(Own { mm, files: files.clone(), fs, cred, ns }));
     drop(old);
@@ -209,6 +209,7 @@ impl zygote::Job for Install {
                 let (soft, hard) = group.limits.get(limits::DATA);
                 own.mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
                 cur.restore_affinity();
+                cur.settle_clocks();
                 loader::load(&plan, &own.mm, &own.cred, stack)
             }
             None => Err(Errno::ESRCH),

@@ -31,6 +31,7 @@ pub mod signals;
 pub mod slots;
 pub mod syslog;
 pub mod sysvsem;
+pub mod time_ns;
 pub mod timers;
 pub mod trace;
 pub mod tree;

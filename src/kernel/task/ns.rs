@@ -2,6 +2,7 @@
 //! (`namespaces(7)`).
 
 use super::pid::PidNamespace;
+pub use super::time_ns::TimeNamespace;
 use crate::abi::linux::{
     CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWTIME, CLONE_NEWUSER, CLONE_NEWUTS,
 };
@@ -13,7 +14,6 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::AtomicI64;
 use once_cell::race::OnceBox;
 
 /// A network namespace, as far as tasks know it: room `net`, which lies above, makes it and knows it by
@@ -131,16 +131,6 @@ pub struct CgroupNamespace {
     _charge: Option<Charge>,
 }
 
-/// Offsets of clocks (`time_namespaces(7)`).
-pub struct TimeNamespace {
-    /// Its number, as `/proc/PID/ns/time` shows it.
-    pub ino: u32,
-    /// Capabilities over it count here.
-    pub user_ns: Arc<UserNamespace>,
-    /// What `CLOCK_MONOTONIC` and `CLOCK_BOOTTIME` are ahead of those of the initial namespace, ns.
-    pub offsets: [AtomicI64; 2],
-}
-
 /// The namespaces of a task; immutable, replaced as a whole. The user namespace is part of the credentials, the
 /// pid namespace that a task is in itself of its [`super::pid::Pid`].
 #[derive(Clone)]
@@ -162,9 +152,10 @@ pub struct NsProxy {
 }
 
 /// The kinds of namespaces that a task's [`NsProxy`] and its mounts are about, and that can be made.
-pub const MADE: u32 = CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS | CLONE_NEWPID;
+pub const MADE: u32 =
+    CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET | CLONE_NEWCGROUP | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWTIME;
 /// All kinds that there are.
-pub const KINDS: u32 = MADE | CLONE_NEWUSER | CLONE_NEWTIME;
+pub const KINDS: u32 = MADE | CLONE_NEWUSER;
 
 impl NsProxy {
     /// The same, with new ones of the kinds in `flags` (`CLONE_NEW*`) that `cred` makes; capabilities over them count in
@@ -199,6 +190,9 @@ impl NsProxy {
         {
             new.net = make(user_ns, charge(Of::Net)?);
         }
+        if flags & CLONE_NEWTIME != 0 {
+            new.time_for_children = self.time_for_children.copy(cred)?;
+        }
         Ok(new)
     }
 
@@ -206,11 +200,7 @@ impl NsProxy {
     pub(super) fn initial(pid: Arc<PidNamespace>) -> NsProxy {
         let user = UserNamespace::initial();
         let names = Mutex::new(Level::Leaf, [Vec::new(), Vec::new()]);
-        let time = Arc::new(TimeNamespace {
-            ino: ns::ino::TIME,
-            user_ns: user.clone(),
-            offsets: [const { AtomicI64::new(0) }; 2],
-        });
+        let time = TimeNamespace::initial();
         NsProxy {
             uts: Arc::new(UtsNamespace { ino: ns::ino::UTS, user_ns: user.clone(), names, _charge: None }),
             ipc: Arc::new(IpcNamespace::new(ns::ino::IPC, user.clone(), None)),

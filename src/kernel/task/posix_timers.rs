@@ -125,6 +125,11 @@ impl PosixTimer {
         missed
     }
 
+    /// The clock that it counts by, unless that is one of CPU time.
+    pub fn clock(&self) -> Option<i32> {
+        if let Base::Clock(id) = self.base { Some(id) } else { None }
+    }
+
     /// Time left and interval, ns.
     pub fn left(&self) -> (u64, u64) {
         let now = self.base.now().time;

@@ -5,10 +5,11 @@
 
 use super::OFFSETS;
 use crate::abi::layout::{VDSO, VDSO_MAX};
-use crate::abi::vdso::VdsoData;
+use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE};
+use crate::abi::vdso::{ASK, VdsoData};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, slot::window};
-use crate::host::{files, window as host_window};
+use crate::host::{files, mem, window as host_window};
 use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -54,6 +55,23 @@ fn put(from: u64, len: usize, at: u64) -> Result {
         return Err(Errno::ENOSPC);
     }
     Ok(())
+}
+
+/// The calling process's vDSO makes system calls from now on: what the others share does not hold for it. Without
+/// memory for that it stays as it is.
+pub fn ask_the_kernel() {
+    if LEN.load(Relaxed) == 0 {
+        return;
+    }
+    let at = window() + VDSO;
+    let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
+    if mem::mmap(at, PAGE, PROT_READ | PROT_WRITE, flags, -1, 0).is_err() {
+        log::warn!("no page for the vDSO of a time namespace");
+        return;
+    }
+    // SAFETY: the page is the process's own now, and nobody but its vDSO reads it.
+    unsafe { (at as *mut VdsoData).write(VdsoData { moved: ASK, ..VdsoData::default() }) };
+    let _ = mem::mprotect(at, PAGE, PROT_READ);
 }
 
 /// Where its ELF image lies: start and end, whole pages. The page in front is its data.

@@ -1,7 +1,7 @@
 //! What `/proc/<pid>` says of a process or thread.
 
 use super::usage;
-use crate::abi::linux::{PROT_EXEC, PROT_READ};
+use crate::abi::linux::{CLOCK_BOOTTIME, PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::arch;
@@ -13,8 +13,9 @@ use crate::sync::{Kind, On};
 use crate::task::access::{self, By, Look, Subject};
 use crate::task::group::Run;
 use crate::task::pid::PidNamespace;
+use crate::task::time_ns::{Clock, running_ahead};
 use crate::task::{Own, Pid, Task, kernel};
-use crate::time::vdso;
+use crate::time::{SECOND, vdso};
 use crate::vfs::{OpCtx, Path, mount};
 use alloc::format;
 use alloc::string::String;
@@ -96,6 +97,7 @@ entries! {
     "sessionid" 0o444 loginuid;
     "personality" 0o400 personality;
     "mem" 0o600 no_text;
+    "timens_offsets" 0o644 timens_offsets;
     "uid_map" 0o644 no_text;
     "gid_map" 0o644 no_text;
     "projid_map" 0o644 no_text;
@@ -140,6 +142,7 @@ pub fn write(task: &Task, entry: &Entry, ctx: &OpCtx<'_>, bytes: &[u8]) -> Resul
             *task.comm.lock() = line[..line.len().min(15)].to_vec();
             Ok(())
         }
+        "timens_offsets" => set_timens_offsets(task, ctx, bytes),
         "coredump_filter" => {
             let (digits, radix) = text.strip_prefix("0x").map_or((text, 10), |hex| (hex, 16));
             let value = u32::from_str_radix(digits, radix).map_err(|_| Errno::EINVAL)?;
@@ -160,6 +163,42 @@ pub fn write(task: &Task, entry: &Entry, ctx: &OpCtx<'_>, bytes: &[u8]) -> Resul
         }
         _ => Err(Errno::EPERM),
     }
+}
+
+/// What the clocks of the task's children are ahead.
+fn timens_offsets(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let ns = task.shared().ok_or(Errno::ESRCH)?.ns.time_for_children.clone();
+    let mut out = String::new();
+    for (name, clock) in [("monotonic", Clock::Monotonic), ("boottime", Clock::Boottime)] {
+        let ahead = ns.ahead(clock);
+        let _ = writeln!(out, "{name:<10} {:10} {:9}", ahead.div_euclid(SECOND), ahead.rem_euclid(SECOND));
+    }
+    Ok(out.into_bytes())
+}
+
+/// Sets what the clocks of the task's children will be ahead (`timens_offsets_write` in `fs/proc/base.c`).
+fn set_timens_offsets(task: &Task, ctx: &OpCtx<'_>, bytes: &[u8]) -> Result {
+    let text = core::str::from_utf8(bytes).map_err(|_| Errno::EINVAL)?;
+    let mut new = Vec::new();
+    for line in text.strip_suffix('\n').unwrap_or(text).split('\n').take(2) {
+        let mut words = line.split_ascii_whitespace();
+        let clock = match words.next() {
+            Some("monotonic" | "1") => Clock::Monotonic,
+            Some("boottime" | "7") => Clock::Boottime,
+            _ => return Err(Errno::EINVAL),
+        };
+        let sec = words.next().and_then(|w| w.parse::<i64>().ok()).ok_or(Errno::EINVAL)?;
+        let nsec = words.next().and_then(|w| w.parse::<i64>().ok()).ok_or(Errno::EINVAL)?;
+        if !(0..SECOND).contains(&nsec) {
+            return Err(Errno::EINVAL);
+        }
+        new.push((clock, sec, nsec));
+    }
+    let ns = task.shared().ok_or(Errno::ESRCH)?.ns.time_for_children.clone();
+    if !ctx.cred.capable_in(&ns.user_ns, cap::SYS_TIME) {
+        return Err(Errno::EPERM);
+    }
+    ns.set(&new)
 }
 
 /// A range of the running process's own memory; other processes' is out of reach.
@@ -446,7 +485,7 @@ fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
         times[2],
         times[3],
         20 + nice,
-        g.started / 10_000_000,
+        g.started.saturating_add_signed(running_ahead(CLOCK_BOOTTIME as i32)) / 10_000_000,
         resident / 4,
     );
     // From startcode on: addresses are not told, signals are in `status`, the rest is zero.

@@ -9,7 +9,8 @@ use crate::mm::budget;
 use crate::sync::{Level, Mutex};
 use crate::task::ns::{self, UtsNamespace};
 use crate::task::pid::PidNamespace;
-use crate::task::{coredump, kernel, uts, work};
+use crate::task::time_ns::running_ahead;
+use crate::task::{coredump, kernel, seccomp, uts, work};
 use crate::tty::pty;
 use crate::vfs::OpCtx;
 use alloc::format;
@@ -237,7 +238,7 @@ fn cpuinfo() -> Vec<u8> {
 
 fn uptime() -> Vec<u8> {
     // 7: CLOCK_BOOTTIME.
-    let ns = crate::time::clock(7).unwrap_or(0);
+    let ns = crate::time::clock(7).unwrap_or(0) + running_ahead(7);
     let (sec, centi) = (ns / 1_000_000_000, ns / 10_000_000 % 100);
     format!("{sec}.{centi:02} {sec}.{centi:02}\n").into_bytes()
 }
@@ -290,7 +291,7 @@ fn stat() -> Vec<u8> {
         let name = format!("cpu{i}");
         let _ = writeln!(out, "{name} {}", line(&name));
     }
-    let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0)) / 1_000_000_000;
+    let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0) - running_ahead(7)) / 1_000_000_000;
     let processes = kernel().forks();
     let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {processes}\nprocs_running 1\nprocs_blocked 0\n");
     out.into_bytes()
@@ -406,6 +407,8 @@ settings! {
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/uuid" || uuid(random_bits());
     "kernel/randomize_va_space" || b"2\n".to_vec();
+    "kernel/seccomp/actions_avail" || line(seccomp::logged::available().as_bytes());
+    "kernel/seccomp/actions_logged" || line(seccomp::logged::logged().as_bytes()), seccomp::logged::set_logged;
     "kernel/sem" || ipc_setting("sem"), |v| ipc_set("sem", v);
     "kernel/sem_next_id" || ipc_setting("sem_next_id"), |v| ipc_set("sem_next_id", v);
     "kernel/shm_next_id" || ipc_setting("shm_next_id"), |v| ipc_set("shm_next_id", v);

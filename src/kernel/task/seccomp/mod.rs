@@ -4,6 +4,7 @@
 //! pays nothing for it.
 
 pub mod bpf;
+pub mod logged;
 pub mod notify;
 
 use super::{CurrentTask, Task, exit, tree};
@@ -222,7 +223,7 @@ fn filtered(cur: &CurrentTask, nr: u64, args: &[u64; 6], traced_already: bool) -
     drop((filter, whose));
     let action = said & answer::ACTION;
     let value = said & 0xffff;
-    if action == answer::LOG || logs && action != answer::ALLOW {
+    if logged::logs(action, logs) {
         log::info!("process {} call {nr}: seccomp answers {said:#x}", cur.group.pid);
     }
     match action {
