@@ -318,10 +318,9 @@ static void orphans(void)
         end(0);
     }
     close(fds[1]);
-    printf("child %x", status_of(p));
-    fflush(stdout);
-    int st;
+    int first = status_of(p), st;
     c = read(fds[0], &c, 1);
+    printf("child %x ", first);
     pid_t q = wait(&st);
     printf("inherited %d %x\n", q, st);
 }

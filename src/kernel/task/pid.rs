@@ -75,9 +75,9 @@ impl Pid {
         self.inner.iter().find(same).map_or(0, |(_, number)| *number)
     }
 
-    /// The numbers in all namespaces that it is seen in, outermost first (`NSpid` in `/proc/PID/status`).
-    pub fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
-        core::iter::once(self.number).chain(self.inner.iter().map(|(_, n)| *n))
+    /// The namespaces that it is seen in, outermost first (`NSpid` in `/proc/PID/status`).
+    pub fn namespaces(&self) -> impl Iterator<Item = &Arc<PidNamespace>> + '_ {
+        core::iter::once(&super::kernel().roots().pid).chain(self.inner.iter().map(|(ns, _)| ns))
     }
 
     /// The innermost namespace that it is seen in.

@@ -442,11 +442,11 @@ fn seen_parent(task: &Task, view: &View<'_>) -> u32 {
     task.group.parent().map_or(0, |p| p.id.number_in(view.pids))
 }
 
-/// The numbers of a pid in the namespaces from the file's own on, each behind a tab.
-fn numbers(pid: Option<&Pid>, view: &View<'_>) -> String {
+/// The numbers of `pid` in the namespaces that `of` is seen in, from the file's own on, each behind a tab.
+fn numbers(of: &Pid, pid: Option<&Pid>, view: &View<'_>) -> String {
     let mut out = String::new();
-    for number in pid.iter().flat_map(|p| p.numbers()).skip(view.pids.level as usize) {
-        let _ = write!(out, "\t{number}");
+    for ns in of.namespaces().skip(view.pids.level as usize) {
+        let _ = write!(out, "\t{}", pid.map_or(0, |p| p.number_in(ns)));
     }
     out
 }
@@ -456,7 +456,7 @@ pub fn of_pidfd(pid: &Pid, view: &View<'_>) -> String {
     let Some(_there) = pid.task() else { return String::from("Pid:\t-1\nNSpid:\t-1\n") };
     match pid.number_in(view.pids) {
         0 => String::from("Pid:\t0\nNSpid:\t0\n"),
-        number => format!("Pid:\t{number}\nNSpid:{}\n", numbers(Some(pid), view)),
+        number => format!("Pid:\t{number}\nNSpid:{}\n", numbers(pid, Some(pid), view)),
     }
 }
 
@@ -528,10 +528,10 @@ fn status(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
              VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
              RssFile:\t{file:8} kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
              VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
-            numbers(Some(&g.id), ctx),
-            numbers(kernel().roots().pid.find(task.tid()).as_deref(), ctx),
-            numbers(Some(&g.pgrp()), ctx),
-            numbers(Some(&g.session()), ctx)
+            numbers(&g.id, Some(&g.id), ctx),
+            numbers(&g.id, kernel().roots().pid.find(task.tid()).as_deref(), ctx),
+            numbers(&g.id, Some(&g.pgrp()), ctx),
+            numbers(&g.id, Some(&g.session()), ctx)
         );
     }
     let actions = g.actions();
