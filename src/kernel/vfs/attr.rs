@@ -7,6 +7,7 @@ use super::inode::{FileType, Inode, Nanos, SetAttr};
 use super::mount::Path;
 use super::notify;
 use super::state::WriteAccess;
+use super::xattr;
 use crate::abi::linux::{IN_ATTRIB, IN_MODIFY};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
@@ -51,6 +52,9 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
         }
     }
     let mut attr = SetAttr { uid, gid, ..SetAttr::default() };
+    if inode.file_type() != FileType::Dir {
+        xattr::lose_capabilities(inode);
+    }
     if inode.file_type() != FileType::Dir && mode & 0o6000 != 0 {
         let group_runs = mode & 0o0010 != 0;
         let kept = mode & 0o7777 & !0o4000 & !if group_runs { 0o2000 } else { 0 };

@@ -12,6 +12,7 @@ use crate::cred::{Cred, Kind, cap};
 use crate::sync::Mutex;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Most bytes of all names and values of a file.
 const TOTAL_MAX: usize = 256 << 10;
@@ -65,6 +66,19 @@ const CAPABILITY: &[u8] = b"security.capability";
 /// Bytes of its second and third version, and these versions.
 const CAPABILITY_2: (usize, u32) = (20, 0x0200_0000);
 const CAPABILITY_3: (usize, u32) = (24, 0x0300_0000);
+
+/// Whether any file has ever been given capabilities: until then none can lose them.
+static ANY: AtomicBool = AtomicBool::new(false);
+
+/// A file's contents or owner change: it has no capabilities any more (`cap_inode_killpriv`).
+pub fn lose_capabilities(inode: &dyn Inode) {
+    if ANY.load(Relaxed)
+        && let Some(store) = inode.xattrs()
+    {
+        let gone = store.lock().remove(CAPABILITY);
+        drop(gone);
+    }
+}
 
 fn word(value: &[u8], at: usize) -> u32 {
     value.get(at..at + 4).map_or(0, |b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
@@ -156,6 +170,9 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
             return Err(Errno::ENOSPC);
         }
         arena::charge(Object::Attribute)?;
+        if name == CAPABILITY {
+            ANY.store(true, Relaxed);
+        }
         all.insert(name, value);
     }
     // Nothing but the change time moves.

@@ -7,7 +7,7 @@ use crate::host::files;
 use crate::mm::memfile::{self, PagedBuf};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
 use crate::time;
-use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence, attr};
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence, attr, xattr};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -112,6 +112,7 @@ impl MemFile {
             meta.mode = mode;
         }
         drop(meta);
+        xattr::lose_capabilities(&*self.inode);
         if let (Data::Own, Some(own)) = (&*data, self.inode.own.get()) {
             own.wrote(done as u64);
         }
@@ -305,6 +306,8 @@ impl FileOps for MemFile {
         }
         meta.mtime = time::now_coarse();
         meta.ctime = meta.mtime;
+        drop(meta);
+        xattr::lose_capabilities(&*self.inode);
         Ok(())
     }
 

@@ -23,7 +23,9 @@ use crate::time;
 use crate::vfs::inode::{Attached, Emit, Nanos};
 use crate::vfs::open::DirFile;
 use crate::vfs::state::{FileState, StateRef};
-use crate::vfs::{Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs, mount};
+use crate::vfs::{
+    Directory, FileOps, FileType, Inode, NewNode, OpCtx, OpenFile, Path, SetAttr, Stat, StatFs, mount, xattr,
+};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -434,6 +436,7 @@ impl Inode for MemInode {
         self.changed.store(true, Relaxed);
         if let Some(size) = attr.size {
             self.resize(size)?;
+            xattr::lose_capabilities(self);
         }
         let now = time::now_coarse();
         let mut m = self.meta.lock();

@@ -361,6 +361,15 @@ impl Inode for ProcInode {
         })
     }
 
+    fn permissions(&self) -> Result<(u32, u32, u32)> {
+        let mode = match self.node {
+            Node::Setting(s) => self.node.kind() as u32 | s.access(),
+            node => node.mode(),
+        };
+        let (uid, gid) = self.node.owner();
+        Ok((mode, uid, gid))
+    }
+
     fn file_type(&self) -> FileType {
         self.node.kind()
     }

@@ -466,6 +466,17 @@ impl Setting {
         self.path.starts_with("user/")
     }
 
+    /// Permission bits that count when it is opened: what is a user namespace's is open to whoever may pass over limits
+    /// there (`set_permissions` in `kernel/ucount.c`).
+    pub fn access(&self) -> u32 {
+        let may = || work::running().is_some_and(|task| task.cred().capable_here(cap::SYS_RESOURCE));
+        match self.is_users() {
+            true if may() => 0o666,
+            true => 0o444,
+            false => self.mode(),
+        }
+    }
+
     /// Owner and group.
     pub fn owner(&self) -> (u32, u32) {
         let root = |kind| user_ns().outside(kind, 0).unwrap_or(0);

@@ -198,7 +198,14 @@ fn change_address(ns: &NetNamespace, request: &Request<'_>) -> Result {
     let there = extra.iter().position(|e| e.ip == ip);
     match (request.kind, there) {
         (rtm::NEWADDR, Some(_)) => Err(Errno::EEXIST),
-        (rtm::NEWADDR, None) if ip == Ip::LOOPBACK4 || ip == Ip::LOOPBACK6 => Err(Errno::EEXIST),
+        // These the interface has by itself as soon as it is up.
+        (rtm::NEWADDR, None) if ip == Ip::LOOPBACK4 || ip == Ip::LOOPBACK6 => {
+            if ns.loopback_is_up() {
+                Err(Errno::EEXIST)
+            } else {
+                Ok(())
+            }
+        }
         (rtm::NEWADDR, None) if extra.len() >= MOST => Err(Errno::ENOBUFS),
         (rtm::NEWADDR, None) => {
             extra.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
