@@ -141,7 +141,7 @@ int drupe_sandbox_tmpfs(drupe_sandbox *sandbox, const char *target);
 int drupe_sandbox_set_hostname(drupe_sandbox *sandbox, const char *name);
 
 /*
- Memory that its files and its kernel may take, in bytes.
+ Memory that files in memory, its kernel and its processes may take together, in bytes; who takes too much is ended.
 
  # Safety
  `sandbox` is a live handle.

@@ -231,7 +231,7 @@ pub unsafe extern "C" fn drupe_sandbox_set_hostname(sandbox: *mut drupe_sandbox,
     })
 }
 
-/// Memory that its files and its kernel may take, in bytes.
+/// Memory that files in memory, its kernel and its processes may take together, in bytes; who takes too much is ended.
 ///
 /// # Safety
 /// `sandbox` is a live handle.

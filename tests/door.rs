@@ -244,6 +244,7 @@ fn special(nr: i64) -> Vec<(String, [u64; 6])> {
             &[
                 ("fork", libc::SIGCHLD.into()),
                 ("CLONE_FILES", libc::CLONE_FILES.into()),
+                ("CLONE_FILES and CLONE_PARENT", (libc::CLONE_FILES | libc::CLONE_PARENT).into()),
                 ("thread", (libc::CLONE_FILES | libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND).into()),
             ],
         )
@@ -328,22 +329,33 @@ fn what_passes_is_what_the_table_says() {
     let dir = guest_dir();
     let bind = format!("{}:/mnt:rw", dir.display());
     let mut table = String::new();
-    for (what, options) in [("where nothing is writable", vec![]), ("with a writable bind", vec!["--bind", &bind])] {
+    let ways = [
+        ("where nothing is writable", vec![]),
+        ("with a writable bind", vec!["--bind", &bind]),
+        ("with bounded memory", vec!["--memory", "1G"]),
+    ];
+    for (what, options) in ways {
         let sleeper = Sleeper::with(&options);
         let behind = sleeper.filtered();
         let of = |pid: i32| installed(pid).ok().and_then(|mut all| (!all.is_empty()).then(|| all.remove(0)));
         let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let (brokers, guests): (Vec<i32>, Vec<i32>) = behind.into_iter().partition(|&p| name(p).starts_with("drupe-b"));
+        let (helpers, guests): (Vec<i32>, Vec<i32>) = behind.into_iter().partition(|&p| name(p).starts_with("drupe-"));
         let Some(program) = of(guests[0]) else {
             eprintln!("skipped: reading a filter back");
             return;
         };
         let gate = check_doors(&program, &doors(&program, &text(guests[0])));
-        table += &format!("guests {what}, at the gate\n{}", passing(&program, gate));
-        assert_eq!(brokers.is_empty(), options.is_empty(), "a broker where something is writable");
-        for broker in brokers {
-            let program = of(broker).expect("it has a filter");
-            table += &format!("broker, anywhere\n{}", passing(&program, 0x1000));
+        if options.first() != Some(&"--memory") {
+            table += &format!("guests {what}, at the gate\n{}", passing(&program, gate));
+        }
+        assert_eq!(
+            helpers.len(),
+            options.len() / 2,
+            "a broker where something is writable, a meter where memory is bounded"
+        );
+        for helper in helpers {
+            let program = of(helper).expect("it has a filter");
+            table += &format!("{}, anywhere\n{}", name(helper).trim(), passing(&program, 0x1000));
         }
         if options.is_empty() {
             let program = of(sleeper.0.id() as i32).expect("it has a filter");

@@ -49,8 +49,8 @@ pub struct Args {
     /// Chance (addresses, getrandom, AT_RANDOM, UUIDs …) follows from this number, so that a run can be repeated
     #[arg(long, value_name = "NUMBER")]
     seed: Option<u64>,
-    /// Memory that its files and its kernel may take together, e.g. 512M or 4G; half of the host's unless given. What
-    /// programs allocate for themselves is not bounded by it
+    /// Memory for files in memory, the kernel and what programs have of their own, together, e.g. 512M or 4G. Where it is
+    /// too much the largest program is ended. Not given: half of the host's for the first two, no bound for programs
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     memory: Option<u64>,
     /// Processes and threads that there may be at once [default: 4096]
@@ -107,7 +107,7 @@ enum Layers {
     Auto,
     /// Nothing starts on a host without Landlock, and no rewritten code is shared with other sandboxes
     Strict,
-    /// As auto, and in namespaces of its own; nothing starts where you may not make them
+    /// As auto, and in namespaces of its own (pids, mounts, network …); nothing starts where you may not make them
     Namespaces,
     /// The filter alone
     Off,

@@ -142,8 +142,14 @@ impl SandboxBuilder {
         self
     }
 
-    /// Limit of the memory that its files and its kernel may take together, in bytes. What programs allocate for
-    /// themselves is the host's and not counted.
+    /// Limit of the memory that files in memory, its kernel and what its processes have of their own may take together, in
+    /// bytes. Calls that can tell get `ENOMEM` or `ENOSPC`; where programs touch more than that, the process with the
+    /// most is ended by SIGKILL, as its `oom_score_adj` shifts it ([`Happening::OutOfMemory`](super::Happening)). The
+    /// host is asked every 2 to 250 ms what they have touched. 0, as without it: half of the host's memory for files and
+    /// kernel, no bound for processes.
+    ///
+    /// With this, [`SandboxBuilder::pids`] or [`SandboxBuilder::cpus`] the sandbox comes into a control group of its own
+    /// where the caller may make one (cgroup v2, with the controllers).
     pub fn memory(mut self, bytes: u64) -> Self {
         self.memory = bytes;
         self

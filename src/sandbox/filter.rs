@@ -199,13 +199,18 @@ fn masked(index: u8, mask: u64, value: u64) -> Result<SeccompRule> {
 fn checked() -> Result<Vec<(i64, Vec<SeccompRule>)>> {
     let fixed = libc::MAP_FIXED as u64;
     let noreplace = libc::MAP_FIXED_NOREPLACE as u64;
-    let files = libc::CLONE_FILES as u64;
+    let child = (libc::CLONE_FILES | libc::CLONE_PARENT) as u64;
+    let thread = (libc::CLONE_FILES | libc::CLONE_THREAD) as u64;
     Ok(vec![
         // The kernel picks every address; the host never does.
         (libc::SYS_mmap, vec![masked(3, fixed, fixed)?, masked(3, noreplace, noreplace)?]),
         (libc::SYS_mremap, vec![masked(3, libc::MREMAP_FIXED as u64, libc::MREMAP_FIXED as u64)?, shrink_or_grow()?]),
-        // One descriptor table for the whole sandbox, no namespaces, no tracing.
-        (libc::SYS_clone, vec![masked(0, files | CLONE_FORBIDDEN, files)?]),
+        // One descriptor table for the whole sandbox, no namespaces, no tracing; and every process is the supervisor's
+        // child, so that none is left when it ends them.
+        (
+            libc::SYS_clone,
+            vec![masked(0, child | CLONE_FORBIDDEN, child)?, masked(0, thread | CLONE_FORBIDDEN, thread)?],
+        ),
     ])
 }
 

@@ -50,7 +50,14 @@ fn timed(set_up: fn() -> Result) -> Option<f64> {
     let status = unsafe {
         match libc::fork() {
             -1 => return None,
-            0 => libc::_exit(i32::from(set_up().is_err())),
+            0 => {
+                // As a supervisor has it, who waits for the end of its helpers.
+                let mut deaths = std::mem::zeroed();
+                libc::sigemptyset(&raw mut deaths);
+                libc::sigaddset(&raw mut deaths, libc::SIGCHLD);
+                libc::sigprocmask(libc::SIG_BLOCK, &raw const deaths, std::ptr::null_mut());
+                libc::_exit(i32::from(set_up().is_err()))
+            }
             pid => {
                 let mut status = 1;
                 if libc::waitpid(pid, &raw mut status, 0) != pid {

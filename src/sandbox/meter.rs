@@ -18,7 +18,8 @@ use std::time::Duration;
 
 /// How many processes are told of one by one.
 const MOST: usize = 1024;
-/// As many as an answer can name: a head, and a pid with a size for each.
+/// As many as an answer can name: which question it is to, the sum of those that it does not name, and a pid with a size
+/// for each other.
 const WORDS: usize = 2 * MOST + 2;
 /// The shortest and the longest time between two looks.
 const OFTEN: Duration = Duration::from_millis(2);
@@ -55,6 +56,8 @@ pub struct Meter {
     pub next: u64,
     /// Since when there is too much, ns; 0: there is not.
     pub over_since: u64,
+    /// Number of the last question. Somebody else in the sandbox may have asked, too, and left the answer.
+    asked: u64,
 }
 
 /// What it says.
@@ -111,7 +114,7 @@ impl Meter {
             }
             pid => {
                 let next = if limit == 0 { u64::MAX } else { 0 };
-                Ok(Meter { pid, socket: Some(ours), limit, stays, next, over_since: 0 })
+                Ok(Meter { pid, socket: Some(ours), limit, stays, next, over_since: 0, asked: 0 })
             }
         }
     }
@@ -131,22 +134,32 @@ impl Meter {
     }
 
     /// How much there is; `None` if it does not answer, as when a hostile program has taken its answer.
-    pub fn ask(&self) -> Option<Sizes> {
+    pub fn ask(&mut self) -> Option<Sizes> {
         let fd = self.socket.as_ref()?.as_raw_fd();
+        self.asked += 1;
         let mut words = [0u64; WORDS];
-        let mut ready = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one byte, one record and a buffer of ours.
-        let got = unsafe {
-            if libc::write(fd, [1u8].as_ptr().cast(), 1) != 1 || libc::poll(&raw mut ready, 1, PATIENCE_MS) != 1 {
-                return None;
+        // SAFETY: one word of ours.
+        if unsafe { libc::write(fd, (&raw const self.asked).cast(), 8) } != 8 {
+            return None;
+        }
+        // Stale answers are no more than the socket holds.
+        for _ in 0..1024 {
+            let mut ready = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            // SAFETY: one record and a buffer of ours.
+            let got = unsafe {
+                if libc::poll(&raw mut ready, 1, PATIENCE_MS) != 1 {
+                    return None;
+                }
+                libc::read(fd, words.as_mut_ptr().cast(), size_of_val(&words))
+            };
+            let [asked, rest, each @ ..] = words.get(..usize::try_from(got).ok()? / 8)? else { return None };
+            if *asked == self.asked {
+                let mut each: Vec<(u32, u64)> = each.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect();
+                each.sort_unstable();
+                return Some(Sizes { each, rest: *rest });
             }
-            libc::read(fd, words.as_mut_ptr().cast(), size_of_val(&words))
-        };
-        let count = usize::try_from(got).ok()? / 8;
-        let [rest, each @ ..] = words.get(..count)? else { return None };
-        let mut each: Vec<(u32, u64)> = each.chunks_exact(2).map(|pair| (pair[0] as u32, pair[1])).collect();
-        each.sort_unstable();
-        Some(Sizes { each, rest: *rest })
+        }
+        None
     }
 
     /// Plans the next look, at `now` (ns), where `used` bytes are in use; the last took `cost` ns.
@@ -202,9 +215,9 @@ impl Gauge<'_> {
     /// Serves until the supervisor is gone.
     fn run(&self) {
         let mut all = [(0u32, 0u64); 2 * MOST];
-        let mut byte = 0u8;
-        // SAFETY: one byte of ours.
-        while unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut byte).cast(), 1) } == 1 {
+        let mut question = 0u64;
+        // SAFETY: one word of ours.
+        while unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut question).cast(), 8) } > 0 {
             let (mut count, mut rest) = self.measure(&mut all, Gauge::resident);
             let sum = all[..count].iter().fold(rest, |sum, s| sum.saturating_add(s.1));
             if self.limit != 0 && sum > self.limit && count > 1 {
@@ -213,12 +226,12 @@ impl Gauge<'_> {
             all[..count].sort_unstable_by_key(|s| std::cmp::Reverse(s.1));
             rest += all[..count].iter().skip(MOST).map(|s| s.1).sum::<u64>();
             let mut words = [0u64; WORDS];
-            words[0] = rest;
+            (words[0], words[1]) = (question, rest);
             let told = count.min(MOST);
             for (i, (pid, bytes)) in all[..told].iter().enumerate() {
-                (words[2 * i + 1], words[2 * i + 2]) = (u64::from(*pid), *bytes);
+                (words[2 * i + 2], words[2 * i + 3]) = (u64::from(*pid), *bytes);
             }
-            let len = 8 * (2 * told + 1);
+            let len = 8 * (2 * told + 2);
             // SAFETY: as many bytes of ours.
             if unsafe { libc::write(self.socket.as_raw_fd(), words.as_ptr().cast(), len) } < 0 {
                 return;
@@ -402,7 +415,7 @@ mod tests {
 
     #[test]
     fn it_looks_more_often_the_less_is_left() {
-        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, stays: false, next: 0, over_since: 0 };
+        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, stays: false, next: 0, over_since: 0, asked: 0 };
         let mut waits = Vec::new();
         for used in [0, 512 << 20, 900 << 20, 1 << 30, 2 << 30] {
             meter.plan(5, used, 0);

@@ -541,6 +541,38 @@ fn a_strict_jail_says_what_is_missing() {
     assert!(Path::new(DRUPE).exists());
 }
 
+/// Every number at the gate, with arguments that are nothing to it: those that `door.txt` does not list end the process.
+#[test]
+fn a_number_that_is_not_listed_ends_its_process() {
+    let Some(program) = compile("escape", Link::Static) else { return };
+    if !fsgsbase() {
+        return;
+    }
+    let table = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/door.txt")).expect("it is there");
+    let listed: Vec<usize> = table
+        .lines()
+        .skip(1)
+        .take_while(|l| l.starts_with(' '))
+        .filter_map(|l| l.split_whitespace().next()?.parse().ok())
+        .collect();
+    assert!(listed.contains(&0) && listed.len() > 40, "{listed:?}");
+    let mut tree = Tree::new(if as_user() { "numbers-user" } else { "numbers" });
+    let before = tree.outside();
+    // (The two at which no filter looks are illegal instructions but for their own place.)
+    let numbers: Vec<usize> = (0..=512).filter(|nr| ![335, 336].contains(nr)).collect();
+    for layers in layers() {
+        for arguments in ["0,0,0,0,0,0", "-1,-1,-1,-1,-1,-1"] {
+            let calls: Vec<String> = numbers.iter().map(|nr| format!("{nr},{arguments}")).collect();
+            let out = escape(layers, &[], program.to_str().expect("ASCII"), &calls);
+            let killed: Vec<&str> = out.stdout.lines().filter_map(|l| l.strip_suffix(" killed")).collect();
+            for (i, nr) in numbers.iter().enumerate().filter(|(_, nr)| !listed.contains(nr)) {
+                assert!(killed.contains(&i.to_string().as_str()), "{layers:?} {nr} with {arguments}: {}", out.stdout);
+            }
+        }
+    }
+    assert_eq!(tree.outside(), before);
+}
+
 /// No call that a program makes reads or changes the kernel's memory, whose address is no secret.
 #[test]
 fn ordinary_calls_do_not_reach_the_kernels_memory() {

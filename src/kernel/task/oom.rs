@@ -92,15 +92,17 @@ fn end(worst: &User, users: &[User]) -> Victim {
     let group = &worst.group;
     let task = group.any_task();
     let name = task.as_ref().map_or_else(String::new, |t| String::from_utf8_lossy(&t.comm.lock()).into_owned());
+    // It may hold anything, and goes to terminals.
+    let shown = name.escape_debug();
     let uid = task.and_then(|t| t.shared()).map_or(0, |own| own.cred.uid);
     let (pid, kib) = (group.pid, worst.bytes / 1024);
     let total = worst.mm.as_ref().map_or(0, |mm| mm.sizes().total / 1024);
     let adj = group.oom_score_adj.load(Relaxed);
-    log::warn!("out of memory: ended process {pid} ({name}), which had {} MiB", kib / 1024);
+    log::warn!("out of memory: ended process {pid} ({shown}), which had {} MiB", kib / 1024);
     kernel().syslog().append(
         3,
         &format!(
-            "Out of memory: Killed process {pid} ({name}) total-vm:{total}kB, anon-rss:{kib}kB, file-rss:0kB, \
+            "Out of memory: Killed process {pid} ({shown}) total-vm:{total}kB, anon-rss:{kib}kB, file-rss:0kB, \
              shmem-rss:0kB, UID:{uid} pgtables:0kB oom_score_adj:{adj}"
         ),
     );

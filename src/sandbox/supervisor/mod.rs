@@ -187,6 +187,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     if jail == Jail::Namespaces {
         leave_host(&given, proc.as_raw_fd(), &mut texts)?;
     }
+    serve::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
     let others = |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(Broker::pid)).collect::<Vec<_>>();

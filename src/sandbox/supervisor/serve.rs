@@ -10,7 +10,10 @@ use crate::sandbox::error::{Error, Result};
 use crate::sandbox::meter::Meter;
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
 use drupe_kernel::abi::text::TextPlan;
+use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{io, ptr};
@@ -316,6 +319,7 @@ impl Server {
         // Whom the kernel has ended does not go.
         if started - meter.over_since > GRACE
             && let Some(pid) = largest
+            && is_child(pid as i32)
         {
             meter.over_since = started;
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
@@ -535,10 +539,44 @@ fn forget(strangers: &mut Vec<i32>, pid: i32) -> bool {
     index.map(|i| strangers.swap_remove(i)).is_some()
 }
 
+thread_local! {
+    /// Where the host lists this thread's children: Landlock may not let it be opened again.
+    static LIST: OnceCell<File> = const { OnceCell::new() };
+}
+
+/// Opens the list of children, in `/proc`, whose descriptor `proc` is.
+pub fn remember_list(proc: RawFd) {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    // SAFETY: a C string; a descriptor made just now is ours.
+    let fd = unsafe { libc::openat(proc, c"thread-self/children".as_ptr(), flags) };
+    if fd >= 0 {
+        // SAFETY: as above.
+        let list = unsafe { File::from_raw_fd(fd) };
+        let _ = LIST.with(|known| known.set(list));
+    }
+}
+
 /// Children of this process, dead ones among them; `None` where the host does not tell.
 fn children() -> Option<Vec<i32>> {
-    let list = std::fs::read_to_string("/proc/thread-self/children").ok()?;
-    Some(list.split_ascii_whitespace().filter_map(|p| p.parse().ok()).collect())
+    let list = LIST.with(|known| match known.get() {
+        Some(mut file) => {
+            let mut list = Vec::new();
+            file.seek(SeekFrom::Start(0)).ok()?;
+            file.read_to_end(&mut list).ok().map(|_| list)
+        }
+        None => std::fs::read("/proc/thread-self/children").ok(),
+    })?;
+    // Its descriptor is the sandbox's, too, which may have put another in its place.
+    let pids = list.split(u8::is_ascii_whitespace).filter_map(|p| std::str::from_utf8(p).ok()?.parse().ok());
+    Some(pids.filter(|&pid| is_child(pid)).collect())
+}
+
+/// Whether a pid is that of a child that was not reaped, so that it means no other process.
+fn is_child(pid: i32) -> bool {
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+    // SAFETY: writes one record.
+    pid > 0 && unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) == 0 }
 }
 
 /// Reaps one dead child, whatever it is to us.
