@@ -284,7 +284,7 @@ impl SandboxBuilder {
     /// whenever the sandbox's descriptor is readable. It ends with that thread. The process must have no other
     /// threads that start or await children: every child is reaped here. `SIGCHLD` stays blocked, its limits
     /// are raised, it can gain no more privileges by exec, it is in the jail itself (so it signals no process outside of
-    /// the sandbox, and opens what was given alone), and it must keep its descriptors 0, 1 and 2 open.
+    /// the sandbox, opens what was given alone, and, where it was privileged, has an IPC namespace of its own), and it must keep its descriptors 0, 1 and 2 open.
     ///
     /// # Errors
     /// As [`SandboxBuilder::start`].
