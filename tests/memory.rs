@@ -65,7 +65,7 @@ fn what_cannot_be_there_is_refused() {
 
 #[test]
 fn files_and_programs_share_it() {
-    let Some(out) = with_96(&["--tmpfs", "/dev/shm"], "$HOG file 60 take 70 wait; echo $?") else { return };
+    let Some(out) = with_96(&["--tmpfs", "/dev/shm"], "$HOG file 60 take 200 wait; echo $?") else { return };
     assert_eq!(out.stdout, "file: written\n137\n", "{}", out.stderr);
     let Some(out) = with_96(&["--tmpfs", "/dev/shm"], "$HOG take 60 file 60; echo $?") else { return };
     assert_eq!(out.stdout, "took 60\nfile: No space left on device\n0\n", "{}", out.stderr);
