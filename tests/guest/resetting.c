@@ -1,5 +1,5 @@
 /* Sets the wall clock, which only a sandbox may let a program do: everyone who waits for a time of it, or to
- * hear of its being set, is told. */
+ * hear of its being set, is told. Natively it does nothing: it must be told that it is inside. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <limits.h>
@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/time.h>
 #include <sys/timerfd.h>
 #include <sys/timex.h>
@@ -22,8 +23,10 @@ static void *sleeper(void *arg)
 
 static int error_of(long r) { return r < 0 ? errno : 0; }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc < 2 || strcmp(argv[1], "inside"))
+        return 1;
     setvbuf(stdout, NULL, _IONBF, 0);
     struct timespec t = {1900000000, 0};
     printf("set %d", clock_settime(CLOCK_REALTIME, &t));

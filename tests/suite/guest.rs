@@ -216,7 +216,7 @@ too late 22 22 22 22
 #[test]
 fn the_wall_clock_can_be_set_inside() {
     let Some(program) = compile("resetting", Link::Dynamic) else { return };
-    let program = [program.to_str().expect("ASCII path")];
+    let program = [program.to_str().expect("ASCII path"), "inside"];
     for rewrite in ["on", "off"] {
         let got = run(&mut sandboxed(&["--rewrite", rewrite, "--user", "0"], &program), Duration::from_secs(30));
         assert_eq!((got.status, got.stdout.as_str()), (0, RESET), "{}", got.stderr);
