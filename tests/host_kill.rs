@@ -106,11 +106,29 @@ fn kills(count: usize) -> Count {
     let end = Instant::now() + Duration::from_secs(20);
     loaded.sandbox.kill_all(libc::SIGKILL).expect("it lives");
     while !loaded.sandbox.processes().expect("it lives").is_empty() {
-        assert!(Instant::now() < end, "not reaped: {:?}", loaded.sandbox.processes());
+        assert!(Instant::now() < end, "not reaped after {} of {} kills ended the sandbox: {}", so_far.ended, so_far.kills, left(&loaded));
         sleep(Duration::from_millis(5));
     }
     assert!(loaded.sandbox.command("true").status().expect("it runs").success());
     so_far
+}
+
+/// What the kernel and the host know of those that are left.
+fn left(loaded: &Loaded) -> String {
+    let supervisor = loaded.sandbox.supervisor() as i32;
+    let states: Vec<String> = children(supervisor)
+        .iter()
+        .map(|pid| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let wchan = std::fs::read_to_string(format!("/proc/{pid}/wchan")).unwrap_or_default();
+            format!("{} {wchan}", stat.split_inclusive(' ').take(3).collect::<String>())
+        })
+        .collect();
+    format!(
+        "{:?}\nhost processes: {states:?}\n{}",
+        loaded.sandbox.processes(),
+        loaded.sandbox.dump().unwrap_or_default()
+    )
 }
 
 fn at_most_one_of(count: usize) {

@@ -156,6 +156,10 @@ pub struct SlotHeader {
     pub broker: AtomicU32,
     /// The child that the thread is making (a raw `Arc<Task>`): it is known, and may not have a host thread yet.
     pub making: AtomicU64,
+    /// The zygote that this thread has set aside or makes (a raw `Arc`), or 1: it waits for one.
+    pub ticket: AtomicU64,
+    /// The zygote that this thread is (a raw `Arc`), until a task has moved in.
+    pub zygote: AtomicU64,
     /// The kernel locks that this thread holds or waits for, innermost last (`abi::held`).
     pub held: [AtomicU64; held::MAX],
 }

@@ -236,6 +236,8 @@ pub extern "C" fn reaped(host_pid: i32, status: i32) {
     exit::reaped(host_pid as u32, status);
     if mother {
         MOTHER.store(0, SeqCst);
+    }
+    if status & 0x7f == linux::SIGKILL as i32 && MOTHER.load(SeqCst) == 0 {
         zygote::mother_lost();
     }
 }

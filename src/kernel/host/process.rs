@@ -98,6 +98,7 @@ pub fn clone(
     slot.lock_levels.store(0, SeqCst);
     slot.waking.store(0, SeqCst);
     slot.making.store(0, SeqCst);
+    slot.ticket.store(0, SeqCst);
     if cfg!(debug_assertions) {
         // What one that was killed here may have left of its record of locks (`sync::lockdep`).
         let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;

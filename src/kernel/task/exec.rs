@@ -62,14 +62,12 @@ impl Committed {
         let Committed { ticket, plan } = self;
         let Some(ticket) = ticket else { zygote::become_clean(Box::new(Install { task: None, plan })) };
         exit::account(&cur.group);
-        let slot = arch::slot();
         // The task leaves this host thread; its slot's reference goes along.
         let job = Box::new(Install { task: Some(Arc::clone(cur)), plan });
-        let raw = slot.task.swap(0, SeqCst) as *const Task;
-        // SAFETY: `adopt` leaked this reference into the slot.
-        drop(unsafe { Arc::from_raw(raw) });
-        ticket.start(job);
-        super::slots::retire(slot);
+        if zygote::start(ticket, job).is_err() {
+            exit::exit_group(cur, crate::abi::linux::SIGKILL as i32);
+        }
+        super::slots::retire(arch::slot());
         process::exit_thread()
     }
 }
@@ -192,8 +190,8 @@ impl zygote::Job for Install {
         let Install { task, plan } = *self;
         if let Some(task) = task {
             adopt(task);
-            zygote::arrived();
         }
+        zygote::arrived();
         let mut regs = SigContext::default();
         let cur = CurrentTask::here(&mut regs);
         let group = cur.group.clone();
@@ -283,6 +281,9 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         cpu_timers::watch_limit(&task.group);
     }
     super::session::claim_input(&task);
-    ticket.start(Box::new(Install { task: Some(task), plan: Box::new(plan) }));
+    if let Err(e) = zygote::start(ticket, Box::new(Install { task: Some(task.clone()), plan: Box::new(plan) })) {
+        exit::bury(&task, crate::abi::linux::SIGKILL as i32);
+        return Err(e.into());
+    }
     Ok(pid)
 }

@@ -422,11 +422,7 @@ pub fn reaped(host_pid: u32, status: i32) {
     }
     for slot in orphans {
         super::clone::unmade(slot);
-        let raw = slot.task.swap(0, SeqCst) as *const Task;
-        let moving = zygote::lost(slot);
-        // SAFETY: `adopt` leaked this reference into the slot, whose thread is gone.
-        let there = (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) });
-        if let Some(task) = there.or(moving) {
+        if let Some(task) = zygote::bereaved(slot) {
             let signal = status & 0x7f;
             log::warn!("the host ended process {host_pid} of pid {} (wait status {status:#x})", task.group.pid);
             let signal = if signal != 0 { signal } else { linux::SIGKILL as i32 };

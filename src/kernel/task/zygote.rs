@@ -16,11 +16,11 @@ use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
 use crate::host::{futex, mem, panic, process, sched};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::SeqCst};
 use once_cell::race::OnceBox;
 
 /// How many zygotes the mother keeps ready where they are in demand.
@@ -47,23 +47,72 @@ pub trait Job: Send {
     fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext;
 }
 
+/// A host process in reserve. Its slot has a reference ([`SlotHeader::zygote`]) until its task has arrived, and so has the
+/// slot of the thread that has set it aside ([`SlotHeader::ticket`]): the host may end either process at any time.
 struct Zygote {
     slot: &'static SlotHeader,
-    job: Mutex<Option<Box<dyn Job>>>,
+    hand: Mutex<Hand>,
+    /// What lies in `hand` counts. Set under its lock.
+    given: AtomicBool,
+    /// The host has ended the process. Set under `hand`'s lock, by the supervisor.
+    lost: AtomicBool,
     /// CPU time that its host process has spent for programs before.
     spent: [u64; 2],
 }
 
+/// What is handed over to a zygote.
+struct Hand {
+    job: Option<Box<dyn Job>>,
+    /// The task that moves in, until it is there.
+    moving: Option<Arc<Task>>,
+}
+
 impl Zygote {
     fn new(slot: &'static SlotHeader, job: Option<Box<dyn Job>>, spent: [u64; 2]) -> Arc<Zygote> {
-        Arc::new(Zygote { slot, job: Mutex::new(Level::Leaf, job), spent })
+        let given = AtomicBool::new(job.is_some());
+        let hand = Mutex::new(Level::Leaf, Hand { job, moving: None });
+        let zygote = Arc::new(Zygote { slot, hand, given, lost: AtomicBool::new(false), spent });
+        slot.zygote.store(Arc::into_raw(zygote.clone()) as u64, SeqCst);
+        zygote
+    }
+
+    /// Hands the job over, and with it its task. A holder that the host ends before `given` is set still has both.
+    fn give(&self, job: Box<dyn Job>) -> core::result::Result<(), Box<dyn Job>> {
+        let moving = job.task();
+        let mut hand = self.hand.lock();
+        if self.lost.load(SeqCst) {
+            return Err(job);
+        }
+        *MutexGuard::scratch(&mut hand) = Hand { job: Some(job), moving: moving.clone() };
+        self.given.store(true, SeqCst);
+        // Who kicks the task from now on reaches the thread that it is going to have.
+        if let Some(task) = &moving {
+            task.slot.store(core::ptr::from_ref(self.slot) as u64, SeqCst);
+        }
+        Ok(())
+    }
+
+    fn take_job(&self) -> Option<Box<dyn Job>> {
+        let mut hand = self.hand.lock();
+        if !self.given.load(SeqCst) {
+            return None;
+        }
+        MutexGuard::scratch(&mut hand).job.take()
     }
 }
 
+/// Takes the reference that a word of a slot has.
+fn taken(word: &AtomicU64) -> Option<Arc<Zygote>> {
+    let raw = word.swap(0, SeqCst);
+    // SAFETY: but for `WANTS` only references that were leaked into the word lie there.
+    (raw > WANTS).then(|| unsafe { Arc::from_raw(raw as *const Zygote) })
+}
+
+/// In place of a zygote in [`SlotHeader::ticket`]: the thread is counted among those who wait for one.
+const WANTS: u64 = 1;
+
 struct Pool {
     ready: Vec<Arc<Zygote>>,
-    /// Tasks that are on their way into a zygote: the host may end it before they are there.
-    moving: Vec<(&'static SlotHeader, Arc<Task>)>,
     /// How many wait for one.
     wanted: usize,
     /// How many are kept beyond that: none until somebody had to wait.
@@ -79,6 +128,38 @@ impl Pool {
         self.ready.len() < self.reserve + self.wanted
     }
 
+    /// Sets one aside for the running thread.
+    fn set_aside(&mut self) -> Option<Ticket> {
+        let zygote = self.ready.last()?.clone();
+        let before = arch::slot().ticket.swap(Arc::into_raw(zygote.clone()) as u64, SeqCst);
+        self.wanted -= usize::from(before == WANTS);
+        self.ready.pop();
+        self.used += 1;
+        Some(Ticket(zygote))
+    }
+
+    /// The running thread waits for one.
+    fn want(&mut self) {
+        arch::slot().ticket.store(WANTS, SeqCst);
+        self.wanted += 1;
+        self.reserve = RESERVE;
+    }
+
+    /// The thread of `slot` waits no more.
+    fn want_no_more(&mut self, slot: &SlotHeader) {
+        let wanted = slot.ticket.compare_exchange(WANTS, 0, SeqCst, SeqCst).is_ok();
+        self.wanted -= usize::from(wanted);
+    }
+
+    /// Enters the zygote that the thread of `slot` has; `false` if it is of no more use.
+    fn put(&mut self, slot: &SlotHeader, zygote: Arc<Zygote>) {
+        let usable = !zygote.lost.load(SeqCst) && !zygote.given.load(SeqCst);
+        if usable && !self.ready.iter().any(|z| Arc::ptr_eq(z, &zygote)) {
+            self.ready.push(zygote);
+        }
+        slot.ticket.store(0, SeqCst);
+    }
+
     fn has_use_for_more(&self) -> bool {
         self.used > 0 && self.reserve > 0 && self.ready.len() < KEEP
     }
@@ -86,7 +167,7 @@ impl Pool {
 
 static POOL: Mutex<Pool> = Mutex::new(
     Level::Slots,
-    Pool { ready: Vec::new(), moving: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 },
+    Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 },
 );
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
@@ -120,29 +201,79 @@ pub fn no_mother() {
     changed();
 }
 
-/// The host ended a process that has, or waited for, a program on this slot. Returns the task that was on its way
-/// there.
-pub fn lost(slot: &SlotHeader) -> Option<Arc<Task>> {
-    let gone = |s: &'static SlotHeader| core::ptr::eq(s, slot);
-    let (waited, task) = {
-        let mut pool = POOL.lock();
-        let before = pool.ready.len();
-        pool.ready.retain(|z| !gone(z.slot));
-        let waited = pool.ready.len() < before;
-        if waited {
-            // Whoever waits for the first one asks for the mother.
-            pool.used = pool.used.max(1);
-        }
-        let at = pool.moving.iter().position(|m| gone(m.0));
-        (waited, at.map(|at| pool.moving.swap_remove(at).1))
-    };
-    if waited {
-        changed();
-    }
-    task
+/// The host ended the thread of `slot`: a program that was on its way there is lost, and a zygote that it had set aside
+/// is given back. Returns the task that belongs to the thread, which it leaves in `slot.task` or in the zygote.
+pub fn bereaved(slot: &'static SlotHeader) -> Option<Arc<Task>> {
+    let moved_out = holder_lost(slot);
+    let raw = slot.task.swap(0, SeqCst) as *const Task;
+    // SAFETY: `adopt` or `launch` leaked this reference into the slot, whose thread is gone.
+    let there = (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) });
+    let moving_in = zygote_lost(slot);
+    there.filter(|_| !moved_out).or(moving_in)
 }
 
-/// The host ended the mother: there will be another if she is needed. Of the supervisor.
+/// The thread of `slot` may have waited for a zygote, or set one aside, or made it. Whether its task is the zygote's now.
+fn holder_lost(slot: &'static SlotHeader) -> bool {
+    let (zygote, given) = {
+        let mut pool = POOL.lock();
+        pool.want_no_more(slot);
+        let Some(zygote) = taken(&slot.ticket) else { return false };
+        // The mother may not have lived to start it.
+        if zygote.slot.host_tgid.load(SeqCst) != 0 {
+            pool.put(slot, zygote.clone());
+        }
+        let given = zygote.given.load(SeqCst);
+        (zygote, given)
+    };
+    if given {
+        // It may not have heard of it.
+        zygote.slot.waker.wake();
+    } else {
+        let hand = {
+            let mut hand = zygote.hand.lock();
+            core::mem::replace(MutexGuard::scratch(&mut hand), Hand { job: None, moving: None })
+        };
+        drop(hand);
+        if zygote.slot.host_tgid.load(SeqCst) == 0 && !zygote.lost.load(SeqCst) {
+            drop(taken(&zygote.slot.zygote));
+            slots::free_unused(zygote.slot);
+        }
+        changed();
+    }
+    given
+}
+
+/// The thread of `slot` may have been a zygote, or have become one. Returns the task that was on its way there.
+fn zygote_lost(slot: &'static SlotHeader) -> Option<Arc<Task>> {
+    let zygote = taken(&slot.zygote);
+    let hand = zygote.as_ref().map(|zygote| {
+        let mut hand = zygote.hand.lock();
+        zygote.lost.store(true, SeqCst);
+        // What is not given is its holder's still.
+        match zygote.given.load(SeqCst) {
+            true => core::mem::replace(MutexGuard::scratch(&mut hand), Hand { job: None, moving: None }),
+            false => Hand { job: None, moving: None },
+        }
+    });
+    let waited_for = {
+        let mut pool = POOL.lock();
+        let before = pool.ready.len();
+        if let Some(zygote) = &zygote {
+            pool.ready.retain(|z| !Arc::ptr_eq(z, zygote));
+        }
+        let waited_for = pool.ready.len() < before || pool.used == 0;
+        // Whoever waits for the first one asks for the mother.
+        pool.used = pool.used.max(u64::from(waited_for));
+        waited_for
+    };
+    if waited_for {
+        changed();
+    }
+    hand.and_then(|hand| hand.moving)
+}
+
+/// The host ended a process: if it was the mother, or somebody who was about to ask for her, there will be another where
+/// she is needed. Of the supervisor, while there is none.
 pub fn mother_lost() {
     HAS_MOTHER.store(false, SeqCst);
     let needed = {
@@ -154,14 +285,14 @@ pub fn mother_lost() {
     }
 }
 
-/// A task has come to the running zygote.
+/// The running zygote has its task.
 pub fn arrived() {
     let slot = arch::slot();
-    let mut pool = POOL.lock();
-    let at = pool.moving.iter().position(|m| core::ptr::eq(m.0, slot));
-    let moved = at.map(|at| pool.moving.swap_remove(at));
-    drop(pool);
+    // SAFETY: the slot's reference stays until it is taken below.
+    let Some(zygote) = (unsafe { (slot.zygote.load(SeqCst) as *const Zygote).as_ref() }) else { return };
+    let moved = MutexGuard::scratch(&mut zygote.hand.lock()).moving.take();
     drop(moved);
+    drop(taken(&slot.zygote));
 }
 
 fn changed() {
@@ -170,36 +301,52 @@ fn changed() {
 }
 
 /// A zygote that is set aside; given back to the pool when dropped unused.
-pub struct Ticket(Option<Arc<Zygote>>);
+pub struct Ticket(Arc<Zygote>);
 
 impl Ticket {
-    /// Starts the zygote on `job`. Its slot is `self.slot()`.
-    pub fn start(mut self, job: Box<dyn Job>) {
-        if let Some(z) = self.0.take() {
-            if let Some(task) = job.task() {
-                POOL.lock().moving.push((z.slot, task));
-            }
-            *z.job.lock() = Some(job);
-            z.slot.waker.wake();
-            // Only now: making another one must not hold this one up.
-            if POOL.lock().short() {
-                changed();
-            }
+    /// Starts the zygote on `job`, whose task leaves the running thread's slot.
+    ///
+    /// # Errors
+    /// The job: the host has ended the zygote.
+    fn start(self, job: Box<dyn Job>) -> core::result::Result<(), Box<dyn Job>> {
+        self.0.give(job)?;
+        let slot = arch::slot();
+        self.0.slot.waker.wake();
+        let raw = slot.task.swap(0, SeqCst) as *const Task;
+        // SAFETY: `adopt` leaked this reference into the slot; the supervisor has none there.
+        drop((!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) }));
+        drop(taken(&slot.ticket));
+        // Only now: making another one must not hold this one up.
+        if POOL.lock().short() {
+            changed();
         }
-    }
-
-    /// The slot whose host thread will run the task.
-    pub fn slot(&self) -> Option<&'static SlotHeader> {
-        self.0.as_ref().map(|z| z.slot)
+        Ok(())
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        if let Some(z) = self.0.take() {
-            POOL.lock().ready.push(z);
+        let slot = arch::slot();
+        if slot.ticket.load(SeqCst) == Arc::as_ptr(&self.0) as u64 {
+            let mut pool = POOL.lock();
+            pool.put(slot, self.0.clone());
+            drop(pool);
+            // SAFETY: the reference that the word had.
+            unsafe { Arc::decrement_strong_count(Arc::as_ptr(&self.0)) };
         }
     }
+}
+
+/// Starts the zygote of `ticket` on `job`, or another one if the host has ended that.
+///
+/// # Errors
+/// As [`reserve`].
+pub fn start(mut ticket: Ticket, mut job: Box<dyn Job>) -> Result {
+    while let Err(back) = ticket.start(job) {
+        job = back;
+        ticket = reserve()?;
+    }
+    Ok(())
 }
 
 /// Makes the mother look, and makes her first if need be.
@@ -219,9 +366,8 @@ fn call_mother() {
 pub fn ready() -> Option<Ticket> {
     {
         let mut pool = POOL.lock();
-        if let Some(z) = pool.ready.pop() {
-            pool.used += 1;
-            return Some(Ticket(Some(z)));
+        if let Some(ticket) = pool.set_aside() {
+            return Some(ticket);
         }
         pool.in_place += 1;
         if pool.in_place != OFTEN || pool.reserve > 0 {
@@ -238,36 +384,29 @@ pub fn ready() -> Option<Ticket> {
 /// # Errors
 /// `EAGAIN` when the host gives no more processes.
 pub fn reserve() -> Result<Ticket> {
-    let mut asked = false;
+    let slot = arch::slot();
     let failures = FAILURES.load(SeqCst);
     let limit = crate::time::host_monotonic() + PATIENCE;
     loop {
         let seen = CHANGES.load(SeqCst);
         {
             let mut pool = POOL.lock();
-            if let Some(z) = pool.ready.pop() {
-                pool.wanted -= usize::from(asked);
-                pool.used += 1;
-                return Ok(Ticket(Some(z)));
+            if let Some(ticket) = pool.set_aside() {
+                return Ok(ticket);
             }
             // The first one is on its way.
-            if !asked && pool.used > 0 {
-                pool.wanted += 1;
-                pool.reserve = RESERVE;
-                asked = true;
+            if slot.ticket.load(SeqCst) != WANTS && pool.used > 0 {
+                pool.want();
                 drop(pool);
                 call_mother();
                 continue;
             }
         }
-        if FAILURES.load(SeqCst).wrapping_sub(failures) >= TOLERANCE {
-            POOL.lock().wanted -= usize::from(asked);
-            return Err(Errno::EAGAIN);
-        }
         // The supervisor, who would tell of the mother's death, may be the one who waits here.
         let now = crate::time::host_monotonic();
-        if panic::message().is_some() || now >= limit {
-            POOL.lock().wanted -= usize::from(asked);
+        let in_vain = FAILURES.load(SeqCst).wrapping_sub(failures) >= TOLERANCE;
+        if in_vain || panic::message().is_some() || now >= limit {
+            POOL.lock().want_no_more(slot);
             return Err(Errno::EAGAIN);
         }
         let _ = futex::wait(&CHANGES, seen, Some(now + LOOK_AGAIN));
@@ -277,14 +416,13 @@ pub fn reserve() -> Result<Ticket> {
 /// Makes the running host process, whose memory nobody else uses, as clean as a zygote, and runs `job`
 /// in it. The task stays where it is.
 pub fn become_clean(job: Box<dyn Job>) -> ! {
-    let slot = arch::slot();
-    let zygote = Zygote::new(slot, Some(job), [0; 2]);
-    process::start_over(cleaned, Arc::into_raw(zygote) as u64)
+    drop(Zygote::new(arch::slot(), Some(job), [0; 2]));
+    process::start_over(cleaned, 0)
 }
 
-extern "C" fn cleaned(arg: u64) -> ! {
+extern "C" fn cleaned(_: u64) -> ! {
     clean();
-    run(arg)
+    run()
 }
 
 fn clean() {
@@ -322,8 +460,9 @@ extern "C" fn kept(_: u64) -> ! {
         }
         (kept, pool.wanted > 0)
     };
+    drop(zygote);
     if !kept {
-        drop(zygote);
+        drop(taken(&slot.zygote));
         slots::retire(slot);
         process::exit_thread();
     }
@@ -331,15 +470,15 @@ extern "C" fn kept(_: u64) -> ! {
         changed();
     }
     exit::count_kept();
-    run(Arc::into_raw(zygote) as u64)
+    run()
 }
 
 /// The life of the process that is made at boot: it waits for the first program.
 pub fn first() -> ! {
     let zygote = Zygote::new(arch::slot(), None, [0; 2]);
-    POOL.lock().ready.push(zygote.clone());
+    POOL.lock().ready.push(zygote);
     changed();
-    run(Arc::into_raw(zygote) as u64)
+    run()
 }
 
 /// The mother's life: keeps the reserve full. Runs in the mother, on its slot's stack.
@@ -364,46 +503,43 @@ pub fn mother_loop() -> ! {
 }
 
 fn spawn() -> Result {
-    let slot = slots::alloc()?;
+    let (me, slot) = (arch::slot(), slots::alloc()?);
     let zygote = Zygote::new(slot, None, [0; 2]);
-    let arg = Arc::into_raw(zygote.clone()) as u64;
-    match process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, arg, None) {
+    me.ticket.store(Arc::into_raw(zygote.clone()) as u64, SeqCst);
+    match process::clone(process::CloneKind::Copy, slot, frame::zygote_stack(slot), zygote_main, 0, None) {
         Ok(host_pid) => slots::register(slot, host_pid as u32),
         Err(e) => {
-            // SAFETY: the child that would own it does not exist.
-            drop(unsafe { Arc::from_raw(arg as *const Zygote) });
+            drop((taken(&me.ticket), taken(&slot.zygote)));
             slots::free_unused(slot);
             return Err(e);
         }
     }
-    POOL.lock().ready.push(zygote);
+    drop(Ticket(zygote));
     changed();
     Ok(())
 }
 
-extern "C" fn zygote_main(arg: u64) -> ! {
+extern "C" fn zygote_main(_: u64) -> ! {
     process::settle(true);
-    run(arg)
+    run()
 }
 
-/// Waits for a job and starts the program that it leaves. `arg` is a leaked reference to the zygote.
-fn run(arg: u64) -> ! {
+/// Waits for a job and starts the program that it leaves.
+fn run() -> ! {
+    let slot = arch::slot();
     let regs = {
-        // SAFETY: whoever made the zygote leaked this reference for it.
-        let zygote = unsafe { Arc::from_raw(arg as *const Zygote) };
-        let slot = arch::slot();
+        // SAFETY: `Zygote::new` leaked this reference into the slot; it stays until the task has arrived.
+        let zygote = unsafe { &*(slot.zygote.load(SeqCst) as *const Zygote) };
         let job = loop {
             let ticket = slot.waker.ticket();
-            if let Some(job) = zygote.job.lock().take() {
+            if let Some(job) = zygote.take_job() {
                 break job;
             }
             slot.waker.sleeping.store(1, SeqCst);
             let _ = futex::wait(&slot.waker.word, ticket, None);
             slot.waker.sleeping.store(0, SeqCst);
         };
-        let spent = zygote.spent;
-        drop(zygote);
-        job.run(spent)
+        job.run(zygote.spent)
     };
     let enter = ENTER.load(SeqCst);
     // SAFETY: only `set_enter` stores there, before the mother starts.
