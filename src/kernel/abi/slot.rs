@@ -63,6 +63,12 @@ pub mod held {
     pub const LEVEL_SHIFT: u32 = 56;
 }
 
+/// Entries of [`SlotHeader::left`].
+pub mod left {
+    /// So many there are.
+    pub const MAX: usize = 8;
+}
+
 /// How a call from a rewritten site goes on, as the kernel tells `asm/rewrite.S`.
 pub mod fast {
     /// Back to the guest; the frame holds the result.
@@ -160,6 +166,10 @@ pub struct SlotHeader {
     pub ticket: AtomicU64,
     /// The zygote that this thread is (a raw `Arc`), until a task has moved in.
     pub zygote: AtomicU64,
+    /// How many entries of `left` are in use.
+    pub left_len: AtomicU32,
+    /// What is to be dropped if the host ends the thread, the newest last: how, and what (`sync::left`).
+    pub left: [[AtomicU64; 2]; left::MAX],
     /// The kernel locks that this thread holds or waits for, innermost last (`abi::held`).
     pub held: [AtomicU64; held::MAX],
 }

@@ -170,7 +170,8 @@ fn spawn(main: process::Start) -> Result<i32> {
 
 /// Starts the mother unless there is one: 0 or `-errno`.
 pub extern "C" fn spawn_mother() -> i64 {
-    if MOTHER.load(SeqCst) != 0 {
+    let mother = MOTHER.load(SeqCst);
+    if mother != 0 && !process::pid_has_died(mother as u32) {
         return 0;
     }
     match spawn(mother_main) {

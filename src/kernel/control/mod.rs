@@ -111,6 +111,8 @@ fn answer_to(request: Request) -> Response {
 /// As `kill(2)` from outside.
 fn kill(pid: i32, signal: i32) -> Result {
     let sig = u32::try_from(signal).ok().filter(|&s| s <= crate::signal::NSIG).ok_or(Errno::EINVAL)?;
+    // Nobody forks meanwhile: a child that is not among the targets would escape.
+    let tree = tree::lock();
     let targets = match pid {
         1.. => alloc::vec![lookup_group(pid as u32).ok_or(Errno::ESRCH)?],
         0 => kernel().roots().pid.processes(),
@@ -126,6 +128,7 @@ fn kill(pid: i32, signal: i32) -> Result {
             group.send(&record)?;
         }
     }
+    drop(tree);
     Ok(())
 }
 

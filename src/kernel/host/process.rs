@@ -99,6 +99,7 @@ pub fn clone(
     slot.waking.store(0, SeqCst);
     slot.making.store(0, SeqCst);
     slot.ticket.store(0, SeqCst);
+    slot.left_len.store(0, SeqCst);
     if cfg!(debug_assertions) {
         // What one that was killed here may have left of its record of locks (`sync::lockdep`).
         let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;
@@ -174,8 +175,12 @@ pub fn exit_thread() -> ! {
 
 /// Whether the host process of a slot's thread has ended and is still to be reaped. Only the supervisor can ask.
 pub fn has_died(slot: &SlotHeader) -> bool {
+    pid_has_died(slot.host_tgid.load(SeqCst))
+}
+
+/// Whether a host process has ended and is still to be reaped. Only the supervisor can ask.
+pub fn pid_has_died(tgid: u32) -> bool {
     const P_PID: u64 = 1;
-    let tgid = slot.host_tgid.load(SeqCst);
     // A `siginfo_t`, of which the host fills in a pid (its fifth word) where there is something to reap.
     let mut info = [0u32; 32];
     let options = linux::WEXITED | linux::WNOHANG | linux::WNOWAIT | linux::__WALL;

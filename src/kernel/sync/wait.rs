@@ -5,6 +5,7 @@
 //! wake nor a signal (which bumps the word as well and sets `kick`) can fall between check and wait.
 
 use super::waiting::{Kind, On, attend};
+use super::left::{self, Left};
 use super::{Level, Mutex};
 use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};
@@ -509,8 +510,9 @@ impl WaitQueue {
             return Ok(v);
         }
         let slot = arch::slot();
-        let mut id = self.add_current(events, exclusive);
-        let end = loop {
+        let mut registration = Registration { queue: self, id: self.add_current(events, exclusive), events, exclusive };
+        let mut registration = left::on_stack(&mut registration);
+        loop {
             let ticket = slot.waker.ticket();
             if let Some(v) = ready() {
                 break Ok(v);
@@ -521,12 +523,34 @@ impl WaitQueue {
                 break ready().ok_or(e);
             }
             if exclusive {
-                self.remove(id);
-                id = self.add_current(events, true);
+                self.remove(registration.id);
+                registration.id = self.add_current(events, true);
             }
-        };
-        self.remove(id);
-        end
+        }
+    }
+}
+
+/// A sleeping thread's place in a queue.
+struct Registration<'a> {
+    queue: &'a WaitQueue,
+    id: u64,
+    events: Events,
+    exclusive: bool,
+}
+
+impl Drop for Registration<'_> {
+    fn drop(&mut self) {
+        self.queue.remove(self.id);
+    }
+}
+
+impl Left for Registration<'_> {
+    fn left(&mut self) {
+        self.queue.remove(self.id);
+        // The wake that it got may have been another's.
+        if self.exclusive {
+            self.queue.wake(self.events);
+        }
     }
 }
 

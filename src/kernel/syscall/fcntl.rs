@@ -9,6 +9,7 @@ use crate::cred::cap;
 use crate::fs::devpts;
 use crate::fs::pipe::PipeEnd;
 use crate::mm::UserPtr;
+use crate::sync::left::Kept;
 use crate::task::CurrentTask;
 use crate::vfs::async_io::O_ASYNC;
 use crate::vfs::locks::{Owner, Range};
@@ -206,6 +207,7 @@ fn set_lock(
     if matches!(want.owner, Owner::Description(_)) && l.l_pid != 0 {
         return Err(Errno::EINVAL.into());
     }
+    let _kept = Kept::new(file.clone());
     let locks = &file.inode.state().get(&*file.inode)?.locks;
     if kind == linux::F_UNLCK {
         locks.unset(&want)?;
@@ -231,7 +233,7 @@ pub fn sys_flock(cur: &CurrentTask, fd: Fd, operation: u32) -> SysResult<()> {
     if !matches!(kind, linux::LOCK_UN | linux::LOCK_SH | linux::LOCK_EX) {
         return Err(Errno::EINVAL.into());
     }
-    let file = files::file(cur, fd)?;
+    let file = Kept::new(files::file(cur, fd)?);
     if kind != linux::LOCK_UN && !file.readable() && !file.writable() {
         return Err(Errno::EBADF.into());
     }

@@ -6,6 +6,7 @@ use crate::abi::linux::{__kernel_timespec, pollfd, timeval};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::mm::UserPtr;
+use crate::sync::left::{self, Left};
 use crate::sync::{Events, Kind, On, WaitEnd, wait};
 use crate::task::{self, CurrentTask, limits};
 use crate::time;
@@ -23,19 +24,36 @@ struct Want {
     id: Option<u64>,
 }
 
+impl Left for Vec<Want> {
+    fn left(&mut self) {
+        unregister(self);
+        self.clear();
+    }
+}
+
+/// Takes back what [`wait_for`] has registered.
+fn unregister(wants: &[Want]) {
+    for w in wants {
+        if let (Some(id), Some(queue)) = (w.id, w.file.ops.wait_queue()) {
+            queue.remove(id);
+        }
+    }
+}
+
 /// Waits until `look` finds something among the files, or the deadline passes.
-fn wait_for(wants: &mut [Want], deadline: Option<u64>, mut look: impl FnMut(&[Want]) -> usize) -> SysResult<usize> {
+fn wait_for(wants: &mut Vec<Want>, deadline: Option<u64>, mut look: impl FnMut(&[Want]) -> usize) -> SysResult<usize> {
     let ready = look(wants);
     if ready > 0 || deadline == Some(0) {
         return Ok(ready);
     }
+    let mut wants = left::on_stack(wants);
     for w in wants.iter_mut() {
         w.id = w.file.ops.wait_queue().map(|q| q.add_current(w.events | Events::ERR | Events::HUP, false));
     }
     let slot = arch::slot();
     let outcome = loop {
         let ticket = slot.waker.ticket();
-        let ready = look(wants);
+        let ready = look(&wants);
         if ready > 0 {
             break Ok(ready);
         }
@@ -46,15 +64,11 @@ fn wait_for(wants: &mut [Want], deadline: Option<u64>, mut look: impl FnMut(&[Wa
                     let _ = w.file.ops.wait_queue();
                 }
             }
-            Err(WaitEnd::TimedOut) => break Ok(look(wants)),
+            Err(WaitEnd::TimedOut) => break Ok(look(&wants)),
             Err(WaitEnd::Interrupted) => break Err(SysError::Restart(Restart::NoHand)),
         }
     };
-    for w in wants.iter() {
-        if let (Some(id), Some(queue)) = (w.id, w.file.ops.wait_queue()) {
-            queue.remove(id);
-        }
-    }
+    unregister(&wants);
     outcome
 }
 

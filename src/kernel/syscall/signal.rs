@@ -239,6 +239,8 @@ pub fn sys_kill(cur: &CurrentTask, pid: i32, sig: i32) -> SysResult<()> {
     if pid > 0 {
         return Ok(kill_one(cur, pid as u32, &record)?);
     }
+    // No child that a target makes meanwhile escapes.
+    let _tree = tree::lock();
     let targets = match pid {
         -1 => {
             let ns = cur.pid_namespace();

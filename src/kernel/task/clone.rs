@@ -2,20 +2,21 @@
 
 use super::group::ThreadGroup;
 use super::pid::{self, Pid};
-use super::{CurrentTask, Own, Task, cpu_timers, exit, kernel, limits, ns, slots, trace, tree};
+use super::{CurrentTask, Own, Task, cpu_timers, exit, kernel, limits, ns, signal_pending, slots, trace, tree};
 use crate::abi::linux::{
     CLONE_CHILD_CLEARTID, CLONE_CHILD_SETTID, CLONE_FILES, CLONE_FS, CLONE_NEWIPC, CLONE_NEWNS, CLONE_NEWPID,
     CLONE_NEWUSER, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PTRACE, CLONE_SETTLS, CLONE_SIGHAND, CLONE_SYSVSEM,
     CLONE_THREAD, CLONE_VFORK, CLONE_VM, SCHED_DEADLINE, SIGKILL,
 };
 use crate::abi::slot::{SlotHeader, kick};
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch::{self, frame};
 use crate::arena;
 use crate::cred::{Cred, UserNamespace, cap};
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
 use crate::mm::space::Frozen;
+use crate::sync::left::Kept;
 use crate::sync::{Kind, On};
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::SeqCst};
@@ -121,14 +122,14 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     }
     arena::charge(arena::Object::Task)?;
     let has = |f: u32| a.flags & u64::from(f) != 0;
-    let own_mm = cur.mm().clone();
+    let own_mm = Kept::new(cur.mm().clone());
     let frozen = (!has(CLONE_VM)).then(|| own_mm.freeze());
     let slot = slots::alloc()?;
     let child = match make(cur, a, frozen.as_ref()) {
         Ok(child) => child,
         Err(e) => {
             slots::free_unused(slot);
-            return Err(e.into());
+            return Err(e);
         }
     };
     let tid = cur.seen_pid(child.tid());
@@ -189,7 +190,7 @@ pub fn new_user(cur: &CurrentTask) -> Result<Cred> {
 }
 
 /// The child's kernel objects, entered into the tree; `frozen` is the memory that it gets a copy of.
-fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<Task>> {
+fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> SysResult<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
     let kinds = a.flags as u32 & ns::MADE;
@@ -228,12 +229,16 @@ fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> Result<Arc<
 }
 
 /// Makes the task known by `id`, and its process if it is a new one, and enters both into the tree.
-fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Task>> {
+fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> SysResult<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let share_mm = has(CLONE_VM);
     let tid = id.number();
     let comm = cur.comm.lock().clone();
     let tree = tree::lock();
+    // Whoever signals several processes does it under this lock: no child is made past such a signal (`copy_process`).
+    if signal_pending() {
+        return Err(SysError::Restart(Restart::NoIntr));
+    }
     let group = if has(CLONE_THREAD) { cur.group.clone() } else { new_group(cur, a, id) };
     let task = Task::new(tid, group.clone(), own, comm);
     arch::slot().making.store(Arc::into_raw(task.clone()) as u64, SeqCst);
@@ -259,7 +264,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> Result<Arc<Tas
         if has(CLONE_THREAD) && (state.exiting.is_some() || state.exec.is_some()) {
             drop(state);
             made(arch::slot());
-            return Err(Errno::EAGAIN);
+            return Err(Errno::EAGAIN.into());
         }
         state.tasks.push(task.clone());
     }
@@ -362,6 +367,7 @@ pub(super) fn unmade(slot: &SlotHeader) {
         // Before the launch, or it has been and gone.
         if !child.leaving.load(SeqCst) {
             forget(&child);
+            strip(&child);
         }
         return;
     };
@@ -369,10 +375,21 @@ pub(super) fn unmade(slot: &SlotHeader) {
         its.task.store(0, SeqCst);
         child.slot.store(0, SeqCst);
         forget(&child);
+        strip(&child);
         slots::free_unused(its);
         // SAFETY: `launch` leaked this reference into the slot.
         drop(unsafe { Arc::from_raw(Arc::as_ptr(&child)) });
     }
+}
+
+/// Takes what a child that never ran has: the stack of its maker may hold the child itself for ever.
+fn strip(child: &Task) {
+    let own = {
+        let _held = child.own_lock.lock();
+        // SAFETY: it has no thread; under `own_lock`.
+        unsafe { (*child.own.get()).take() }
+    };
+    drop(own);
 }
 
 /// Takes a child that never ran out of the tree.

@@ -7,6 +7,7 @@ use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use crate::cred::Cred;
 use crate::mm::AddressSpace;
+use crate::sync::left::Kept;
 use crate::vfs::{FdTable, FsContext, OpCtx, OpenFile};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -183,7 +184,7 @@ pub fn signal_pending() -> bool {
 #[cold]
 #[inline(never)]
 fn counted(table: &FdTable, fd: i32) -> Result<FileRef<'_>> {
-    Ok(FileRef::Counted(table.get_any(fd)?))
+    Ok(FileRef::Counted(Kept::new(table.get_any(fd)?)))
 }
 
 /// An open file description in use: see [`CurrentTask::file`].
@@ -191,7 +192,7 @@ pub enum FileRef<'a> {
     /// It stays because its table is pinned.
     Pinned(&'a OpenFile, &'a FdTable),
     /// It stays because it is counted.
-    Counted(Arc<OpenFile>),
+    Counted(Kept<Arc<OpenFile>>),
 }
 
 impl Deref for FileRef<'_> {

@@ -9,8 +9,8 @@ use crate::arch;
 use crate::cred::{Cred, exec as rules};
 use crate::host::process;
 use crate::mm::AddressSpace;
+use crate::sync::left::Kept;
 use crate::sync::{Kind, On};
-
 use crate::vfs::{FdTable, FsContext, OpCtx, access};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -26,7 +26,7 @@ const PER_CLEAR_ON_SETID: u32 = 0x0074_0000;
 pub struct Committed {
     /// Where to, if not in place.
     ticket: Option<zygote::Ticket>,
-    plan: Box<ExecPlan>,
+    plan: Kept<Box<ExecPlan>>,
 }
 
 /// Makes the caller ready to be replaced by a program.
@@ -41,7 +41,8 @@ pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: V
         cur.attr.over_limit.store(true, SeqCst);
         return Err(Errno::EAGAIN.into());
     }
-    let mut plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
+    let plan = loader::prepare(cur.fs(), &cur.op_ctx(), program, argv, envp)?;
+    let mut plan = Kept::new(Box::new(plan));
     let shares_fs = plan.gives_ids() && shares_fs(cur);
     let from = Cred { no_new_privs: cur.no_new_privs(), ..Cred::clone(old) };
     let outcome = rules::exec(&from, &plan.credentials(&from, shares_fs, from.no_new_privs))?;
@@ -53,17 +54,17 @@ pub fn exec(cur: &CurrentTask, program: Program<'_>, argv: Vec<Vec<u8>>, envp: V
     become_only_thread(cur)?;
     // The point of no return.
     commit(cur, &plan, outcome)?;
-    Ok(Committed { ticket, plan: Box::new(plan) })
+    Ok(Committed { ticket, plan })
 }
 
 impl Committed {
     /// Starts the program.
     pub fn go(self, cur: &CurrentTask) -> ! {
         let Committed { ticket, plan } = self;
-        let Some(ticket) = ticket else { zygote::become_clean(Box::new(Install { task: None, plan })) };
+        let Some(ticket) = ticket else { zygote::become_clean(Box::new(Install { task: None, plan: plan.into_inner() })) };
         exit::account(&cur.group);
         // The task leaves this host thread; its slot's reference goes along.
-        let job = Box::new(Install { task: Some(Arc::clone(cur)), plan });
+        let job = Box::new(Install { task: Some(Arc::clone(cur)), plan: plan.into_inner() });
         if zygote::start(ticket, job).is_err() {
             exit::exit_group(cur, crate::abi::linux::SIGKILL as i32);
         }
@@ -188,6 +189,7 @@ impl zygote::Job for Install {
 
     fn run(self: Box<Self>, spent: [u64; 2]) -> SigContext {
         let Install { task, plan } = *self;
+        let plan = Kept::new(plan);
         if let Some(task) = task {
             adopt(task);
         }
@@ -199,16 +201,16 @@ impl zygote::Job for Install {
         for (past, spent) in group.times.iter().zip(spent) {
             past.fetch_sub(spent, SeqCst);
         }
-        let own = cur.shared();
+        let own = cur.shared().map(|own| (Kept::new(own.mm), own.cred));
         let outcome = match &own {
-            Some(own) => {
+            Some((mm, cred)) => {
                 let stack = group.limits.get(limits::STACK).0;
-                own.mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
+                mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
                 let (soft, hard) = group.limits.get(limits::DATA);
-                own.mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
+                mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
                 cur.restore_affinity();
                 cur.settle_clocks();
-                loader::load(&plan, &own.mm, &own.cred, stack)
+                loader::load(&plan, mm, cred, stack)
             }
             None => Err(Errno::ESRCH),
         };

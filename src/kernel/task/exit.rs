@@ -9,6 +9,7 @@ use crate::arch;
 use crate::host::{process, sched};
 use crate::mm::UserPtr;
 use crate::signal::{NSIG, SIG_IGN, info};
+use crate::sync::left::{self, Kept};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -114,12 +115,14 @@ fn leave(cur: &CurrentTask, status: i32) {
     *cur.last_cred.lock() = Some(cur.cred().clone());
     if let Some(Own { mm, files, fs, cred, ns }) = cur.replace_own(None) {
         uid = cred.uid;
+        let (mm, files) = (Kept::new(mm), Kept::new(files));
         drop(fs);
         cur.leave_sysvsem();
         let ipc = ns.ipc.clone();
         drop(ns);
         // Of several threads that end at once exactly one gets the table itself.
-        if let Some(files) = Arc::into_inner(files) {
+        if let Some(mut files) = Arc::into_inner(files.into_inner()) {
+            let files = left::on_stack(&mut files);
             let (tgid, tid) = (group.pid, cur.tid());
             let ctx = crate::vfs::OpCtx { cred: &cred, tgid, tid, fsize_limit: u64::MAX, umask: 0 };
             files.close_range(&ctx, 0, u32::MAX);
@@ -420,6 +423,8 @@ pub fn reaped(host_pid: u32, status: i32) {
         others_wait |= slot.waking.swap(0, SeqCst) != 0;
         slot.waker.sleeping.store(0, SeqCst);
     }
+    // Before anything goes that their calls may have used: queues are in files, files in tables.
+    orphans.iter().for_each(|slot| left::drop_left(slot));
     for slot in orphans {
         super::clone::unmade(slot);
         if let Some(task) = zygote::bereaved(slot) {

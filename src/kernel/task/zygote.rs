@@ -36,6 +36,8 @@ const TOLERANCE: u32 = 3;
 const PATIENCE: u64 = 20_000_000_000;
 /// How often who waits for her looks whether the kernel has panicked, in ns.
 const LOOK_AGAIN: u64 = 200_000_000;
+/// How often the supervisor, which hears of no death meanwhile, looks whether she is dead, in ns.
+const SUPERVISOR_LOOKS: u64 = 20_000_000;
 
 /// What a zygote is started for.
 pub trait Job: Send {
@@ -80,7 +82,7 @@ impl Zygote {
     fn give(&self, job: Box<dyn Job>) -> core::result::Result<(), Box<dyn Job>> {
         let moving = job.task();
         let mut hand = self.hand.lock();
-        if self.lost.load(SeqCst) {
+        if self.lost.load(SeqCst) || self.given.load(SeqCst) {
             return Err(job);
         }
         *MutexGuard::scratch(&mut hand) = Hand { job: Some(job), moving: moving.clone() };
@@ -386,6 +388,9 @@ pub fn ready() -> Option<Ticket> {
 pub fn reserve() -> Result<Ticket> {
     let slot = arch::slot();
     let failures = FAILURES.load(SeqCst);
+    let supervises = process::is_supervisor();
+    let patience = if supervises { SUPERVISOR_LOOKS } else { LOOK_AGAIN };
+    let mut in_time = true;
     let limit = crate::time::host_monotonic() + PATIENCE;
     loop {
         let seen = CHANGES.load(SeqCst);
@@ -395,21 +400,25 @@ pub fn reserve() -> Result<Ticket> {
                 return Ok(ticket);
             }
             // The first one is on its way.
-            if slot.ticket.load(SeqCst) != WANTS && pool.used > 0 {
+            if slot.ticket.load(SeqCst) != WANTS && (pool.used > 0 || supervises && !in_time) {
                 pool.want();
                 drop(pool);
                 call_mother();
+                in_time = true;
                 continue;
             }
         }
-        // The supervisor, who would tell of the mother's death, may be the one who waits here.
+        if supervises && !in_time {
+            // Nobody else would find out that she is dead.
+            call_mother();
+        }
         let now = crate::time::host_monotonic();
         let in_vain = FAILURES.load(SeqCst).wrapping_sub(failures) >= TOLERANCE;
         if in_vain || panic::message().is_some() || now >= limit {
             POOL.lock().want_no_more(slot);
             return Err(Errno::EAGAIN);
         }
-        let _ = futex::wait(&CHANGES, seen, Some(now + LOOK_AGAIN));
+        in_time = futex::wait(&CHANGES, seen, Some(now + patience)).is_ok();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::file::{OpCtx, OpenFile};
 use crate::abi::{Errno, Result};
 use crate::sync::deferred::drop_later;
+use crate::sync::left::Left;
 use crate::sync::{Level, Mutex};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -62,14 +63,26 @@ fn release(owner: u64, file: &Arc<OpenFile>) {
     file.async_io.forget_directory(owner);
 }
 
-impl Drop for FdTable {
-    fn drop(&mut self) {
+impl FdTable {
+    fn clear(&mut self) {
         // However the process ended, the locks that it owned go.
         let owner = self.owner;
         for slot in self.inner.get_mut().slots.drain(..).flatten() {
             release(owner, &slot.file);
             drop_later(slot.file);
         }
+    }
+}
+
+impl Drop for FdTable {
+    fn drop(&mut self) {
+        self.clear();
+    }
+}
+
+impl Left for FdTable {
+    fn left(&mut self) {
+        self.clear();
     }
 }
 

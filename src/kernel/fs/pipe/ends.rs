@@ -6,6 +6,7 @@ use crate::abi::{Errno, Result, SysResult, linux};
 use crate::cred::cap;
 use crate::cred::user::uncharge;
 use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::sync::left::Kept;
 use crate::sync::{Events, MutexGuard, WaitQueue};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon};
 use alloc::boxed::Box;
@@ -356,14 +357,14 @@ fn open_end(pipe: &Arc<Pipe>, flags: u32, fifo: bool) -> Result<Box<dyn FileOps>
     // Before the other side can see this one: it may do all it wants and be gone before we look again.
     let seen = pipe.opened[other].load(SeqCst);
     let waits_for_us = there.load(SeqCst) > 0;
-    let end = PipeEnd::new(pipe, reads, writes);
+    let end = Kept::new(PipeEnd::new(pipe, reads, writes));
     pipe.queue.wake(Events::IN | Events::OUT);
     if reads && writes || nonblock || !fifo || waits_for_us {
-        return Ok(end);
+        return Ok(end.into_inner());
     }
     let met = pipe.queue.wait_until(Events::IN | Events::OUT, None, || {
         (there.load(SeqCst) > 0 || pipe.opened[other].load(SeqCst) != seen).then_some(())
     });
     met.map_err(|_| Errno::EINTR)?;
-    Ok(end)
+    Ok(end.into_inner())
 }

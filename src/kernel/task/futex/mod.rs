@@ -17,6 +17,7 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::mm::user::{Fault, range_ok};
 use crate::mm::{Backing, UserPtr};
+use crate::sync::left::{self, Left};
 use crate::sync::wait::{self, WakeList};
 use crate::sync::{Kind, Level, Mutex, MutexGuard, On, WaitEnd};
 use alloc::sync::Arc;
@@ -133,6 +134,18 @@ fn unqueue(id: u64, key: &Key) -> bool {
     false
 }
 
+/// A sleeping thread's entry.
+struct Queued {
+    id: u64,
+    key: Key,
+}
+
+impl Left for Queued {
+    fn left(&mut self) {
+        unqueue(self.id, &self.key);
+    }
+}
+
 /// `FUTEX_WAIT` and `FUTEX_WAIT_BITSET`: `deadline` on the host's monotonic clock, ns.
 ///
 /// # Errors
@@ -152,6 +165,8 @@ pub fn wait(cur: &CurrentTask, word: Word, expected: u32, bits: u32, deadline: O
     if matches!(begun, Begun::Differs) {
         return Err(Errno::EAGAIN.into());
     }
+    let mut queued = Queued { id, key };
+    let _queued = left::on_stack(&mut queued);
     loop {
         let ticket = slot.waker.ticket();
         if slot.futex_wait.load(SeqCst) != id {
