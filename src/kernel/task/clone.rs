@@ -266,7 +266,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> SysResult<Arc<
             made(arch::slot());
             return Err(Errno::EAGAIN.into());
         }
-        state.tasks.push(task.clone());
+        state.add_task(task.clone());
     }
     cur.share_sysvsem(&task, a.flags);
     tree.add_task(id, &task);
@@ -338,7 +338,7 @@ fn launch(cur: &CurrentTask, a: &Args, slot: &'static SlotHeader, child: &Arc<Ta
     let start = unsafe { core::mem::transmute::<usize, Start>(CHILD_MAIN.load(SeqCst)) };
     let tls = has(CLONE_SETTLS).then_some(a.tls);
     if kind == CloneKind::Thread {
-        slots::register_thread();
+        slots::register_thread(slot);
     }
     match process::clone(kind, slot, uc as u64, start, uc as u64, tls) {
         Ok(host_pid) if kind != CloneKind::Thread => slots::register(slot, host_pid as u32),
@@ -396,7 +396,7 @@ fn strip(child: &Task) {
 fn forget(child: &Arc<Task>) {
     child.leave_sysvsem();
     let tree = tree::lock();
-    child.group.state.lock().tasks.retain(|t| !Arc::ptr_eq(t, child));
+    child.group.state.lock().remove_task(child);
     if child.is_new() {
         if let Some(parent) = child.group.parent() {
             parent.state.lock().remove_child(child.group.pid);

@@ -273,7 +273,7 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         group.did_exec.store(true, SeqCst);
         *group.exec_info.lock() = plan.info();
         let task = Task::new(pid, group.clone(), own, plan.comm.clone());
-        group.state.lock().tasks.push(task.clone());
+        group.state.lock().add_task(task.clone());
         let tree = tree::lock();
         tree.add_task(&id, &task);
         tree.add_process(&group);

@@ -75,7 +75,8 @@ fn begin_exit(cur: &CurrentTask, status: i32) -> bool {
     if cur.tid() == cur.group.pid {
         state.leader_status = status;
     }
-    let last = state.tasks.iter().all(|t| t.leaving.load(SeqCst));
+    state.leaving += 1;
+    let last = state.leaving == state.tasks.len();
     if state.exiting.is_none() && last {
         state.exiting = Some(state.leader_status);
     }
@@ -155,7 +156,7 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
             tree.remove_thread(task.tid());
         }
         let mut state = group.state.lock();
-        state.tasks.retain(|t| !Arc::ptr_eq(t, task));
+        state.remove_task(task);
         if task.tid() == group.pid {
             // It stays known until the process is reaped, or another thread takes its place.
             state.leader_status = status;
@@ -163,7 +164,8 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
                 *group.leader.lock() = Some(task.clone());
             }
         }
-        let execs = state.exec.and_then(|tid| state.tasks.iter().find(|t| t.tid() == tid).cloned());
+        // It waits until it is alone.
+        let execs = state.exec.filter(|_| state.tasks.len() == 1).and_then(|_| state.tasks.first().cloned());
         (state.tasks.is_empty(), execs)
     };
     if let Some(slot) = execs.and_then(|t| t.slot()) {

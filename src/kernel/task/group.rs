@@ -62,8 +62,10 @@ pub enum Run {
 
 /// State that changes together, under one lock.
 pub struct State {
-    /// Live threads.
+    /// Live threads, each at its [`Task::place`].
     pub tasks: Vec<Arc<Task>>,
+    /// How many of them are past the beginning of their exit.
+    pub leaving: usize,
     /// Children by pid, zombies included.
     pub children: BTreeMap<u32, Arc<ThreadGroup>>,
     /// Those of them, by pid, that may have something to tell: all that have ended, were stopped or went on since they
@@ -97,6 +99,25 @@ impl State {
         if self.children.contains_key(&pid) {
             self.telling.insert(pid);
         }
+    }
+
+    /// Enters a thread.
+    pub(super) fn add_task(&mut self, task: Arc<Task>) {
+        task.place.store(self.tasks.len() as u32, SeqCst);
+        self.tasks.push(task);
+    }
+
+    /// Takes a thread out, if it is there: the last one takes its place.
+    pub(super) fn remove_task(&mut self, task: &Arc<Task>) {
+        let at = task.place.load(SeqCst) as usize;
+        if !self.tasks.get(at).is_some_and(|t| Arc::ptr_eq(t, task)) {
+            return;
+        }
+        let gone = self.tasks.swap_remove(at);
+        if let Some(moved) = self.tasks.get(at) {
+            moved.place.store(at as u32, SeqCst);
+        }
+        self.leaving = self.leaving.saturating_sub(gone.leaving.load(SeqCst).into());
     }
 
     /// Forgets a child.
@@ -234,6 +255,7 @@ impl ThreadGroup {
                 Level::Signal,
                 State {
                     tasks: Vec::new(),
+                    leaving: 0,
                     children: BTreeMap::new(),
                     telling: BTreeSet::new(),
                     parent: Weak::new(),

@@ -109,6 +109,8 @@ pub struct Task {
     set_child_tid: AtomicU64,
     /// `set_robust_list`.
     pub robust_list: AtomicU64,
+    /// Where it stands among its process's threads.
+    place: AtomicU32,
     /// The host process is the child's own.
     new_process: AtomicBool,
     /// It is past the beginning of its exit.
@@ -200,6 +202,7 @@ impl Task {
             clear_child_tid: AtomicU64::new(0),
             set_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
+            place: AtomicU32::new(0),
             new_process: AtomicBool::new(true),
             leaving: AtomicBool::new(false),
             vfork: Mutex::new(Level::Leaf, None),

@@ -4,17 +4,20 @@
 //! `host_tid` when a thread leaves a host process that others still share; for the last one the
 //! supervisor's reap decides. Reuse is last in, first out, so that warm stacks stay warm.
 //!
-//! Nothing here depends on how many slots there are: each knows its place among the ended ones, and the slot of a
-//! host process is found by the host pid ([`register`]).
+//! Nothing here depends on how many slots there are: each knows its place among the ended ones, and the slots of a host
+//! process are found by its pid. The first one is entered under it ([`register`]), and the others are in a *ring* with
+//! it; so it is not used again before the process is reaped if there ever was another. A process may end before its
+//! maker has entered it: until then its slot is in the ring of slot 0, the supervisor's.
 
 use crate::abi::layout::SLOT_COUNT;
 use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::arena;
+use crate::host::process;
 use crate::sync::{Level, Mutex, MutexGuard};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 struct Slots {
     free: Vec<u32>,
@@ -24,14 +27,32 @@ struct Slots {
     places: Vec<u32>,
     /// Where the search among `ending` goes on.
     cursor: AtomicUsize,
+    /// Of each slot its neighbours in the ring: the one before it, and the one behind it.
+    rings: Vec<[u32; 2]>,
+    /// Of each slot the host process that it is entered under, 0 for none, and the next one in its chain.
+    entries: Vec<(u32, u32)>,
+    /// First slots of the chains, by the low bits of the pid; a power of two of them, at least as many as slots.
+    chains: Vec<u32>,
 }
 
 const IN_USE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
+/// The end of a chain.
+const NONE: u32 = u32::MAX;
+/// The supervisor's slot, in whose ring those are that are not entered yet.
+const SUPERVISOR: u32 = 0;
 
 static SLOTS: Mutex<Slots> = Mutex::new(
     Level::Slots,
-    Slots { free: Vec::new(), ending: Vec::new(), places: Vec::new(), cursor: AtomicUsize::new(0) },
+    Slots {
+        free: Vec::new(),
+        ending: Vec::new(),
+        places: Vec::new(),
+        cursor: AtomicUsize::new(0),
+        rings: Vec::new(),
+        entries: Vec::new(),
+        chains: Vec::new(),
+    },
 );
 /// How many ended slots one search looks at. A young process faults in the page of each, and all who
 /// fork or end wait for the lock meanwhile.
@@ -80,12 +101,120 @@ impl Slots {
         for list in [&mut self.free, &mut self.ending, &mut self.places] {
             list.try_reserve(next + 1 - list.len()).map_err(|_| Errno::ENOMEM)?;
         }
+        self.rings.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        self.entries.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+        if self.chains.len() <= next {
+            self.more_chains()?;
+        }
         self.places.push(IN_USE);
+        self.rings.push([next as u32; 2]);
+        self.entries.push((0, NONE));
         arch::slot::use_slot(next as u32);
         Ok(next as u32)
     }
 
+    /// Doubles the number of chains.
+    fn more_chains(&mut self) -> Result {
+        let mut chains = Vec::new();
+        let count = (2 * self.chains.len()).max(64);
+        chains.try_reserve_exact(count).map_err(|_| Errno::ENOMEM)?;
+        chains.resize(count, NONE);
+        for (index, entry) in self.entries.iter_mut().enumerate().filter(|(_, entry)| entry.0 != 0) {
+            let first = &mut chains[entry.0 as usize % count];
+            entry.1 = *first;
+            *first = index as u32;
+        }
+        self.chains = chains;
+        Ok(())
+    }
+
+    /// Takes a slot out of its ring.
+    fn leave_ring(&mut self, index: u32) {
+        let [before, behind] = self.rings[index as usize];
+        self.rings[before as usize][1] = behind;
+        self.rings[behind as usize][0] = before;
+        self.rings[index as usize] = [index; 2];
+    }
+
+    /// Moves a slot to the ring of another one.
+    fn join_ring(&mut self, index: u32, of: u32) {
+        self.leave_ring(index);
+        let behind = self.rings[of as usize][1];
+        self.rings[index as usize] = [of, behind];
+        self.rings[of as usize][1] = index;
+        self.rings[behind as usize][0] = index;
+    }
+
+    /// Whether this is the first slot of a host process with other threads, or such as have ended.
+    fn leads_others(&self, index: u32) -> bool {
+        self.entries[index as usize].0 != 0 && self.rings[index as usize][0] != index
+    }
+
+    /// Enters the first slot of a host process, unless it is.
+    fn enter(&mut self, index: u32, host_pid: u32) {
+        if self.entries[index as usize].0 == host_pid {
+            return;
+        }
+        self.forget(index);
+        self.leave_ring(index);
+        let at = host_pid as usize % self.chains.len();
+        self.entries[index as usize] = (host_pid, self.chains[at]);
+        self.chains[at] = index;
+    }
+
+    /// Takes a slot out of the chain that it is in.
+    fn forget(&mut self, index: u32) {
+        let (host_pid, next) = core::mem::replace(&mut self.entries[index as usize], (0, NONE));
+        if host_pid == 0 {
+            return;
+        }
+        let chain = host_pid as usize % self.chains.len();
+        if self.chains[chain] == index {
+            self.chains[chain] = next;
+            return;
+        }
+        let mut at = self.chains[chain];
+        while at != NONE {
+            let behind = self.entries[at as usize].1;
+            if behind == index {
+                self.entries[at as usize].1 = next;
+                return;
+            }
+            at = behind;
+        }
+    }
+
+    /// The slot that is entered under this host process.
+    fn find(&self, host_pid: u32) -> Option<u32> {
+        let mut at = *self.chains.get(host_pid as usize % self.chains.len().max(1))?;
+        while at != NONE {
+            let (pid, next) = self.entries[at as usize];
+            if pid == host_pid {
+                return Some(at);
+            }
+            at = next;
+        }
+        None
+    }
+
+    /// The slots in the ring of this one that belong to the host process.
+    fn ring_of(&self, first: u32, host_pid: u32) -> Vec<u32> {
+        let mut found = Vec::new();
+        let mut at = first;
+        loop {
+            if arch::slot_at(at).host_tgid.load(SeqCst) == host_pid && found.try_reserve(1).is_ok() {
+                found.push(at);
+            }
+            at = self.rings[at as usize][1];
+            if at == first {
+                return found;
+            }
+        }
+    }
+
     fn make_free(&mut self, index: u32) {
+        self.leave_ring(index);
+        self.forget(index);
         self.place(index, FREE);
         self.free.push(index);
         // What a burst of tasks left in their magazines would be missed elsewhere.
@@ -109,6 +238,8 @@ pub fn alloc() -> Result<&'static SlotHeader> {
         None => slots.fresh()?,
     };
     slots.place(index, IN_USE);
+    slots.forget(index);
+    slots.join_ring(index, SUPERVISOR);
     MutexGuard::settle(&slots);
     let slot = arch::slot_at(index);
     slot.index.store(index, SeqCst);
@@ -130,60 +261,41 @@ pub fn free_unused(slot: &'static SlotHeader) {
 pub fn retire(slot: &'static SlotHeader) {
     let mut slots = SLOTS.lock();
     let (index, place) = (slot.index.load(SeqCst), slots.ending.len() as u32);
+    // The others are found by it.
+    if slots.leads_others(index) {
+        return;
+    }
     slots.ending.push(index);
     slots.place(index, place);
 }
 
-/// By the low bits of a host pid: the slot of the first thread of that host process, whether there were more
-/// threads, and the other bits of the pid. Whoever makes a process enters it; an entry that another process has
-/// overwritten only costs its reap a search.
-static PROCESSES: [AtomicU32; KNOWN] = [const { AtomicU32::new(0) }; KNOWN];
-/// A page of them.
-const KNOWN: usize = 1024;
-const THREADS: u32 = 1 << 15;
-const _: () = assert!(SLOT_COUNT <= 1 << 15 && KNOWN.is_power_of_two());
-
-fn entry(host_pid: u32) -> (&'static AtomicU32, u32) {
-    let (at, rest) = (host_pid as usize % KNOWN, host_pid / KNOWN as u32);
-    (&PROCESSES[at], rest << 16)
-}
-
-/// A host process was made whose first thread runs on `slot`.
+/// A host process was made whose first thread runs on `slot`; if it has been reaped meanwhile nothing happens.
 pub fn register(slot: &SlotHeader, host_pid: u32) {
-    let (entry, tag) = entry(host_pid);
-    entry.store(tag | slot.index.load(SeqCst), SeqCst);
-}
-
-/// The running host process gets a further thread.
-pub fn register_thread() {
-    let (entry, tag) = entry(arch::slot().host_tgid.load(SeqCst));
-    let _ = entry.fetch_update(SeqCst, SeqCst, |e| (e >> 16 == tag >> 16 && e & THREADS == 0).then_some(e | THREADS));
-}
-
-/// The slot of a host process that never had another thread, if that is known.
-fn only_slot(host_pid: u32) -> Option<u32> {
-    let (entry, tag) = entry(host_pid);
-    let known = entry.load(SeqCst);
-    if known >> 16 != tag >> 16 || known & 0xffff == 0 {
-        return None;
+    let mut slots = SLOTS.lock();
+    if slot.host_tgid.load(SeqCst) == host_pid {
+        slots.enter(slot.index.load(SeqCst), host_pid);
     }
-    // The number may be another process's soon.
-    let _ = entry.compare_exchange(known, 0, SeqCst, SeqCst);
-    (known & THREADS == 0).then_some(known & 0xffff)
+}
+
+/// The running host process gets a further thread, on `slot`.
+pub fn register_thread(slot: &SlotHeader) {
+    let own = arch::slot();
+    let mut slots = SLOTS.lock();
+    if process::is_leader(own) {
+        // Its maker may not have come to it yet.
+        slots.enter(own.index.load(SeqCst), own.host_tgid.load(SeqCst));
+    }
+    slots.join_ring(slot.index.load(SeqCst), own.index.load(SeqCst));
 }
 
 /// The supervisor reaped this host process: none of its threads exists any more.
 /// Returns the slots that still belonged to it and had not retired (it died under us).
 pub fn reaped(host_pid: u32) -> Vec<&'static SlotHeader> {
-    let mut orphans = Vec::new();
-    match only_slot(host_pid) {
-        Some(index) => orphans.extend(release(index, host_pid)),
-        None => {
-            let all = SLOTS.lock().places.len() as u32;
-            orphans.extend((0..all).filter_map(|index| release(index, host_pid)));
-        }
-    }
-    orphans
+    let all = {
+        let slots = SLOTS.lock();
+        slots.ring_of(slots.find(host_pid).unwrap_or(SUPERVISOR), host_pid)
+    };
+    all.into_iter().filter_map(|index| release(index, host_pid)).collect()
 }
 
 /// Frees a slot that belongs to a host process that is gone; gives it to the caller if it had not retired.
@@ -198,6 +310,8 @@ fn release(index: u32, host_pid: u32) -> Option<&'static SlotHeader> {
         return None;
     }
     slot.host_tid.store(0, SeqCst);
+    slots.forget(index);
+    slots.leave_ring(index);
     match slots.places.get(index as usize).copied().unwrap_or(FREE) {
         FREE => None,
         IN_USE => Some(slot),
