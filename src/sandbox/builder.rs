@@ -257,8 +257,8 @@ impl SandboxBuilder {
     /// Starts the sandbox: boots a kernel, in a process of its own. No process runs in it yet.
     ///
     /// That process is the calling program, executed once more as far as the constructors of its libraries, so that
-    /// neither how much memory the caller has nor its threads count. Where that cannot be (this library as a shared
-    /// object, a program that was started with privileges, `/proc` that is not mounted) it is a fork of the caller.
+    /// neither how much memory the caller has nor its threads count. Where that cannot be (a program that was started with
+    /// privileges, `/proc` that is not mounted) it is a fork of the caller.
     ///
     /// # Errors
     /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe

@@ -340,3 +340,79 @@ pub fn in_use() -> u64 {
     let slots = SLOTS.lock();
     (slots.places.len() - slots.free.len() - slots.ending.len()) as u64
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn table(count: u32) -> Slots {
+        let mut slots = Slots {
+            free: Vec::new(),
+            ending: Vec::new(),
+            places: Vec::new(),
+            cursor: AtomicUsize::new(0),
+            rings: (0..count).map(|i| [i; 2]).collect(),
+            entries: (0..count).map(|_| (0, NONE)).collect(),
+            chains: Vec::new(),
+        };
+        slots.more_chains().expect("memory");
+        slots
+    }
+
+    fn ring(slots: &Slots, first: u32) -> Vec<u32> {
+        let behind = |&at: &u32| Some(slots.rings[at as usize][1]).filter(|&next| next != first);
+        let mut all: Vec<u32> = core::iter::successors(Some(first), behind).collect();
+        all.sort_unstable();
+        all
+    }
+
+    proptest! {
+        /// Against a model: of each slot the first slot of its host process, and of each host process its first slot.
+        #[test]
+        fn the_slots_of_a_process_are_found_by_its_pid(
+            steps in proptest::collection::vec((0..4u8, 1..40u32, 1..40u32), 1..300),
+        ) {
+            let mut slots = table(40);
+            let mut first: Vec<u32> = (0..40).collect();
+            let mut pids = std::collections::BTreeMap::new();
+            for (what, index, other) in steps {
+                let alone = |first: &[u32], i: u32| first.iter().filter(|&&f| f == first[i as usize]).count() == 1;
+                match what {
+                    // A new process, in pids that share chains.
+                    0 if alone(&first, index) && !pids.contains_key(&(other * 64)) => {
+                        slots.forget(index);
+                        pids.retain(|_, i| *i != index);
+                        slots.enter(index, other * 64);
+                        pids.insert(other * 64, index);
+                    }
+                    // A further thread of it.
+                    1 if alone(&first, index) && index != other => {
+                        slots.forget(index);
+                        pids.retain(|_, i| *i != index);
+                        slots.join_ring(index, other);
+                        first[index as usize] = first[other as usize];
+                    }
+                    // A thread's slot is used again.
+                    2 if first[index as usize] != index => {
+                        slots.leave_ring(index);
+                        first[index as usize] = index;
+                    }
+                    3 => slots.more_chains().expect("memory"),
+                    _ => {}
+                }
+                for (&pid, &index) in &pids {
+                    prop_assert_eq!(slots.find(pid), Some(index));
+                }
+                prop_assert_eq!(slots.find(41 * 64), None);
+                for i in 0..40u32 {
+                    let all: Vec<u32> = (0..40).filter(|&j| first[j as usize] == first[i as usize]).collect();
+                    prop_assert_eq!(ring(&slots, i), all);
+                }
+                if slots.chains.len() > 1 << 12 {
+                    break;
+                }
+            }
+        }
+    }
+}

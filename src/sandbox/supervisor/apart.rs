@@ -3,10 +3,11 @@
 //! A fork copies the page tables of the holder, which takes 20 us for each MiB that it has touched, and as long again at the
 //! supervisor's end. So the holder's program is executed once more: the host makes that process without a copy
 //! (`posix_spawn(3)`). In it a constructor of this library, which runs before the program's `main`, finds the arguments
-//! that say so, and never returns. The settings come in a memory file.
+//! that say so, and never returns. The settings come in a memory file. Where this library is a shared object, the dynamic
+//! linker is told to load it into that program (`LD_PRELOAD`), whether the program needs it or not.
 //!
 //! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
-//! forks; as one does whose constructors have not run, or that has this library as a shared object.
+//! forks; as one does whose constructors have not run, or whose shared object has been replaced by another file.
 
 use super::{Plan, child, jail};
 use crate::sandbox::image;
@@ -17,7 +18,9 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 use std::{mem, ptr};
@@ -98,8 +101,9 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
-/// The program to execute, and what goes before the arguments of its constructor; `None` in a shared library.
-fn program() -> Option<(CString, Vec<CString>)> {
+/// The shared object to be loaded into the program that is executed, if this library is one; `None` where executing the
+/// program would not lead here.
+fn program() -> Option<Option<CString>> {
     // SAFETY: reads the auxiliary vector.
     if !CONSTRUCTED.load(Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return None;
@@ -111,15 +115,57 @@ fn program() -> Option<(CString, Vec<CString>)> {
     // SAFETY: reads the auxiliary vector, whose program headers the host has mapped with the program.
     let own = unsafe { libc::getauxval(libc::AT_PHDR) } & !0xfff;
     if info.dli_fbase as u64 == own {
-        return Some((c"/proc/self/exe".to_owned(), vec![c"drupe".to_owned()]));
+        return Some(None);
     }
-    None
+    // SAFETY: reads the auxiliary vector: a program that the dynamic linker was run with is not `/proc/self/exe`.
+    if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
+        return None;
+    }
+    // SAFETY: a string that lasts as long as the library is loaded.
+    let library = unsafe { CStr::from_ptr(info.dli_fname) };
+    let name = library.to_bytes();
+    let usable = name.starts_with(b"/") && !name.iter().any(|b| b": $".contains(b));
+    (usable && is_mapped(library, info.dli_fbase as u64)).then(|| Some(library.to_owned()))
+}
+
+/// Whether a path still means the file that is mapped at an address.
+fn is_mapped(path: &CStr, at: u64) -> bool {
+    /// Device and inode of this library's file.
+    static MAPPED: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+    let mapped = MAPPED.get_or_init(|| {
+        let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+        let line = maps.lines().find(|line| line.starts_with(&format!("{at:x}-")))?;
+        let mut fields = line.split_ascii_whitespace().skip(3);
+        let (major, minor) = fields.next()?.split_once(':')?;
+        let [major, minor] = [major, minor].map(|n| u32::from_str_radix(n, 16).ok());
+        Some((libc::makedev(major?, minor?), fields.next()?.parse().ok()?))
+    });
+    let there = std::fs::metadata(OsStr::from_bytes(path.to_bytes()));
+    mapped.is_some_and(|mapped| there.is_ok_and(|m| (m.dev(), m.ino()) == mapped))
+}
+
+/// The environment that makes the dynamic linker load `library` first, after what it is told to load anyway.
+fn environment(library: &CStr) -> Option<Vec<CString>> {
+    const NAME: &[u8] = b"LD_PRELOAD=";
+    let mut all: Vec<CString> = std::env::vars_os()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .filter(|pair| !pair.starts_with(NAME))
+        .filter_map(|pair| CString::new(pair).ok())
+        .collect();
+    let before = std::env::var_os("LD_PRELOAD").unwrap_or_default();
+    let sep: &[u8] = if before.is_empty() { b"" } else { b":" };
+    all.push(CString::new([NAME, before.as_bytes(), sep, library.to_bytes()].concat()).ok()?);
+    Some(all)
 }
 
 /// Starts the supervisor by executing this program; `None` where that cannot be, and nothing has happened. It must run on
 /// a thread that lives as long as the supervisor is to live.
 pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc::pid_t> {
-    let (program, mut args) = program()?;
+    let env = match program()? {
+        Some(library) => Some(environment(&library)?),
+        None => None,
+    };
+    let mut args = vec![c"drupe".to_owned()];
     let keep: Vec<RawFd> = plan.keep.iter().map(AsRawFd::as_raw_fd).collect();
     let sent = Sent {
         config: plan.config.clone(),
@@ -138,7 +184,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
     args.push(CString::new(build().to_string()).ok()?);
     args.push(CString::new(file.as_raw_fd().to_string()).ok()?);
     let inherit = keep.into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
-    spawned(&program, &args, inherit)
+    spawned(&args, env.as_deref(), inherit)
 }
 
 /// A memory file that holds `bytes`.
@@ -153,12 +199,15 @@ fn settings(bytes: &[u8]) -> Option<File> {
     Some(file)
 }
 
-fn spawned(program: &CStr, args: &[CString], inherit: impl Iterator<Item = RawFd>) -> Option<libc::pid_t> {
+/// Executes this program with these arguments and environment (`None`: its own).
+fn spawned(args: &[CString], env: Option<&[CString]>, inherit: impl Iterator<Item = RawFd>) -> Option<libc::pid_t> {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    let mut argv: Vec<_> = args.iter().map(|a| a.as_ptr().cast_mut()).collect();
-    argv.push(ptr::null_mut());
+    let list = |all: &[CString]| -> Vec<_> {
+        all.iter().map(|a| a.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
+    };
+    let (argv, own) = (list(args), env.map(list));
     let mut actions = mem::MaybeUninit::uninit();
     let mut pid = 0;
     // SAFETY: made here, used and destroyed; all strings outlive the call.
@@ -172,8 +221,14 @@ fn spawned(program: &CStr, args: &[CString], inherit: impl Iterator<Item = RawFd
             told &= libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), fd, fd) == 0;
         }
         let made = told
-            && libc::posix_spawn(&raw mut pid, program.as_ptr(), actions.as_ptr(), ptr::null(), argv.as_ptr(), environ)
-                == 0;
+            && libc::posix_spawn(
+                &raw mut pid,
+                c"/proc/self/exe".as_ptr(),
+                actions.as_ptr(),
+                ptr::null(),
+                argv.as_ptr(),
+                own.as_ref().map_or(environ, |own| own.as_ptr()),
+            ) == 0;
         libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
         made.then_some(pid)
     }
