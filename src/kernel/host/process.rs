@@ -159,7 +159,9 @@ pub fn leave_session() {
 /// Goes on with `start(arg)` at the top of the running slot's stack, as in a new host process; nothing
 /// that lies on the stack now is ever returned to.
 pub fn start_over(start: Start, arg: u64) -> ! {
-    let top = frame::zygote_stack(arch::slot());
+    let slot = arch::slot();
+    slot.left_len.store(0, SeqCst);
+    let top = frame::zygote_stack(slot);
     // SAFETY: `start` does not return, so what it overwrites of this stack is not missed.
     unsafe { drupe_call_on(top, start as *const (), arg, 0, 0, 0) };
     unreachable!("what a host thread starts with does not return")
