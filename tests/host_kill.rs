@@ -121,7 +121,13 @@ fn kills(count: usize, modes: &[&str]) -> Count {
     let end = Instant::now() + Duration::from_secs(20);
     loaded.sandbox.kill_all(libc::SIGKILL).expect("it lives");
     while !loaded.sandbox.processes().expect("it lives").is_empty() {
-        assert!(Instant::now() < end, "not reaped after {} of {} kills ended the sandbox: {}", so_far.ended, so_far.kills, left(&loaded));
+        assert!(
+            Instant::now() < end,
+            "not reaped after {} of {} kills ended the sandbox: {}",
+            so_far.ended,
+            so_far.kills,
+            left(&loaded)
+        );
         sleep(Duration::from_millis(5));
     }
     assert!(loaded.sandbox.command("true").status().expect("it runs").success());

@@ -4,8 +4,8 @@
 //! then wakes; a sleeper reads the word, registers, looks at the state, then sleeps. So neither a
 //! wake nor a signal (which bumps the word as well and sets `kick`) can fall between check and wait.
 
-use super::waiting::{Kind, On, attend};
 use super::left::{self, Left};
+use super::waiting::{Kind, On, attend};
 use super::{Level, Mutex};
 use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};

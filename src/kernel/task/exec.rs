@@ -61,7 +61,9 @@ impl Committed {
     /// Starts the program.
     pub fn go(self, cur: &CurrentTask) -> ! {
         let Committed { ticket, plan } = self;
-        let Some(ticket) = ticket else { zygote::become_clean(Box::new(Install { task: None, plan: plan.into_inner() })) };
+        let Some(ticket) = ticket else {
+            zygote::become_clean(Box::new(Install { task: None, plan: plan.into_inner() }))
+        };
         exit::account(&cur.group);
         // The task leaves this host thread; its slot's reference goes along.
         let job = Box::new(Install { task: Some(Arc::clone(cur)), plan: plan.into_inner() });

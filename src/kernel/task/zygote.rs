@@ -167,10 +167,8 @@ impl Pool {
     }
 }
 
-static POOL: Mutex<Pool> = Mutex::new(
-    Level::Slots,
-    Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 },
-);
+static POOL: Mutex<Pool> =
+    Mutex::new(Level::Slots, Pool { ready: Vec::new(), wanted: 0, reserve: 0, used: 0, in_place: 0 });
 /// Counts changes of the pool; the mother and those who wait for a zygote sleep on it.
 static CHANGES: AtomicU32 = AtomicU32::new(0);
 /// Host clones that failed in a row.

@@ -204,9 +204,8 @@ fn spawned(args: &[CString], env: Option<&[CString]>, inherit: impl Iterator<Ite
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    let list = |all: &[CString]| -> Vec<_> {
-        all.iter().map(|a| a.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect()
-    };
+    let list =
+        |all: &[CString]| -> Vec<_> { all.iter().map(|a| a.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect() };
     let (argv, own) = (list(args), env.map(list));
     let mut actions = mem::MaybeUninit::uninit();
     let mut pid = 0;
