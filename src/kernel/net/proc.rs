@@ -43,6 +43,8 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "udp6" => table(af::INET6, sock::DGRAM),
             "raw" => table(af::INET, sock::RAW),
             "raw6" => table(af::INET6, sock::RAW),
+            "icmp" => ping_table(af::INET),
+            "icmp6" => ping_table(af::INET6),
             "if_inet6" => interfaces6(),
             "snmp" => snmp(),
             "netstat" => "TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n".into(),
@@ -57,12 +59,19 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
     )
 }
 
+/// Whether a socket is of the type's own protocol.
+fn is_usual(core: &Core) -> bool {
+    core.kind != sock::DGRAM || core.protocol == proto::UDP
+}
+
 fn sockets(family: u16, kind: u16) -> impl Iterator<Item = (Arc<dyn SocketOps>, Row)> {
+    listed(move |c| c.family == family && c.kind == kind && is_usual(c))
+}
+
+fn listed(wanted: impl Fn(&Core) -> bool) -> impl Iterator<Item = (Arc<dyn SocketOps>, Row)> {
     let all = ns::current().sockets();
     all.into_iter().filter_map(move |s| {
-        let core = s.core();
-        let listed = core.family == family && core.kind == kind && core.protocol != proto::UDPLITE;
-        let row = if listed { s.row() } else { None }?;
+        let row = if wanted(s.core()) { s.row() } else { None }?;
         Some((s, row))
     })
 }
@@ -82,7 +91,32 @@ fn hex(ip: Ip, six: bool) -> String {
 
 fn table(family: u16, kind: u16) -> String {
     let six = family == af::INET6;
-    let stream = kind == sock::STREAM;
+    // The title's indent, the width of a line's number and of a line.
+    let form = match (kind, six) {
+        (sock::STREAM, false) => (2, 4, 149),
+        (sock::STREAM, true) => (2, 4, 0),
+        (sock::RAW, false) => (2, 4, 0),
+        (_, false) => (3, 5, 127),
+        (_, true) => (2, 5, 0),
+    };
+    lines(sockets(family, kind), six, kind == sock::STREAM, form)
+}
+
+/// The table of ping sockets.
+fn ping_table(family: u16) -> String {
+    let six = family == af::INET6;
+    let ping = move |c: &Core| {
+        c.family == family && c.kind == sock::DGRAM && matches!(c.protocol, proto::ICMP | proto::ICMPV6)
+    };
+    lines(listed(ping), six, false, (2, 5, if six { 0 } else { 127 }))
+}
+
+fn lines(
+    rows: impl Iterator<Item = (Arc<dyn SocketOps>, Row)>,
+    six: bool,
+    stream: bool,
+    (indent, number, width): (usize, usize, usize),
+) -> String {
     let addresses = if six {
         "local_address                         remote_address                        "
     } else {
@@ -90,33 +124,23 @@ fn table(family: u16, kind: u16) -> String {
     };
     let tail = if stream { "" } else { " ref pointer drops" };
     let mut out = String::new();
-    let mut line = |text: String| {
-        let width = if six {
-            0
-        } else if stream {
-            149
-        } else {
-            127
-        };
+    let title = format!(
+        "{:indent$}sl  {addresses}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}",
+        ""
+    );
+    let _ = writeln!(out, "{title:width$}");
+    for (n, (socket, row)) in rows.enumerate() {
+        let text = format!("{n:number$}{}", entry(socket.core(), &row, six, stream));
         let _ = writeln!(out, "{text:width$}");
-    };
-    let lead = if stream { "" } else { " " };
-    line(format!(
-        "{lead} {lead} sl  {addresses}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}",
-        lead = if stream { "" } else { lead },
-    ));
-    for (n, (socket, row)) in sockets(family, kind).enumerate() {
-        line(entry(n, socket.core(), &row, six, stream));
     }
     out
 }
 
-fn entry(n: usize, core: &Core, row: &Row, six: bool, stream: bool) -> String {
-    let width = if stream { 4 } else { 5 };
+fn entry(core: &Core, row: &Row, six: bool, stream: bool) -> String {
     // A listener's longest backlog is told by sock_diag only.
     let out_bytes = if row.state == LISTEN { 0 } else { row.out };
     let mut out = format!(
-        "{n:width$}: {}:{:04X} {}:{:04X} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
+        ": {}:{:04X} {}:{:04X} {:02X} {:08X}:{:08X} 00:00000000 00000000 {:5}        0 {}",
         hex(row.local.ip, six),
         row.local.port,
         hex(row.remote.ip, six),
@@ -212,8 +236,10 @@ fn protocols() -> String {
         all.iter().filter(|s| s.core().family == family && (kind == 0 || s.core().kind == kind)).count()
     };
     for (name, family, kind) in [
+        ("RAWv6", af::INET6, sock::RAW),
         ("UDPv6", af::INET6, sock::DGRAM),
         ("TCPv6", af::INET6, sock::STREAM),
+        ("RAW", af::INET, sock::RAW),
         ("UDP", af::INET, sock::DGRAM),
         ("TCP", af::INET, sock::STREAM),
         ("NETLINK", af::NETLINK, 0),
@@ -238,6 +264,10 @@ pub fn setting(name: &str) -> Option<String> {
         "ipv4/ip_unprivileged_port_start" => format!("{}", ns.inet.unprivileged.load(Relaxed)),
         "ipv4/ip_nonlocal_bind" => format!("{}", u8::from(ns.inet.nonlocal.load(Relaxed))),
         "ipv4/ip_default_ttl" => format!("{}", ns.inet.ttl.load(Relaxed)),
+        "ipv4/ping_group_range" => {
+            let (low, high) = ns.inet.raw.ping_groups();
+            format!("{low}\t{high}")
+        }
         "ipv6/bindv6only" => format!("{}", u8::from(ns.inet.v6only.load(Relaxed))),
         _ => return None,
     })
@@ -254,6 +284,11 @@ pub fn set_setting(name: &str, text: &[u8]) {
         "ipv4/ip_local_port_range" => {
             if let (Ok(low), Ok(high)) = (u16::try_from(first), u16::try_from(second)) {
                 let _ = ns.set_port_range(low, high);
+            }
+        }
+        "ipv4/ping_group_range" => {
+            if let (Ok(low), Ok(high)) = (u32::try_from(first), u32::try_from(second)) {
+                ns.inet.raw.set_ping_groups(low, high);
             }
         }
         "ipv4/ip_unprivileged_port_start" if (0..=65_535).contains(&first) => {

@@ -157,6 +157,8 @@ entries! {
     NET:
     "arp" || net_text("arp");
     "dev" net_dev;
+    "icmp" || net_text("icmp");
+    "icmp6" || net_text("icmp6");
     "if_inet6" || net_text("if_inet6");
     "ipv6_route" || net_text("ipv6_route");
     "netlink" || b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".to_vec();
@@ -429,7 +431,7 @@ settings! {
     "net/ipv4/ip_local_port_range" || net_setting("ipv4/ip_local_port_range"), |v| set_net("ipv4/ip_local_port_range", v);
     "net/ipv4/ip_nonlocal_bind" || net_setting("ipv4/ip_nonlocal_bind"), |v| set_net("ipv4/ip_nonlocal_bind", v);
     "net/ipv4/ip_unprivileged_port_start" || net_setting("ipv4/ip_unprivileged_port_start"), |v| set_net("ipv4/ip_unprivileged_port_start", v);
-    "net/ipv4/ping_group_range" || b"1\t0\n".to_vec();
+    "net/ipv4/ping_group_range" || net_setting("ipv4/ping_group_range"), |v| set_net("ipv4/ping_group_range", v);
     "net/ipv4/tcp_available_congestion_control" || b"cubic reno\n".to_vec();
     "net/ipv4/tcp_congestion_control" || b"cubic\n".to_vec();
     "net/ipv4/tcp_fastopen" || b"1\n".to_vec();

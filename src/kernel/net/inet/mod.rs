@@ -1,21 +1,27 @@
-//! Internet sockets of both versions (`ip(7)`, `ipv6(7)`, `tcp(7)`, `udp(7)`), between sockets of one
-//! sandbox only: the loopback network is shared memory, there are no packets.
+//! Internet sockets of both versions (`ip(7)`, `ipv6(7)`, `tcp(7)`, `udp(7)`, `raw(7)`), between sockets of one
+//! sandbox only: the loopback network is shared memory. Packets are made for raw sockets only ([`wire`]).
 
 pub mod addr;
+mod control;
 pub mod dgram;
+mod icmp;
+mod input;
 pub mod ioctl;
+mod mailbox;
 mod multicast;
 mod options;
 pub mod ports;
+mod raw;
 mod state;
 pub mod tcp;
+mod wire;
 
 pub use state::{Extra, InetState};
 
 use crate::abi::{Errno, Result};
 use crate::net::NetNamespace;
 use crate::net::socket::family::Wanted;
-use crate::net::socket::{SockCtx, SocketOps, sock};
+use crate::net::socket::{SockCtx, SocketOps, af, sock};
 use alloc::sync::Arc;
 
 /// `IPPROTO_*`.
@@ -32,6 +38,8 @@ pub mod proto {
     pub const IPV6: u32 = 41;
     /// Control messages of version 6.
     pub const ICMPV6: u32 = 58;
+    /// Packets with their headers.
+    pub const RAW: u32 = 255;
 }
 
 /// `socket(2)` (`inet_create`, `inet6_create`).
@@ -46,6 +54,9 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
         (sock::STREAM, proto::IP | tcp::PROTOCOL) => Ok(tcp::create(ctx, ns, wanted)),
         (sock::DGRAM, proto::IP | proto::UDP) => Ok(dgram::create(ctx, ns, wanted, proto::UDP)),
         (sock::DGRAM, proto::UDPLITE) => Ok(dgram::create(ctx, ns, wanted, proto::UDPLITE)),
+        (sock::DGRAM, proto::ICMP) if wanted.family == af::INET => raw::create(ctx, ns, wanted),
+        (sock::DGRAM, proto::ICMPV6) if wanted.family == af::INET6 => raw::create(ctx, ns, wanted),
+        (sock::RAW, protocol) if protocol != proto::IP => raw::create(ctx, ns, wanted),
         (sock::STREAM | sock::DGRAM | sock::RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }

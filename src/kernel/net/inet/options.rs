@@ -7,7 +7,7 @@ use super::proto;
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::net::NetNamespace;
-use crate::net::socket::{Core, OptionValue, SockCtx, af, sock};
+use crate::net::socket::{Core, OptionValue, SockCtx, af, flag, sock};
 use crate::sync::{Level, Mutex};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering::Relaxed};
@@ -181,9 +181,10 @@ fn switch(level: u32, option: u32) -> Option<u32> {
 
 impl IpOptions {
     /// Everything as Linux's defaults are.
-    pub fn new(ns: &NetNamespace, family: u16, _protocol: u32) -> IpOptions {
+    pub fn new(ns: &NetNamespace, family: u16, protocol: u32) -> IpOptions {
         let only = family == af::INET6 && ns.inet.v6only.load(Relaxed);
-        let flags = on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
+        let whole = if protocol == proto::RAW { on::HDRINCL } else { 0 };
+        let flags = whole | on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
         IpOptions {
             flags: AtomicU32::new(flags | if only { on::V6ONLY } else { 0 }),
             ttl: [const { AtomicI16::new(-1) }; 2],
@@ -219,7 +220,8 @@ impl IpOptions {
         self.flags.load(Relaxed) & bits != 0
     }
 
-    fn switch_to(&self, bits: u32, value: bool) {
+    /// Turns [`on`] bits on or off.
+    pub fn switch_to(&self, bits: u32, value: bool) {
         if value {
             self.flags.fetch_or(bits, Relaxed);
         } else {
@@ -250,6 +252,30 @@ impl IpOptions {
     /// The interface that was chosen for multicast to an address; 0: none.
     pub fn group_device(&self, to: Ip) -> i32 {
         self.devices[usize::from(!to.is_v4())].load(Relaxed)
+    }
+
+    /// The interface's own address towards `to`, if there is a way.
+    ///
+    /// # Errors
+    /// `ENETUNREACH`; `EACCES` to all hosts without `SO_BROADCAST`.
+    pub fn source_for(&self, core: &Core, to: Ip) -> Result<Ip> {
+        let ns = &core.ns;
+        let many = to.is_multicast() || to.is_broadcast();
+        let reachable = match many {
+            // Only what was sent out of the loopback interface by choice, or its own broadcast.
+            true => {
+                ns.loopback_is_up()
+                    && (self.group_device(to) != 0 || core.device.load(Relaxed) != 0 || to.bits4() == 0x7fff_ffff)
+            }
+            false => ns.is_local(to),
+        };
+        if !reachable {
+            return Err(Errno::ENETUNREACH);
+        }
+        if to.is_broadcast() && !core.has(flag::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        Ok(if many { to.loopback_like() } else { ns.source_for(to) })
     }
 
     /// Whether a socket may be bound to an address, and to a port without privilege.

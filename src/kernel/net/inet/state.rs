@@ -3,6 +3,7 @@
 use super::addr::{Addr, Ip};
 use super::dgram::Dgram;
 use super::ports::{Claim, Ports};
+use super::raw::RawTable;
 use super::tcp::Tcp;
 use crate::abi::{Errno, Result};
 use crate::net::NetNamespace;
@@ -30,6 +31,8 @@ pub struct InetState {
     pub udp: Mutex<Ports<Weak<Dgram>>>,
     /// UDP-Lite's ports.
     pub udplite: Mutex<Ports<Weak<Dgram>>>,
+    /// Raw and ping sockets.
+    pub raw: RawTable,
     /// Addresses that were added.
     pub extra: Mutex<Vec<Extra>>,
     /// `ip_local_port_range`: low in the lower half, high in the upper.
@@ -54,6 +57,7 @@ impl Default for InetState {
             tcp: Mutex::new(Level::Leaf, Ports::default()),
             udp: Mutex::new(Level::Leaf, Ports::default()),
             udplite: Mutex::new(Level::Leaf, Ports::default()),
+            raw: RawTable::default(),
             extra: Mutex::new(Level::Leaf, Vec::new()),
             range: AtomicU32::new(60_999 << 16 | 32_768),
             unprivileged: AtomicI32::new(1024),

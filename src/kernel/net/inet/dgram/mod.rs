@@ -5,10 +5,12 @@
 //! Locks: a socket's state (level `FileData`), then ports (`Leaf`); inboxes and error queues (`FileData`) alone.
 
 mod deliver;
-mod receive;
 mod send;
 
+pub use deliver::deliver;
+
 use super::addr::{self, Addr};
+use super::mailbox::Mailbox;
 use super::options::IpOptions;
 use super::ports::{Claim, Ports};
 use super::proto;
@@ -21,47 +23,10 @@ use crate::net::socket::{
     Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, flag, so,
 };
 use crate::sync::{Events, Level, Mutex, WaitQueue};
-use crate::time;
 use crate::vfs::OpCtx;
-use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
-
-/// What Linux charges for a packet beside its data (`SKB_TRUESIZE`), bytes.
-const OVERHEAD: usize = 768;
-
-/// A packet in an inbox.
-struct Packet {
-    data: Vec<u8>,
-    from: Addr,
-    to: Addr,
-    ttl: u8,
-    tos: u8,
-    /// When it came, ns since the epoch; 0 where the receiver does not ask.
-    time: i64,
-}
-
-impl Packet {
-    fn charge(&self) -> usize {
-        OVERHEAD + self.data.len()
-    }
-}
-
-#[derive(Default)]
-struct Inbox {
-    packets: VecDeque<Packet>,
-    charged: usize,
-    dropped: u32,
-}
-
-/// A packet that came back: an entry of the error queue.
-struct Returned {
-    data: Vec<u8>,
-    to: Addr,
-    offender: Addr,
-    errno: Errno,
-}
 
 struct State {
     local: Addr,
@@ -81,8 +46,7 @@ pub struct Dgram {
     ip: IpOptions,
     queue: WaitQueue,
     state: Mutex<State>,
-    inbox: Mutex<Inbox>,
-    errors: Mutex<VecDeque<Returned>>,
+    mail: Mailbox,
     /// `UDPLITE_SEND_CSCOV`, `UDPLITE_RECV_CSCOV`: kept, nothing is ever damaged.
     coverage: [AtomicU32; 2],
     /// `UDP_CORK`, `UDP_SEGMENT`, `UDP_GRO` as they were set.
@@ -99,8 +63,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protoco
         ip: IpOptions::new(ns, core.family, protocol),
         queue: WaitQueue::new(),
         state: Mutex::new(Level::FileData, State::new(Addr::any(core.family))),
-        inbox: Mutex::new(Level::FileData, Inbox::default()),
-        errors: Mutex::new(Level::FileData, VecDeque::new()),
+        mail: Mailbox::default(),
         coverage: [const { AtomicU32::new(0) }; 2],
         cork: AtomicU32::new(0),
         segment: AtomicU32::new(0),
@@ -126,8 +89,7 @@ impl Dgram {
 
     /// The ports of its protocol.
     fn ports(&self) -> &Mutex<Ports<Weak<Dgram>>> {
-        let inet = &self.core.ns.inet;
-        if self.core.protocol == proto::UDPLITE { &inet.udplite } else { &inet.udp }
+        deliver::ports(&self.core.ns, self.core.protocol)
     }
 
     /// Takes a port where the socket has none yet.
@@ -185,30 +147,6 @@ impl Dgram {
         }
         addr::for_stream(self.core.family, self.ip.v6only(), to)
     }
-
-    /// The interface's own address towards `to`, if there is a way.
-    fn source_for(&self, to: Addr) -> Result<Addr> {
-        let ns = &self.core.ns;
-        let multicast = to.ip.is_multicast();
-        let reachable = match multicast || to.ip.is_broadcast() {
-            // Only what was sent out of the loopback interface by choice, or its own broadcast.
-            true => {
-                ns.loopback_is_up()
-                    && (self.ip.group_device(to.ip) != 0
-                        || self.core.device.load(Relaxed) != 0
-                        || to.ip.bits4() == 0x7fff_ffff)
-            }
-            false => ns.is_local(to.ip),
-        };
-        if !reachable {
-            return Err(Errno::ENETUNREACH);
-        }
-        if to.ip.is_broadcast() && !self.core.has(flag::BROADCAST) {
-            return Err(Errno::EACCES);
-        }
-        let ip = if multicast || to.ip.is_broadcast() { to.ip.loopback_like() } else { ns.source_for(to.ip) };
-        Ok(Addr { ip, port: 0 })
-    }
 }
 
 impl SocketOps for Dgram {
@@ -222,7 +160,7 @@ impl SocketOps for Dgram {
 
     fn poll(&self) -> Events {
         let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() || !self.errors.lock().is_empty() {
+        if self.core.has_error() || self.mail.has_errors() {
             events |= Events::ERR;
             if self.core.has(flag::SELECT_ERR_QUEUE) {
                 events |= Events::PRI;
@@ -238,7 +176,7 @@ impl SocketOps for Dgram {
         if read && write {
             events |= Events::HUP;
         }
-        if !self.inbox.lock().packets.is_empty() {
+        if !self.mail.is_empty() {
             events |= Events::IN | Events::RDNORM;
         }
         events
@@ -250,8 +188,7 @@ impl SocketOps for Dgram {
         if let Some(claim) = claim {
             self.ports().lock().release(&claim);
         }
-        let packets = core::mem::take(&mut *self.inbox.lock());
-        drop(packets);
+        self.mail.clear();
     }
 
     fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
@@ -284,10 +221,10 @@ impl SocketOps for Dgram {
         if remote.ip.is_any() {
             remote.ip = remote.ip.loopback_like();
         }
-        let source = self.source_for(remote)?;
+        let source = self.ip.source_for(&self.core, remote.ip)?;
         let ip = match state.bound {
             Some(b) if !b.ip.is_any() => b.ip,
-            _ => source.ip,
+            _ => source,
         };
         if ip.is_v4() != remote.ip.is_v4() {
             return Err(Errno::ENETUNREACH);
@@ -315,9 +252,10 @@ impl SocketOps for Dgram {
 
     fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
         if flags.contains(MsgFlags::ERRQUEUE) {
-            return Ok(self.receive_error(dst, out)?);
+            return Ok(self.mail.receive_error(&self.core, dst, out)?);
         }
-        Ok(self.receive_packet(dst, flags, out)?)
+        let ended = || self.state.lock().shut_read;
+        Ok(self.mail.receive((&self.core, &self.ip), dst, flags, out, ended)?)
     }
 
     fn local_addr(&self) -> Result<SockAddr> {
@@ -333,12 +271,11 @@ impl SocketOps for Dgram {
             let s = self.state.lock();
             (s.local, s.remote)
         };
-        let inbox = self.inbox.lock();
+        let (waiting, dropped) = self.mail.load();
         // TCP_ESTABLISHED, TCP_CLOSE.
         let state = if remote.is_some() { 1 } else { 7 };
         let remote = remote.unwrap_or(Addr::any(self.core.family));
-        let waiting = inbox.charged;
-        (local.port != 0).then_some(Row { local, remote, state, out: 0, waiting, dropped: inbox.dropped })
+        (local.port != 0).then_some(Row { local, remote, state, out: 0, waiting, dropped })
     }
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
@@ -379,7 +316,7 @@ impl SocketOps for Dgram {
         const INQ: u32 = 0x541b;
         const OUTQ: u32 = 0x5411;
         let value = match request {
-            INQ => self.inbox.lock().packets.front().map_or(0, |p| p.data.len()) as i32,
+            INQ => self.mail.first_len() as i32,
             OUTQ => 0,
             _ => return Err(Errno::ENOTTY.into()),
         };
@@ -435,10 +372,5 @@ impl Dgram {
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_ne_bytes().to_vec())
-    }
-
-    /// The time of a packet that arrives now, if the receiver asks for it.
-    fn stamp(&self) -> i64 {
-        if self.core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) { time::now() } else { 0 }
     }
 }

@@ -1,12 +1,13 @@
 //! Sending datagrams (`udp_sendmsg`).
 
-use super::{Dgram, Packet, State};
+use super::{Dgram, State, deliver};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::mm::IoSrc;
-use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
-use crate::net::inet::options::{ip4, ip6};
-use crate::net::inet::proto;
+use crate::net::inet::addr::{Addr, LEN4, LEN6};
+use crate::net::inet::control::{Overrides, overrides};
+use crate::net::inet::{icmp, input};
+use crate::net::inet::mailbox::Packet;
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -14,77 +15,6 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Most bytes of one packet's data, by version.
 const MOST4: usize = 65_507;
 const MOST6: usize = 65_527;
-
-/// What control messages say of one send.
-#[derive(Default)]
-struct Overrides {
-    source: Option<Ip>,
-    ttl: Option<u8>,
-    tos: Option<u8>,
-    segment: Option<usize>,
-}
-
-fn int(data: &[u8]) -> Result<i32> {
-    let b = data.get(..4).ok_or(Errno::EINVAL)?;
-    Ok(i32::from_ne_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn byte_or_int(data: &[u8]) -> Result<i32> {
-    match data.len() {
-        1 => Ok(i32::from(data[0])),
-        4.. => int(data),
-        _ => Err(Errno::EINVAL),
-    }
-}
-
-/// `ip_cmsg_send` and `ip6_datagram_send_ctl`.
-fn overrides(msg: &SendMsg) -> Result<Overrides> {
-    let mut out = Overrides::default();
-    for c in &msg.control {
-        match (c.level, c.kind) {
-            (proto::IP, ip4::PKTINFO) => {
-                let b = c.data.get(..12).ok_or(Errno::EINVAL)?;
-                let ip = Ip::v4(u32::from_be_bytes([b[4], b[5], b[6], b[7]]));
-                out.source = Some(ip).filter(|ip| !ip.is_any());
-            }
-            (proto::IP, ip4::TTL) => {
-                let ttl = int(&c.data)?;
-                out.ttl = Some(u8::try_from(ttl).ok().filter(|&t| t > 0).ok_or(Errno::EINVAL)?);
-            }
-            (proto::IP, ip4::TOS) => {
-                out.tos = Some(u8::try_from(byte_or_int(&c.data)?).map_err(|_| Errno::EINVAL)?);
-            }
-            (proto::IPV6, ip6::PKTINFO) => {
-                let b = c.data.get(..20).ok_or(Errno::EINVAL)?;
-                let mut ip = [0; 16];
-                ip.copy_from_slice(&b[..16]);
-                out.source = Some(Ip::from_bytes(ip)).filter(|ip| !ip.is_any());
-            }
-            (proto::IPV6, ip6::HOPLIMIT) => {
-                let n = int(&c.data)?;
-                if !(-1..=255).contains(&n) {
-                    return Err(Errno::EINVAL);
-                }
-                out.ttl = u8::try_from(n).ok();
-            }
-            (proto::IPV6, ip6::TCLASS) => {
-                let n = int(&c.data)?;
-                if !(-1..=255).contains(&n) {
-                    return Err(Errno::EINVAL);
-                }
-                out.tos = u8::try_from(n).ok();
-            }
-            (proto::UDP, 103) => {
-                let b = c.data.get(..2).ok_or(Errno::EINVAL)?;
-                out.segment = Some(usize::from(u16::from_ne_bytes([b[0], b[1]])));
-            }
-            (proto::UDP, _) => return Err(Errno::EINVAL),
-            (1 | proto::IP | proto::IPV6, _) => return Err(Errno::EINVAL),
-            _ => {}
-        }
-    }
-    Ok(out)
-}
 
 impl Dgram {
     /// The destination that a send names, or the peer; in Linux's order of errors.
@@ -162,11 +92,11 @@ impl Dgram {
             return Err(Errno::EINVAL);
         }
         self.autobind(&mut state)?;
-        let way = self.source_for(to)?;
+        let way = self.ip.source_for(&self.core, to.ip)?;
         if state.shut_write {
             return Err(Errno::EPIPE);
         }
-        let ip = say.source.unwrap_or(if state.local.ip.is_any() { way.ip } else { state.local.ip });
+        let ip = say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip });
         if ip.is_v4() != to.ip.is_v4() {
             return Err(Errno::ENETUNREACH);
         }
@@ -197,7 +127,7 @@ impl Dgram {
         let (data, to, from) = {
             let mut state = self.state.lock();
             let Some((data, to)) = state.pending.take() else { return Ok(()) };
-            let ip = if state.local.ip.is_any() { self.source_for(to)?.ip } else { state.local.ip };
+            let ip = if state.local.ip.is_any() { self.ip.source_for(&self.core, to.ip)? } else { state.local.ip };
             (data, to, Addr { ip, port: state.local.port })
         };
         self.emit(data, from, to, &Overrides::default())
@@ -207,19 +137,15 @@ impl Dgram {
         self.core.ns.inet.datagrams[1].fetch_add(1, Relaxed);
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(&self.core.ns, to.ip));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
-        let packet = |data| Packet { data, from, to, ttl, tos, time: 0 };
-        if to.ip.is_multicast() || to.ip.is_broadcast() {
-            for receiver in self.receivers(from, to)? {
-                let mut copy = Vec::new();
-                copy.try_reserve_exact(data.len()).map_err(|_| Errno::ENOBUFS)?;
-                copy.extend_from_slice(&data);
-                receiver.take_in(packet(copy));
+        let packet = Packet { data, from, to, ttl, tos, time: 0 };
+        let ns = &self.core.ns;
+        // Packets are made for those who look at them only.
+        let seen = if ns.inet.raw.is_watched() { input::show_datagram(ns, self.core.protocol, &packet)? } else { None };
+        if let Some(packet) = deliver(ns, self.core.protocol, packet)? {
+            if let Some(seen) = seen {
+                icmp::unreachable_port(ns, &seen);
             }
-            return Ok(());
-        }
-        match self.receiver(from, to)? {
-            Some(receiver) => receiver.take_in(packet(data)),
-            None => self.unreachable(data, to),
+            self.unreachable(packet.data, to);
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ mod connect;
 mod end;
 mod info;
 mod options;
+mod segment;
 mod stream;
 mod transfer;
 
@@ -33,6 +34,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use end::{Backlog, End};
 pub use info::TcpState;
+pub use segment::answer_segment;
 use options::TcpOptions;
 
 /// `IPPROTO_TCP`.

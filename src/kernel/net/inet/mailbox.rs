@@ -1,0 +1,292 @@
+//! What waits to be received by a socket of packets: its inbox, and the errors that came back.
+
+use super::addr::Addr;
+use super::options::{IpOptions, ip4, ip6, on};
+use super::proto;
+use crate::abi::{Errno, Result};
+use crate::mm::IoDst;
+use crate::net::socket::{Core, MsgFlags, RecvMsg, SOL_SOCKET, af, flag, so};
+use crate::sync::{Level, Mutex};
+use crate::time;
+use alloc::collections::VecDeque;
+use alloc::vec::Vec;
+
+/// What Linux charges for a packet beside its data (`SKB_TRUESIZE`), bytes.
+const OVERHEAD: usize = 768;
+/// Most packets that wait in one error queue.
+const MOST_RETURNED: usize = 64;
+
+/// A packet in an inbox.
+pub struct Packet {
+    /// What is received.
+    pub data: Vec<u8>,
+    /// The sender.
+    pub from: Addr,
+    /// Where it was sent.
+    pub to: Addr,
+    /// Time to live, or hop limit.
+    pub ttl: u8,
+    /// Type of service, or traffic class.
+    pub tos: u8,
+    /// When it came, ns since the epoch; 0 where the receiver does not ask.
+    pub time: i64,
+}
+
+impl Packet {
+    fn charge(&self) -> usize {
+        OVERHEAD + self.data.len()
+    }
+}
+
+/// A copy of packet data.
+///
+/// # Errors
+/// `ENOBUFS`.
+pub fn copy(data: &[u8]) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    out.try_reserve_exact(data.len()).map_err(|_| Errno::ENOBUFS)?;
+    out.extend_from_slice(data);
+    Ok(out)
+}
+
+#[derive(Default)]
+struct Inbox {
+    packets: VecDeque<Packet>,
+    charged: usize,
+    dropped: u32,
+}
+
+/// A packet that came back: an entry of the error queue.
+pub struct Returned {
+    /// What was sent.
+    pub data: Vec<u8>,
+    /// Where it was sent.
+    pub to: Addr,
+    /// Type and code of the ICMP message.
+    pub icmp: (u8, u8),
+    /// The error that it stands for.
+    pub errno: Errno,
+}
+
+/// See the module.
+pub struct Mailbox {
+    inbox: Mutex<Inbox>,
+    errors: Mutex<VecDeque<Returned>>,
+}
+
+impl Default for Mailbox {
+    fn default() -> Mailbox {
+        Mailbox {
+            inbox: Mutex::new(Level::FileData, Inbox::default()),
+            errors: Mutex::new(Level::FileData, VecDeque::new()),
+        }
+    }
+}
+
+impl Mailbox {
+    /// Takes a packet in; one for which there is no room is lost. Whether it is there.
+    pub fn take_in(&self, core: &Core, mut packet: Packet) -> bool {
+        if core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
+            packet.time = time::now();
+        }
+        let n = packet.charge();
+        let mut inbox = self.inbox.lock();
+        if inbox.charged + n > core.receive_room() || inbox.packets.try_reserve(1).is_err() {
+            inbox.dropped += 1;
+            return false;
+        }
+        inbox.charged += n;
+        inbox.packets.push_back(packet);
+        true
+    }
+
+    /// Puts an error into the queue of those, if there is room.
+    pub fn take_error(&self, returned: Returned) {
+        let mut errors = self.errors.lock();
+        if errors.len() < MOST_RETURNED && errors.try_reserve(1).is_ok() {
+            errors.push_back(returned);
+        }
+    }
+
+    /// Whether there is no packet.
+    pub fn is_empty(&self) -> bool {
+        self.inbox.lock().packets.is_empty()
+    }
+
+    /// Whether there is an error in the queue.
+    pub fn has_errors(&self) -> bool {
+        !self.errors.lock().is_empty()
+    }
+
+    /// Bytes of the first packet (`FIONREAD`).
+    pub fn first_len(&self) -> usize {
+        self.inbox.lock().packets.front().map_or(0, |p| p.data.len())
+    }
+
+    /// Bytes that the packets are charged with, and how many packets were lost.
+    pub fn load(&self) -> (usize, u32) {
+        let inbox = self.inbox.lock();
+        (inbox.charged, inbox.dropped)
+    }
+
+    /// Everything goes.
+    pub fn clear(&self) {
+        let packets = core::mem::take(&mut *self.inbox.lock());
+        drop(packets);
+        let errors = core::mem::take(&mut *self.errors.lock());
+        drop(errors);
+    }
+
+    /// Receives one packet; what there is no room for is lost, unless it is only looked at. `ended`: no more comes.
+    ///
+    /// # Errors
+    /// The socket's own; `EAGAIN`, `EFAULT`, `ENOBUFS`.
+    pub fn receive(
+        &self,
+        (core, ip): (&Core, &IpOptions),
+        dst: &mut IoDst<'_>,
+        flags: MsgFlags,
+        out: &mut RecvMsg,
+        ended: impl FnOnce() -> bool,
+    ) -> Result<usize> {
+        core.check_error()?;
+        let packet = if flags.contains(MsgFlags::PEEK) { self.peek()? } else { self.pop() };
+        let Some(packet) = packet else {
+            return if ended() && !flags.contains(MsgFlags::DONTWAIT) { Ok(0) } else { Err(Errno::EAGAIN) };
+        };
+        // The packet is taken: no lock is held while it is copied.
+        let n = copy_out(&packet.data, dst, out)?;
+        self.describe((core, ip), &packet, out);
+        Ok(n)
+    }
+
+    fn pop(&self) -> Option<Packet> {
+        let mut inbox = self.inbox.lock();
+        let packet = inbox.packets.pop_front()?;
+        inbox.charged -= packet.charge();
+        if inbox.packets.is_empty() && inbox.packets.capacity() > 16 {
+            inbox.packets = VecDeque::default();
+        }
+        Some(packet)
+    }
+
+    fn peek(&self) -> Result<Option<Packet>> {
+        let inbox = self.inbox.lock();
+        let Some(p) = inbox.packets.front() else { return Ok(None) };
+        Ok(Some(Packet { data: copy(&p.data)?, ..*p }))
+    }
+
+    /// Address and control messages, in Linux's order.
+    fn describe(&self, (core, ip): (&Core, &IpOptions), p: &Packet, out: &mut RecvMsg) {
+        out.from = Some(p.from.to_sockaddr(core.family));
+        if !out.wants_control {
+            return;
+        }
+        if core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
+            let time = if p.time == 0 { time::now() } else { p.time };
+            let nano = core.has(flag::TIMESTAMPNS);
+            let part = time % 1_000_000_000 / if nano { 1 } else { 1000 };
+            let mut b = [0u8; 16];
+            b[..8].copy_from_slice(&(time / 1_000_000_000).to_ne_bytes());
+            b[8..].copy_from_slice(&part.to_ne_bytes());
+            out.push_control(SOL_SOCKET, if nano { so::TIMESTAMPNS } else { so::TIMESTAMP }, &b);
+        }
+        if core.has(flag::RXQ_OVFL) {
+            let dropped = self.inbox.lock().dropped;
+            if dropped > 0 {
+                out.push_control(SOL_SOCKET, so::RXQ_OVFL, &dropped.to_ne_bytes());
+            }
+        }
+        if core.family == af::INET6 {
+            describe6(ip, p, out);
+        }
+        if p.to.ip.is_v4() {
+            describe4(ip, p, out);
+        }
+    }
+
+    /// Receives the oldest error with the packet that it is about (`ip_recv_error`).
+    ///
+    /// # Errors
+    /// `EAGAIN`, `EFAULT`.
+    pub fn receive_error(&self, core: &Core, dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
+        /// `SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`.
+        const ORIGINS: [u8; 2] = [2, 3];
+        let (returned, last) = {
+            let mut errors = self.errors.lock();
+            let returned = errors.pop_front().ok_or(Errno::EAGAIN)?;
+            (returned, errors.is_empty())
+        };
+        // The error is told here, so not once more by the next operation.
+        if last {
+            let _ = core.take_error();
+        }
+        let n = copy_out(&returned.data, dst, out)?;
+        let v4 = returned.to.ip.is_v4();
+        out.flags |= MsgFlags::ERRQUEUE;
+        out.from = Some(returned.to.to_sockaddr(core.family));
+        let mut b = [0u8; 16 + 28];
+        b[..4].copy_from_slice(&(returned.errno.raw() as u32).to_ne_bytes());
+        b[4..7].copy_from_slice(&[ORIGINS[usize::from(!v4)], returned.icmp.0, returned.icmp.1]);
+        let family = if v4 { af::INET } else { af::INET6 };
+        let offender = Addr { ip: returned.to.ip, port: 0 }.to_sockaddr(family);
+        b[16..16 + offender.len()].copy_from_slice(offender.bytes());
+        let (level, kind) = if v4 { (proto::IP, ip4::RECVERR) } else { (proto::IPV6, ip6::RECVERR) };
+        out.push_control(level, kind, &b[..16 + offender.len()]);
+        Ok(n)
+    }
+}
+
+fn copy_out(data: &[u8], dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
+    let n = data.len().min(dst.left());
+    let put = if n == 0 { 0 } else { dst.put(&data[..n])? };
+    if put < n {
+        return Err(Errno::EFAULT);
+    }
+    out.whole = data.len();
+    if n < data.len() {
+        out.flags |= MsgFlags::TRUNC;
+    }
+    Ok(n)
+}
+
+fn describe4(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
+    if ip.has(on::PKTINFO) {
+        let mut b = [0u8; 12];
+        b[..4].copy_from_slice(&1i32.to_ne_bytes());
+        let local = if p.to.ip.is_multicast() || p.to.ip.is_broadcast() { p.from.ip } else { p.to.ip };
+        b[4..8].copy_from_slice(&local.bits4().to_be_bytes());
+        b[8..].copy_from_slice(&p.to.ip.bits4().to_be_bytes());
+        out.push_control(proto::IP, ip4::PKTINFO, &b);
+    }
+    if ip.has(on::RECVTTL) {
+        out.push_control(proto::IP, ip4::TTL, &i32::from(p.ttl).to_ne_bytes());
+    }
+    if ip.has(on::RECVTOS) {
+        out.push_control(proto::IP, ip4::TOS, &[p.tos]);
+    }
+    if ip.has(on::ORIGDSTADDR) {
+        out.push_control(proto::IP, ip4::ORIGDSTADDR, p.to.to_sockaddr(af::INET).bytes());
+    }
+}
+
+fn describe6(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
+    if ip.has(on::PKTINFO6) {
+        let mut b = [0u8; 20];
+        b[..16].copy_from_slice(&p.to.ip.bytes());
+        b[16..].copy_from_slice(&1u32.to_ne_bytes());
+        out.push_control(proto::IPV6, ip6::PKTINFO, &b);
+    }
+    if p.to.ip.is_v4() {
+        return;
+    }
+    if ip.has(on::HOPLIMIT6) {
+        out.push_control(proto::IPV6, ip6::HOPLIMIT, &i32::from(p.ttl).to_ne_bytes());
+    }
+    if ip.has(on::TCLASS6) {
+        out.push_control(proto::IPV6, ip6::TCLASS, &i32::from(p.tos).to_ne_bytes());
+    }
+    if ip.has(on::ORIGDSTADDR6) {
+        out.push_control(proto::IPV6, ip6::RECVORIGDSTADDR, p.to.to_sockaddr(af::INET6).bytes());
+    }
+}

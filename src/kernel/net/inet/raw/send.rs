@@ -1,0 +1,189 @@
+//! Sending packets (`raw_sendmsg`, `rawv6_sendmsg`, `ping_v4_sendmsg`, `ping_v6_sendmsg`).
+
+use super::{Raw, State};
+use crate::abi::{Errno, Result};
+use crate::arena::{self, Object};
+use crate::mm::IoSrc;
+use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
+use crate::net::inet::control::{Overrides, overrides};
+use crate::net::inet::options::on;
+use crate::net::inet::wire::{Datagram, HEAD4, HEAD6, checksum, checksum_between};
+use crate::net::inet::{icmp, input, ioctl, proto};
+use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
+use alloc::vec::Vec;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// Most bytes of an IP packet.
+const MOST: usize = 0xffff;
+/// Bytes of a `struct sockaddr_in6`.
+const WHOLE6: usize = 28;
+
+impl Raw {
+    /// Where a send goes; in Linux's order of errors.
+    fn destination(&self, state: &State, to: Option<&SockAddr>) -> Result<Ip> {
+        let Some(to) = to else { return Ok(state.remote.ok_or(Errno::EDESTADDRREQ)?.ip) };
+        let ip = if self.is_six() {
+            if to.len() < if self.is_ping() { WHOLE6 } else { LEN6 } {
+                return Err(Errno::EINVAL);
+            }
+            if to.family() != af::INET6 && (self.is_ping() || to.family() != af::UNSPEC) {
+                return Err(Errno::EAFNOSUPPORT);
+            }
+            let it = Addr::parse6(to);
+            // A port names the protocol.
+            let other = it.port != 0 && u32::from(it.port) != self.core.protocol;
+            if !self.is_ping() && (other && self.core.protocol != proto::RAW || it.port > 255) {
+                return Err(Errno::EINVAL);
+            }
+            if it.ip.is_v4() {
+                return Err(if self.is_ping() { Errno::EINVAL } else { Errno::ENETUNREACH });
+            }
+            it.ip
+        } else {
+            if to.len() < LEN4 {
+                return Err(Errno::EINVAL);
+            }
+            if to.family() != af::INET && (self.is_ping() || to.family() != af::UNSPEC) {
+                return Err(Errno::EAFNOSUPPORT);
+            }
+            Addr::parse4(to).ip
+        };
+        Ok(if ip.is_any() { ip.loopback_like() } else { ip })
+    }
+
+    /// The protocol that a packet to `to` has.
+    fn protocol_for(&self, to: Option<&SockAddr>) -> u8 {
+        match to {
+            Some(to) if self.is_six() && to.len() >= 4 && Addr::parse6(to).port != 0 => Addr::parse6(to).port as u8,
+            _ => self.core.protocol as u8,
+        }
+    }
+
+    /// Sends one packet.
+    pub(super) fn send_packet(&self, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
+        let len = src.left();
+        if len > if self.is_six() && !self.is_ping() { i32::MAX as usize } else { MOST } {
+            return Err(Errno::EMSGSIZE);
+        }
+        // A ping socket looks at the message first.
+        if self.is_ping() && len < icmp::HEAD {
+            return Err(Errno::EINVAL);
+        }
+        if msg.flags.contains(MsgFlags::OOB) {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let say = overrides(msg)?;
+        let (from, to) = self.route(msg, &say)?;
+        self.core.check_error()?;
+        let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
+        let head = if self.is_six() { HEAD6 } else { HEAD4 };
+        let most = if whole { ioctl::MTU as usize } else if self.is_six() { MOST } else { MOST - head };
+        if len > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        if whole && len < head {
+            return Err(Errno::EINVAL);
+        }
+        arena::charge_bytes(Object::Packet, len as u64)?;
+        let data = src.take_vec(len)?;
+        if data.len() < len {
+            return Err(Errno::EFAULT);
+        }
+        if whole {
+            self.emit_whole(data, from)?;
+            return Ok(len);
+        }
+        let data = if self.is_ping() { self.as_ping(data, (from, to))? } else { data };
+        if let Some((data, to)) = self.gather(data, to, msg.flags.contains(MsgFlags::MORE), most)? {
+            self.emit(data, (from, to), self.protocol_for(msg.to.as_ref()), &say)?;
+        }
+        Ok(len)
+    }
+
+    fn route(&self, msg: &SendMsg, say: &Overrides) -> Result<(Ip, Ip)> {
+        let mut state = self.state.lock();
+        self.autobind(&mut state)?;
+        let to = match &state.pending {
+            Some((_, to)) => *to,
+            None => self.destination(&state, msg.to.as_ref())?,
+        };
+        if say.source.is_some_and(|ip| !self.core.ns.is_local(ip)) {
+            return Err(Errno::EINVAL);
+        }
+        let way = self.ip.source_for(&self.core, to)?;
+        if state.shut_write {
+            return Err(Errno::EPIPE);
+        }
+        Ok((say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip }), to))
+    }
+
+    /// Adds data to what waits; all of it once there is no more.
+    fn gather(&self, data: Vec<u8>, to: Ip, more: bool, most: usize) -> Result<Option<(Vec<u8>, Ip)>> {
+        let mut state = self.state.lock();
+        if !more && state.pending.is_none() {
+            return Ok(Some((data, to)));
+        }
+        let (pending, _) = state.pending.get_or_insert_with(|| (Vec::new(), to));
+        if pending.len() + data.len() > most {
+            return Err(Errno::EMSGSIZE);
+        }
+        pending.try_reserve(data.len()).map_err(|_| Errno::ENOBUFS)?;
+        pending.extend_from_slice(&data);
+        Ok(if more { None } else { state.pending.take() })
+    }
+
+    /// An echo request under the socket's identifier.
+    fn as_ping(&self, mut data: Vec<u8>, ends: (Ip, Ip)) -> Result<Vec<u8>> {
+        if data[0] != icmp::echo_request(self.is_six()) || data[1] != 0 {
+            return Err(Errno::EINVAL);
+        }
+        data[4..6].copy_from_slice(&self.state.lock().local.port.to_be_bytes());
+        icmp::seal(ends, &mut data);
+        Ok(data)
+    }
+
+    fn emit(&self, mut data: Vec<u8>, ends: (Ip, Ip), protocol: u8, say: &Overrides) -> Result {
+        let ns = &self.core.ns;
+        if let Ok(at) = usize::try_from(self.checksum.load(Relaxed)) {
+            let field = data.get_mut(at..).and_then(|d| d.get_mut(..2)).ok_or(Errno::EINVAL)?;
+            field.fill(0);
+            let sum = match checksum_between(ends.0, ends.1, protocol, &data) {
+                0 if u32::from(protocol) == proto::UDP => u16::MAX,
+                n => n,
+            };
+            data[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+        }
+        let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(ns, ends.1));
+        let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(ends.1));
+        input::arrive(ns, &Datagram::new(ends, protocol, (ttl, tos), &data)?);
+        Ok(())
+    }
+
+    /// Sends a packet with its header (`raw_send_hdrinc`): what is left out of it is filled in.
+    fn emit_whole(&self, mut data: Vec<u8>, from: Ip) -> Result {
+        if !self.is_six() {
+            let head = usize::from(data[0] & 15) * 4;
+            if head > data.len() {
+                return Err(Errno::EINVAL);
+            }
+            if head >= HEAD4 {
+                if data[12..16] == [0; 4] {
+                    data[12..16].copy_from_slice(&from.bits4().to_be_bytes());
+                }
+                let len = data.len().min(MOST) as u16;
+                data[2..4].copy_from_slice(&len.to_be_bytes());
+                if data[4..6] == [0; 2] {
+                    let id = crate::host::random::next_u64() as u16;
+                    data[4..6].copy_from_slice(&id.to_be_bytes());
+                }
+                data[10..12].fill(0);
+                let sum = checksum(&data[..head]);
+                data[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+        }
+        if let Some(d) = Datagram::parse(data).filter(|d| d.to.is_v4() != self.is_six()) {
+            input::arrive(&self.core.ns, &d);
+        }
+        Ok(())
+    }
+}
