@@ -73,6 +73,7 @@ guests! {
     local_messages: GLIBC;
     local_flight: GLIBC;
     interfaces: GLIBC;
+    socket_filters: GLIBC;
     sockopts: GLIBC;
     tcp: GLIBC;
     udp: GLIBC;
@@ -106,6 +107,7 @@ guests_of_root! {
     user_spaces: &[Link::Dynamic];
     pid_spaces: &[Link::Dynamic];
     time_spaces: &[Link::Dynamic];
+    raw: GLIBC;
 }
 
 /// What `below.c` expects to find.

@@ -13,6 +13,7 @@ use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
 use crate::net::ns;
 use crate::net::socket::{
     self, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, blocking, family,
+    filter,
 };
 use crate::sync::Events;
 use crate::task::CurrentTask;
@@ -504,6 +505,16 @@ pub fn sys_getsockopt(
     let ctx = ctx(cur);
     if (level, option) == (SOL_SOCKET, PEERPIDFD) && it.socket.carries_files() {
         return peer_pidfd(cur, &*it.socket, out, len, room);
+    }
+    if level == SOL_SOCKET && filter::is_program(option) {
+        // The room and the answer's length are counts of instructions.
+        let program = it.socket.core().filter_program(room as usize)?;
+        if room > 0 {
+            for (i, insn) in program.iter().enumerate() {
+                out.cast::<u64>().add(i).write(*insn)?;
+            }
+        }
+        return Ok(len.write(program.len() as u32)?);
     }
     let family = || it.socket.get_option(&ctx, level, option, room as usize);
     let bytes = if level == SOL_SOCKET {

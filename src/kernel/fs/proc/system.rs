@@ -422,10 +422,10 @@ settings! {
     "kernel/threads-max" || format!("{}\n", kernel().task_limit()).into_bytes();
     "kernel/version" || line(uts::VERSION.as_bytes());
     "net/core/rmem_default" || b"212992\n".to_vec();
-    "net/core/rmem_max" || b"212992\n".to_vec();
+    "net/core/rmem_max" || b"4194304\n".to_vec();
     "net/core/somaxconn" || net_setting("core/somaxconn"), |v| set_net("core/somaxconn", v);
     "net/core/wmem_default" || b"212992\n".to_vec();
-    "net/core/wmem_max" || b"212992\n".to_vec();
+    "net/core/wmem_max" || b"4194304\n".to_vec();
     "net/ipv4/ip_default_ttl" || net_setting("ipv4/ip_default_ttl"), |v| set_net("ipv4/ip_default_ttl", v);
     "net/ipv4/ip_forward" || b"0\n".to_vec();
     "net/ipv4/ip_local_port_range" || net_setting("ipv4/ip_local_port_range"), |v| set_net("ipv4/ip_local_port_range", v);
@@ -439,7 +439,7 @@ settings! {
     "net/ipv4/tcp_keepalive_intvl" || b"75\n".to_vec();
     "net/ipv4/tcp_keepalive_probes" || b"9\n".to_vec();
     "net/ipv4/tcp_keepalive_time" || b"7200\n".to_vec();
-    "net/ipv4/tcp_rmem" || b"4096\t131072\t6291456\n".to_vec();
+    "net/ipv4/tcp_rmem" || b"4096\t131072\t33554432\n".to_vec();
     "net/ipv4/tcp_sack" || b"1\n".to_vec();
     "net/ipv4/tcp_syncookies" || b"1\n".to_vec();
     "net/ipv4/tcp_timestamps" || b"1\n".to_vec();

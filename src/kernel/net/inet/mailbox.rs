@@ -5,6 +5,7 @@ use super::options::{IpOptions, ip4, ip6, on};
 use super::proto;
 use crate::abi::{Errno, Result};
 use crate::mm::IoDst;
+use crate::net::socket::filter::View;
 use crate::net::socket::{Core, MsgFlags, RecvMsg, SOL_SOCKET, af, flag, so};
 use crate::sync::{Level, Mutex};
 use crate::time;
@@ -84,8 +85,15 @@ impl Default for Mailbox {
 }
 
 impl Mailbox {
-    /// Takes a packet in; one for which there is no room is lost. Whether it is there.
-    pub fn take_in(&self, core: &Core, mut packet: Packet) -> bool {
+    /// Takes a packet in; one for which there is no room, or that the socket's filter drops, is lost. `head`: a header
+    /// that the filter sees before the data. Whether it is there.
+    pub fn take_in(&self, core: &Core, head: &[u8], mut packet: Packet) -> bool {
+        let protocol = if packet.to.ip.is_v4() { 0x0800 } else { 0x86dd };
+        let Some(kept) = core.keeps(&View { head, data: &packet.data, protocol }) else {
+            self.inbox.lock().dropped += 1;
+            return false;
+        };
+        packet.data.truncate(kept - head.len());
         if core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
             packet.time = time::now();
         }
@@ -271,17 +279,25 @@ fn describe4(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
 }
 
 fn describe6(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
-    if ip.has(on::PKTINFO6) {
+    if ip.has(on::PKTINFO6 | on::OLD_PKTINFO6) {
         let mut b = [0u8; 20];
         b[..16].copy_from_slice(&p.to.ip.bytes());
         b[16..].copy_from_slice(&1u32.to_ne_bytes());
-        out.push_control(proto::IPV6, ip6::PKTINFO, &b);
+        if ip.has(on::PKTINFO6) {
+            out.push_control(proto::IPV6, ip6::PKTINFO, &b);
+        }
+        if ip.has(on::OLD_PKTINFO6) {
+            out.push_control(proto::IPV6, ip6::OLD_PKTINFO, &b);
+        }
     }
     if p.to.ip.is_v4() {
         return;
     }
     if ip.has(on::HOPLIMIT6) {
         out.push_control(proto::IPV6, ip6::HOPLIMIT, &i32::from(p.ttl).to_ne_bytes());
+    }
+    if ip.has(on::OLD_HOPLIMIT6) {
+        out.push_control(proto::IPV6, ip6::OLD_HOPLIMIT, &i32::from(p.ttl).to_ne_bytes());
     }
     if ip.has(on::TCLASS6) {
         out.push_control(proto::IPV6, ip6::TCLASS, &i32::from(p.tos).to_ne_bytes());

@@ -122,10 +122,10 @@ fn member6(core: &Core, join: bool, value: OptionValue) -> Result<Ask> {
 
 /// A `struct group_req`.
 fn member_any(core: &Core, join: bool, value: OptionValue) -> Result<Ask> {
+    let b = value.array::<136>()?;
     if core.kind == sock::STREAM {
         return Err(Errno::EPROTO);
     }
-    let b = value.array::<136>()?;
     let group = match u16::from_ne_bytes([b[8], b[9]]) {
         2 => Ip::v4(u32::from_be(word(&b, 12))),
         10 => {

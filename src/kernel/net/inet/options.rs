@@ -10,7 +10,7 @@ use crate::net::NetNamespace;
 use crate::net::socket::{Core, OptionValue, SockCtx, af, flag, sock};
 use crate::sync::{Level, Mutex};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI16, AtomicI32, AtomicU8, AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI16, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// `IP_*` (`linux/in.h`).
 #[allow(missing_docs)]
@@ -20,14 +20,17 @@ pub mod ip4 {
     pub const HDRINCL: u32 = 3;
     pub const OPTIONS: u32 = 4;
     pub const RECVOPTS: u32 = 6;
+    pub const ROUTER_ALERT: u32 = 5;
     pub const RETOPTS: u32 = 7;
     pub const PKTINFO: u32 = 8;
+    pub const PKTOPTIONS: u32 = 9;
     pub const MTU_DISCOVER: u32 = 10;
     pub const RECVERR: u32 = 11;
     pub const RECVTTL: u32 = 12;
     pub const RECVTOS: u32 = 13;
     pub const MTU: u32 = 14;
     pub const FREEBIND: u32 = 15;
+    pub const PASSSEC: u32 = 18;
     pub const TRANSPARENT: u32 = 19;
     pub const ORIGDSTADDR: u32 = 20;
     pub const MINTTL: u32 = 21;
@@ -42,26 +45,48 @@ pub mod ip4 {
     pub const MULTICAST_ALL: u32 = 49;
     pub const UNICAST_IF: u32 = 50;
     pub const LOCAL_PORT_RANGE: u32 = 51;
+    pub const PROTOCOL: u32 = 52;
+    /// Sources of multicast, and filters of them.
+    pub const SOURCES: core::ops::RangeInclusive<u32> = 37..=48;
+    /// `IP_MSFILTER`, `MCAST_MSFILTER`.
+    pub const FILTERS: [u32; 2] = [41, 48];
 }
 
 /// `IPV6_*` (`linux/in6.h`).
 #[allow(missing_docs)]
 pub mod ip6 {
+    pub const OLD_PKTINFO: u32 = 2;
+    pub const OLD_HOPOPTS: u32 = 3;
+    pub const OLD_DSTOPTS: u32 = 4;
+    pub const OLD_RTHDR: u32 = 5;
+    pub const OLD_HOPLIMIT: u32 = 8;
+    pub const FLOWINFO: u32 = 11;
     pub const UNICAST_HOPS: u32 = 16;
     pub const MULTICAST_IF: u32 = 17;
     pub const MULTICAST_HOPS: u32 = 18;
     pub const MULTICAST_LOOP: u32 = 19;
+    pub const ROUTER_ALERT: u32 = 22;
     pub const MTU_DISCOVER: u32 = 23;
     pub const MTU: u32 = 24;
     pub const RECVERR: u32 = 25;
     pub const V6ONLY: u32 = 26;
     pub const MULTICAST_ALL: u32 = 29;
+    pub const ALERT_ISOLATE: u32 = 30;
     pub const RECVERR_RFC4884: u32 = 31;
+    pub const FLOWINFO_SEND: u32 = 33;
     pub const RECVPKTINFO: u32 = 49;
     pub const PKTINFO: u32 = 50;
     pub const RECVHOPLIMIT: u32 = 51;
     pub const HOPLIMIT: u32 = 52;
+    pub const RECVHOPOPTS: u32 = 53;
+    pub const HOPOPTS: u32 = 54;
+    pub const RTHDRDSTOPTS: u32 = 55;
+    pub const RECVRTHDR: u32 = 56;
+    pub const RTHDR: u32 = 57;
+    pub const RECVDSTOPTS: u32 = 58;
+    pub const DSTOPTS: u32 = 59;
     pub const RECVPATHMTU: u32 = 60;
+    pub const PATHMTU: u32 = 61;
     pub const DONTFRAG: u32 = 62;
     pub const RECVTCLASS: u32 = 66;
     pub const TCLASS: u32 = 67;
@@ -70,46 +95,60 @@ pub mod ip6 {
     pub const RECVORIGDSTADDR: u32 = 74;
     pub const TRANSPARENT: u32 = 75;
     pub const UNICAST_IF: u32 = 76;
+    pub const RECVFRAGSIZE: u32 = 77;
     pub const FREEBIND: u32 = 78;
 }
 
 /// Options that are on or off, by their bit in [`IpOptions::has`].
 #[allow(missing_docs)]
 pub mod on {
-    pub const PKTINFO: u32 = 1;
-    pub const RECVTTL: u32 = 1 << 1;
-    pub const RECVTOS: u32 = 1 << 2;
-    pub const RECVERR: u32 = 1 << 3;
-    pub const FREEBIND: u32 = 1 << 4;
-    pub const TRANSPARENT: u32 = 1 << 5;
-    pub const HDRINCL: u32 = 1 << 6;
-    pub const ORIGDSTADDR: u32 = 1 << 7;
-    pub const NO_PORT: u32 = 1 << 8;
-    pub const RECVOPTS: u32 = 1 << 9;
-    pub const RETOPTS: u32 = 1 << 10;
-    pub const CHECKSUM: u32 = 1 << 11;
-    pub const FRAGSIZE: u32 = 1 << 12;
-    pub const NODEFRAG: u32 = 1 << 13;
-    pub const LOOP: u32 = 1 << 14;
-    pub const ALL: u32 = 1 << 15;
-    pub const RFC4884: u32 = 1 << 16;
-    pub const V6ONLY: u32 = 1 << 20;
-    pub const PKTINFO6: u32 = 1 << 21;
-    pub const HOPLIMIT6: u32 = 1 << 22;
-    pub const TCLASS6: u32 = 1 << 23;
-    pub const RECVERR6: u32 = 1 << 24;
-    pub const LOOP6: u32 = 1 << 25;
-    pub const ALL6: u32 = 1 << 26;
-    pub const ORIGDSTADDR6: u32 = 1 << 27;
-    pub const DONTFRAG6: u32 = 1 << 28;
-    pub const PATHMTU6: u32 = 1 << 29;
-    pub const RFC4884_6: u32 = 1 << 30;
-    pub const AUTOFLOWLABEL: u32 = 1 << 31;
+    pub const PKTINFO: u64 = 1;
+    pub const RECVTTL: u64 = 1 << 1;
+    pub const RECVTOS: u64 = 1 << 2;
+    pub const RECVERR: u64 = 1 << 3;
+    pub const FREEBIND: u64 = 1 << 4;
+    pub const TRANSPARENT: u64 = 1 << 5;
+    pub const HDRINCL: u64 = 1 << 6;
+    pub const ORIGDSTADDR: u64 = 1 << 7;
+    pub const NO_PORT: u64 = 1 << 8;
+    pub const RECVOPTS: u64 = 1 << 9;
+    pub const RETOPTS: u64 = 1 << 10;
+    pub const CHECKSUM: u64 = 1 << 11;
+    pub const FRAGSIZE: u64 = 1 << 12;
+    pub const NODEFRAG: u64 = 1 << 13;
+    pub const LOOP: u64 = 1 << 14;
+    pub const ALL: u64 = 1 << 15;
+    pub const RFC4884: u64 = 1 << 16;
+    pub const V6ONLY: u64 = 1 << 20;
+    pub const PKTINFO6: u64 = 1 << 21;
+    pub const HOPLIMIT6: u64 = 1 << 22;
+    pub const TCLASS6: u64 = 1 << 23;
+    pub const RECVERR6: u64 = 1 << 24;
+    pub const LOOP6: u64 = 1 << 25;
+    pub const ALL6: u64 = 1 << 26;
+    pub const ORIGDSTADDR6: u64 = 1 << 27;
+    pub const DONTFRAG6: u64 = 1 << 28;
+    pub const PATHMTU6: u64 = 1 << 29;
+    pub const RFC4884_6: u64 = 1 << 30;
+    pub const AUTOFLOWLABEL: u64 = 1 << 31;
+    pub const PASSSEC: u64 = 1 << 17;
+    pub const HOPOPTS6: u64 = 1 << 32;
+    pub const DSTOPTS6: u64 = 1 << 33;
+    pub const RTHDR6: u64 = 1 << 34;
+    pub const OLD_PKTINFO6: u64 = 1 << 35;
+    pub const OLD_HOPLIMIT6: u64 = 1 << 36;
+    pub const OLD_HOPOPTS6: u64 = 1 << 37;
+    pub const OLD_DSTOPTS6: u64 = 1 << 38;
+    pub const OLD_RTHDR6: u64 = 1 << 39;
+    pub const FLOWINFO6: u64 = 1 << 40;
+    pub const FLOWINFO_SEND6: u64 = 1 << 41;
+    pub const ALERT_ISOLATE6: u64 = 1 << 42;
+    pub const FRAGSIZE6: u64 = 1 << 43;
 }
 
 /// See the module.
 pub struct IpOptions {
-    flags: AtomicU32,
+    flags: AtomicU64,
     /// `IP_TTL` and `IPV6_UNICAST_HOPS`; below 0: the default.
     ttl: [AtomicI16; 2],
     /// `IP_TOS` and `IPV6_TCLASS`.
@@ -127,7 +166,8 @@ pub struct IpOptions {
 }
 
 /// The options of `IPPROTO_IP` that take a value other than on or off.
-const SET4: [u32; 14] = [
+const SET4: [u32; 15] = [
+    ip4::ROUTER_ALERT,
     ip4::TOS,
     ip4::TTL,
     ip4::HDRINCL,
@@ -147,7 +187,7 @@ const SET4: [u32; 14] = [
 const MROUTE: core::ops::RangeInclusive<u32> = 200..=212;
 
 /// An option that is just on or off.
-fn switch(level: u32, option: u32) -> Option<u32> {
+fn switch(level: u32, option: u32) -> Option<u64> {
     if level == proto::IPV6 {
         return Some(match option {
             ip6::RECVPKTINFO => on::PKTINFO6,
@@ -157,6 +197,18 @@ fn switch(level: u32, option: u32) -> Option<u32> {
             ip6::RECVORIGDSTADDR => on::ORIGDSTADDR6,
             ip6::DONTFRAG => on::DONTFRAG6,
             ip6::RECVPATHMTU => on::PATHMTU6,
+            ip6::RECVHOPOPTS => on::HOPOPTS6,
+            ip6::RECVDSTOPTS => on::DSTOPTS6,
+            ip6::RECVRTHDR => on::RTHDR6,
+            ip6::OLD_PKTINFO => on::OLD_PKTINFO6,
+            ip6::OLD_HOPLIMIT => on::OLD_HOPLIMIT6,
+            ip6::OLD_HOPOPTS => on::OLD_HOPOPTS6,
+            ip6::OLD_DSTOPTS => on::OLD_DSTOPTS6,
+            ip6::OLD_RTHDR => on::OLD_RTHDR6,
+            ip6::FLOWINFO => on::FLOWINFO6,
+            ip6::FLOWINFO_SEND => on::FLOWINFO_SEND6,
+            ip6::ALERT_ISOLATE => on::ALERT_ISOLATE6,
+            ip6::RECVFRAGSIZE => on::FRAGSIZE6,
             ip6::RECVERR_RFC4884 => on::RFC4884_6,
             ip6::AUTOFLOWLABEL => on::AUTOFLOWLABEL,
             ip6::FREEBIND => on::FREEBIND,
@@ -175,6 +227,7 @@ fn switch(level: u32, option: u32) -> Option<u32> {
         ip4::RETOPTS => on::RETOPTS,
         ip4::CHECKSUM => on::CHECKSUM,
         ip4::RECVERR_RFC4884 => on::RFC4884,
+        ip4::PASSSEC => on::PASSSEC,
         _ => return None,
     })
 }
@@ -186,7 +239,7 @@ impl IpOptions {
         let whole = if protocol == proto::RAW { on::HDRINCL } else { 0 };
         let flags = whole | on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
         IpOptions {
-            flags: AtomicU32::new(flags | if only { on::V6ONLY } else { 0 }),
+            flags: AtomicU64::new(flags | if only { on::V6ONLY } else { 0 }),
             ttl: [const { AtomicI16::new(-1) }; 2],
             tos: [const { AtomicU8::new(0) }; 2],
             group_ttl: [const { AtomicI16::new(1) }; 2],
@@ -203,7 +256,7 @@ impl IpOptions {
         let byte = |a: &AtomicU8| AtomicU8::new(a.load(Relaxed));
         let short = |a: &AtomicI16| AtomicI16::new(a.load(Relaxed));
         IpOptions {
-            flags: AtomicU32::new(self.flags.load(Relaxed)),
+            flags: AtomicU64::new(self.flags.load(Relaxed)),
             ttl: [short(&self.ttl[0]), short(&self.ttl[1])],
             tos: [byte(&self.tos[0]), byte(&self.tos[1])],
             group_ttl: [short(&self.group_ttl[0]), short(&self.group_ttl[1])],
@@ -216,12 +269,12 @@ impl IpOptions {
     }
 
     /// Whether any of these [`on`] bits is set.
-    pub fn has(&self, bits: u32) -> bool {
+    pub fn has(&self, bits: u64) -> bool {
         self.flags.load(Relaxed) & bits != 0
     }
 
     /// Turns [`on`] bits on or off.
-    pub fn switch_to(&self, bits: u32, value: bool) {
+    pub fn switch_to(&self, bits: u64, value: bool) {
         if value {
             self.flags.fetch_or(bits, Relaxed);
         } else {
@@ -319,6 +372,9 @@ impl IpOptions {
         if let Some(outcome) = self.set_group(core, proto::IP, option, value) {
             return outcome;
         }
+        if ip4::SOURCES.contains(&option) {
+            return Err(Errno::EINVAL);
+        }
         // Multicast routing is of raw sockets.
         if MROUTE.contains(&option) {
             return Err(Errno::EOPNOTSUPP);
@@ -328,6 +384,10 @@ impl IpOptions {
             return Err(Errno::ENOPROTOOPT);
         }
         let int = value.int_or_byte()?;
+        let strict = option == ip4::RECVERR_RFC4884 && !(0..=1).contains(&int);
+        if strict || matches!(option, ip4::FREEBIND | ip4::TRANSPARENT) && value.len == 0 {
+            return Err(Errno::EINVAL);
+        }
         if let Some(bit) = bits {
             self.switch_to(bit, int != 0);
             return Ok(());
@@ -348,6 +408,7 @@ impl IpOptions {
             ip4::HDRINCL | ip4::NODEFRAG if !raw => return Err(Errno::ENOPROTOOPT),
             ip4::HDRINCL => self.switch_to(on::HDRINCL, int != 0),
             ip4::NODEFRAG => self.switch_to(on::NODEFRAG, int != 0),
+            ip4::ROUTER_ALERT if !raw => return Err(Errno::EINVAL),
             ip4::OPTIONS => need(value.len == 0)?,
             ip4::MTU_DISCOVER => {
                 need((0..=5).contains(&int))?;
@@ -415,7 +476,8 @@ impl IpOptions {
         let int = if value.len < 4 { 0 } else { value.int()? };
         let need = |ok: bool| if ok { Ok(()) } else { Err(Errno::EINVAL) };
         if let Some(bit) = switch(proto::IPV6, option) {
-            need(value.len >= 4 || option == ip6::DONTFRAG)?;
+            need(value.len >= 4 || matches!(option, ip6::DONTFRAG | ip6::AUTOFLOWLABEL))?;
+            need(option != ip6::RECVERR_RFC4884 || (0..=1).contains(&int))?;
             self.switch_to(bit, int != 0);
             return Ok(());
         }
@@ -443,7 +505,7 @@ impl IpOptions {
             }
             ip6::MULTICAST_IF if core.kind == sock::STREAM => return Err(Errno::ENOPROTOOPT),
             ip6::MULTICAST_IF => {
-                need(value.len >= 4 && int >= 0)?;
+                need(value.len >= 4)?;
                 self.choose_device(1, int).map_err(|_| Errno::ENODEV)?;
             }
             ip6::UNICAST_IF => {
@@ -466,9 +528,13 @@ impl IpOptions {
                 self.min_ttl[1].store(int as u8, Relaxed);
             }
             ip6::TRANSPARENT => {
+                need(value.len >= 4)?;
                 self.may_be_transparent(ctx, int)?;
                 self.switch_to(on::TRANSPARENT, int != 0);
             }
+            // Headers that packets do not have.
+            ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS => need(value.len == 0)?,
+            option if ip4::SOURCES.contains(&option) => return Err(Errno::EINVAL),
             option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -480,9 +546,12 @@ impl IpOptions {
     /// # Errors
     /// `ENOPROTOOPT`, `EOPNOTSUPP`, `ENOTCONN`.
     pub fn get(&self, _ctx: &SockCtx<'_>, core: &Core, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+        if self.is_empty(core, level, option) {
+            return Ok(Vec::new());
+        }
         let value = match level {
             proto::IP => self.get4(core, option)?,
-            proto::IPV6 if core.family == af::INET6 => self.get6(core, option)?,
+            proto::IPV6 if core.family == af::INET6 => self.get6(option)?,
             _ if core.family == af::INET6 => return Err(Errno::ENOPROTOOPT),
             _ => return Err(Errno::EOPNOTSUPP),
         };
@@ -491,6 +560,17 @@ impl IpOptions {
             return Ok(alloc::vec![value as u8]);
         }
         Ok(value.to_ne_bytes().to_vec())
+    }
+
+    /// Options whose value is a header, or headers, that there are not.
+    fn is_empty(&self, core: &Core, level: u32, option: u32) -> bool {
+        match level {
+            proto::IP => option == ip4::OPTIONS || option == ip4::PKTOPTIONS && core.kind == sock::STREAM,
+            proto::IPV6 if core.family == af::INET6 => {
+                matches!(option, ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS)
+            }
+            _ => false,
+        }
     }
 
     fn get4(&self, core: &Core, option: u32) -> Result<i32> {
@@ -504,6 +584,9 @@ impl IpOptions {
                 n => i32::from(n),
             },
             ip4::HDRINCL => i32::from(self.has(on::HDRINCL)),
+            ip4::ROUTER_ALERT => 0,
+            ip4::PROTOCOL if core.kind == sock::RAW => core.protocol as i32,
+            option if ip4::FILTERS.contains(&option) => return Err(Errno::EINVAL),
             ip4::NODEFRAG => i32::from(self.has(on::NODEFRAG)),
             ip4::MTU_DISCOVER => i32::from(self.discover[0].load(Relaxed)),
             ip4::MTU => return Err(Errno::ENOTCONN),
@@ -521,12 +604,13 @@ impl IpOptions {
         })
     }
 
-    fn get6(&self, core: &Core, option: u32) -> Result<i32> {
+    fn get6(&self, option: u32) -> Result<i32> {
         if let Some(bit) = switch(proto::IPV6, option) {
             return Ok(i32::from(self.has(bit)));
         }
-        let _ = core;
         Ok(match option {
+            ip6::ROUTER_ALERT => 0,
+            ip6::PATHMTU => return Err(Errno::EINVAL),
             ip6::V6ONLY => i32::from(self.has(on::V6ONLY)),
             ip6::UNICAST_HOPS => match self.ttl[1].load(Relaxed) {
                 ..0 => 64,

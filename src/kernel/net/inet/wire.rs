@@ -59,6 +59,16 @@ pub fn checksum_between(from: Ip, to: Ip, protocol: u8, bytes: &[u8]) -> u16 {
     fold(ends + u64::from(protocol) + bytes.len() as u64 + sum(bytes))
 }
 
+/// The header of a datagram, without its checksum.
+pub fn udp_head(p: &Packet) -> [u8; UDP_HEAD] {
+    let mut head = [0; UDP_HEAD];
+    let len = (UDP_HEAD + p.data.len()) as u16;
+    for (at, word) in [p.from.port, p.to.port, len].into_iter().enumerate() {
+        head[2 * at..2 * at + 2].copy_from_slice(&word.to_be_bytes());
+    }
+    head
+}
+
 impl Datagram {
     /// A packet with a header of its own.
     ///
@@ -114,9 +124,7 @@ impl Datagram {
         let mut payload = Vec::new();
         let len = UDP_HEAD + p.data.len();
         payload.try_reserve_exact(len).map_err(|_| Errno::ENOBUFS)?;
-        for word in [p.from.port, p.to.port, len as u16, 0] {
-            payload.extend_from_slice(&word.to_be_bytes());
-        }
+        payload.extend_from_slice(&udp_head(p));
         payload.extend_from_slice(&p.data);
         let sum = match checksum_between(p.from.ip, p.to.ip, protocol, &payload) {
             0 => u16::MAX,

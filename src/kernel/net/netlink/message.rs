@@ -81,10 +81,12 @@ impl<'a> Request<'a> {
         None
     }
 
-    /// The message that tells how the request went: 0 or a negative error.
-    pub fn acknowledge(&self, error: i32, port: u32) -> Vec<u8> {
-        let back = if error == 0 { &self.whole[..HEAD] } else { self.whole };
-        let flags = if error == 0 { CAPPED } else { 0 };
+    /// The message that tells how the request went: 0 or a negative error. With an error comes the whole request, unless
+    /// `capped` (`NETLINK_CAP_ACK`).
+    pub fn acknowledge(&self, error: i32, port: u32, capped: bool) -> Vec<u8> {
+        let capped = capped || error == 0;
+        let back = if capped { &self.whole[..HEAD] } else { self.whole };
+        let flags = if capped { CAPPED } else { 0 };
         let mut out = header(HEAD + 4 + back.len(), ERROR, flags, self.seq, port);
         out.extend_from_slice(&error.to_ne_bytes());
         out.extend_from_slice(back);
@@ -139,6 +141,24 @@ impl Answer {
         self.current.extend_from_slice(&number.to_ne_bytes());
         self.current.extend_from_slice(data);
         self.align();
+    }
+
+    /// Adds an attribute of attributes, each of a number and numbers of 32 bits below it.
+    pub fn add_table(&mut self, number: u16, rows: &[&[(u16, &[u8])]]) {
+        let mut data = Vec::new();
+        for (i, row) in rows.iter().enumerate() {
+            let mut inner = Vec::new();
+            for (kind, bytes) in *row {
+                inner.extend_from_slice(&((bytes.len() + 4) as u16).to_ne_bytes());
+                inner.extend_from_slice(&kind.to_ne_bytes());
+                inner.extend_from_slice(bytes);
+                inner.resize(inner.len().next_multiple_of(4), 0);
+            }
+            data.extend_from_slice(&((inner.len() + 4) as u16).to_ne_bytes());
+            data.extend_from_slice(&(i as u16 + 1).to_ne_bytes());
+            data.extend_from_slice(&inner);
+        }
+        self.add(number, &data);
     }
 
     /// Adds an attribute that is a number.

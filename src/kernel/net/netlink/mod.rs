@@ -1,8 +1,9 @@
 //! Netlink (`netlink(7)`): requests to the kernel are answered while they are sent; the answers wait in the
-//! socket's inbox. There are `NETLINK_ROUTE`, `NETLINK_SOCK_DIAG` and a
-//! `NETLINK_KOBJECT_UEVENT` on which nothing happens.
+//! socket's inbox. There are `NETLINK_ROUTE`, `NETLINK_SOCK_DIAG`,
+//! `NETLINK_GENERIC` with its own family only, and a `NETLINK_KOBJECT_UEVENT` on which nothing happens.
 
 mod diag;
+mod generic;
 mod message;
 mod route;
 
@@ -10,8 +11,9 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc, UserPtr};
 use crate::net::socket::family::Wanted;
+use crate::net::socket::filter::View;
 use crate::net::socket::{
-    Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
+    Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, flag, sock,
 };
 use crate::net::{NetNamespace, socket};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
@@ -26,17 +28,34 @@ use message::{Answer, Request};
 const ROUTE: u32 = 0;
 const SOCK_DIAG: u32 = 4;
 const KOBJECT_UEVENT: u32 = 15;
+const GENERIC: u32 = 16;
 /// Most protocols that there could be.
 const MAX_LINKS: u32 = 32;
+/// `SCM_CREDENTIALS`.
+const CREDENTIALS: u32 = 2;
 /// `SOL_NETLINK`.
 const SOL_NETLINK: u32 = 270;
+/// `NETLINK_ADD_MEMBERSHIP` and its siblings.
+const ADD_MEMBERSHIP: u32 = 1;
+const DROP_MEMBERSHIP: u32 = 2;
+const LISTEN_ALL: u32 = 8;
+const LIST_MEMBERSHIPS: u32 = 9;
+/// `CAP_NET_BROADCAST`.
+const NET_BROADCAST: u32 = 11;
+/// `NETLINK_CAP_ACK`.
+const CAP_ACK: u32 = 10;
+/// Options that are on or off, by number.
+const SWITCHES: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << LISTEN_ALL | 1 << CAP_ACK | 1 << 11 | 1 << 12;
+/// Most groups of a protocol (`RTNLGRP_MAX`).
+const MOST_GROUPS: i32 = 39;
 /// Bytes of a `struct sockaddr_nl`.
 const ADDR: usize = 12;
 
 #[derive(Default)]
 struct State {
     port: u32,
-    groups: u32,
+    /// A bit for every group.
+    groups: u64,
     /// The destination that `connect` set.
     peer: (u32, u32),
     /// `NETLINK_*` options that were turned on, by number.
@@ -65,7 +84,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
     if !matches!(wanted.kind, sock::RAW | sock::DGRAM) {
         return Err(Errno::ESOCKTNOSUPPORT);
     }
-    if wanted.protocol >= MAX_LINKS || !matches!(wanted.protocol, ROUTE | SOCK_DIAG | KOBJECT_UEVENT) {
+    if wanted.protocol >= MAX_LINKS || !matches!(wanted.protocol, ROUTE | SOCK_DIAG | KOBJECT_UEVENT | GENERIC) {
         return Err(Errno::EPROTONOSUPPORT);
     }
     let socket = Arc::new(Netlink {
@@ -113,7 +132,9 @@ impl Netlink {
         Ok(())
     }
 
-    fn push(&self, packet: Vec<u8>) {
+    fn push(&self, mut packet: Vec<u8>) {
+        let Some(kept) = self.core.keeps(&View { head: &[], data: &packet, protocol: 0 }) else { return };
+        packet.truncate(kept);
         {
             let mut inbox = self.inbox.lock();
             if inbox.bytes + packet.len() > self.core.receive_room() || inbox.packets.try_reserve(1).is_err() {
@@ -130,6 +151,7 @@ impl Netlink {
 
     /// Answers every request of a packet.
     fn serve(&self, ctx: &OpCtx<'_>, packet: &[u8], port: u32) {
+        let capped = self.state.lock().options >> CAP_ACK & 1 != 0;
         let mut rest = packet;
         while let Some((request, next)) = Request::parse(rest) {
             rest = next;
@@ -141,6 +163,7 @@ impl Netlink {
                 // Control messages do nothing.
                 ..16 => Ok(()),
                 _ if self.core.protocol == SOCK_DIAG => diag::serve(&self.core.ns, &request, &mut answer),
+                _ if self.core.protocol == GENERIC => generic::serve(&request, &mut answer),
                 _ => route::serve(ctx, &self.core.ns, &request, &mut answer),
             };
             let wants_ack = request.wants_ack();
@@ -155,10 +178,10 @@ impl Netlink {
                         self.push(packet);
                     }
                     if wants_ack {
-                        self.push(request.acknowledge(0, port));
+                        self.push(request.acknowledge(0, port, capped));
                     }
                 }
-                Err(e) => self.push(request.acknowledge(-e.raw(), port)),
+                Err(e) => self.push(request.acknowledge(-e.raw(), port, capped)),
             }
         }
     }
@@ -228,7 +251,8 @@ impl SocketOps for Netlink {
                 state.port = port;
             }
         }
-        state.groups = groups;
+        // The address names the first 32 groups only.
+        state.groups = state.groups & !0xffff_ffff | u64::from(groups);
         Ok(())
     }
 
@@ -301,12 +325,16 @@ impl SocketOps for Netlink {
         }
         out.whole = packet.len();
         out.from = Some(to_sockaddr(0, 0));
+        if self.core.has(flag::PASSCRED) {
+            // The kernel's own credentials.
+            out.push_control(SOL_SOCKET, CREDENTIALS, &[0; 12]);
+        }
         Ok(n)
     }
 
     fn local_addr(&self) -> Result<SockAddr> {
         let state = self.state.lock();
-        Ok(to_sockaddr(state.port, state.groups))
+        Ok(to_sockaddr(state.port, state.groups as u32))
     }
 
     fn peer_addr(&self) -> Result<SockAddr> {
@@ -314,29 +342,36 @@ impl SocketOps for Netlink {
         Ok(to_sockaddr(state.peer.0, state.peer.1))
     }
 
-    fn set_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+    fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
         if level == SOL_SOCKET || level != SOL_NETLINK {
             return Err(Errno::ENOPROTOOPT);
         }
-        let int = value.int()?;
+        let int = if value.len < 4 { 0 } else { value.int()? };
         let mut state = self.state.lock();
         match option {
-            // Membership of a group on which nothing is ever sent, PKTINFO, errors, CAP_ACK, EXT_ACK, strict.
-            1 | 2 if int <= 0 => return Err(Errno::EINVAL),
-            1 if int <= 32 => state.groups |= 1 << (int - 1),
-            2 if int <= 32 => state.groups &= !(1 << (int - 1)),
-            3..=5 | 10..=12 if int != 0 => state.options |= 1 << option,
-            3..=5 | 10..=12 => state.options &= !(1 << option),
-            _ => return Err(Errno::ENOPROTOOPT),
+            // Membership of a group on which nothing is ever sent.
+            ADD_MEMBERSHIP | DROP_MEMBERSHIP if !(1..=MOST_GROUPS).contains(&int) => return Err(Errno::EINVAL),
+            ADD_MEMBERSHIP => state.groups |= 1 << (int - 1),
+            DROP_MEMBERSHIP => state.groups &= !(1 << (int - 1)),
+            LISTEN_ALL if int != 0 && !self.core.ns.may(ctx.op.cred, NET_BROADCAST) => {
+                return Err(Errno::EPERM);
+            }
+            _ if SWITCHES >> option & 1 == 0 || option > 31 => return Err(Errno::ENOPROTOOPT),
+            _ if int != 0 => state.options |= 1 << option,
+            _ => state.options &= !(1 << option),
         }
         Ok(())
     }
 
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, _room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
         let state = self.state.lock();
         match (level, option) {
-            (SOL_NETLINK, 3..=5 | 10..=12) => Ok((state.options >> option & 1).to_ne_bytes().to_vec()),
-            (SOL_NETLINK, 9) => Ok(state.groups.to_ne_bytes().to_vec()),
+            (SOL_NETLINK, LIST_MEMBERSHIPS) if state.groups == 0 => Ok(Vec::new()),
+            (SOL_NETLINK, LIST_MEMBERSHIPS) => Ok(state.groups.to_ne_bytes().to_vec()),
+            (SOL_NETLINK, 3..=31) if SWITCHES >> option & 1 != 0 => match room {
+                0..4 => Err(Errno::EINVAL),
+                _ => Ok((state.options >> option & 1).to_ne_bytes().to_vec()),
+            },
             _ => Err(Errno::ENOPROTOOPT),
         }
     }

@@ -1,15 +1,19 @@
 //! The state that every socket has (`struct sock`).
 
 use super::SockCtx;
+use super::filter::Filters;
 use crate::abi::Errno;
 use crate::net::NetNamespace;
-use crate::sync::Events;
+use crate::sync::{Events, Level, Mutex};
 use crate::vfs::anon;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// `/proc/sys/net/core/{r,w}mem_default`, and the largest that an ordinary program may set.
+/// `/proc/sys/net/core/{r,w}mem_default`.
 pub const DEFAULT_BUFFER: u32 = 212_992;
+/// The largest buffer that an ordinary program may set: `/proc/sys/net/core/{r,w}mem_max`.
+pub const MOST_BUFFER: u32 = 4 << 20;
 /// No timeout.
 const FOREVER: u64 = u64::MAX;
 
@@ -31,14 +35,30 @@ pub mod flag {
     pub const NO_CHECK: u64 = 1 << 11;
     /// `SO_REUSEPORT`.
     pub const REUSEPORT: u64 = 1 << 15;
+    /// `SO_PASSCRED` (of netlink; local sockets have their own).
+    pub const PASSCRED: u64 = 1 << 16;
+    /// Not an option: a program chooses among the sockets of a port.
+    pub const SELECTS: u64 = 1 << 24;
+    /// `SO_ATTACH_FILTER`.
+    pub const ATTACH_FILTER: u64 = 1 << 26;
     /// `SO_TIMESTAMP`.
     pub const TIMESTAMP: u64 = 1 << 29;
     /// `SO_TIMESTAMPNS`.
     pub const TIMESTAMPNS: u64 = 1 << 35;
+    /// `SO_PASSSEC` (of netlink).
+    pub const PASSSEC: u64 = 1 << 34;
     /// `SO_RXQ_OVFL`.
     pub const RXQ_OVFL: u64 = 1 << 40;
+    /// `SO_WIFI_STATUS`, `SO_NOFCS`: of interfaces that are not there.
+    pub const WIFI_STATUS: u64 = 1 << 41;
+    /// See [`WIFI_STATUS`].
+    pub const NOFCS: u64 = 1 << 43;
+    /// `SO_LOCK_FILTER`.
+    pub const LOCK_FILTER: u64 = 1 << 44;
     /// `SO_SELECT_ERR_QUEUE`.
     pub const SELECT_ERR_QUEUE: u64 = 1 << 45;
+    /// `SO_PREFER_BUSY_POLL` (its number is too large for a bit of its own).
+    pub const PREFER_BUSY_POLL: u64 = 1 << 3;
     /// `SO_ZEROCOPY`.
     pub const ZEROCOPY: u64 = 1 << 60;
 }
@@ -87,6 +107,8 @@ pub struct Core {
     /// `SO_BUF_LOCK`.
     pub(super) locks: AtomicU32,
     error: AtomicU32,
+    /// Programs that look at its packets.
+    pub(super) filters: Mutex<Option<Box<Filters>>>,
 }
 
 impl Core {
@@ -119,6 +141,7 @@ impl Core {
             pacing: AtomicU64::new(u64::MAX),
             locks: AtomicU32::new(0),
             error: AtomicU32::new(0),
+            filters: Mutex::new(Level::Leaf, None),
         }
     }
 
@@ -135,7 +158,7 @@ impl Core {
             ino: anon::new_ino(),
             cookie: self.ns.new_cookie(),
             ns: self.ns.clone(),
-            flags: copy_l(&self.flags),
+            flags: AtomicU64::new(self.flags.load(Relaxed) & !(flag::ATTACH_FILTER | flag::SELECTS)),
             send_buffer: copy(&self.send_buffer),
             receive_buffer: copy(&self.receive_buffer),
             timeouts: [copy_l(&self.timeouts[0]), copy_l(&self.timeouts[1])],
@@ -150,6 +173,7 @@ impl Core {
             pacing: copy_l(&self.pacing),
             locks: copy(&self.locks),
             error: AtomicU32::new(0),
+            filters: Mutex::new(Level::Leaf, None),
         }
     }
 

@@ -8,6 +8,7 @@ mod addr;
 mod core_state;
 pub mod family;
 mod file;
+pub mod filter;
 mod message;
 mod options;
 

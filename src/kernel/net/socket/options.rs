@@ -1,6 +1,6 @@
 //! The options of level `SOL_SOCKET` (`socket(7)`): kept for every family, in Linux's order of errors.
 
-use super::core_state::DEFAULT_BUFFER;
+use super::core_state::MOST_BUFFER;
 use super::{Core, SockCtx, SocketOps, af, flag, sock};
 use crate::abi::{Errno, Result, linux};
 use crate::cred::cap;
@@ -30,43 +30,59 @@ pub mod so {
     pub const LINGER: u32 = 13;
     pub const BSDCOMPAT: u32 = 14;
     pub const REUSEPORT: u32 = 15;
+    pub const PASSCRED: u32 = 16;
     pub const PEERCRED: u32 = 17;
     pub const RCVLOWAT: u32 = 18;
     pub const SNDLOWAT: u32 = 19;
     pub const RCVTIMEO: u32 = 20;
     pub const SNDTIMEO: u32 = 21;
     pub const BINDTODEVICE: u32 = 25;
+    pub const ATTACH_FILTER: u32 = 26;
     pub const DETACH_FILTER: u32 = 27;
     pub const PEERNAME: u32 = 28;
     pub const TIMESTAMP: u32 = 29;
     pub const ACCEPTCONN: u32 = 30;
     pub const SNDBUFFORCE: u32 = 32;
     pub const RCVBUFFORCE: u32 = 33;
+    pub const PASSSEC: u32 = 34;
     pub const TIMESTAMPNS: u32 = 35;
     pub const MARK: u32 = 36;
     pub const PROTOCOL: u32 = 38;
     pub const DOMAIN: u32 = 39;
     pub const RXQ_OVFL: u32 = 40;
+    pub const WIFI_STATUS: u32 = 41;
     pub const PEEK_OFF: u32 = 42;
+    pub const NOFCS: u32 = 43;
     pub const LOCK_FILTER: u32 = 44;
     pub const SELECT_ERR_QUEUE: u32 = 45;
     pub const BUSY_POLL: u32 = 46;
     pub const MAX_PACING_RATE: u32 = 47;
+    pub const BPF_EXTENSIONS: u32 = 48;
     pub const INCOMING_CPU: u32 = 49;
+    pub const ATTACH_BPF: u32 = 50;
+    pub const ATTACH_REUSEPORT_CBPF: u32 = 51;
+    pub const ATTACH_REUSEPORT_EBPF: u32 = 52;
+    pub const CNX_ADVICE: u32 = 53;
     pub const MEMINFO: u32 = 55;
     pub const INCOMING_NAPI_ID: u32 = 56;
     pub const COOKIE: u32 = 57;
+    pub const PEERGROUPS: u32 = 59;
     pub const ZEROCOPY: u32 = 60;
     pub const BINDTOIFINDEX: u32 = 62;
     pub const TIMESTAMP_NEW: u32 = 63;
     pub const TIMESTAMPNS_NEW: u32 = 64;
     pub const RCVTIMEO_NEW: u32 = 66;
     pub const SNDTIMEO_NEW: u32 = 67;
+    pub const DETACH_REUSEPORT_BPF: u32 = 68;
     pub const PREFER_BUSY_POLL: u32 = 69;
     pub const BUSY_POLL_BUDGET: u32 = 70;
     pub const NETNS_COOKIE: u32 = 71;
     pub const BUF_LOCK: u32 = 72;
+    pub const RESERVE_MEM: u32 = 73;
     pub const TXREHASH: u32 = 74;
+    pub const PASSPIDFD: u32 = 76;
+    pub const PEERPIDFD: u32 = 77;
+    pub const PASSRIGHTS: u32 = 83;
 }
 
 /// An option's value where the guest has it.
@@ -127,6 +143,8 @@ fn simple_flag(option: u32) -> Option<u64> {
         so::NO_CHECK => Some(flag::NO_CHECK),
         so::RXQ_OVFL => Some(flag::RXQ_OVFL),
         so::SELECT_ERR_QUEUE => Some(flag::SELECT_ERR_QUEUE),
+        so::WIFI_STATUS => Some(flag::WIFI_STATUS),
+        so::NOFCS => Some(flag::NOFCS),
         _ => None,
     }
 }
@@ -153,7 +171,10 @@ pub fn set_common(ctx: &SockCtx<'_>, ops: &dyn SocketOps, option: u32, value: Op
             core.set(flag, int != 0);
             Ok(())
         }
-        None => set_number(ctx, core, option, int, value)?,
+        None => match core.set_filter_option(option, int, value) {
+            Some(outcome) => outcome,
+            None => set_number(ctx, core, option, int, value)?,
+        },
     };
     if outcome.is_ok() {
         ops.option_changed(option);
@@ -169,8 +190,8 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
     Some(match option {
         so::DEBUG if int != 0 && !machine_admin => Err(Errno::EACCES),
         so::DEBUG => keep_flag(core, flag::DEBUG, int),
-        so::SNDBUF => set_buffer(core, 1, (int as u32).min(DEFAULT_BUFFER)),
-        so::RCVBUF => set_buffer(core, 2, (int as u32).min(DEFAULT_BUFFER)),
+        so::SNDBUF => set_buffer(core, 1, (int as u32).min(MOST_BUFFER)),
+        so::RCVBUF => set_buffer(core, 2, (int as u32).min(MOST_BUFFER)),
         so::SNDBUFFORCE | so::RCVBUFFORCE if !admin => Err(Errno::EPERM),
         so::SNDBUFFORCE => set_buffer(core, 1, int.max(0) as u32),
         so::RCVBUFFORCE => set_buffer(core, 2, int.max(0) as u32),
@@ -186,8 +207,16 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::RCVLOWAT => keep(&core.low_water, if int < 0 { i32::MAX } else { int.max(1) }),
         so::RCVTIMEO | so::RCVTIMEO_NEW => set_timeout(core, 0, value),
         so::SNDTIMEO | so::SNDTIMEO_NEW => set_timeout(core, 1, value),
-        so::DETACH_FILTER => Err(Errno::ENOENT),
-        so::LOCK_FILTER => Ok(()),
+        so::CNX_ADVICE => Ok(()),
+        // Local sockets have their own.
+        so::PASSCRED | so::PASSSEC | so::PASSPIDFD | so::PASSRIGHTS if core.family == af::UNIX => return None,
+        so::PASSCRED | so::PASSSEC | so::PASSPIDFD | so::PASSRIGHTS if !may_pass(core, option) => {
+            Err(Errno::EOPNOTSUPP)
+        }
+        so::PASSCRED => keep_flag(core, flag::PASSCRED, int),
+        so::PASSSEC => keep_flag(core, flag::PASSSEC, int),
+        so::RESERVE_MEM if int < 0 => Err(Errno::EINVAL),
+        so::RESERVE_MEM => Err(Errno::EOPNOTSUPP),
         so::TIMESTAMP | so::TIMESTAMP_NEW => {
             core.set(flag::TIMESTAMPNS, false);
             keep_flag(core, flag::TIMESTAMP, int)
@@ -208,7 +237,7 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::BUSY_POLL if int < 0 => Err(Errno::EINVAL),
         so::BUSY_POLL => keep_signed(core, 0, int),
         so::PREFER_BUSY_POLL if int != 0 && !admin => Err(Errno::EPERM),
-        so::PREFER_BUSY_POLL => Ok(()),
+        so::PREFER_BUSY_POLL => keep_flag(core, flag::PREFER_BUSY_POLL, int),
         so::BUSY_POLL_BUDGET if int > core.kept[1].load(Relaxed) && !admin => Err(Errno::EPERM),
         so::BUSY_POLL_BUDGET if !(0..=0xffff).contains(&int) => Err(Errno::EINVAL),
         so::BUSY_POLL_BUDGET => keep_signed(core, 1, int),
@@ -223,10 +252,24 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::BINDTOIFINDEX => bind_to_index(ctx, core, int),
         so::BUF_LOCK if int & !3 != 0 => Err(Errno::EINVAL),
         so::BUF_LOCK => keep(&core.locks, int),
-        so::TXREHASH if !(-1..=255).contains(&int) => Err(Errno::EINVAL),
-        so::TXREHASH => keep_signed(core, 3, if int == 255 { 1 } else { int }),
+        so::TXREHASH if !is_tcp(core) => Err(Errno::EOPNOTSUPP),
+        so::TXREHASH if !(-1..=1).contains(&int) => Err(Errno::EINVAL),
+        // What -1 stands for is on.
+        so::TXREHASH => keep_signed(core, 3, int.abs()),
         _ => return None,
     })
+}
+
+fn is_tcp(core: &Core) -> bool {
+    is_inet(core) && core.kind == sock::STREAM
+}
+
+/// Whether the family passes what `SO_PASSCRED` and its siblings are about (`sk_may_scm_recv`).
+fn may_pass(core: &Core, option: u32) -> bool {
+    match option {
+        so::PASSCRED | so::PASSSEC => core.family == af::NETLINK,
+        _ => false,
+    }
 }
 
 fn keep(word: &core::sync::atomic::AtomicU32, int: i32) -> Result {
@@ -325,7 +368,16 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
             let (on, seconds) = core.linger_raw();
             [i32::from(on), seconds].iter().flat_map(|n| n.to_ne_bytes()).collect()
         }
-        so::BSDCOMPAT | so::LOCK_FILTER | so::PREFER_BUSY_POLL | so::INCOMING_NAPI_ID => number(0),
+        so::BSDCOMPAT | so::INCOMING_NAPI_ID | so::RESERVE_MEM => number(0),
+        so::LOCK_FILTER => on(flag::LOCK_FILTER),
+        so::PREFER_BUSY_POLL => on(flag::PREFER_BUSY_POLL),
+        so::BPF_EXTENSIONS => number(64),
+        so::PASSCRED | so::PASSSEC | so::PASSPIDFD | so::PASSRIGHTS if !may_pass(core, option) => {
+            return Some(Err(Errno::EOPNOTSUPP));
+        }
+        so::PASSCRED => on(flag::PASSCRED),
+        so::PASSSEC => on(flag::PASSSEC),
+        so::PEERGROUPS | so::PEERPIDFD => return Some(Err(Errno::ENODATA)),
         so::PEERCRED => [0, u32::MAX, u32::MAX].iter().flat_map(|n| n.to_ne_bytes()).collect(),
         so::RCVLOWAT => word(&core.low_water),
         so::SNDLOWAT => number(1),
@@ -350,8 +402,8 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
         }
         so::PEEK_OFF => number(core.peek_offset.load(Relaxed)),
         so::BUSY_POLL => number(core.kept[0].load(Relaxed)),
-        so::BUSY_POLL_BUDGET => number(core.kept[1].load(Relaxed)),
         so::INCOMING_CPU => number(core.kept[2].load(Relaxed)),
+        so::TXREHASH if !is_tcp(core) => return Some(Err(Errno::EOPNOTSUPP)),
         so::TXREHASH => number(core.kept[3].load(Relaxed)),
         so::MAX_PACING_RATE if room >= 8 => core.pacing.load(Relaxed).to_ne_bytes().to_vec(),
         so::MAX_PACING_RATE => number(core.pacing.load(Relaxed).min(u64::from(u32::MAX)) as i32),

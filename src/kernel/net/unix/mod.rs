@@ -23,5 +23,5 @@ mod sock;
 
 pub use family::{create, create_pair};
 pub use names::{LocalSockets, Name};
-pub use proc::table;
+pub use proc::{Facts, facts, table};
 pub use sock::{Kind, Sock};

@@ -130,6 +130,14 @@ impl Packet {
         }
     }
 
+    /// Cuts what is behind the first `n` bytes off.
+    pub fn truncate(&mut self, n: usize) {
+        match &mut self.data {
+            Data::Small(len, _) => *len = (*len).min(n.min(SMALL) as u8),
+            Data::Large(bytes) => bytes.truncate(n),
+        }
+    }
+
     /// How many bytes were not taken yet.
     pub fn left(&self) -> usize {
         self.rest().len()

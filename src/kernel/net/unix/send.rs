@@ -5,6 +5,7 @@ use super::packet::{Packet, packet_charge, stream_share};
 use super::sock::{DATA, Inner, Kind, Sock, Status, pass, wake_waiting};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoSrc;
+use crate::net::socket::filter::View;
 use crate::net::socket::{MsgFlags, SendMsg, SockCtx, Ucred, flag};
 use crate::time;
 use alloc::sync::Arc;
@@ -165,6 +166,11 @@ impl Sock {
         let mut packet = Packet::take(self.this()?, src, len, packet_charge(len))?;
         packet.files = self.depart(ctx, msg)?;
         packet.who = self.sender(ctx, msg.cred, &other);
+        let Some(kept) = other.core.keeps(&View { head: &[], data: packet.rest(), protocol: 0 }) else {
+            // The receiver's filter drops it: the sender does not hear of it.
+            return Ok(len);
+        };
+        packet.truncate(kept);
         if other.core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
             packet.stamp = time::now();
         }

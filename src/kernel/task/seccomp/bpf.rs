@@ -1,5 +1,6 @@
-//! The classic BPF of seccomp filters: checked once (`bpf_check_classic` and `seccomp_check_filter` in Linux),
-//! then interpreted. Jumps go forward only, so a program ends after as many steps as it has instructions.
+//! Classic BPF, of seccomp filters and of filters of sockets: checked once (`bpf_check_classic` and
+//! `seccomp_check_filter` in Linux), then interpreted. Jumps go forward only, so a program ends after as many steps
+//! as it has instructions.
 
 use crate::abi::{Errno, Result};
 
@@ -22,6 +23,10 @@ mod op {
     pub const MISC: u16 = 7;
     pub const IMM: u16 = 0;
     pub const ABS: u16 = 0x20;
+    pub const IND: u16 = 0x40;
+    pub const MSH: u16 = 0xa0;
+    pub const HALF: u16 = 8;
+    pub const BYTE: u16 = 0x10;
     pub const MEM: u16 = 0x60;
     pub const LEN: u16 = 0x80;
     pub const X: u16 = 8;
@@ -35,6 +40,7 @@ mod op {
     pub const LSH: u16 = 0x60;
     pub const RSH: u16 = 0x70;
     pub const NEG: u16 = 0x80;
+    pub const MOD: u16 = 0x90;
     pub const XOR: u16 = 0xa0;
     pub const JA: u16 = 0;
     pub const JEQ: u16 = 0x10;
@@ -43,6 +49,41 @@ mod op {
     pub const JSET: u16 = 0x40;
     pub const TAX: u16 = 0;
     pub const TXA: u16 = 0x80;
+}
+
+/// Where a program runs, which decides on the instructions that it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// On `struct seccomp_data`: aligned words only.
+    Seccomp,
+    /// On a packet.
+    Packet,
+}
+
+/// What a program reads.
+pub trait Data {
+    /// Its length, bytes.
+    fn len(&self) -> u32;
+
+    /// The number in `size` bytes (1, 2 or 4) at `at`, big end first; `None` ends the program with 0. Numbers from
+    /// [`ANCILLARY`] on are questions about the packet.
+    fn load(&self, at: u32, size: u32) -> Option<u32>;
+}
+
+/// `SKF_AD_OFF`: from here on up to [`ANCILLARY_END`] an address names what is known of a packet.
+pub const ANCILLARY: u32 = 0xffff_f000;
+/// See [`ANCILLARY`] (`SKF_AD_MAX`).
+pub const ANCILLARY_END: u32 = ANCILLARY + 64;
+
+/// `struct seccomp_data` as words.
+impl Data for [u32; 16] {
+    fn len(&self) -> u32 {
+        DATA_BYTES
+    }
+
+    fn load(&self, at: u32, _size: u32) -> Option<u32> {
+        Some(self[(at / 4 % 16) as usize])
+    }
 }
 
 /// `struct sock_filter`.
@@ -70,12 +111,33 @@ impl Insn {
         self.code & 0xf0
     }
 
-    /// Whether seccomp knows it, with an operand that makes sense.
-    fn is_valid(self) -> bool {
+    /// As the program has it.
+    pub fn raw(self) -> u64 {
+        u64::from(self.code) | u64::from(self.jt) << 16 | u64::from(self.jf) << 24 | u64::from(self.k) << 32
+    }
+
+    /// Whether it reads a packet, with an address that can be one.
+    fn reads_packet(self) -> bool {
+        let size = self.code & 0x18;
+        match (self.class(), self.code & 0xe0) {
+            _ if self.code & 0xff00 != 0 => false,
+            (op::LD, op::ABS) => size != 0x18 && !(ANCILLARY_END..).contains(&self.k),
+            (op::LD, op::IND) => size != 0x18,
+            (op::LDX, op::MSH) => size == op::BYTE,
+            _ => false,
+        }
+    }
+
+    /// Whether the dialect has it, with an operand that makes sense.
+    fn is_valid(self, dialect: Dialect) -> bool {
         let arithmetic =
             |w| matches!(w, op::ADD | op::SUB | op::MUL | op::DIV | op::OR | op::AND | op::LSH | op::RSH | op::XOR);
         match self.code {
-            c if c == op::LD | op::ABS => self.k < DATA_BYTES && self.k.is_multiple_of(4),
+            _ if dialect == Dialect::Packet && self.reads_packet() => true,
+            c if c == op::LD | op::ABS => {
+                dialect == Dialect::Seccomp && self.k < DATA_BYTES && self.k.is_multiple_of(4)
+            }
+            c if dialect == Dialect::Packet && c & !op::X == op::ALU | op::MOD => c & op::X != 0 || self.k != 0,
             c if c == op::LD | op::LEN || c == op::LDX | op::LEN => true,
             c if c == op::LD | op::IMM || c == op::LDX | op::IMM => true,
             c if c == op::LD | op::MEM || c == op::LDX | op::MEM => self.k < SCRATCH,
@@ -99,9 +161,9 @@ impl Insn {
 /// Checks a program.
 ///
 /// # Errors
-/// `EINVAL` for an instruction that seccomp does not have, a jump out of the program, a program that does not end in
+/// `EINVAL` for an instruction that the dialect does not have, a jump out of the program, a program that does not end in
 /// a return, scratch memory that is read before it is written.
-pub fn check(program: &[Insn]) -> Result {
+pub fn check(program: &[Insn], dialect: Dialect) -> Result {
     let len = program.len();
     for (at, i) in program.iter().enumerate() {
         let left = (len - at - 1) as u64;
@@ -110,7 +172,7 @@ pub fn check(program: &[Insn]) -> Result {
             (op::JMP, _) => u64::from(i.jt) < left && u64::from(i.jf) < left,
             _ => true,
         };
-        if !i.is_valid() || !in_reach {
+        if !i.is_valid(dialect) || !in_reach {
             return Err(Errno::EINVAL);
         }
     }
@@ -165,8 +227,8 @@ pub fn counted_len(program: &[Insn]) -> u32 {
     prologue + program.iter().map(of).sum::<u32>()
 }
 
-/// Runs a checked program on `struct seccomp_data`, as words.
-pub fn run(program: &[Insn], data: &[u32; 16]) -> u32 {
+/// Runs a checked program.
+pub fn run(program: &[Insn], data: &impl Data) -> u32 {
     let (mut a, mut x, mut scratch) = (0u32, 0u32, [0u32; SCRATCH as usize]);
     let mut at = 0;
     while let Some(&i) = program.get(at) {
@@ -177,8 +239,17 @@ pub fn run(program: &[Insn], data: &[u32; 16]) -> u32 {
                 let value = match i.code & 0xe0 {
                     op::IMM => i.k,
                     op::MEM => scratch[(i.k % SCRATCH) as usize],
-                    op::LEN => DATA_BYTES,
-                    _ => data[(i.k / 4 % 16) as usize],
+                    op::LEN => data.len(),
+                    mode => {
+                        let size = match i.code & 0x18 {
+                            op::HALF => 2,
+                            op::BYTE => 1,
+                            _ => 4,
+                        };
+                        let at = if mode == op::IND { x.wrapping_add(i.k) } else { i.k };
+                        let Some(value) = data.load(at, size) else { return 0 };
+                        if mode == op::MSH { (value & 15) * 4 } else { value }
+                    }
                 };
                 *(if class == op::LD { &mut a } else { &mut x }) = value;
             }
@@ -192,6 +263,8 @@ pub fn run(program: &[Insn], data: &[u32; 16]) -> u32 {
                     // A program that divides by zero returns 0.
                     op::DIV if operand == 0 => return 0,
                     op::DIV => a / operand,
+                    op::MOD if operand == 0 => return 0,
+                    op::MOD => a % operand,
                     op::OR => a | operand,
                     op::AND => a & operand,
                     op::LSH => a.wrapping_shl(operand),
@@ -232,8 +305,8 @@ mod tests {
     #[test]
     fn programs_that_cannot_end_well_are_refused() {
         let ret = insn(op::RET, 0, 0, 7);
-        assert_eq!(check(&[ret]), Ok(()));
-        assert_eq!(check(&[]), Err(Errno::EINVAL));
+        assert_eq!(check(&[ret], Dialect::Seccomp), Ok(()));
+        assert_eq!(check(&[], Dialect::Seccomp), Err(Errno::EINVAL));
         for bad in [
             insn(op::LD | op::ABS, 0, 0, 64),
             insn(op::LD | op::ABS, 0, 0, 2),
@@ -249,14 +322,14 @@ mod tests {
             insn(op::JMP | op::JEQ, 0, 1, 0),
             insn(0x8000, 0, 0, 0),
         ] {
-            assert_eq!(check(&[bad, ret]), Err(Errno::EINVAL), "{bad:?}");
+            assert_eq!(check(&[bad, ret], Dialect::Seccomp), Err(Errno::EINVAL), "{bad:?}");
         }
-        assert_eq!(check(&[ret, insn(op::LD, 0, 0, 1)]), Err(Errno::EINVAL));
+        assert_eq!(check(&[ret, insn(op::LD, 0, 0, 1)], Dialect::Seccomp), Err(Errno::EINVAL));
         // Written on one way only.
         let ways = [insn(op::JMP | op::JEQ, 0, 1, 0), insn(op::ST, 0, 0, 2), insn(op::LD | op::MEM, 0, 0, 2), ret];
-        assert_eq!(check(&ways), Err(Errno::EINVAL));
+        assert_eq!(check(&ways, Dialect::Seccomp), Err(Errno::EINVAL));
         let ways = [insn(op::ST, 0, 0, 2), insn(op::JMP | op::JEQ, 0, 1, 0), ret, insn(op::LD | op::MEM, 0, 0, 2), ret];
-        assert_eq!(check(&ways), Ok(()));
+        assert_eq!(check(&ways, Dialect::Seccomp), Ok(()));
     }
 
     #[test]
@@ -278,9 +351,37 @@ mod tests {
             insn(op::ALU | op::AND, 0, 0, 0xff),
             insn(op::RET | op::A, 0, 0, 0),
         ];
-        assert_eq!(check(&all), Ok(()));
+        assert_eq!(check(&all, Dialect::Seccomp), Ok(()));
         assert_eq!(run(&all, &data), 0xff & 44u32.wrapping_neg());
         let by_zero = [insn(op::ALU | op::DIV | op::X, 0, 0, 0), insn(op::RET, 0, 0, 9)];
-        assert_eq!((check(&by_zero), run(&by_zero, &data)), (Ok(()), 0));
+        assert_eq!((check(&by_zero, Dialect::Seccomp), run(&by_zero, &data)), (Ok(()), 0));
+    }
+
+    struct Bytes(&'static [u8]);
+    impl Data for Bytes {
+        fn len(&self) -> u32 {
+            self.0.len() as u32
+        }
+        fn load(&self, at: u32, size: u32) -> Option<u32> {
+            let bytes = self.0.get(at as usize..)?.get(..size as usize)?;
+            Some(bytes.iter().fold(0, |n, &b| n << 8 | u32::from(b)))
+        }
+    }
+
+    #[test]
+    fn packets_are_read() {
+        let ret = insn(op::RET | op::A, 0, 0, 0);
+        let of = |first: Insn| run(&[first, ret], &Bytes(&[0x45, 1, 2, 3, 4]));
+        assert_eq!(of(insn(op::LD | op::ABS, 0, 0, 1)), 0x0102_0304);
+        assert_eq!(of(insn(op::LD | op::ABS | op::HALF, 0, 0, 3)), 0x0304);
+        assert_eq!(of(insn(op::LD | op::ABS | op::BYTE, 0, 0, 4)), 4);
+        assert_eq!(of(insn(op::LD | op::ABS, 0, 0, 2)), 0, "past the end");
+        let head = [insn(op::LDX | op::MSH | op::BYTE, 0, 0, 0), insn(op::MISC | op::TXA, 0, 0, 0), ret];
+        assert_eq!(run(&head, &Bytes(&[0x45])), 20);
+        assert_eq!(check(&head, Dialect::Packet), Ok(()));
+        assert_eq!(check(&head, Dialect::Seccomp), Err(Errno::EINVAL));
+        for bad in [insn(op::LD | op::ABS, 0, 0, ANCILLARY_END), insn(op::ALU | op::MOD, 0, 0, 0)] {
+            assert_eq!(check(&[bad, ret], Dialect::Packet), Err(Errno::EINVAL));
+        }
     }
 }

@@ -315,7 +315,7 @@ pub fn may_add(cur: &CurrentTask) -> Result {
 /// # Errors
 /// `EINVAL` for a bad program or in strict mode, `ENOMEM` for too many instructions, `EBUSY` for a second listener.
 pub fn add(cur: &CurrentTask, program: Vec<Insn>, flags: u32) -> Result<Added> {
-    bpf::check(&program)?;
+    bpf::check(&program, bpf::Dialect::Seccomp)?;
     if cur.seccomp.mode() == mode::STRICT {
         return Err(Errno::EINVAL);
     }

@@ -8,6 +8,8 @@ use crate::net::inet::mailbox::{Packet, Returned, copy};
 use crate::net::inet::options::on;
 use crate::net::inet::ports::Ports;
 use crate::net::inet::proto;
+use crate::net::inet::wire::{UDP_HEAD, udp_head};
+use crate::net::socket::{filter, flag};
 use crate::sync::{Events, Mutex};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -33,7 +35,7 @@ pub fn deliver(ns: &NetNamespace, protocol: u32, packet: Packet) -> Result<Optio
         }
         return Ok(None);
     }
-    match receiver(table, from, to)? {
+    match receiver(table, from, to, &packet.data)? {
         Some(receiver) => receiver.take_in(packet),
         None => return Ok(Some(packet)),
     }
@@ -55,7 +57,7 @@ fn at_port(table: &Table, port: u16) -> Result<Vec<(Arc<Dgram>, Ip, bool)>> {
 }
 
 /// The one socket that a packet to a single address is for.
-fn receiver(table: &Table, from: Addr, to: Addr) -> Result<Option<Arc<Dgram>>> {
+fn receiver(table: &Table, from: Addr, to: Addr, data: &[u8]) -> Result<Option<Arc<Dgram>>> {
     // Nearly always there is one socket at a port: no list has to be made.
     let only = {
         let ports = table.lock();
@@ -69,14 +71,35 @@ fn receiver(table: &Table, from: Addr, to: Addr) -> Result<Option<Arc<Dgram>>> {
         return Ok(socket.filter(|s| s.score((ip, only6), from, to).is_some()));
     }
     let mut best: Option<(u32, Arc<Dgram>)> = None;
+    let mut group = Vec::new();
     for (socket, ip, only6) in at_port(table, to.port)? {
-        if let Some(score) = socket.score((ip, only6), from, to)
-            && best.as_ref().is_none_or(|(b, _)| score > *b)
-        {
-            best = Some((score, socket));
+        let Some(score) = socket.score((ip, only6), from, to) else { continue };
+        if best.as_ref().is_none_or(|(b, _)| score > *b) {
+            group.clear();
+            best = Some((score, socket.clone()));
+        }
+        if socket.core.has(flag::REUSEPORT) && best.as_ref().is_some_and(|(b, _)| score == *b) {
+            group.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
+            group.push(socket);
         }
     }
-    Ok(best.map(|(_, s)| s))
+    if group.len() < 2 {
+        return Ok(best.map(|(_, s)| s));
+    }
+    // Several that share the port: in the order in which they were bound.
+    group.reverse();
+    let which = filter::choose(group.iter().map(|s| &s.core), data, spread(from, to));
+    Ok(group.into_iter().nth(which))
+}
+
+/// Where packets between two ends fall among sockets that share a port: always on the same one.
+fn spread(from: Addr, to: Addr) -> u64 {
+    mixed(from) ^ mixed(to).rotate_left(17)
+}
+
+fn mixed(a: Addr) -> u64 {
+    let ip = a.ip.bytes().iter().fold(0u64, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
+    (ip ^ u64::from(a.port)).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32
 }
 
 /// Every socket that a packet to a group or to all is for.
@@ -112,7 +135,8 @@ impl Dgram {
     }
 
     fn take_in(&self, packet: Packet) {
-        if self.mail.take_in(&self.core, packet) {
+        let head = if self.core.has(flag::ATTACH_FILTER) { udp_head(&packet) } else { [0; UDP_HEAD] };
+        if self.mail.take_in(&self.core, &head, packet) {
             self.core.ns.inet.datagrams[0].fetch_add(1, Relaxed);
             self.queue.wake(Events::IN | Events::RDNORM);
         }

@@ -53,6 +53,8 @@ pub struct Dgram {
     cork: AtomicU32,
     segment: AtomicU32,
     gro: AtomicU32,
+    /// `UDP_NO_CHECK6_TX`, `UDP_NO_CHECK6_RX`: kept, nothing is ever damaged.
+    unchecked: AtomicU32,
     me: Weak<Dgram>,
 }
 
@@ -68,6 +70,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protoco
         cork: AtomicU32::new(0),
         segment: AtomicU32::new(0),
         gro: AtomicU32::new(0),
+        unchecked: AtomicU32::new(0),
         core,
         me: me.clone(),
     });
@@ -330,6 +333,9 @@ mod udp_opt {
     pub const CORK: u32 = 1;
     pub const SEND_CSCOV: u32 = 10;
     pub const RECV_CSCOV: u32 = 11;
+    pub const ENCAP: u32 = 100;
+    pub const NO_CHECK6_TX: u32 = 101;
+    pub const NO_CHECK6_RX: u32 = 102;
     pub const SEGMENT: u32 = 103;
     pub const GRO: u32 = 104;
 }
@@ -341,6 +347,15 @@ impl Dgram {
             udp_opt::CORK => {
                 self.cork.store(u32::from(int != 0), Relaxed);
                 if int == 0 { self.push_pending() } else { Ok(()) }
+            }
+            udp_opt::ENCAP if int == 0 => Ok(()),
+            udp_opt::NO_CHECK6_TX | udp_opt::NO_CHECK6_RX => {
+                let bit = 1 << (option - udp_opt::NO_CHECK6_TX);
+                match int {
+                    0 => self.unchecked.fetch_and(!bit, Relaxed),
+                    _ => self.unchecked.fetch_or(bit, Relaxed),
+                };
+                Ok(())
             }
             udp_opt::SEGMENT if !(0..=65_535).contains(&int) => Err(Errno::EINVAL),
             udp_opt::SEGMENT => {
@@ -368,6 +383,10 @@ impl Dgram {
             udp_opt::GRO => self.gro.load(Relaxed),
             udp_opt::SEND_CSCOV | udp_opt::RECV_CSCOV if self.core.protocol == proto::UDPLITE => {
                 self.coverage[(option - udp_opt::SEND_CSCOV) as usize].load(Relaxed)
+            }
+            udp_opt::SEND_CSCOV | udp_opt::RECV_CSCOV | udp_opt::ENCAP => 0,
+            udp_opt::NO_CHECK6_TX | udp_opt::NO_CHECK6_RX => {
+                self.unchecked.load(Relaxed) >> (option - udp_opt::NO_CHECK6_TX) & 1
             }
             _ => return Err(Errno::ENOPROTOOPT),
         };

@@ -206,10 +206,11 @@ impl SocketOps for Raw {
     }
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+        let bound = self.state.lock().bound;
         match self.set_raw_option(level, option, value) {
             Some(outcome) => outcome,
             None if level == SOL_SOCKET => Err(Errno::ENOPROTOOPT),
-            None => self.ip.set(ctx, &self.core, level, option, value, self.state.lock().bound),
+            None => self.ip.set(ctx, &self.core, level, option, value, bound),
         }
     }
 
@@ -242,7 +243,7 @@ impl SocketOps for Raw {
 impl Raw {
     /// Takes a packet in and says so.
     fn take_in(&self, packet: super::mailbox::Packet) {
-        if self.mail.take_in(&self.core, packet) {
+        if self.mail.take_in(&self.core, &[], packet) {
             self.queue.wake(Events::IN | Events::RDNORM);
         }
     }

@@ -6,11 +6,12 @@ use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::host::random;
 use crate::net::inet::addr::{self, Addr, Ip};
-use crate::net::socket::{SockAddr, SocketOps, af, flag};
+use crate::net::socket::{SockAddr, SocketOps, af, filter, flag};
 use crate::sync::{Events, Level, Mutex};
 use crate::time;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// How a connection attempt ended.
@@ -136,8 +137,16 @@ impl Tcp {
         let listening = || ports.claims(at.port).iter().filter(|c| c.listening.load(Relaxed));
         let best = listening().map(|c| rank(c.ip, c.v6only)).max().filter(|&r| r > 0)?;
         let count = listening().filter(|c| rank(c.ip, c.v6only) == best).count();
-        let which = if count > 1 { random::next_u64() as usize % count } else { 0 };
-        listening().filter(|c| rank(c.ip, c.v6only) == best).nth(which).and_then(|c| c.owner.upgrade())
+        let mut group = listening().filter(|c| rank(c.ip, c.v6only) == best).filter_map(|c| c.owner.upgrade());
+        if count < 2 {
+            return group.next();
+        }
+        let mut all = Vec::new();
+        all.try_reserve_exact(count).ok()?;
+        all.extend(group);
+        drop(ports);
+        let which = filter::choose(all.iter().map(|s| &s.core), &[], random::next_u64());
+        all.into_iter().nth(which)
     }
 
     fn attempt(&self, state: &mut State, remote: Addr) -> Outcome {

@@ -48,7 +48,7 @@ const SEND_ROOM: usize = 256 << 10;
 const RECEIVE_ROOM: usize = 128 << 10;
 
 /// Half of the largest receive buffer (`tcp_rmem`).
-const MOST_LOW_WATER: u32 = 6_291_456 / 2;
+const MOST_LOW_WATER: u32 = 33_554_432 / 2;
 
 /// Where a socket is between `socket(2)` and `close(2)`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -33,11 +33,16 @@ mod opt {
     pub const ULP: u32 = 31;
     pub const FASTOPEN_NO_COOKIE: u32 = 34;
     pub const INQ: u32 = 36;
+    pub const SAVED_SYN: u32 = 28;
     pub const TX_DELAY: u32 = 37;
+    pub const IS_MPTCP: u32 = 43;
+    pub const RTO_MAX_MS: u32 = 44;
+    pub const RTO_MIN_US: u32 = 45;
+    pub const DELACK_MAX_US: u32 = 46;
 }
 
 /// Numbers below this are kept in an array.
-const KEPT: usize = 38;
+const KEPT: usize = 47;
 
 /// Algorithms of congestion control that may be chosen by name.
 const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
@@ -88,6 +93,9 @@ fn valid(option: u32, value: i32) -> Result {
         opt::SAVE_SYN => (0..=2).contains(&value),
         opt::THIN_LINEAR_TIMEOUTS | opt::THIN_DUPACK => (0..=1).contains(&value),
         opt::FASTOPEN => value >= 0,
+        opt::TX_DELAY => (0..1 << 30).contains(&value),
+        opt::RTO_MAX_MS => (1000..=120_000).contains(&value),
+        opt::RTO_MIN_US | opt::DELACK_MAX_US => (4000..=200_000).contains(&value),
         _ => true,
     };
     if ok { Ok(()) } else { Err(Errno::EINVAL) }
@@ -134,7 +142,10 @@ impl Tcp {
             | opt::INQ
             | opt::FASTOPEN_CONNECT
             | opt::FASTOPEN_NO_COOKIE
-            | opt::TX_DELAY => self.options.set(option, int),
+            | opt::TX_DELAY
+            | opt::RTO_MAX_MS
+            | opt::RTO_MIN_US
+            | opt::DELACK_MAX_US => self.options.set(option, int),
             opt::THIN_DUPACK => Ok(()),
             _ => Err(Errno::ENOPROTOOPT),
         }
@@ -174,7 +185,10 @@ impl Tcp {
                 name[..it.len()].copy_from_slice(it.as_bytes());
                 return Ok(name.to_vec());
             }
-            opt::ULP => return Ok(Vec::new()),
+            opt::ULP | opt::SAVED_SYN => return Ok(Vec::new()),
+            opt::IS_MPTCP => 0,
+            opt::RTO_MAX_MS => kept(120_000),
+            opt::RTO_MIN_US | opt::DELACK_MAX_US => kept(200_000),
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(value.to_ne_bytes().to_vec())
