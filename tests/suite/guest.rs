@@ -74,6 +74,7 @@ guests! {
     local_flight: GLIBC;
     interfaces: GLIBC;
     socket_filters: GLIBC;
+    socket_effects: GLIBC;
     sockopts: GLIBC;
     tcp: GLIBC;
     udp: GLIBC;

@@ -43,6 +43,8 @@ bitflags! {
         const WRBAND = 0x200;
         /// The peer shut its writing half.
         const RDHUP = 0x2000;
+        /// Urgent data came: for the owner of the file only (SIGURG), nobody polls for it.
+        const URGENT = 0x1_0000;
     }
 }
 

@@ -34,7 +34,7 @@ fn set_to(cur: &CurrentTask, file: &OpenFile, kind: OwnerKind, id: u32) -> SysRe
     }
     // An id of a thread that leads no process stands for nobody who could be told.
     let users = if id == 0 { [0; 2] } else { [cur.cred().uid, cur.cred().euid] };
-    file.async_io.set_owner(Owner { kind, id, users });
+    file.set_owner(Owner { kind, id, users });
     Ok(())
 }
 
@@ -46,14 +46,14 @@ pub fn claim_terminal(cur: &CurrentTask, file: &OpenFile) {
     }
     let foreground = terminal_of(file).and_then(|t| t.job().foreground());
     let (kind, id) = foreground.map_or((OwnerKind::Process, cur.group.pid), |p| (OwnerKind::Group, p.number()));
-    file.async_io.set_owner(Owner { kind, id, users: [cur.cred().uid, cur.cred().euid] });
+    file.set_owner(Owner { kind, id, users: [cur.cred().uid, cur.cred().euid] });
 }
 
 /// A directory that is watched and has no owner gets the caller (`fcntl_dirnotify`).
 pub fn claim(cur: &CurrentTask, file: &OpenFile) {
     if file.async_io.owner().id == 0 {
         let users = [cur.cred().uid, cur.cred().euid];
-        file.async_io.set_owner(Owner { kind: OwnerKind::Process, id: cur.group.pid, users });
+        file.set_owner(Owner { kind: OwnerKind::Process, id: cur.group.pid, users });
     }
 }
 

@@ -1,7 +1,7 @@
 //! Sends the signals of signal-driven input and output (`send_sigio` in `fs/fcntl.c`).
 
 use super::{Task, ThreadGroup, lookup, lookup_group, tree};
-use crate::abi::linux::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGIO, SIGSEGV, SIGSYS, SIGTRAP};
+use crate::abi::linux::{SIGBUS, SIGCHLD, SIGFPE, SIGILL, SIGIO, SIGSEGV, SIGSYS, SIGTRAP, SIGURG};
 use crate::abi::sigctx::SigInfo;
 use crate::signal::info;
 use crate::sync::Events;
@@ -36,6 +36,9 @@ pub fn run() {
         }
         for _ in 0..changes {
             tell(&owner, &record(signal, POLL_MSG.0, POLL_MSG.1, fd));
+        }
+        if events.contains(Events::URGENT) {
+            tell(&owner, &info::plain(SIGURG, info::SI_KERNEL));
         }
         // What is announced together with data to read, as a whole queue is woken, is nothing more.
         let only_in = events.contains(Events::IN);

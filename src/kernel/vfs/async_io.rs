@@ -48,6 +48,8 @@ pub(super) struct State {
     signal: u32,
     /// The registration with the file's queue while O_ASYNC is set.
     pub(super) target: Option<(Arc<Target>, u64)>,
+    /// The registration for urgent data while a socket has an owner.
+    urgent: Option<(Arc<Target>, u64)>,
     /// What is watched of a directory.
     pub(super) directories: Vec<Arc<DirWatch>>,
 }
@@ -55,6 +57,8 @@ pub(super) struct State {
 /// What an open file description knows of it.
 pub struct AsyncIo {
     on: AtomicBool,
+    /// Whether the owner is told of urgent data.
+    tells_urgent: AtomicBool,
     /// Whether there are watches of a directory.
     pub(super) watches: AtomicBool,
     pub(super) state: Mutex<State>,
@@ -67,6 +71,8 @@ pub struct Target {
     events: AtomicU32,
     changes: AtomicU32,
     queued: AtomicBool,
+    /// It tells of urgent data, and of nothing else.
+    urgent: bool,
     me: alloc::sync::Weak<Target>,
 }
 
@@ -125,13 +131,14 @@ pub struct Told {
 }
 
 impl Target {
-    fn new(told: (Owner, u32), fd: i32) -> Arc<Target> {
+    fn new(told: (Owner, u32), fd: i32, urgent: bool) -> Arc<Target> {
         Arc::new_cyclic(|me| Target {
             told: Mutex::new(Level::Leaf, told),
             fd: AtomicI32::new(fd),
             events: AtomicU32::new(0),
             changes: AtomicU32::new(0),
             queued: AtomicBool::new(false),
+            urgent,
             me: me.clone(),
         })
     }
@@ -168,6 +175,10 @@ impl Target {
 
 impl Notify for Target {
     fn notify(&self, events: Events, _key: u64) -> bool {
+        let events = if self.urgent { events & Events::URGENT } else { events - Events::URGENT };
+        if events.is_empty() {
+            return false;
+        }
         self.events.fetch_or(events.bits(), SeqCst);
         self.queue();
         false
@@ -177,8 +188,9 @@ impl Notify for Target {
 impl AsyncIo {
     /// Nobody is told.
     pub(super) const fn new() -> AsyncIo {
-        let state = State { owner: Owner::NONE, signal: 0, target: None, directories: Vec::new() };
-        AsyncIo { on: AtomicBool::new(false), watches: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
+        let state = State { owner: Owner::NONE, signal: 0, target: None, urgent: None, directories: Vec::new() };
+        let (on, tells_urgent) = (AtomicBool::new(false), AtomicBool::new(false));
+        AsyncIo { on, tells_urgent, watches: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
     }
 
     /// The owner, with id 0 for none.
@@ -191,11 +203,6 @@ impl AsyncIo {
         self.state.lock().signal
     }
 
-    /// Sets the owner.
-    pub fn set_owner(&self, owner: Owner) {
-        self.change(|s| s.owner = owner);
-    }
-
     /// Sets the signal.
     pub fn set_signal(&self, signal: u32) {
         self.change(|s| s.signal = signal);
@@ -206,7 +213,7 @@ impl AsyncIo {
         f(&mut s);
         let told = (s.owner, s.signal);
         let directories = s.directories.iter().map(|w| w.target());
-        let targets: Vec<_> = s.target.iter().map(|t| &t.0).chain(directories).cloned().collect();
+        let targets: Vec<_> = s.target.iter().chain(&s.urgent).map(|t| &t.0).chain(directories).cloned().collect();
         drop(s);
         for target in targets {
             *target.told.lock() = told;
@@ -216,22 +223,41 @@ impl AsyncIo {
     /// One that tells the owner of what happens to descriptor `fd`.
     pub(super) fn target(&self, fd: i32) -> Arc<Target> {
         let s = self.state.lock();
-        Target::new((s.owner, s.signal), fd)
+        Target::new((s.owner, s.signal), fd, false)
     }
 
     /// The description of `ops` ends.
     pub(super) fn end(&self, ops: &dyn FileOps) {
-        if !self.on.load(SeqCst) {
+        if !self.on.load(SeqCst) && !self.tells_urgent.load(SeqCst) {
             return;
         }
-        let had = self.state.lock().target.take();
-        if let (Some((_, registration)), Some(queue)) = (had, ops.wait_queue()) {
-            queue.remove(registration);
+        let had = {
+            let mut s = self.state.lock();
+            [s.target.take(), s.urgent.take()]
+        };
+        if let Some(queue) = ops.wait_queue() {
+            for (_, registration) in had.into_iter().flatten() {
+                queue.remove(registration);
+            }
         }
     }
 }
 
 impl OpenFile {
+    /// Sets the owner, who is also told of urgent data where the file may have such.
+    pub fn set_owner(&self, owner: Owner) {
+        let io = &self.async_io;
+        io.change(|s| s.owner = owner);
+        let Some(queue) = self.ops.wait_queue().filter(|_| self.ops.has_urgent_data()) else { return };
+        if owner.id == 0 || io.tells_urgent.swap(true, SeqCst) {
+            return;
+        }
+        let target = Target::new((owner, 0), 0, true);
+        let callback: Arc<dyn Notify> = target.clone();
+        let registration = queue.add_callback(Events::URGENT, false, &callback, 0);
+        io.state.lock().urgent = Some((target, registration));
+    }
+
     /// Sets or clears O_ASYNC; `fd` is what the signal will name. The file has a queue.
     ///
     /// # Errors

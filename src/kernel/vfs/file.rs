@@ -100,6 +100,11 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// Whether urgent data may come, of which the owner is told (SIGURG).
+    fn has_urgent_data(&self) -> bool {
+        false
+    }
+
     /// How long a read (`Events::IN`) or write (`Events::OUT`) may wait, ns; `None`: for ever. Only asked
     /// once there is nothing to do but wait.
     fn wait_limit(&self, _events: Events) -> Option<u64> {

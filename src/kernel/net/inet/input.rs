@@ -54,7 +54,7 @@ fn udp(ns: &NetNamespace, d: &Datagram) {
         return;
     }
     let Ok(data) = copy(&payload[UDP_HEAD..len]) else { return };
-    let packet = Packet { data, from, to, ttl: d.ttl, tos: d.tos, time: 0 };
+    let packet = Packet { data, from, to, ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 };
     if let Ok(Some(_)) = dgram::deliver(ns, u32::from(d.protocol), packet) {
         icmp::unreachable_port(ns, d);
     }

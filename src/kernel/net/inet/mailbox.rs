@@ -14,6 +14,8 @@ use alloc::vec::Vec;
 
 /// What Linux charges for a packet beside its data (`SKB_TRUESIZE`), bytes.
 const OVERHEAD: usize = 768;
+/// `UDP_GRO` as a control message.
+const UDP_GRO: u32 = 104;
 /// Most packets that wait in one error queue.
 const MOST_RETURNED: usize = 64;
 
@@ -29,6 +31,10 @@ pub struct Packet {
     pub ttl: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
+    /// `SO_MARK` and `SO_PRIORITY` of the sender.
+    pub mark: (u32, u32),
+    /// Bytes of each of the datagrams that it is made of (`UDP_SEGMENT`); 0: one.
+    pub segment: u16,
     /// When it came, ns since the epoch; 0 where the receiver does not ask.
     pub time: i64,
 }
@@ -158,12 +164,14 @@ impl Mailbox {
         ended: impl FnOnce() -> bool,
     ) -> Result<usize> {
         core.check_error()?;
-        let packet = if flags.contains(MsgFlags::PEEK) { self.peek()? } else { self.pop() };
+        let peek = flags.contains(MsgFlags::PEEK);
+        let (packet, from) = if peek { self.peek(core.peek_from())? } else { (self.pop(), 0) };
         let Some(packet) = packet else {
             return if ended() && !flags.contains(MsgFlags::DONTWAIT) { Ok(0) } else { Err(Errno::EAGAIN) };
         };
         // The packet is taken: no lock is held while it is copied.
-        let n = copy_out(&packet.data, dst, out)?;
+        let n = copy_out(&packet.data, from, dst, out)?;
+        core.peeked(n, !peek);
         self.describe((core, ip), &packet, out);
         Ok(n)
     }
@@ -178,10 +186,16 @@ impl Mailbox {
         Some(packet)
     }
 
-    fn peek(&self) -> Result<Option<Packet>> {
+    /// A copy of the packet that has the byte `from` behind the first one's begin, and where in it that is.
+    fn peek(&self, mut from: usize) -> Result<(Option<Packet>, usize)> {
         let inbox = self.inbox.lock();
-        let Some(p) = inbox.packets.front() else { return Ok(None) };
-        Ok(Some(Packet { data: copy(&p.data)?, ..*p }))
+        for p in &inbox.packets {
+            if from == 0 || from < p.data.len() {
+                return Ok((Some(Packet { data: copy(&p.data)?, ..*p }), from));
+            }
+            from -= p.data.len();
+        }
+        Ok((None, 0))
     }
 
     /// Address and control messages, in Linux's order.
@@ -205,11 +219,20 @@ impl Mailbox {
                 out.push_control(SOL_SOCKET, so::RXQ_OVFL, &dropped.to_ne_bytes());
             }
         }
+        if core.has(flag::RCVMARK) {
+            out.push_control(SOL_SOCKET, so::MARK, &p.mark.0.to_ne_bytes());
+        }
+        if core.has(flag::RCVPRIORITY) {
+            out.push_control(SOL_SOCKET, so::PRIORITY, &p.mark.1.to_ne_bytes());
+        }
         if core.family == af::INET6 {
             describe6(ip, p, out);
         }
         if p.to.ip.is_v4() {
             describe4(ip, p, out);
+        }
+        if p.segment != 0 {
+            out.push_control(proto::UDP, UDP_GRO, &i32::from(p.segment).to_ne_bytes());
         }
     }
 
@@ -222,14 +245,17 @@ impl Mailbox {
         const ORIGINS: [u8; 2] = [2, 3];
         let (returned, last) = {
             let mut errors = self.errors.lock();
-            let returned = errors.pop_front().ok_or(Errno::EAGAIN)?;
+            let returned = errors.pop_front();
             (returned, errors.is_empty())
+        };
+        let Some(returned) = returned else {
+            return if tell_zerocopy(core, out) { Ok(0) } else { Err(Errno::EAGAIN) };
         };
         // The error is told here, so not once more by the next operation.
         if last {
             let _ = core.take_error();
         }
-        let n = copy_out(&returned.data, dst, out)?;
+        let n = copy_out(&returned.data, 0, dst, out)?;
         let v4 = returned.to.ip.is_v4();
         out.flags |= MsgFlags::ERRQUEUE;
         out.from = Some(returned.to.to_sockaddr(core.family));
@@ -245,9 +271,28 @@ impl Mailbox {
     }
 }
 
-fn copy_out(data: &[u8], dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
-    let n = data.len().min(dst.left());
-    let put = if n == 0 { 0 } else { dst.put(&data[..n])? };
+/// Tells of sends with `MSG_ZEROCOPY` that are over, if there are some (`SO_EE_ORIGIN_ZEROCOPY`).
+pub fn tell_zerocopy(core: &Core, out: &mut RecvMsg) -> bool {
+    /// The origin, and the code that says that data was copied after all.
+    const ORIGIN: u8 = 5;
+    const COPIED: u8 = 1;
+    let Some((first, last)) = core.take_zerocopy() else { return false };
+    let mut b = [0u8; 16 + 28];
+    (b[4], b[6]) = (ORIGIN, COPIED);
+    b[8..12].copy_from_slice(&first.to_ne_bytes());
+    b[12..16].copy_from_slice(&last.to_ne_bytes());
+    let (level, kind, len) = match core.family {
+        af::INET => (proto::IP, ip4::RECVERR, 32),
+        _ => (proto::IPV6, ip6::RECVERR, 44),
+    };
+    out.flags |= MsgFlags::ERRQUEUE;
+    out.push_control(level, kind, &b[..len]);
+    true
+}
+
+fn copy_out(data: &[u8], from: usize, dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
+    let n = (data.len() - from).min(dst.left());
+    let put = if n == 0 { 0 } else { dst.put(&data[from..from + n])? };
     if put < n {
         return Err(Errno::EFAULT);
     }

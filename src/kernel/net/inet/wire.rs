@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x220d);
         let data = alloc::vec![1, 2, 3];
         let at = |port| Addr { ip: Ip::LOOPBACK6, port };
-        let p = Packet { data, from: at(1), to: at(2), ttl: 64, tos: 0, time: 0 };
+        let p = Packet { data, from: at(1), to: at(2), ttl: 64, tos: 0, mark: (0, 0), segment: 0, time: 0 };
         assert!(Datagram::of_udp(17, &p).expect("memory").is_intact());
     }
 }

@@ -1,6 +1,6 @@
 //! The state that every socket has (`struct sock`).
 
-use super::SockCtx;
+use super::{MsgFlags, SendMsg, SockCtx};
 use super::filter::Filters;
 use crate::abi::Errno;
 use crate::net::NetNamespace;
@@ -33,6 +33,8 @@ pub mod flag {
     pub const OOBINLINE: u64 = 1 << 10;
     /// `SO_NO_CHECK`.
     pub const NO_CHECK: u64 = 1 << 11;
+    /// `SO_RCVPRIORITY` (its number is too large for a bit of its own).
+    pub const RCVPRIORITY: u64 = 1 << 12;
     /// `SO_REUSEPORT`.
     pub const REUSEPORT: u64 = 1 << 15;
     /// `SO_PASSCRED` (of netlink; local sockets have their own).
@@ -47,6 +49,8 @@ pub mod flag {
     pub const TIMESTAMPNS: u64 = 1 << 35;
     /// `SO_PASSSEC` (of netlink).
     pub const PASSSEC: u64 = 1 << 34;
+    /// `SO_RCVMARK` (as `SO_RCVPRIORITY`).
+    pub const RCVMARK: u64 = 1 << 36;
     /// `SO_RXQ_OVFL`.
     pub const RXQ_OVFL: u64 = 1 << 40;
     /// `SO_WIFI_STATUS`, `SO_NOFCS`: of interfaces that are not there.
@@ -107,6 +111,8 @@ pub struct Core {
     /// `SO_BUF_LOCK`.
     pub(super) locks: AtomicU32,
     error: AtomicU32,
+    /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
+    zerocopy: [AtomicU32; 2],
     /// Programs that look at its packets.
     pub(super) filters: Mutex<Option<Box<Filters>>>,
 }
@@ -141,6 +147,7 @@ impl Core {
             pacing: AtomicU64::new(u64::MAX),
             locks: AtomicU32::new(0),
             error: AtomicU32::new(0),
+            zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),
         }
     }
@@ -173,6 +180,7 @@ impl Core {
             pacing: copy_l(&self.pacing),
             locks: copy(&self.locks),
             error: AtomicU32::new(0),
+            zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),
         }
     }
@@ -214,6 +222,47 @@ impl Core {
         match self.take_error() {
             0 => Ok(()),
             n => Err(Errno::from_raw(n as i32)),
+        }
+    }
+
+    /// Counts a send that asks to be told when its data is no longer needed (`MSG_ZEROCOPY`): at once, since data is
+    /// copied. Whether there is something to tell.
+    pub fn count_zerocopy(&self, msg: &mut SendMsg) -> bool {
+        let counts = msg.flags.contains(MsgFlags::ZEROCOPY) && self.has(flag::ZEROCOPY);
+        if counts {
+            // The rest of the same send is the same one.
+            msg.flags.remove(MsgFlags::ZEROCOPY);
+            self.zerocopy[0].fetch_add(1, Relaxed);
+        }
+        counts
+    }
+
+    /// Whether sends with `MSG_ZEROCOPY` are over that the program was not told of.
+    pub fn has_zerocopy(&self) -> bool {
+        self.has(flag::ZEROCOPY) && self.zerocopy[0].load(Relaxed) != self.zerocopy[1].load(Relaxed)
+    }
+
+    /// The numbers of the first and last of these sends; it counts as told.
+    pub fn take_zerocopy(&self) -> Option<(u32, u32)> {
+        if !self.has_zerocopy() {
+            return None;
+        }
+        let end = self.zerocopy[0].load(Relaxed);
+        let first = self.zerocopy[1].swap(end, Relaxed);
+        (first != end).then(|| (first, end.wrapping_sub(1)))
+    }
+
+    /// Where a look at data that stays begins (`SO_PEEK_OFF`), bytes behind the first.
+    pub fn peek_from(&self) -> usize {
+        self.peek_offset.load(Relaxed).max(0) as usize
+    }
+
+    /// `n` bytes were looked at, or taken: the next look begins behind them.
+    pub fn peeked(&self, n: usize, taken: bool) {
+        let at = self.peek_offset.load(Relaxed);
+        if at >= 0 {
+            let n = n.min(i32::MAX as usize) as i32;
+            self.peek_offset.store(if taken { (at - n).max(0) } else { at.saturating_add(n) }, Relaxed);
         }
     }
 

@@ -89,6 +89,10 @@ impl FileOps for SocketFile {
         Some(self.0.queue())
     }
 
+    fn has_urgent_data(&self) -> bool {
+        self.0.is_stream()
+    }
+
     fn wait_limit(&self, events: Events) -> Option<u64> {
         self.0.core().wait_limit(events)
     }

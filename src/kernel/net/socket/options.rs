@@ -80,7 +80,9 @@ pub mod so {
     pub const BUF_LOCK: u32 = 72;
     pub const RESERVE_MEM: u32 = 73;
     pub const TXREHASH: u32 = 74;
+    pub const RCVMARK: u32 = 75;
     pub const PASSPIDFD: u32 = 76;
+    pub const RCVPRIORITY: u32 = 82;
     pub const PEERPIDFD: u32 = 77;
     pub const PASSRIGHTS: u32 = 83;
 }
@@ -145,6 +147,8 @@ fn simple_flag(option: u32) -> Option<u64> {
         so::SELECT_ERR_QUEUE => Some(flag::SELECT_ERR_QUEUE),
         so::WIFI_STATUS => Some(flag::WIFI_STATUS),
         so::NOFCS => Some(flag::NOFCS),
+        so::RCVMARK => Some(flag::RCVMARK),
+        so::RCVPRIORITY => Some(flag::RCVPRIORITY),
         _ => None,
     }
 }

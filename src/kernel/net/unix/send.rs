@@ -7,6 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoSrc;
 use crate::net::socket::filter::View;
 use crate::net::socket::{MsgFlags, SendMsg, SockCtx, Ucred, flag};
+use crate::sync::Events;
 use crate::time;
 use alloc::sync::Arc;
 
@@ -112,7 +113,7 @@ impl Sock {
             inner.oob = Some(seq);
         }
         drop(inner);
-        peer.queue.wake(DATA);
+        peer.queue.wake(if out_of_band { DATA | Events::URGENT } else { DATA });
         Ok(n)
     }
 

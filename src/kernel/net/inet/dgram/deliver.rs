@@ -134,7 +134,22 @@ impl Dgram {
         }
     }
 
-    fn take_in(&self, packet: Packet) {
+    /// Takes in one packet, or the datagrams that it is made of where the socket does not take them as one
+    /// (`UDP_GRO`).
+    fn take_in(&self, mut packet: Packet) {
+        let segment = usize::from(packet.segment);
+        if segment == 0 || self.gro.load(Relaxed) != 0 {
+            return self.take_in_one(packet);
+        }
+        packet.segment = 0;
+        for part in packet.data.chunks(segment) {
+            // Where memory is short the rest is lost.
+            let Ok(data) = copy(part) else { return };
+            self.take_in_one(Packet { data, ..packet });
+        }
+    }
+
+    fn take_in_one(&self, packet: Packet) {
         let head = if self.core.has(flag::ATTACH_FILTER) { udp_head(&packet) } else { [0; UDP_HEAD] };
         if self.mail.take_in(&self.core, &head, packet) {
             self.core.ns.inet.datagrams[0].fetch_add(1, Relaxed);

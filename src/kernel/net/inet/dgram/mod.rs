@@ -163,7 +163,7 @@ impl SocketOps for Dgram {
 
     fn poll(&self) -> Events {
         let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() || self.mail.has_errors() {
+        if self.core.has_error() || self.mail.has_errors() || self.core.has_zerocopy() {
             events |= Events::ERR;
             if self.core.has(flag::SELECT_ERR_QUEUE) {
                 events |= Events::PRI;

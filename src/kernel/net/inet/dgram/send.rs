@@ -9,6 +9,7 @@ use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::{icmp, input};
 use crate::net::inet::mailbox::Packet;
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
+use crate::sync::Events;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -66,16 +67,14 @@ impl Dgram {
             return self.keep(data, to, more, most);
         }
         let segment = say.segment.unwrap_or(self.segment.load(Relaxed) as usize);
-        if segment > 0 && segment < len {
-            if len.div_ceil(segment) > 128 {
-                return Err(Errno::EINVAL);
-            }
-            for part in data.chunks(segment) {
-                self.emit(part.to_vec(), from, to, &say)?;
-            }
-            return Ok(len);
+        let segment = if segment < len { segment } else { 0 };
+        if segment > 0 && len.div_ceil(segment) > 128 {
+            return Err(Errno::EINVAL);
         }
-        self.emit(data, from, to, &say)?;
+        self.emit(data, (from, to), segment as u16, &say)?;
+        if self.core.count_zerocopy(msg) {
+            self.queue.wake(Events::ERR);
+        }
         Ok(len)
     }
 
@@ -130,14 +129,15 @@ impl Dgram {
             let ip = if state.local.ip.is_any() { self.ip.source_for(&self.core, to.ip)? } else { state.local.ip };
             (data, to, Addr { ip, port: state.local.port })
         };
-        self.emit(data, from, to, &Overrides::default())
+        self.emit(data, (from, to), 0, &Overrides::default())
     }
 
-    fn emit(&self, data: Vec<u8>, from: Addr, to: Addr, say: &Overrides) -> Result {
+    fn emit(&self, data: Vec<u8>, (from, to): (Addr, Addr), segment: u16, say: &Overrides) -> Result {
         self.core.ns.inet.datagrams[1].fetch_add(1, Relaxed);
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(&self.core.ns, to.ip));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
-        let packet = Packet { data, from, to, ttl, tos, time: 0 };
+        let mark = (self.core.mark.load(Relaxed), self.core.priority.load(Relaxed));
+        let packet = Packet { data, from, to, ttl, tos, mark, segment, time: 0 };
         let ns = &self.core.ns;
         // Packets are made for those who look at them only.
         let seen = if ns.inet.raw.is_watched() { input::show_datagram(ns, self.core.protocol, &packet)? } else { None };

@@ -158,7 +158,7 @@ pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
         // Version 6 leaves the header off.
         let Ok(data) = copy(if socket.is_six() { d.payload() } else { d.bytes() }) else { continue };
         let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, time: 0 });
+        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 });
     }
     !all.is_empty()
 }
@@ -167,17 +167,24 @@ pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
 pub fn answer_ping(ns: &NetNamespace, d: &Datagram) {
     let m = d.payload();
     let ident = u16::from_be_bytes([m[4], m[5]]);
-    let socket = {
+    let mut all = Vec::new();
+    {
         let pings = ns.inet.raw.pings.lock();
         let Some(there) = pings.get(&ident) else { return };
-        there.iter().rev().filter_map(Weak::upgrade).find(|s| {
-            let local = s.state.lock().local.ip;
-            s.is_six() != d.to.is_v4() && (local.is_any() || local == d.to)
-        })
-    };
+        // Where memory is short the packet is lost.
+        if all.try_reserve_exact(there.len()).is_err() {
+            return;
+        }
+        all.extend(there.iter().rev().filter_map(Weak::upgrade));
+    }
+    // Of several the youngest.
+    let socket = all.into_iter().find(|s| {
+        let local = s.state.lock().local.ip;
+        s.is_six() != d.to.is_v4() && (local.is_any() || local == d.to)
+    });
     if let (Some(socket), Ok(data)) = (socket, copy(m)) {
         let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, time: 0 });
+        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 });
     }
 }
 

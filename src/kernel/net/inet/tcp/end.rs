@@ -159,6 +159,6 @@ impl End {
     /// Data arrived.
     pub fn announce(&self, urgent: bool) {
         let events = Events::IN | Events::RDNORM;
-        self.queue.wake(if urgent { events | Events::PRI } else { events });
+        self.queue.wake(if urgent { events | Events::PRI | Events::URGENT } else { events });
     }
 }

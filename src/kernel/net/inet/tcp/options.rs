@@ -151,6 +151,11 @@ impl Tcp {
         }
     }
 
+    /// Whether receivers are told how much there is (`TCP_INQ`).
+    pub(super) fn tells_unread(&self) -> bool {
+        self.options.get(opt::INQ).unwrap_or(0) != 0
+    }
+
     fn state_is_closed(&self) -> bool {
         self.state_of(&self.state.lock()) == super::TcpState::Close
     }

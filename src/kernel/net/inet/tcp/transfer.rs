@@ -3,12 +3,16 @@
 use super::end::End;
 use super::stream::Parcel;
 use super::{Phase, State, Tcp};
+use crate::net::inet::mailbox::tell_zerocopy;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
 use crate::sync::Events;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
+
+/// `TCP_CM_INQ`.
+const TCP_INQ: u32 = 36;
 
 impl Tcp {
     /// The peer that data goes to.
@@ -69,6 +73,9 @@ impl Tcp {
         }
         self.end.sent.fetch_add(n as u64, Relaxed);
         peer.announce(urgent);
+        if msg.flags.contains(MsgFlags::ZEROCOPY) && self.core.count_zerocopy(msg) {
+            self.end.queue.wake(Events::ERR);
+        }
         Ok(n)
     }
 
@@ -83,7 +90,7 @@ impl Tcp {
     /// Receives (`tcp_recvmsg`).
     pub(super) fn receive_data(&self, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
         if flags.contains(MsgFlags::ERRQUEUE) {
-            return Err(Errno::EAGAIN.into());
+            return if tell_zerocopy(&self.core, out) { Ok(0) } else { Err(Errno::EAGAIN.into()) };
         }
         let (phase, shut_read) = {
             let state = self.state.lock();
@@ -99,11 +106,12 @@ impl Tcp {
             return Ok(0);
         }
         let start = dst.done();
+        let from = if flags.contains(MsgFlags::PEEK) { self.core.peek_from() } else { 0 };
         let mut freed = false;
         let want = dst.left().min(self.end.inbox.lock().stream.len());
         let got = dst.under_lock(want, |dst| {
-            let peeked = flags.contains(MsgFlags::PEEK).then_some(dst.done() - start);
-            self.take_out(dst, flags, peeked, (phase, shut_read), &mut freed)
+            let peeked = flags.contains(MsgFlags::PEEK).then(|| dst.done() - start + from);
+            self.take_out(dst, flags, (peeked, from), (phase, shut_read), &mut freed)
         });
         if freed {
             let peer = self.state.lock().peer.clone();
@@ -114,16 +122,20 @@ impl Tcp {
         let n = got?;
         self.end.received.fetch_add(n as u64, Relaxed);
         out.whole = n;
+        self.core.peeked(n, !flags.contains(MsgFlags::PEEK));
+        if out.wants_control && self.tells_unread() {
+            out.push_control(super::PROTOCOL, TCP_INQ, &(self.unread() as u32).to_ne_bytes());
+        }
         Ok(n)
     }
 
-    /// Takes data out of the inbox, or looks at it behind the `peeked` bytes that were copied before. Tells in
+    /// Takes data out of the inbox, or looks at it behind `peeked` bytes; the look began at `from`. Tells in
     /// `freed` that the peer may write again.
     fn take_out(
         &self,
         dst: &mut IoDst<'_>,
         flags: MsgFlags,
-        peeked: Option<usize>,
+        (peeked, from): (Option<usize>, usize),
         (phase, shut_read): (Phase, bool),
         freed: &mut bool,
     ) -> SysResult<usize> {
@@ -136,7 +148,7 @@ impl Tcp {
             // Only the urgent byte is there, which is not read in line.
             inbox.stream.pass_mark(inline);
         }
-        if inbox.stream.readable(inline) == 0 || there < low && !ended {
+        if inbox.stream.readable(inline) <= from || there < low && !ended {
             let fin = inbox.fin;
             drop(inbox);
             return self.nothing(phase, fin, shut_read);
@@ -214,7 +226,7 @@ impl Tcp {
             (s.phase, s.shut_read, s.shut_write, s.peer.clone())
         };
         let mut events = Events::empty();
-        if self.end.has_error() {
+        if self.end.has_error() || self.core.has_zerocopy() {
             events |= Events::ERR;
         }
         let inbox = self.end.inbox.lock();
