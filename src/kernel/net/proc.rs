@@ -124,10 +124,8 @@ fn lines(
     };
     let tail = if stream { "" } else { " ref pointer drops" };
     let mut out = String::new();
-    let title = format!(
-        "{:indent$}sl  {addresses}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}",
-        ""
-    );
+    let title =
+        format!("{:indent$}sl  {addresses}st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode{tail}", "");
     let _ = writeln!(out, "{title:width$}");
     for (n, (socket, row)) in rows.enumerate() {
         let text = format!("{n:number$}{}", entry(socket.core(), &row, six, stream));

@@ -44,11 +44,7 @@ pub fn echo_request(six: bool) -> u8 {
 /// Sets the checksum of a message.
 pub fn seal(d: (super::addr::Ip, super::addr::Ip), message: &mut [u8]) {
     message[2..4].fill(0);
-    let sum = if d.1.is_v4() {
-        checksum(message)
-    } else {
-        checksum_between(d.0, d.1, proto::ICMPV6 as u8, message)
-    };
+    let sum = if d.1.is_v4() { checksum(message) } else { checksum_between(d.0, d.1, proto::ICMPV6 as u8, message) };
     message[2..4].copy_from_slice(&sum.to_be_bytes());
 }
 

@@ -237,7 +237,8 @@ impl IpOptions {
     pub fn new(ns: &NetNamespace, family: u16, protocol: u32) -> IpOptions {
         let only = family == af::INET6 && ns.inet.v6only.load(Relaxed);
         let whole = if protocol == proto::RAW { on::HDRINCL } else { 0 };
-        let flags = whole | on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
+        let flags =
+            whole | on::LOOP | on::LOOP6 | on::ALL6 | on::AUTOFLOWLABEL | if family == af::INET { on::ALL } else { 0 };
         IpOptions {
             flags: AtomicU64::new(flags | if only { on::V6ONLY } else { 0 }),
             ttl: [const { AtomicI16::new(-1) }; 2],

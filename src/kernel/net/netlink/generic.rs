@@ -64,10 +64,7 @@ fn family(answer: &mut Answer) {
     let number = |n: u8| u32::from(n).to_ne_bytes();
     answer.add_table(
         attr::OPS,
-        &[
-            &[(1, &number(GET_FAMILY)), (2, &number(0x0e))],
-            &[(1, &number(GET_POLICY)), (2, &number(0x0c))],
-        ],
+        &[&[(1, &number(GET_FAMILY)), (2, &number(0x0e))], &[(1, &number(GET_POLICY)), (2, &number(0x0c))]],
     );
     // `CTRL_ATTR_MCAST_GRP_ID`, `CTRL_ATTR_MCAST_GRP_NAME`.
     answer.add_table(attr::GROUPS, &[&[(2, &u32::from(CONTROLLER).to_ne_bytes()), (1, b"notify\0")]]);

@@ -1,7 +1,7 @@
 //! The state that every socket has (`struct sock`).
 
-use super::{MsgFlags, SendMsg, SockCtx};
 use super::filter::Filters;
+use super::{MsgFlags, SendMsg, SockCtx};
 use crate::abi::Errno;
 use crate::net::NetNamespace;
 use crate::sync::{Events, Level, Mutex};

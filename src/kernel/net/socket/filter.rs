@@ -2,7 +2,7 @@
 //! before they are queued, and that choose among sockets of one port.
 
 use super::core_state::flag;
-use super::{Core, OptionValue, af, sock, so};
+use super::{Core, OptionValue, af, so, sock};
 use crate::abi::{Errno, Result};
 use crate::host::{random, sched};
 use crate::mm::UserPtr;

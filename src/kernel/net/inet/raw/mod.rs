@@ -252,8 +252,6 @@ impl Raw {
     fn rejects(&self, message: &[u8]) -> bool {
         let Some(&kind) = message.first().filter(|_| message.len() >= super::icmp::HEAD) else { return true };
         let words = if self.is_six() { 8 } else { 1 };
-        self.filter[..words]
-            .get(usize::from(kind) / 32)
-            .is_some_and(|w| w.load(Relaxed) >> (kind % 32) & 1 != 0)
+        self.filter[..words].get(usize::from(kind) / 32).is_some_and(|w| w.load(Relaxed) >> (kind % 32) & 1 != 0)
     }
 }

@@ -77,7 +77,13 @@ impl Raw {
         self.core.check_error()?;
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
         let head = if self.is_six() { HEAD6 } else { HEAD4 };
-        let most = if whole { ioctl::MTU as usize } else if self.is_six() { MOST } else { MOST - head };
+        let most = if whole {
+            ioctl::MTU as usize
+        } else if self.is_six() {
+            MOST
+        } else {
+            MOST - head
+        };
         if len > most {
             return Err(Errno::EMSGSIZE);
         }

@@ -158,7 +158,16 @@ pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
         // Version 6 leaves the header off.
         let Ok(data) = copy(if socket.is_six() { d.payload() } else { d.bytes() }) else { continue };
         let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 });
+        socket.take_in(Packet {
+            data,
+            from: at(d.from),
+            to: at(d.to),
+            ttl: d.ttl,
+            tos: d.tos,
+            mark: (0, 0),
+            segment: 0,
+            time: 0,
+        });
     }
     !all.is_empty()
 }
@@ -184,7 +193,16 @@ pub fn answer_ping(ns: &NetNamespace, d: &Datagram) {
     });
     if let (Some(socket), Ok(data)) = (socket, copy(m)) {
         let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 });
+        socket.take_in(Packet {
+            data,
+            from: at(d.from),
+            to: at(d.to),
+            ttl: d.ttl,
+            tos: d.tos,
+            mark: (0, 0),
+            segment: 0,
+            time: 0,
+        });
     }
 }
 

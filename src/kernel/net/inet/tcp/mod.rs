@@ -34,8 +34,8 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 use end::{Backlog, End};
 pub use info::TcpState;
-pub use segment::answer_segment;
 use options::TcpOptions;
+pub use segment::answer_segment;
 
 /// `IPPROTO_TCP`.
 pub const PROTOCOL: u32 = 6;

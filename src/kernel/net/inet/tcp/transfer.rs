@@ -3,9 +3,9 @@
 use super::end::End;
 use super::stream::Parcel;
 use super::{Phase, State, Tcp};
-use crate::net::inet::mailbox::tell_zerocopy;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
+use crate::net::inet::mailbox::tell_zerocopy;
 use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
 use crate::sync::Events;
 use alloc::sync::Arc;
