@@ -6,7 +6,7 @@ use anyhow::Context;
 use drupe::Sandbox;
 use serde::Serialize;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
@@ -27,6 +27,9 @@ pub struct Args {
     /// Measure what each layer of the jail costs at a start
     #[arg(long, conflicts_with_all = ["sites", "scale", "rows"])]
     layers: bool,
+    /// Compare with another build: its sandboxes and this one's run the rows by turns
+    #[arg(long, value_name = "LAUNCHER", conflicts_with_all = ["sites", "layers"])]
+    against: Option<PathBuf>,
     /// Rows to measure, by key; all if none is named
     #[arg(value_name = "ROW")]
     rows: Vec<String>,
@@ -104,6 +107,9 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
         anyhow::bail!("no such row: {unknown} (`drupe bench --json` names them)");
     }
     let me = std::env::current_exe().context("find the launcher's own file")?;
+    if let Some(other) = &args.against {
+        return super::against::against(&me, other, args.json, &compared(args)).map(|()| 0);
+    }
     if args.scale {
         return super::scale::scale(&me, rewrite, args.json, |row| chosen(args, row)).map(|()| 0);
     }
@@ -126,6 +132,15 @@ pub fn bench(args: &Args) -> anyhow::Result<u8> {
     Ok(0)
 }
 
+/// Keys and names of the rows to compare with another build.
+fn compared(args: &Args) -> Vec<(String, &'static str)> {
+    if args.scale {
+        let rows = super::measure_scale::ROWS.iter().filter(|r| chosen(args, r.key));
+        return rows.flat_map(|r| r.sizes.iter().map(|n| (format!("{}@{n}", r.key), r.name))).collect();
+    }
+    BUDGET.iter().filter(|b| chosen(args, b.0)).map(|b| (b.0.to_owned(), b.1)).collect()
+}
+
 fn chosen(args: &Args, row: &str) -> bool {
     args.rows.is_empty() || args.rows.iter().any(|r| r == row)
 }
@@ -144,19 +159,22 @@ pub fn rounds(me: &Path, sandbox: &Sandbox, here: &str, there: &str, rounds: usi
     Ok(pairs)
 }
 
-fn median(text: &[u8]) -> Option<f64> {
+/// The median of a row as the measuring program prints it.
+pub fn median(text: &[u8]) -> Option<f64> {
     let text = String::from_utf8_lossy(text);
     let samples = text.lines().find_map(|l| serde_json::from_str::<Samples>(l).ok())?;
     (!samples.ns.is_empty()).then(|| samples.median())
 }
 
+/// How long a program took that ended well, ns.
+pub fn took(command: &mut Command) -> Option<f64> {
+    let start = Instant::now();
+    let done = command.stdin(Stdio::null()).status().is_ok_and(|s| s.success());
+    done.then(|| start.elapsed().as_nanos() as f64)
+}
+
 /// Whole launches of a program that does nothing, natively and by `drupe run`, by turns.
 fn launches(me: &Path, rewrite: bool) -> Pairs {
-    let took = |command: &mut Command| {
-        let start = Instant::now();
-        let done = command.stdin(Stdio::null()).status().is_ok_and(|s| s.success());
-        done.then(|| start.elapsed().as_nanos() as f64)
-    };
     let mut pairs = Pairs::new();
     for _ in 0..LAUNCHES {
         let native = took(&mut Command::new("/bin/true"));

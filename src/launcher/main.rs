@@ -1,6 +1,7 @@
 //! The launcher: a thin client of the library, one verb per file.
 #![cfg_attr(not(test), no_main)]
 
+mod against;
 mod bench;
 mod closed;
 mod doctor;

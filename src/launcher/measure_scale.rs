@@ -28,6 +28,8 @@ pub const ROWS: &[Row] = &[
     Row { key: "epoll", name: "epoll_wait, one of N ready", prepare: epoll, sizes: &[10, 1000, 10_000] },
     Row { key: "futex", name: "futex wake beside N waiters", prepare: futexes, sizes: &[10, 1000] },
     Row { key: "timers", name: "timerfd set beside N armed", prepare: timers, sizes: &[10, 1000, 10_000] },
+    Row { key: "ports", name: "bind of a free port+close beside N", prepare: ports, sizes: &[10, 1000, 10_000] },
+    Row { key: "names", name: "bind of a local name+close beside N", prepare: names, sizes: &[10, 1000, 10_000] },
     Row { key: "proc", name: "listing of /proc, per process of N", prepare: proc, sizes: &[10, 1000] },
 ];
 
@@ -261,6 +263,46 @@ fn timers(n: usize) -> io::Result<Operation> {
     each(move || {
         turn += 1;
         arm(&all[n / 2], 1000 + turn % n)
+    })
+}
+
+/// A TCP socket that has some free port.
+fn bound() -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers.
+    let socket = new_fd(unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) })?;
+    // SAFETY: all zeros are one.
+    let mut at = unsafe { std::mem::zeroed::<libc::sockaddr_in>() };
+    at.sin_family = libc::AF_INET as libc::sa_family_t;
+    at.sin_addr.s_addr = u32::from_ne_bytes([127, 0, 0, 1]);
+    // SAFETY: reads one address.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of_val(&at) as u32).into() })?;
+    Ok(socket)
+}
+
+fn ports(n: usize) -> io::Result<Operation> {
+    many_descriptors(n)?;
+    let all: Vec<OwnedFd> = (0..n).map(|_| bound()).collect::<io::Result<_>>()?;
+    each(move || {
+        let _keep = &all;
+        if bound().is_ok() { 0 } else { -1 }
+    })
+}
+
+/// A local socket with a name that no file stands for.
+fn named(name: &str) -> io::Result<std::os::unix::net::UnixDatagram> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(name)?)
+}
+
+fn names(n: usize) -> io::Result<Operation> {
+    many_descriptors(n)?;
+    let id = std::process::id();
+    let all: Vec<_> = (0..n).map(|i| named(&format!("drupe-bench-{id}-{i}"))).collect::<io::Result<_>>()?;
+    let another = format!("drupe-bench-{id}-another");
+    each(move || {
+        let _keep = &all;
+        if named(&another).is_ok() { 0 } else { -1 }
     })
 }
 
