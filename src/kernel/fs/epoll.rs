@@ -24,7 +24,10 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{
+    AtomicBool, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 use nest::Nest;
 use ready::Ready;
 
@@ -54,14 +57,18 @@ struct Item {
     inner: u64,
 }
 
-/// The items by place, and the places by file.
+/// The items by place, the places by file, and what is to be looked at.
 #[derive(Default)]
 struct Interest {
     by_file: BTreeMap<(u64, i32), u32>,
     items: Vec<Option<Item>>,
     free: Vec<u32>,
     generation: u32,
+    ready: Ready,
 }
+
+/// What an item watches, with its mask and what it reports.
+type Watched = (Arc<OpenFile>, u32, Event);
 
 /// The name of an item: its place and generation.
 fn key_of(at: u32, generation: u32) -> u64 {
@@ -100,10 +107,11 @@ impl Interest {
             spent: false,
             inner: 0,
         };
-        let at = self.free.pop().unwrap_or_else(|| {
+        let at = self.free.last().copied().unwrap_or(self.items.len() as u32);
+        self.ready.reserve(at)?;
+        if self.free.pop().is_none() {
             self.items.push(None);
-            (self.items.len() - 1) as u32
-        });
+        }
         self.items[at as usize] = Some(item);
         self.by_file.insert((file.id, fd), at);
         Ok(key_of(at, generation))
@@ -114,7 +122,24 @@ impl Interest {
         let item = self.items[key as u32 as usize].take()?;
         self.by_file.remove(&(item.file_id, item.fd));
         self.free.push(key as u32);
+        self.ready.remove(key as u32);
         Some(item)
+    }
+
+    /// What the item at a place watches; `None` if it is gone or spent.
+    fn watched(&self, at: u32) -> Option<Watched> {
+        let item = self.items.get(at as usize)?.as_ref()?;
+        if item.spent {
+            return None;
+        }
+        let event = Event { bits: 0, data: item.data, key: key_of(at, item.generation) };
+        Some((item.file.upgrade()?, item.mask, event))
+    }
+
+    /// Takes the first item to be looked at: its place, and what it watches.
+    fn next(&mut self) -> Option<(u32, Option<Watched>)> {
+        let at = self.ready.pop()?;
+        Some((at, self.watched(at)))
     }
 }
 
@@ -123,7 +148,8 @@ pub struct Epoll {
     id: u64,
     scan: Mutex<()>,
     interest: Mutex<Interest>,
-    ready: Mutex<Ready>,
+    /// Nothing is to be looked at, nor being looked at: changed under the lock of `interest`.
+    idle: AtomicBool,
     queue: WaitQueue,
     nest: Nest,
     user: Arc<User>,
@@ -138,8 +164,8 @@ pub fn epoll(ctx: &OpCtx<'_>) -> Arc<OpenFile> {
     let instance = Arc::new_cyclic(|me| Epoll {
         id: NEXT.fetch_add(1, Relaxed),
         scan: Mutex::new(Level::EpollScan, ()),
-        interest: Mutex::new(Level::Epoll, Interest::default()),
-        ready: Mutex::new(Level::Leaf, Ready::default()),
+        interest: Mutex::new(Level::Leaf, Interest::default()),
+        idle: AtomicBool::new(true),
         queue: WaitQueue::of(Kind::Epoll),
         nest: Nest::default(),
         user: User::of(ctx.cred.uid),
@@ -158,7 +184,7 @@ pub fn of_file(file: &OpenFile) -> Result<&Epoll> {
 
 impl Notify for Epoll {
     fn notify(&self, events: Events, key: u64) -> bool {
-        self.ready.lock().push(key as u32);
+        self.put(&mut self.interest.lock(), key as u32);
         let waited_for = !self.queue.is_empty();
         self.queue.wake(Events::IN);
         // An exclusive item's wake counts where somebody is there to take it (`ep_poll_callback`).
@@ -268,13 +294,7 @@ impl Epoll {
             if !charge(&self.user.epoll_watches, 1, WATCHES_MAX) {
                 return Err(Errno::ENOSPC);
             }
-            let key = interest.place(fd, file, mask, data);
-            let room = key.and_then(|key| {
-                self.ready.lock().reserve(key as u32).map(|()| key).inspect_err(|_| {
-                    interest.remove(key);
-                })
-            });
-            room.inspect_err(|_| uncharge(&self.user.epoll_watches, 1))?
+            interest.place(fd, file, mask, data).inspect_err(|_| uncharge(&self.user.epoll_watches, 1))?
         };
         let registration = queue.add_callback(wanted(mask), mask & EPOLLEXCLUSIVE != 0, &me, key);
         if let Err(e) = file.watches.add(self.watcher(), self.id, key, registration) {
@@ -330,7 +350,6 @@ impl Epoll {
     /// Drops an item, whose registration is gone or about to go.
     fn forget(&self, key: u64) -> Option<Item> {
         let item = self.interest.lock().remove(key)?;
-        self.ready.lock().remove(key as u32);
         uncharge(&self.user.epoll_watches, 1);
         Some(item)
     }
@@ -351,49 +370,54 @@ impl Epoll {
         }
     }
 
-    /// What an item watches, with its mask and data; `None` if it is gone or spent.
-    fn state(&self, at: u32) -> Option<(Arc<OpenFile>, u32, Event)> {
-        let interest = self.interest.lock();
-        let item = interest.items.get(at as usize)?.as_ref()?;
-        if item.spent {
-            return None;
-        }
-        let event = Event { bits: 0, data: item.data, key: key_of(at, item.generation) };
-        Some((item.file.upgrade()?, item.mask, event))
+    /// Puts an item at the end of what is to be looked at.
+    fn put(&self, interest: &mut Interest, at: u32) {
+        interest.ready.push(at);
+        self.idle.store(false, Relaxed);
+    }
+
+    /// Ends looking at items; whether some are left.
+    fn looked(&self, interest: &mut Interest) -> bool {
+        let more = interest.ready.len() > 0;
+        self.idle.store(!more, Relaxed);
+        more
     }
 
     /// Takes up to `max` events: what is ready, and the data given for it.
     pub fn collect(&self, max: usize, out: &mut Collected) {
-        if self.ready.lock().is_idle() {
+        // Whoever waits is in the queue by now, and whoever puts an item in looks there afterwards.
+        if self.idle.load(SeqCst) {
             return;
         }
         // It guards no data: what it keeps apart is whole at every step.
         let scan = self.scan.lock();
         MutexGuard::settle(&scan);
-        let (mut left, mut next) = self.ready.lock().begin();
-        while let Some(at) = next.take() {
+        let (mut left, mut next) = {
+            let mut interest = self.interest.lock();
+            (interest.ready.len(), interest.next())
+        };
+        let mut more_ready = None;
+        while let Some((at, watched)) = next.take() {
             left -= 1;
-            let again = self.report(at, out);
+            let again = watched.is_some_and(|w| self.report(w, out));
             let more = left > 0 && out.len() < max;
-            if again || more {
-                let mut ready = self.ready.lock();
-                if again {
-                    ready.push(at);
-                }
-                if more {
-                    next = ready.pop();
-                }
+            let mut interest = self.interest.lock();
+            if again {
+                self.put(&mut interest, at);
+            }
+            next = if more { interest.next() } else { None };
+            if next.is_none() {
+                more_ready = Some(self.looked(&mut interest));
             }
         }
         // Who found the list empty meanwhile registered as a waiter before it looked, under its lock.
-        if self.ready.lock().finish() && !self.queue.is_idle() {
+        if more_ready.unwrap_or_else(|| self.looked(&mut self.interest.lock())) && !self.queue.is_idle() {
             self.queue.wake(Events::IN);
         }
     }
 
     /// Reports an item if it is ready; whether it goes back to the list.
-    fn report(&self, at: u32, out: &mut Collected) -> bool {
-        let Some((file, mask, mut event)) = self.state(at) else { return false };
+    fn report(&self, (file, mask, mut event): Watched, out: &mut Collected) -> bool {
         let got = file.ops.poll() & wanted(mask);
         event.bits = got.bits();
         if !got.is_empty() {
@@ -413,11 +437,19 @@ impl Epoll {
 
     /// A one-shot item has fired: nothing wakes for it until it is changed.
     fn spend(&self, file: &OpenFile, key: u64) {
-        let mut interest = self.interest.lock();
-        let Some(item) = interest.get(key) else { return };
-        item.spent = true;
-        if let Some(queue) = file.ops.wait_queue() {
-            queue.change(item.registration, Events::empty());
+        let registration = {
+            let mut interest = self.interest.lock();
+            let Some(item) = interest.get(key) else { return };
+            item.spent = true;
+            item.registration
+        };
+        let Some(queue) = file.ops.wait_queue() else { return };
+        queue.change(registration, Events::empty());
+        // It may have been changed meanwhile: then that counts.
+        let mask = self.interest.lock().get(key).filter(|item| !item.spent).map(|item| item.mask);
+        if let Some(mask) = mask {
+            queue.change(registration, wanted(mask));
+            self.notify(Events::IN, key);
         }
     }
 
@@ -426,16 +458,19 @@ impl Epoll {
         for event in events {
             let mut interest = self.interest.lock();
             let Some(item) = interest.get(event.key) else { continue };
-            if core::mem::take(&mut item.spent)
-                && let Some(file) = item.file.upgrade()
-            {
-                let (mask, registration) = (item.mask, item.registration);
-                drop(interest);
-                if let Some(queue) = file.ops.wait_queue() {
-                    queue.change(registration, wanted(mask));
-                }
+            let spent = core::mem::take(&mut item.spent);
+            let (mask, registration, file) = (item.mask, item.registration, item.file.clone());
+            if !spent {
+                self.put(&mut interest, event.key as u32);
+                continue;
             }
-            self.ready.lock().push(event.key as u32);
+            drop(interest);
+            if let Some(file) = file.upgrade()
+                && let Some(queue) = file.ops.wait_queue()
+            {
+                queue.change(registration, wanted(mask));
+            }
+            self.put(&mut self.interest.lock(), event.key as u32);
         }
     }
 
@@ -465,24 +500,27 @@ impl Drop for Ops {
 impl FileOps for Ops {
     fn poll(&self) -> Events {
         let ep = &*self.0;
-        if ep.ready.lock().is_idle() {
+        if ep.idle.load(SeqCst) {
             return Events::empty();
         }
         let scan = ep.scan.lock();
         MutexGuard::settle(&scan);
-        let (mut left, mut next) = ep.ready.lock().begin();
+        let (mut left, mut next) = {
+            let mut interest = ep.interest.lock();
+            (interest.ready.len(), interest.next())
+        };
         let mut found = false;
-        while let Some(at) = next.take() {
+        while let Some((at, watched)) = next.take() {
             left -= 1;
-            found = ep.state(at).is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask)));
-            let mut ready = ep.ready.lock();
+            found = watched.is_some_and(|(file, mask, _)| file.ops.poll().intersects(wanted(mask)));
+            let mut interest = ep.interest.lock();
             if found {
-                ready.push_front(at);
+                interest.ready.push_front(at);
             } else if left > 0 {
-                next = ready.pop();
+                next = interest.next();
             }
         }
-        ep.ready.lock().finish();
+        ep.looked(&mut ep.interest.lock());
         if found { Events::IN | Events::RDNORM } else { Events::empty() }
     }
 

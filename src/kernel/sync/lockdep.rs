@@ -49,8 +49,6 @@ pub enum Level {
     FileData,
     /// An inode's metadata.
     Inode,
-    /// epoll instances' interest lists.
-    Epoll,
     /// File locks (POSIX, flock).
     FileLocks,
     /// Which owners of file locks wait for which.
@@ -100,7 +98,6 @@ impl Level {
                 | Level::Signal
                 | Level::Dentry
                 | Level::FileData
-                | Level::Epoll
                 | Level::EpollScan
                 | Level::Futex
                 | Level::WaitQueue
@@ -247,20 +244,15 @@ fn record(slot: &SlotHeader, level: Level, lock: usize, check: bool, place: &'st
 #[inline]
 pub(super) fn release(level: Level, lock: usize) {
     let slot = crate::arch::slot();
-    let mut len = slot.locks_held.load(Relaxed) as usize;
-    let is = |entry: &AtomicU64| entry.load(Relaxed) & held::ADDRESS == lock as u64;
-    match slot.held.get(len.wrapping_sub(1)) {
-        Some(last) if is(last) => last.store(0, Relaxed),
-        _ => {
-            if let Some(entry) = slot.held.iter().take(len).rfind(|e| is(e)) {
-                entry.store(0, Relaxed);
-            }
-        }
+    let len = slot.locks_held.load(Relaxed) as usize;
+    let entry = |at: usize| slot.held.get(at).map(|e| e.load(Relaxed));
+    let is_last = entry(len.wrapping_sub(1)).is_some_and(|e| e & held::ADDRESS == lock as u64);
+    if is_last && (len == 1 || entry(len - 2) != Some(0)) {
+        slot.held[len - 1].store(0, Relaxed);
+        slot.locks_held.store(len as u32 - 1, Relaxed);
+    } else {
+        release_within(slot, lock, len);
     }
-    while len > 0 && slot.held[len - 1].load(Relaxed) == 0 {
-        len -= 1;
-    }
-    slot.locks_held.store(len as u32, Relaxed);
     #[cfg(debug_assertions)]
     with_held(slot, |held| {
         if let Some(at) = held.locks[..held.len].iter().rposition(|h| h.1 == lock && h.0 == level) {
@@ -273,6 +265,21 @@ pub(super) fn release(level: Level, lock: usize) {
     });
     #[cfg(not(debug_assertions))]
     let _ = level;
+}
+
+/// Takes a lock out of the record that is not the last of them, or that lies on one that is.
+#[cold]
+#[inline(never)]
+fn release_within(slot: &SlotHeader, lock: usize, len: usize) {
+    let mut len = len.min(held::MAX);
+    let is = |entry: &&AtomicU64| entry.load(Relaxed) & held::ADDRESS == lock as u64;
+    if let Some(entry) = slot.held[..len].iter().rfind(is) {
+        entry.store(0, Relaxed);
+    }
+    while len > 0 && slot.held[len - 1].load(Relaxed) == 0 {
+        len -= 1;
+    }
+    slot.locks_held.store(len as u32, Relaxed);
 }
 
 /// Until when a thread sleeps for a lock before it looks again by itself. The wake that it waits for may have gone to a

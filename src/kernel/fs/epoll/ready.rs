@@ -20,13 +20,11 @@ pub struct Ready {
     head: u32,
     tail: u32,
     len: usize,
-    /// Somebody is just looking at items that were taken out.
-    scanned: bool,
 }
 
 impl Default for Ready {
     fn default() -> Self {
-        Ready { links: Vec::new(), head: NONE, tail: NONE, len: 0, scanned: false }
+        Ready { links: Vec::new(), head: NONE, tail: NONE, len: 0 }
     }
 }
 
@@ -44,21 +42,9 @@ impl Ready {
         Ok(())
     }
 
-    /// Whether nothing is in it, nor taken out to be looked at.
-    pub fn is_idle(&self) -> bool {
-        self.len == 0 && !self.scanned
-    }
-
-    /// Begins to look at what is there now: how many there are, and the first.
-    pub fn begin(&mut self) -> (usize, Option<u32>) {
-        self.scanned = true;
-        (self.len, self.pop())
-    }
-
-    /// Ends it; whether anything is ready.
-    pub fn finish(&mut self) -> bool {
-        self.scanned = false;
-        self.len > 0
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.len
     }
 
     /// Puts an item at the end, unless it is there.
@@ -128,11 +114,9 @@ mod tests {
         ready.remove(1);
         ready.remove(1);
         ready.push_front(4);
-        assert_eq!(ready.begin(), (4, Some(4)));
-        assert!(!ready.is_idle());
-        let rest: Vec<u32> = core::iter::from_fn(|| ready.pop()).collect();
-        assert_eq!(rest, [3, 5, 0]);
-        assert!(!ready.finish());
-        assert!(ready.is_idle());
+        assert_eq!(ready.len(), 4);
+        let all: Vec<u32> = core::iter::from_fn(|| ready.pop()).collect();
+        assert_eq!(all, [4, 3, 5, 0]);
+        assert_eq!(ready.len(), 0);
     }
 }
