@@ -66,7 +66,9 @@ fn main() {
     }
     println!("cargo:rerun-if-changed={}", asm.display());
     cc.compile("drupe_asm");
-    println!("cargo:rustc-cdylib-link-arg=-Wl,-T,{}", asm.join("hot.lds").display());
+    for script in ["life.lds", "hot.lds"] {
+        println!("cargo:rustc-cdylib-link-arg=-Wl,-T,{}", asm.join(script).display());
+    }
     for arg in [
         "-nostdlib",
         "-nostartfiles",
