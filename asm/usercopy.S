@@ -78,13 +78,25 @@ drupe_copy_user:
 drupe_zero_user:
         mov     rcx, rsi
         xor     eax, eax
-.Lzero:
+        cmp     rsi, 16
+        jae     .Lzero_long             /* the string instruction takes some 10 ns to begin */
+        test    ecx, ecx
+        jz      .Lzero_done
+.Lzero1:
+        mov     byte ptr [rdi], al
+        inc     rdi
+        dec     ecx
+        jnz     .Lzero1
+.Lzero_done:
+        ret
+.Lzero_long:
         rep stosb
         ret
 .Lzero_fault:
         mov     rax, rcx
         ret
-        on_fault .Lzero, .Lzero_fault
+        on_fault .Lzero1, .Lzero_fault
+        on_fault .Lzero_long, .Lzero_fault
         .size drupe_zero_user, . - drupe_zero_user
 
 /* size_t drupe_probe_read(const void *addr, size_t len) -> bytes left: reads a byte of each page */
@@ -149,6 +161,49 @@ drupe_strnlen_user:
         ret
         on_fault .Lstr_load, .Lstr_fault
         .size drupe_strnlen_user, . - drupe_strnlen_user
+
+/* size_t drupe_strncpy_user(dst, src, max) -> length, max, or SIZE_MAX on a fault: copies a string, at most max bytes.
+ * Words at multiples of 8 reach into no other page. */
+        .globl drupe_strncpy_user
+        .type drupe_strncpy_user, @function
+drupe_strncpy_user:
+        xor     eax, eax
+        movabs  r8, 0x0101010101010101
+        movabs  r9, 0x8080808080808080
+.Lstrcpy_next:
+        lea     rcx, [rsi + rax]
+        test    cl, 7
+        jnz     .Lstrcpy_byte
+        lea     rcx, [rax + 8]
+        cmp     rcx, rdx
+        ja      .Lstrcpy_byte
+.Lstrcpy_load8:
+        mov     rcx, qword ptr [rsi + rax]
+        mov     r10, rcx
+        mov     r11, rcx
+        sub     r10, r8
+        not     r11
+        and     r10, r11
+        test    r10, r9
+        jnz     .Lstrcpy_byte           /* one of them is zero */
+        mov     qword ptr [rdi + rax], rcx
+        add     rax, 8
+        jmp     .Lstrcpy_next
+.Lstrcpy_byte:
+        cmp     rax, rdx
+        jae     .Lstrcpy_done
+.Lstrcpy_load1:
+        movzx   ecx, byte ptr [rsi + rax]
+        mov     byte ptr [rdi + rax], cl
+        test    ecx, ecx
+        jz      .Lstrcpy_done
+        inc     rax
+        jmp     .Lstrcpy_next
+.Lstrcpy_done:
+        ret
+        on_fault .Lstrcpy_load8, .Lstr_fault
+        on_fault .Lstrcpy_load1, .Lstr_fault
+        .size drupe_strncpy_user, . - drupe_strncpy_user
 
 /* size_t drupe_cmpxchg_user(u32 *addr, u32 *old, u32 new) -> 0 and *old as seen, or 1 on a fault */
         .globl drupe_cmpxchg_user

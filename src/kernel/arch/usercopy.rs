@@ -15,6 +15,8 @@ mod imp {
         pub fn drupe_probe_write(addr: *mut u8, len: usize) -> usize;
         /// Length of the string at `src` without its NUL, at most `max`; `usize::MAX` on a fault.
         pub fn drupe_strnlen_user(src: *const u8, max: usize) -> usize;
+        /// Copies the string at `src`, at most `max` bytes; returns as `drupe_strnlen_user`.
+        pub fn drupe_strncpy_user(dst: *mut u8, src: *const u8, max: usize) -> usize;
         /// Atomic 32-bit compare and exchange at a guest address: 0 and `*old` updated, or 1 on a fault.
         pub fn drupe_cmpxchg_user(addr: *mut u32, old: *mut u32, new: u32) -> usize;
         /// Loads a 32-bit word: 0, or 1 on a fault.
@@ -55,6 +57,16 @@ mod imp {
         }
         // SAFETY: as above.
         (0..max).find(|&i| unsafe { *src.add(i) } == 0).unwrap_or(max)
+    }
+    pub unsafe fn drupe_strncpy_user(dst: *mut u8, src: *const u8, max: usize) -> usize {
+        // SAFETY: as above.
+        unsafe {
+            let n = drupe_strnlen_user(src, max);
+            if n != usize::MAX {
+                core::ptr::copy(src, dst, n);
+            }
+            n
+        }
     }
     pub unsafe fn drupe_cmpxchg_user(addr: *mut u32, old: *mut u32, new: u32) -> usize {
         use core::sync::atomic::{AtomicU32, Ordering};
@@ -119,6 +131,17 @@ pub unsafe fn probe(addr: u64, len: usize, write: bool) -> usize {
 pub unsafe fn strnlen(src: *const u8, max: usize) -> Option<usize> {
     // SAFETY: by the caller's promise.
     let n = unsafe { imp::drupe_strnlen_user(src, max) };
+    (n != usize::MAX).then_some(n)
+}
+
+/// Copies a guest string, at most `max` bytes; returns its length without its NUL, `max` if there is none in so many
+/// bytes, `None` on a fault. What lies behind the string in `dst` may be written, too.
+///
+/// # Safety
+/// As for [`copy`], of `max` bytes.
+pub unsafe fn strncpy(dst: *mut u8, src: *const u8, max: usize) -> Option<usize> {
+    // SAFETY: by the caller's promise.
+    let n = unsafe { imp::drupe_strncpy_user(dst, src, max) };
     (n != usize::MAX).then_some(n)
 }
 

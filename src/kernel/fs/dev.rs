@@ -97,7 +97,7 @@ fn in_pieces(n: usize, piece: usize, mut put: impl FnMut(usize) -> Result<usize>
         match put(want) {
             Ok(k) => {
                 done += k;
-                if k < want || signal_pending() {
+                if k < want || done < n && signal_pending() {
                     break;
                 }
             }

@@ -116,10 +116,30 @@ impl<'a> Cursor<'a> {
         self.ready = self.ready.saturating_sub(n);
     }
 
+    /// Where the next `n` bytes lie, if that is in one piece, whose addresses may be used.
+    #[inline]
+    fn at_hand(&self, n: usize) -> Option<u64> {
+        let v = self.vecs.get(self.at)?;
+        let addr = v.base.wrapping_add(self.offset);
+        let fits = n <= self.left && n as u64 <= v.len.saturating_sub(self.offset);
+        (fits && (self.kernel || range_ok(addr, n as u64))).then_some(addr)
+    }
+
     /// Touches the pages of the next `n` bytes, as far as that goes.
     #[inline]
     fn bring_in(&mut self, n: usize, write: bool) {
         let n = n.min(self.left);
+        // SAFETY: guest memory apart from the window; faults are handled.
+        if self.at_hand(n).is_some_and(|addr| unsafe { usercopy::probe(addr, n, write) } == 0) {
+            self.ready = n;
+        } else {
+            self.bring_in_pieces(n, write);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn bring_in_pieces(&mut self, n: usize, write: bool) {
         self.ready = 0;
         let (mut at, mut offset) = (self.at, self.offset);
         while self.ready < n {
@@ -155,12 +175,27 @@ impl<'a> Cursor<'a> {
         self.ready > 0
     }
 
-    /// Moves up to `n` bytes piecewise by `copy(piece address, length, bytes done) -> bytes left`.
+    /// Moves up to `n` bytes by `copy(piece address, length, bytes done) -> bytes left`.
     #[cfg_attr(debug_assertions, track_caller)]
+    #[inline]
     fn each(&mut self, n: usize, mut copy: impl FnMut(u64, usize, usize) -> usize) -> Result<usize> {
         if !self.locked && !self.kernel {
             may_fault();
         }
+        if (!self.locked || n <= self.ready)
+            && let Some(addr) = self.at_hand(n)
+            && copy(addr, n, 0) == 0
+        {
+            self.advance(n);
+            return Ok(n);
+        }
+        // What was moved is moved once more, and counted.
+        self.piecewise(n, copy)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn piecewise(&mut self, n: usize, mut copy: impl FnMut(u64, usize, usize) -> usize) -> Result<usize> {
         let mut moved = 0;
         while moved < n {
             let Some((addr, len)) = self.piece() else { break };

@@ -381,7 +381,8 @@ impl UserStr {
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max_here = max.min(room as usize);
         may_fault();
-        let n = strnlen(self.0, max_here)?;
+        // SAFETY: so many bytes lie apart from the window; faults are handled.
+        let n = or_grown(self.0, || unsafe { usercopy::strnlen(self.0 as *const u8, max_here) })?;
         if n == max_here {
             return Err(if max_here < max { Errno::EFAULT } else { too_long });
         }
@@ -404,17 +405,14 @@ impl UserStr {
         let room = if self.0 < window { window - self.0 } else { TASK_SIZE - self.0 };
         let max = MAX.min(room as usize);
         may_fault();
-        let n = strnlen(self.0, max)?;
+        let mut buf = [const { MaybeUninit::<u8>::uninit() }; MAX];
+        // SAFETY: room for `max` bytes, and so many lie apart from the window; faults are handled.
+        let n = or_grown(self.0, || unsafe { usercopy::strncpy(buf.as_mut_ptr().cast(), self.0 as *const u8, max) })?;
         if n == max {
             return Err(if max < MAX { Errno::EFAULT } else { Errno::ENAMETOOLONG }.into());
         }
-        let mut buf = [const { MaybeUninit::<u8>::uninit() }; MAX];
-        copy_in(buf.as_mut_ptr().cast(), self.0, n)?;
         // SAFETY: the first `n` bytes were filled.
-        let path = unsafe { core::slice::from_raw_parts(buf.as_ptr().cast::<u8>(), n) };
-        // The guest may have changed it meanwhile: what counts is what was copied.
-        let len = path.iter().position(|&b| b == 0).unwrap_or(n);
-        f(&path[..len])
+        f(unsafe { core::slice::from_raw_parts(buf.as_ptr().cast::<u8>(), n) })
     }
 
     /// A path name, as `getname` in Linux takes it.
@@ -427,12 +425,11 @@ impl UserStr {
     }
 }
 
-/// Length of the string at `addr` without its zero byte, `max` if there is none in so many bytes, which lie apart from
-/// the window.
-fn strnlen(addr: u64, max: usize) -> Result<usize> {
+/// What `attempt` says of the string at `addr`, also after a mapping has grown down to it.
+#[inline]
+fn or_grown(addr: u64, mut attempt: impl FnMut() -> Option<usize>) -> Result<usize> {
     loop {
-        // SAFETY: by the caller's promise; faults are handled.
-        match unsafe { usercopy::strnlen(addr as *const u8, max) } {
+        match attempt() {
             Some(n) => return Ok(n),
             None if grown(addr) => {}
             None => return Err(Errno::EFAULT),

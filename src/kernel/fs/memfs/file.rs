@@ -58,7 +58,7 @@ impl MemFile {
             (Data::Own, Some(own)) => return read_host(own.raw(), dst, pos),
             _ => return Err(Errno::EIO.into()),
         };
-        let size = self.inode.meta.lock().size;
+        let size = self.inode.size();
         let mut at = pos;
         while at < size && dst.left() > 0 {
             let want = (size - at).min(dst.left() as u64);
@@ -81,7 +81,7 @@ impl MemFile {
     fn write_locked(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
         let mut data = self.inode.file()?.write();
         self.inode.copy_up(&mut data, u64::MAX)?;
-        let size = self.inode.meta.lock().size;
+        let size = self.inode.size();
         let append = file.flags() & linux::O_APPEND != 0;
         let pos = if append { size } else { pos };
         let limit = ctx.fsize_limit.min(MAX_SIZE);
@@ -105,7 +105,9 @@ impl MemFile {
         let now = time::now_coarse();
         let mut meta = self.inode.meta.lock();
         let end = pos + done as u64;
-        meta.size = meta.size.max(end);
+        if end > size {
+            self.inode.size.store(end, Relaxed);
+        }
         meta.mtime = now;
         meta.ctime = now;
         if let Some(mode) = attr::mode_after_write(ctx.cred, meta.mode) {
@@ -207,7 +209,7 @@ impl FileOps for MemFile {
             return read_host(own.raw(), dst, pos);
         }
         let from = dst.done();
-        let there = self.inode.meta.lock().size.saturating_sub(pos).min(AT_ONCE) as usize;
+        let there = self.inode.size().saturating_sub(pos).min(AT_ONCE) as usize;
         dst.under_lock(there.min(dst.left()), |dst| self.read_memory(dst, pos + (dst.done() - from) as u64))
     }
 
@@ -225,7 +227,7 @@ impl FileOps for MemFile {
     }
 
     fn seek_to(&self, _file: &OpenFile, whence: Whence, offset: i64) -> Result<u64> {
-        let size = self.inode.meta.lock().size;
+        let size = self.inode.size();
         match whence {
             Whence::End => Ok(size),
             _ if offset < 0 || offset as u64 >= size => Err(Errno::ENXIO),
@@ -270,7 +272,7 @@ impl FileOps for MemFile {
         let end = offset.checked_add(len).filter(|&e| e <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let mut data = self.inode.file()?.write();
         self.inode.copy_up(&mut data, u64::MAX)?;
-        let size = self.inode.meta.lock().size;
+        let size = self.inode.size();
         let writes = linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE;
         if mode & !linux::FALLOC_FL_KEEP_SIZE != 0 && self.inode.sealed(writes)
             || !keep && end > size && self.inode.sealed(linux::F_SEAL_GROW)
@@ -299,7 +301,7 @@ impl FileOps for MemFile {
         }
         let mut meta = self.inode.meta.lock();
         if !keep {
-            meta.size = meta.size.max(end);
+            self.inode.size.store(size.max(end), Relaxed);
         }
         if let Some(mode) = attr::mode_after_write(ctx.cred, meta.mode) {
             meta.mode = mode;

@@ -53,7 +53,6 @@ struct Meta {
     gid: u32,
     nlink: u32,
     rdev: u64,
-    size: u64,
     /// 512-byte units that the host's file takes.
     host_blocks: u64,
     atime: Nanos,
@@ -71,7 +70,6 @@ impl Meta {
             gid: s.gid,
             nlink: s.nlink,
             rdev: s.rdev,
-            size: s.size,
             host_blocks: s.blocks,
             atime: s.atime,
             mtime: s.mtime,
@@ -109,6 +107,9 @@ pub struct MemInode {
     ino: u64,
     kind: FileType,
     meta: Mutex<Meta>,
+    /// Bytes. It changes under the metadata's lock and, of data in memory, under the data's lock for writing, too: whoever
+    /// has either reads what stays.
+    size: AtomicU64,
     body: Body,
     /// `F_SEAL_*`; only files of `memfd_create` can have any but `F_SEAL_SEAL`.
     seals: AtomicU32,
@@ -207,7 +208,6 @@ impl MemFs {
                     gid,
                     nlink,
                     rdev,
-                    size,
                     host_blocks: 0,
                     atime: now,
                     mtime: now,
@@ -215,6 +215,7 @@ impl MemFs {
                     btime: now,
                 },
             ),
+            size: AtomicU64::new(size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(true),
@@ -247,6 +248,7 @@ impl MemFs {
             ino: s.ino,
             kind,
             meta: Mutex::new(Level::Inode, Meta::of(&s)),
+            size: AtomicU64::new(s.size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
             changed: AtomicBool::new(false),
@@ -264,6 +266,12 @@ fn mem(inode: &Arc<dyn Inode>) -> Result<&MemInode> {
 }
 
 impl MemInode {
+    /// See the field.
+    #[inline]
+    fn size(&self) -> u64 {
+        self.size.load(Relaxed)
+    }
+
     fn file(&self) -> Result<&RwLock<Data>> {
         match &self.body {
             Body::File(data) => Ok(data),
@@ -301,13 +309,16 @@ impl MemInode {
         let now = host_stat(fd.raw())?;
         let mut meta = self.meta.lock();
         // Some file systems number one file anew with each look-up.
-        let same = (now.dev, now.ino) == (self.dev, self.ino) || (now.size, now.mtime) == (meta.size, meta.mtime);
+        let same = (now.dev, now.ino) == (self.dev, self.ino) || (now.size, now.mtime) == (self.size(), meta.mtime);
         let regular = FileType::from_mode(now.mode) == self.kind;
         match self.changed.load(Relaxed) {
             true if !regular => return Err(Errno::EIO),
             true => {}
             false if !same || !regular => return Err(Errno::ESTALE),
-            false => *meta = Meta::of(&now),
+            false => {
+                *meta = Meta::of(&now);
+                self.size.store(now.size, Relaxed);
+            }
         }
         drop(meta);
         Ok(handles::keep(fd))
@@ -317,13 +328,13 @@ impl MemInode {
     fn copy_up(&self, data: &mut Data, keep: u64) -> Result {
         let Data::Host(host) = data else { return Ok(()) };
         let mut buf = PagedBuf::new();
-        let mut size = self.meta.lock().size.min(keep);
+        let mut size = self.size().min(keep);
         if size > 0 {
             let handle = match host.open.upgrade() {
                 Some(handle) => handle,
                 None => self.open_below(&host.path).map_err(|e| if e == Errno::ESTALE { Errno::EIO } else { e })?,
             };
-            size = self.meta.lock().size.min(keep);
+            size = self.size().min(keep);
             lower::read_all(handle.raw(), size, &mut buf)?;
         }
         self.changed.store(true, Relaxed);
@@ -335,18 +346,19 @@ impl MemInode {
     fn resize(&self, size: u64) -> Result {
         let mut data = self.file()?.write();
         self.copy_up(&mut data, size)?;
-        let mut meta = self.meta.lock();
-        let seal = if size < meta.size { linux::F_SEAL_SHRINK } else { linux::F_SEAL_GROW };
-        if size != meta.size && self.sealed(seal) {
+        let before = self.size();
+        let seal = if size < before { linux::F_SEAL_SHRINK } else { linux::F_SEAL_GROW };
+        if size != before && self.sealed(seal) {
             return Err(Errno::EPERM);
         }
         match (&mut *data, self.own.get()) {
-            (Data::Memory(buf), _) if size < meta.size => buf.truncate(size),
+            (Data::Memory(buf), _) if size < before => buf.truncate(size),
             (Data::Memory(_), _) => {}
             (Data::Own, Some(own)) => own.resize(size)?,
             _ => return Err(Errno::EIO),
         }
-        meta.size = size;
+        let _meta = self.meta.lock();
+        self.size.store(size, Relaxed);
         Ok(())
     }
 
@@ -354,7 +366,7 @@ impl MemInode {
     fn own_file(&self, data: &mut Data) -> Result<&Own> {
         self.copy_up(data, u64::MAX)?;
         if let Data::Memory(buf) = data {
-            let own = Own::new(buf, self.meta.lock().size)?;
+            let own = Own::new(buf, self.size())?;
             // Nobody else can have set it: the data is locked.
             let _ = self.own.set(Box::new(own));
             *data = Data::Own;
@@ -402,7 +414,7 @@ impl Inode for MemInode {
             uid: m.uid,
             gid: m.gid,
             rdev: m.rdev,
-            size: if self.kind == FileType::Dir { if m.size == 0 { 4096 } else { m.size } } else { m.size },
+            size: if self.kind == FileType::Dir && self.size() == 0 { 4096 } else { self.size() },
             blksize: 4096,
             blocks: memory.unwrap_or(m.host_blocks),
             atime: m.atime,
