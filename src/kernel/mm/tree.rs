@@ -126,6 +126,21 @@ impl<T: Span> Tree<T> {
         (best != NONE).then(|| self.span(best))
     }
 
+    /// The last span that starts before `addr`, and the first that does not.
+    pub fn around(&self, addr: u64) -> (Option<&T>, Option<&T>) {
+        let (mut at, mut before, mut next) = (self.root, NONE, NONE);
+        while at != NONE {
+            if self.span(at).start() < addr {
+                before = at;
+                at = self.node(at).right;
+            } else {
+                next = at;
+                at = self.node(at).left;
+            }
+        }
+        ((before != NONE).then(|| self.span(before)), (next != NONE).then(|| self.span(next)))
+    }
+
     /// The last span that starts before `addr`.
     pub fn before(&self, addr: u64) -> Option<&T> {
         let (mut at, mut best) = (self.root, NONE);
@@ -215,22 +230,32 @@ impl<T: Span> Tree<T> {
         i
     }
 
-    /// Puts `child` where `way` leads and mends everything on the way back to the root.
-    fn retrace(&mut self, mut way: Way, mut child: u32) {
+    /// What the nodes above one know of it.
+    fn known(&self, i: u32) -> (u8, u64, u64, u64) {
+        let n = self.node(i);
+        (n.height, n.low, n.high, n.gap)
+    }
+
+    /// Puts `child` where `way` leads and mends everything on the way back to the root, as far as anything changes.
+    fn retrace(&mut self, way: &mut Way, mut child: u32) {
         while let Some((i, right)) = way.pop() {
             if right {
                 self.node_mut(i).right = child;
             } else {
                 self.node_mut(i).left = child;
             }
+            let before = self.known(i);
             child = self.balance(i);
+            if child == i && self.known(i) == before {
+                return;
+            }
         }
         self.root = child;
     }
 
-    /// The way to the span that starts at `start` (or to where it would be), and its node.
-    fn way_to(&self, start: u64) -> (Way, u32) {
-        let (mut way, mut at) = (Way::new(), self.root);
+    /// The node of the span that starts at `start` (or none), and the way to it, or to where it would be.
+    fn way_to(&self, start: u64, way: &mut Way) -> u32 {
+        let mut at = self.root;
         while at != NONE {
             let here = self.span(at).start();
             if here == start {
@@ -239,12 +264,26 @@ impl<T: Span> Tree<T> {
             way.push((at, here < start));
             at = if here < start { self.node(at).right } else { self.node(at).left };
         }
-        (way, at)
+        at
+    }
+
+    /// The node of the span that starts at `start`.
+    fn node_of(&self, start: u64) -> Option<u32> {
+        let mut at = self.root;
+        while at != NONE {
+            let here = self.span(at).start();
+            if here == start {
+                return Some(at);
+            }
+            at = if here < start { self.node(at).right } else { self.node(at).left };
+        }
+        None
     }
 
     /// Puts a span in, for which there is room ([`Tree::reserve`]) and whose addresses are free.
     pub fn insert(&mut self, v: T) {
-        let (way, at) = self.way_to(v.start());
+        let mut way = Way::new();
+        let at = self.way_to(v.start(), &mut way);
         debug_assert!(at == NONE, "two spans at {:#x}", v.start());
         let node = Node { left: NONE, right: NONE, height: 1, low: v.start(), high: v.end(), gap: 0, span: Some(v) };
         let new = if self.free == NONE {
@@ -258,12 +297,13 @@ impl<T: Span> Tree<T> {
             new
         };
         self.len += 1;
-        self.retrace(way, new);
+        self.retrace(&mut way, new);
     }
 
     /// Takes out the span that starts at `start`.
     pub fn remove(&mut self, start: u64) -> Option<T> {
-        let (mut way, at) = self.way_to(start);
+        let mut way = Way::new();
+        let at = self.way_to(start, &mut way);
         if at == NONE {
             return None;
         }
@@ -291,22 +331,24 @@ impl<T: Span> Tree<T> {
         node.left = free;
         self.free = gone;
         self.len -= 1;
-        self.retrace(way, child);
+        self.retrace(&mut way, child);
         removed
     }
 
     /// Changes the span that starts at `start`, which must stay between its neighbours.
     pub fn change(&mut self, start: u64, f: impl FnOnce(&mut T)) {
-        let (way, at) = self.way_to(start);
-        if at == NONE {
-            return;
-        }
-        if let Some(v) = &mut self.node_mut(at).span {
-            let before = (v.start(), v.end());
-            f(v);
-            if before != (v.start(), v.end()) {
-                self.update(at);
-                self.retrace(way, at);
+        let Some(at) = self.node_of(start) else { return };
+        let Some(v) = &mut self.node_mut(at).span else { return };
+        let before = (v.start(), v.end());
+        f(v);
+        let now = (v.start(), v.end());
+        if now != before {
+            let mut way = Way::new();
+            self.way_to(now.0, &mut way);
+            let known = self.known(at);
+            self.update(at);
+            if self.known(at) != known {
+                self.retrace(&mut way, at);
             }
         }
     }

@@ -326,7 +326,7 @@ impl VmaTree {
 
     /// Joins the mappings that meet at `at` if they are alike.
     fn join(&mut self, at: u64) {
-        let (Some(before), Some(next)) = (self.tree.before(at), self.find(at)) else { return };
+        let (Some(before), Some(next)) = self.tree.around(at) else { return };
         if before.end == at && next.start == at && before.continues(next) {
             let (first, end) = (before.start, next.end);
             self.tree.remove(at);
@@ -381,8 +381,13 @@ impl VmaTree {
     /// Changes what `start..end`, which lies within one mapping, is like (not where it is). Room was admitted for
     /// [`Self::splits`].
     pub fn change(&mut self, start: u64, end: u64, f: impl FnOnce(&mut Vma)) {
-        self.split(start);
-        self.split(end);
+        let Some((first, last)) = self.find(start).map(|v| (v.start, v.end)) else { return };
+        if first < start {
+            self.split(start);
+        }
+        if end < last {
+            self.split(end);
+        }
         let sizes = &mut self.sizes;
         self.tree.change(start, |v| {
             sizes.sub(v);

@@ -2,9 +2,10 @@
 
 use super::access;
 use super::context::FsContext;
+use super::dentry::Dentry;
 use super::file::OpCtx;
 use super::inode::FileType;
-use super::mount::{NOSYMFOLLOW, Path};
+use super::mount::{Mount, NOSYMFOLLOW, Path};
 use crate::abi::linux::{
     RESOLVE_BENEATH, RESOLVE_CACHED, RESOLVE_IN_ROOT, RESOLVE_NO_MAGICLINKS, RESOLVE_NO_SYMLINKS, RESOLVE_NO_XDEV,
 };
@@ -79,7 +80,11 @@ impl<'a> Lookup<'a> {
     /// # Errors
     /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `EXDEV`.
     pub fn path(&mut self, path: &[u8], follow: bool) -> Result<Path> {
-        self.find(path, follow)?.target.ok_or(Errno::ENOENT)
+        match self.walk(path, follow, None)? {
+            End { at, target: Target::Step(step), .. } => Ok(step.from_last(at)),
+            End { at, target: Target::Itself, .. } => Ok(at),
+            End { target: Target::Nothing, .. } => Err(Errno::ENOENT),
+        }
     }
 
     /// The place of the last name, which need not exist.
@@ -87,6 +92,18 @@ impl<'a> Lookup<'a> {
     /// # Errors
     /// As [`Lookup::path`], `ENOENT` only for directories on the way.
     pub fn find(&mut self, path: &[u8], follow: bool) -> Result<Found> {
+        // The name stays where it is copied to first.
+        let mut last = LastName::new();
+        let End { at, target, slash } = self.walk(path, follow, Some(&mut last))?;
+        let target = match target {
+            Target::Step(step) => Some(step.from(&at)),
+            Target::Itself => Some(at.clone()),
+            Target::Nothing => None,
+        };
+        Ok(Found { parent: at, last, target, slash })
+    }
+
+    fn start(&self, path: &[u8]) -> Result<Path> {
         if path.is_empty() {
             return Err(Errno::ENOENT);
         }
@@ -96,11 +113,10 @@ impl<'a> Lookup<'a> {
         if self.has(RESOLVE_BENEATH) && path[0] == b'/' {
             return Err(Errno::EXDEV);
         }
-        let start = match path[0] {
+        Ok(match path[0] {
             b'/' => self.root(),
             _ => self.base.clone().unwrap_or_else(|| self.fs.cwd()),
-        };
-        self.walk(start, path, follow)
+        })
     }
 
     /// The directory of the last name, for calls that make, remove or move that name.
@@ -112,9 +128,10 @@ impl<'a> Lookup<'a> {
         self.find(path, false)
     }
 
-    /// Walks `path` from `at`, which is the root if the path says so.
-    fn walk(&mut self, mut at: Path, path: &[u8], follow: bool) -> Result<Found> {
-        let mut rest = Rest { path, links: Vec::new() };
+    /// Walks `path`. The last name goes to `out`.
+    fn walk(&mut self, path: &[u8], follow: bool, out: Option<&mut LastName>) -> Result<End> {
+        let mut at = self.start(path)?;
+        let mut rest = Rest { path, links: Vec::new(), len: 0 };
         let mut slash = path.last() == Some(&b'/') && path.iter().all(|&b| b == b'/');
         while rest.settle() {
             let name = rest.name();
@@ -136,28 +153,32 @@ impl<'a> Lookup<'a> {
                 rest.advance();
                 continue;
             }
-            let to = match self.child(&at, name) {
+            let step = match self.child(&at, name) {
                 Err(Errno::ENOENT) if last.is_some() => {
-                    return Ok(Found { last: last_name(name)?, parent: at, target: None, slash });
+                    set_last(out, name)?;
+                    return Ok(End { at, target: Target::Nothing, slash });
                 }
                 other => other?,
             };
-            let link = to.inode().file_type() == FileType::Symlink;
+            let link = step.dentry.inode.file_type() == FileType::Symlink;
             if last.is_some() && (!link || self.parent || !follow && !slash) {
-                let found = Found { last: last_name(name)?, parent: at, target: Some(to), slash };
-                return if self.parent { Ok(found) } else { check_slash(found) };
+                set_last(out, name)?;
+                if !self.parent {
+                    check_slash(&step.dentry, slash)?;
+                }
+                return Ok(End { at, target: Target::Step(step), slash });
             }
             if !link {
-                at = to;
+                step.go(&mut at);
                 rest.advance();
                 continue;
             }
-            match self.follow(&at, &to)? {
-                Target::Place(place) => {
+            match self.follow(&at, &step.from(&at))? {
+                Leads::Place(place) => {
                     at = place;
                     rest.advance();
                 }
-                Target::Text(text) => {
+                Leads::Text(text) => {
                     if text[0] == b'/' {
                         at = self.jump_to_root(&at)?;
                     }
@@ -167,7 +188,8 @@ impl<'a> Lookup<'a> {
                 }
             }
         }
-        check_slash(Found { parent: at.clone(), last: LastName::new(), target: Some(at), slash })
+        check_slash(&at.dentry, slash)?;
+        Ok(End { at, target: Target::Itself, slash })
     }
 
     fn up(&self, at: &Path) -> Result<Path> {
@@ -194,24 +216,22 @@ impl<'a> Lookup<'a> {
     }
 
     /// One step down.
-    fn child(&self, at: &Path, name: &[u8]) -> Result<Path> {
+    fn child(&self, at: &Path, name: &[u8]) -> Result<Step> {
         let dentry = if self.has(RESOLVE_CACHED) {
             at.dentry.known_child(name).ok_or(Errno::EAGAIN)??
         } else {
             at.dentry.child(self.ctx, name)?
         };
-        let mounted = dentry.mounts.load(SeqCst) != 0;
-        let to = Path { mount: at.mount.clone(), dentry };
-        if !mounted {
-            return Ok(to);
+        if dentry.mounts.load(SeqCst) == 0 {
+            return Ok(Step { dentry, mount: None });
         }
-        let to = to.descend();
+        let to = Path { mount: at.mount.clone(), dentry }.descend();
         self.check_xdev(at, &to)?;
-        Ok(to)
+        Ok(Step { dentry: to.dentry, mount: Some(to.mount) })
     }
 
     /// Where the symbolic link `link` leads, which was found from the directory `at`.
-    fn follow(&mut self, at: &Path, link: &Path) -> Result<Target> {
+    fn follow(&mut self, at: &Path, link: &Path) -> Result<Leads> {
         self.links += 1;
         if self.links > MAX_LINKS || self.has(RESOLVE_NO_SYMLINKS) || link.mount.has(NOSYMFOLLOW) {
             return Err(Errno::ELOOP);
@@ -225,17 +245,63 @@ impl<'a> Lookup<'a> {
             if self.has(RESOLVE_BENEATH | RESOLVE_IN_ROOT) {
                 return Err(Errno::EXDEV);
             }
-            return Ok(Target::Place(target));
+            return Ok(Leads::Place(target));
         }
         let text = link.inode().read_link(self.ctx)?;
-        if text.is_empty() { Err(Errno::ENOENT) } else { Ok(Target::Text(text)) }
+        if text.is_empty() { Err(Errno::ENOENT) } else { Ok(Leads::Text(text)) }
     }
 }
 
 /// Where a symbolic link leads.
-enum Target {
+enum Leads {
     Place(Path),
     Text(Vec<u8>),
+}
+
+/// A step down: what a name stands for, and the mount where that is another. The mount of the directory is not counted
+/// once more for it: most steps go on within it.
+struct Step {
+    dentry: Arc<Dentry>,
+    mount: Option<Arc<Mount>>,
+}
+
+impl Step {
+    /// Goes there.
+    fn go(self, at: &mut Path) {
+        at.dentry = self.dentry;
+        if let Some(mount) = self.mount {
+            at.mount = mount;
+        }
+    }
+
+    /// Where it leads from `at`.
+    fn from(self, at: &Path) -> Path {
+        Path { mount: self.mount.unwrap_or_else(|| at.mount.clone()), dentry: self.dentry }
+    }
+
+    /// As [`Step::from`], where nobody asks any more where it came from.
+    fn from_last(self, mut at: Path) -> Path {
+        self.go(&mut at);
+        at
+    }
+}
+
+/// What a path leads to.
+enum Target {
+    /// The last name does not exist.
+    Nothing,
+    /// The last name's file.
+    Step(Step),
+    /// The directory that was reached: the path ends in `.`, `..` or is `/`.
+    Itself,
+}
+
+/// The end of a walk.
+struct End {
+    /// The directory of the last name.
+    at: Path,
+    target: Target,
+    slash: bool,
 }
 
 /// How a path goes on behind a name that is its last.
@@ -250,10 +316,8 @@ enum Ending {
 struct Rest<'p> {
     path: &'p [u8],
     links: Vec<(Vec<u8>, usize)>,
-}
-
-fn split(text: &[u8]) -> (&[u8], &[u8]) {
-    text.split_at(text.iter().position(|&b| b == b'/').unwrap_or(text.len()))
+    /// Length of the next name, once settled.
+    len: usize,
 }
 
 fn skip_slashes(text: &[u8]) -> usize {
@@ -266,17 +330,24 @@ impl Rest<'_> {
         while let Some((text, at)) = self.links.last_mut() {
             *at += skip_slashes(&text[*at..]);
             if *at < text.len() {
-                return true;
+                return self.measure();
             }
             self.links.pop();
         }
         self.path = &self.path[skip_slashes(self.path)..];
-        !self.path.is_empty()
+        self.measure()
+    }
+
+    /// Looks where the next name ends; whether there is one.
+    fn measure(&mut self) -> bool {
+        let text = self.current();
+        self.len = text.iter().position(|&b| b == b'/').unwrap_or(text.len());
+        self.len > 0
     }
 
     /// The next name.
     fn name(&self) -> &[u8] {
-        split(self.current()).0
+        &self.current()[..self.len]
     }
 
     /// The text that the next name is taken from, from there on.
@@ -289,7 +360,7 @@ impl Rest<'_> {
         let mut ending = Ending::Nothing;
         let outer = self.links.iter().rev().skip(1).map(|(text, at)| &text[*at..]);
         let outer = outer.chain((!self.links.is_empty()).then_some(self.path));
-        for tail in core::iter::once(split(self.current()).1).chain(outer) {
+        for tail in core::iter::once(&self.current()[self.len..]).chain(outer) {
             if skip_slashes(tail) < tail.len() {
                 return None;
             }
@@ -303,19 +374,19 @@ impl Rest<'_> {
     /// Goes on behind the name that [`Rest::name`] gave.
     fn advance(&mut self) {
         match self.links.last_mut() {
-            Some((text, at)) => *at += split(&text[*at..]).0.len(),
-            None => self.path = split(self.path).1,
+            Some((_, at)) => *at += self.len,
+            None => self.path = &self.path[self.len..],
         }
     }
 }
 
-fn last_name(name: &[u8]) -> Result<LastName> {
-    LastName::try_from(name).map_err(|_| Errno::ENAMETOOLONG)
+fn set_last(out: Option<&mut LastName>, name: &[u8]) -> Result {
+    if let Some(out) = out {
+        out.try_extend_from_slice(name).map_err(|_| Errno::ENAMETOOLONG)?;
+    }
+    Ok(())
 }
 
-fn check_slash(found: Found) -> Result<Found> {
-    match &found.target {
-        Some(t) if found.slash && !t.dentry.is_dir() => Err(Errno::ENOTDIR),
-        _ => Ok(found),
-    }
+fn check_slash(target: &Dentry, slash: bool) -> Result {
+    if slash && !target.is_dir() { Err(Errno::ENOTDIR) } else { Ok(()) }
 }

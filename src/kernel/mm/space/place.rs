@@ -144,7 +144,8 @@ impl Inner {
 
     /// Changes the protection of `start..end`, which lies within one mapping.
     pub(super) fn protect(&mut self, start: u64, end: u64, prot: u32) -> Result {
-        self.vmas.admit(self.vmas.splits(start, end))?;
+        let v = self.vmas.find(start).ok_or(Errno::ENOMEM)?;
+        self.vmas.admit(usize::from(v.start < start) + usize::from(end < v.end))?;
         if prot & PROT_WRITE != 0 {
             self.patches.before_change(&self.vmas, start, end, false);
         }
