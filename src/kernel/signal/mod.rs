@@ -137,6 +137,11 @@ pub struct Pending {
     queues: BTreeMap<u32, VecDeque<(SigInfo, Arc<User>)>>,
 }
 
+/// Room for so many records is kept for a signal.
+const KEPT: usize = 4;
+/// For so many kinds of signals.
+const KINDS_KEPT: usize = 2;
+
 impl Pending {
     /// Nothing pending.
     pub const fn new() -> Pending {
@@ -184,17 +189,20 @@ impl Pending {
         }
         let first = if ready & SYNCHRONOUS != 0 { ready & SYNCHRONOUS } else { ready };
         let sig = first.trailing_zeros() + 1;
+        let kinds = self.queues.len();
         let queue = self.queues.get_mut(&sig);
-        let known = queue.and_then(|queue| queue.pop_front().map(|first| (first, queue.is_empty())));
-        let Some(((info, user), last)) = known else {
+        let known = queue.and_then(|q| q.pop_front().map(|first| (first, q.is_empty(), q.capacity() <= KEPT)));
+        let Some(((info, user), last, small)) = known else {
             self.set &= !bit(sig);
             return Some(info::plain(sig, info::SI_USER));
         };
         user.signals.fetch_sub(1, Relaxed);
         if last {
             self.set &= !bit(sig);
-            // A burst's memory goes with it.
-            self.queues.remove(&sig);
+            // A burst's memory goes with it. That of one signal now and then stays, for the next.
+            if !small || kinds > KINDS_KEPT {
+                self.queues.remove(&sig);
+            }
         }
         Some(info)
     }

@@ -413,17 +413,23 @@ impl WaitQueue {
     }
 
     /// Wakes everyone who waits for any of `events`, but of the exclusive ones only the first.
+    #[inline]
     pub fn wake(&self, events: Events) {
         self.wake_n(events, 1);
     }
 
     /// As [`WaitQueue::wake`], with at most `exclusive` exclusive waiters.
-    pub fn wake_n(&self, events: Events, mut exclusive: usize) {
+    #[inline]
+    pub fn wake_n(&self, events: Events, exclusive: usize) {
         // Sleepers register before they look at the state; so whoever is not counted yet will see it.
-        core::sync::atomic::fence(SeqCst);
-        if self.len.load(SeqCst) == 0 {
-            return;
+        arch::barrier();
+        if self.len.load(SeqCst) != 0 {
+            self.wake_some(events, exclusive);
         }
+    }
+
+    #[inline(never)]
+    fn wake_some(&self, events: Events, mut exclusive: usize) {
         let events = events.with_normal();
         // A callback's last reference may go away while it is called; its drop takes registrations
         // back, hence must wait until this queue is unlocked.

@@ -297,7 +297,7 @@ pub fn sys_getpid(cur: &CurrentTask) -> SysResult<u32> {
 
 /// `getppid(2)`.
 pub fn sys_getppid(cur: &CurrentTask) -> SysResult<u32> {
-    Ok(cur.group.parent().map_or(0, |p| p.id.number_in(cur.pid_namespace())))
+    Ok(cur.group.shown_ppid())
 }
 
 /// `gettid(2)`.

@@ -272,11 +272,15 @@ fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo)
     if tid <= 0 || tgid.is_some_and(|g| g <= 0) {
         return Err(Errno::EINVAL.into());
     }
+    let sig = record.signo as u32;
+    // To oneself (`raise`, `abort`): one may, and nothing is to be looked up.
+    if tid as u32 == cur.shown_tid() && tgid.is_none_or(|g| g as u32 == cur.group.shown) {
+        return if sig == 0 { Ok(()) } else { Ok(cur.send_under(record, cur.cred())?) };
+    }
     let task = cur.task_of(tid as u32).ok_or(Errno::ESRCH)?;
     if tgid.is_some_and(|g| g as u32 != cur.seen_pid(task.group.pid)) {
         return Err(Errno::ESRCH.into());
     }
-    let sig = record.signo as u32;
     access::may_signal(cur.subject(), &task.group, sig)?;
     if sig != 0 {
         task.send(record)?;

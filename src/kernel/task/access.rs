@@ -77,7 +77,10 @@ pub fn may_look(who: Subject<'_>, target: &Task, _look: Look, by: By) -> Result 
 /// # Errors
 /// `EPERM`.
 pub fn may_signal(who: Subject<'_>, target: &ThreadGroup, sig: u32) -> Result {
-    let Some(they) = target.cred().filter(|_| who.tgid != target.pid) else { return Ok(()) };
+    if who.tgid == target.pid {
+        return Ok(());
+    }
+    let Some(they) = target.cred() else { return Ok(()) };
     let me = who.cred;
     let same = |id: u32| id == they.uid || id == they.suid;
     if same(me.euid) || same(me.uid) || me.capable_in(&they.user_ns, cap::KILL) {

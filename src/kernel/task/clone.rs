@@ -282,7 +282,7 @@ fn enter(cur: &CurrentTask, a: &Args, own: Own, id: &Arc<Pid>) -> SysResult<Arc<
         }
         let parent = if has(CLONE_PARENT) { cur.group.parent() } else { Some(cur.group.clone()) };
         if let Some(parent) = parent {
-            group.state.lock().parent = Arc::downgrade(&parent);
+            group.set_parent(Some(&parent));
             let maker = if has(CLONE_PARENT) { cur.group.parent_tid.load(SeqCst) } else { cur.tid() };
             group.parent_tid.store(maker, SeqCst);
             parent.state.lock().children.insert(tid, group);

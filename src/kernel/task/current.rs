@@ -163,11 +163,15 @@ impl CurrentTask {
 }
 
 /// Whether the running thread has a signal to take or must end, for long work to stop at.
+#[inline]
 pub fn signal_pending() -> bool {
+    arch::slot().kicked() && kicked_by_signal()
+}
+
+#[cold]
+#[inline(never)]
+fn kicked_by_signal() -> bool {
     let slot = arch::slot();
-    if !slot.kicked() {
-        return false;
-    }
     let raw = slot.task.load(SeqCst) as *const Task;
     if raw.is_null() {
         return false;

@@ -318,11 +318,8 @@ fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc
         if pgids.last() != Some(&child.pgid()) && pgids.try_reserve(1).is_ok() {
             pgids.push(child.pgid());
         }
-        {
-            let mut state = child.state.lock();
-            state.parent = reaper.as_ref().map_or_else(alloc::sync::Weak::new, Arc::downgrade);
-            state.exit_signal = linux::SIGCHLD;
-        }
+        child.set_parent(reaper.as_ref());
+        child.state.lock().exit_signal = linux::SIGCHLD;
         for t in child.tasks() {
             let signal = t.attr.death_signal.load(SeqCst);
             if signal != 0 {

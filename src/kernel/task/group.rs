@@ -14,7 +14,10 @@ use crate::vfs::state::DenyWrite;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::SeqCst};
+use core::sync::atomic::{
+    AtomicBool, AtomicU32, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
 
 /// Signal actions (`CLONE_SIGHAND` shares them).
 pub struct Actions(Mutex<[SigAction; NSIG as usize]>);
@@ -210,6 +213,10 @@ pub struct ThreadGroup {
     pub usage: [Usage; 2],
     /// The thread that made it.
     pub(super) parent_tid: AtomicU32,
+    /// The parent's pid, as the state has the parent, for those who ask for nothing else.
+    ppid: AtomicU32,
+    /// See [`ThreadGroup::shown_ppid`].
+    shown_ppid: AtomicU32,
     /// Started from outside: its end is an event of the control channel.
     pub external: AtomicBool,
     /// Interval and POSIX timers.
@@ -287,6 +294,8 @@ impl ThreadGroup {
             started: crate::time::host_monotonic(),
             times: [const { AtomicU64::new(0) }; 4],
             usage: [Usage::default(), Usage::default()],
+            ppid: AtomicU32::new(0),
+            shown_ppid: AtomicU32::new(0),
             parent_tid: AtomicU32::new(0),
             external: AtomicBool::new(false),
             timers: Timers::default(),
@@ -347,8 +356,21 @@ impl ThreadGroup {
         *self.actions.lock() = actions;
     }
     /// Its parent's pid, 0 for none.
+    #[inline]
     pub fn ppid(&self) -> u32 {
-        self.parent().map_or(0, |p| p.pid)
+        self.ppid.load(Relaxed)
+    }
+    /// The same as the process itself sees it.
+    #[inline]
+    pub fn shown_ppid(&self) -> u32 {
+        self.shown_ppid.load(Relaxed)
+    }
+    /// Gives it a parent, or none.
+    pub(super) fn set_parent(&self, parent: Option<&Arc<ThreadGroup>>) {
+        let mut state = self.state.lock();
+        state.parent = parent.map_or_else(Weak::new, Arc::downgrade);
+        self.ppid.store(parent.map_or(0, |p| p.pid), Relaxed);
+        self.shown_ppid.store(parent.map_or(0, |p| p.id.number_in(self.id.namespace())), Relaxed);
     }
     /// Its parent.
     pub fn parent(&self) -> Option<Arc<ThreadGroup>> {
@@ -413,8 +435,8 @@ mod tests {
     #[test]
     fn a_process_group_is_orphaned_without_a_parent_in_another_group_of_its_session() {
         let (shell, job, child) = (group(5001, 5001, 5001), group(5002, 5002, 5001), group(5003, 5002, 5001));
-        job.state.lock().parent = Arc::downgrade(&shell);
-        child.state.lock().parent = Arc::downgrade(&job);
+        job.set_parent(Some(&shell));
+        child.set_parent(Some(&job));
         assert!(!ThreadGroup::pgrp_orphaned(5002, None));
         assert!(ThreadGroup::pgrp_orphaned(5002, Some(5002)), "the child's parent is in the group");
         assert!(ThreadGroup::pgrp_orphaned(5001, None));

@@ -7,7 +7,7 @@ use crate::abi::sigctx::{SigInfo, SigStack};
 use crate::abi::slot::kick;
 use crate::abi::{Result, linux};
 use crate::arch;
-use crate::cred::ns;
+use crate::cred::{Cred, ns};
 use crate::signal::frame::Delivery;
 use crate::signal::{Default, SIG_DFL, SIG_IGN, STOPS, SigAction, UNBLOCKABLE, bit, default_action, info};
 use crate::sync::{Events, Kind, On};
@@ -243,6 +243,14 @@ impl Task {
     /// # Errors
     /// `EAGAIN` when a real-time signal cannot be queued.
     pub fn send(&self, info: &SigInfo) -> Result {
+        self.send_under(info, &self.cred())
+    }
+
+    /// As [`Task::send`] where its credentials are known.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_under(&self, info: &SigInfo, cred: &Cred) -> Result {
         let info = &self.group.told(info);
         let sig = info.signo as u32;
         if self.group.is_immune_to(info) && self.blocked.load(SeqCst) & bit(sig) == 0 {
@@ -256,7 +264,7 @@ impl Task {
         if !self.is_traced() && self.group.ignores(sig) && self.blocked.load(SeqCst) & bit(sig) == 0 {
             return Ok(());
         }
-        self.pending.lock().add(info, &self.cred().user, self.group.limits.get(limits::SIGPENDING).0)?;
+        self.pending.lock().add(info, &cred.user, self.group.limits.get(limits::SIGPENDING).0)?;
         self.group.signal_wait.wake(Events::IN);
         if self.blocked.load(SeqCst) & bit(sig) == 0 {
             self.kick();
