@@ -360,6 +360,11 @@ static void setns_pid(void)
         end(getpid() > 2 ? 0 : 1);
     printf(" %x\n", status_of(r));
     printf("parent type %x\n", ioctl(ioctl(ns, 0xb702), 0xb703));
+    int pidfd = syscall(SYS_pidfd_open, p, 0);
+    printf("by pidfd:");
+    for (int i = 1; i <= 11; i++)
+        printf(" %x", i == 11 ? E(ioctl(pidfd, 0xff05, 1)) : ioctl(ioctl(pidfd, 0xff00 + i, 0), 0xb703));
+    printf("\n");
     step(-1, to[1]);
     /* Its end waits for the one that only we can reap. */
     printf("killed %x\n", status_of(q));

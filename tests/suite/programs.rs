@@ -1,6 +1,6 @@
 //! Real programs do real work, and agree with what they do natively.
 
-use crate::common::{agrees, guest_dir, has, run, sandboxed};
+use crate::common::{agrees, as_user, guest_dir, has, run, sandboxed};
 use std::fs;
 use std::time::Duration;
 
@@ -330,4 +330,41 @@ fn a_writable_bind_takes_a_build_and_an_archive() {
     for other in &seen[1..] {
         assert_eq!((other.0, &other.1, &other.2), (seen[0].0, &seen[0].1, &seen[0].2), "{}", other.3);
     }
+}
+
+/// Programs that make namespaces, as root and as somebody else. What they print does not depend on pids outside.
+#[test]
+fn spaces() {
+    if as_user() {
+        return;
+    }
+    let nobody = "setpriv --reuid 65534 --regid 65534 --clear-groups";
+    shell(
+        &["unshare", "setpriv"],
+        &format!(
+            "cd /; for who in '' '{nobody}'; do \
+             $who unshare -Urmpf --mount-proc sh -c 'id -u; echo $$; cat /proc/1/comm; mount -t tmpfs t /mnt && echo mounted'; \
+             $who unshare -Uru sh -c 'hostname inner; hostname; sed \"s/  */ /g\" /proc/self/gid_map'; done; \
+             unshare -pf sh -c 'echo $$; exec sh -c \"kill -9 \\$\\$; echo alive\"'; \
+             unshare --fork --pid --kill-child sh -c 'sleep 100 & exit 3'; echo $?; \
+             unshare -T --boottime 864000 sh -c 'cat /proc/self/timens_offsets'; \
+             {nobody} chroot / true; echo $?"
+        ),
+    );
+    shell(
+        &["unshare", "nsenter", "pgrep"],
+        "cd /; unshare -Ur sleep 9 & sleep 0.5; nsenter -t $! -U --preserve-credentials id -u; kill $!; \
+         unshare -mpf --mount-proc sleep 9 & sleep 0.5; P=$(pgrep -P $!); \
+         nsenter -t $P -m -p sh -c 'readlink /proc/self | grep -c .; cat /proc/1/comm'; kill -9 $P",
+    );
+    shell(
+        &["bwrap", "setpriv"],
+        &format!(
+            "cd /; for who in '' '{nobody}'; do $who bwrap --unshare-all --dev-bind / / true; echo $?; \
+             $who bwrap --unshare-all --ro-bind / / --proc /proc --dev /dev --tmpfs /tmp sh -c \
+             'echo $$; cat /proc/1/comm; touch /tmp/x && echo tmp; touch /x 2>/dev/null; echo $?; ls /dev | tr \"\\n\" \" \"'; \
+             $who bwrap --unshare-user --unshare-uts --uid 5 --gid 6 --ro-bind / / --hostname some sh -c 'id -u; id -g; hostname'; done"
+        ),
+    );
+    shell(&["fakeroot"], "cd /tmp; fakeroot sh -c 'id -u; touch fr; chown 5:6 fr; stat -c \"%u %g\" fr; rm fr'");
 }

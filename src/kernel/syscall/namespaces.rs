@@ -4,10 +4,11 @@ use super::{event, files};
 use crate::abi::linux::*;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Cred, UserNamespace, cap};
+use crate::fs::pidfd;
 use crate::fs::proc::ns::{self, Namespace};
 use crate::task::access::{self, By, Look};
 use crate::task::ns::{KINDS, MADE, NsProxy};
-use crate::task::{CurrentTask, Own, clone};
+use crate::task::{CurrentTask, Own, Pid, clone};
 use crate::vfs::mount::MountNamespace;
 use crate::vfs::{FsContext, OpenFile};
 use alloc::sync::Arc;
@@ -185,9 +186,33 @@ fn enter(cur: &CurrentTask, target: &Namespace, new: &mut Entered) -> Result {
 const GET_USERNS: u32 = 0xb701;
 const GET_PARENT: u32 = 0xb702;
 
-/// Whether an ioctl may be one of a namespace's file.
+/// `PIDFD_GET_CGROUP_NAMESPACE` and those that follow, by the names of `/proc/PID/ns`.
+const OF_PIDFD: u32 = 0xff01;
+const NAMES: [&str; 10] =
+    ["cgroup", "ipc", "mnt", "net", "pid", "pid_for_children", "time", "time_for_children", "user", "uts"];
+
+/// Whether an ioctl may be one of a namespace's file, or one that makes such a file of a pidfd.
 pub fn is_ours(request: u32) -> bool {
-    request >> 8 == GET_USERNS >> 8
+    request >> 8 == GET_USERNS >> 8 || of_pidfd(request).is_some()
+}
+
+fn of_pidfd(request: u32) -> Option<&'static str> {
+    NAMES.get(request.checked_sub(OF_PIDFD)? as usize).copied()
+}
+
+/// A descriptor of a namespace of a pidfd's task (`pidfd_ioctl`).
+///
+/// # Errors
+/// `EINVAL` for an argument, `ESRCH`, `EACCES`, `ENOENT`, `EMFILE`.
+fn of_task(cur: &CurrentTask, pid: &Pid, name: &str, arg: u64) -> SysResult<u64> {
+    if arg != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let task = pid.task().ok_or(Errno::ESRCH)?;
+    access::may_look(cur.subject(), &task, Look::Read, By::FsCreds)?;
+    let own = task.shared().ok_or(Errno::ESRCH)?;
+    let found = ns::of_task(&task, &own, name)?;
+    Ok(files::install(cur, ns::open(found), O_CLOEXEC)?.0 as u64)
 }
 
 /// An ioctl of a namespace's file: those that give descriptors, others go to the file.
@@ -195,6 +220,9 @@ pub fn is_ours(request: u32) -> bool {
 /// # Errors
 /// `EPERM` for what lies outside of what can be seen, `EINVAL` for a parent of what has none, `EMFILE`; the file's.
 pub fn ioctl(cur: &CurrentTask, file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+    if let (Some(name), Ok(pid)) = (of_pidfd(request), pidfd::pid_of(file)) {
+        return of_task(cur, &pid, name, arg);
+    }
     let found = match (request, ns::of_file(file)) {
         (GET_USERNS, Some(of)) => of.owner(),
         (GET_PARENT, Some(of)) => of.parent().ok_or(Errno::EINVAL)?,

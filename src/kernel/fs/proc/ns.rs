@@ -227,6 +227,15 @@ pub fn of_file(file: &OpenFile) -> Option<Namespace> {
     file.ops.as_any().downcast_ref::<NsFile>().map(|f| f.0.clone())
 }
 
+/// The namespace of a task that its directory shows by this name.
+///
+/// # Errors
+/// `ENOENT` for one that there is not.
+pub fn of_task(task: &Task, own: &Own, name: &str) -> Result<Namespace> {
+    let entry = ENTRIES.iter().find(|e| e.name == name).ok_or(Errno::ENOENT)?;
+    (entry.of)(task, own)
+}
+
 /// All namespaces of a task, by kind.
 ///
 /// # Errors
