@@ -147,11 +147,14 @@ fn name(cur: &CurrentTask, info: &SigInfo) -> Result<Vec<u8>> {
                 out.push(b'%');
                 continue;
             }
-            Some(b'p' | b'P') => {
+            // In its own pid namespace, and in the initial one.
+            Some(b'p') => {
                 has_pid = true;
-                u64::from(cur.group.pid)
+                u64::from(cur.group.shown)
             }
-            Some(b'i' | b'I') => u64::from(cur.tid()),
+            Some(b'P') => u64::from(cur.group.pid),
+            Some(b'i') => u64::from(cur.shown_tid()),
+            Some(b'I') => u64::from(cur.tid()),
             Some(b'u') => u64::from(cred.uid),
             Some(b'g') => u64::from(cred.gid),
             Some(b'd') => 1,
@@ -171,7 +174,7 @@ fn name(cur: &CurrentTask, info: &SigInfo) -> Result<Vec<u8>> {
         out.extend_from_slice(alloc::format!("{number}").as_bytes());
     }
     if !has_pid && uses_pid() != 0 {
-        out.extend_from_slice(alloc::format!(".{}", cur.group.pid).as_bytes());
+        out.extend_from_slice(alloc::format!(".{}", cur.group.shown).as_bytes());
     }
     Ok(out)
 }
@@ -295,7 +298,8 @@ fn status_note(task: &Task, info: &SigInfo, regs: &SigContext, bases: [u64; 2], 
     }
     put(&mut out, 16, &task.pending.lock().set().to_le_bytes());
     put(&mut out, 24, &task.blocked.load(SeqCst).to_le_bytes());
-    for (i, id) in [task.tid(), g.ppid(), g.pgid(), g.sid()].into_iter().enumerate() {
+    let seen = |id| g.id.namespace().seen(id);
+    for (i, id) in [task.tid(), g.ppid(), g.pgid(), g.sid()].map(seen).into_iter().enumerate() {
         put(&mut out, 32 + i * 4, &id.to_le_bytes());
     }
     for kind in 0..4 {
@@ -315,9 +319,10 @@ fn process_note(cur: &CurrentTask) -> [u8; 136] {
     let g = &cur.group;
     let mut out = [0u8; 136];
     out[1] = b'R';
-    put(&mut out, 16, &cur.cred().uid.to_le_bytes());
-    put(&mut out, 20, &cur.cred().gid.to_le_bytes());
-    for (i, id) in [g.pid, g.ppid(), g.pgid(), g.sid()].into_iter().enumerate() {
+    let cred = cur.cred();
+    put(&mut out, 16, &cred.seen_uid(cred.uid).to_le_bytes());
+    put(&mut out, 20, &cred.seen_gid(cred.gid).to_le_bytes());
+    for (i, id) in [g.pid, g.ppid(), g.pgid(), g.sid()].map(|id| cur.seen_pid(id)).into_iter().enumerate() {
         put(&mut out, 24 + i * 4, &id.to_le_bytes());
     }
     let comm = cur.comm.lock().clone();
