@@ -5,6 +5,8 @@ use crate::abi::layout::{END, GUARD, TASK_SIZE};
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
 
+const PAGE: u64 = 4096;
+
 fn call(nr: u32, a: [u64; 6]) -> Result<u64> {
     // SAFETY: callers are `mm` and the memory file, which only name guest ranges and file ranges.
     Errno::check(unsafe { arch::syscall(nr, a) })
@@ -41,6 +43,20 @@ pub fn window_seek(offset: u64, data: bool) -> Result<u64> {
 /// The host's.
 pub fn mmap(addr: u64, len: u64, prot: u32, flags: u32, fd: i32, offset: u64) -> Result<u64> {
     call(linux::__NR_mmap, [addr, len, u64::from(prot), u64::from(flags), fd as i64 as u64, offset])
+}
+
+/// Puts a page of the process's own in the place of one of the window's that nobody but guests read, with these bytes at
+/// its beginning.
+///
+/// # Errors
+/// The host's.
+pub fn own_page(at: u64, bytes: &[u8]) -> Result {
+    let flags = linux::MAP_FIXED | linux::MAP_PRIVATE | linux::MAP_ANONYMOUS;
+    let len = PAGE.min(bytes.len() as u64) as usize;
+    mmap(at, PAGE, linux::PROT_READ | linux::PROT_WRITE, flags, -1, 0)?;
+    // SAFETY: the page was mapped just now, for this process alone, and the bytes fit.
+    unsafe { core::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, len) };
+    mprotect(at, PAGE, linux::PROT_READ)
 }
 
 /// `munmap`.

@@ -5,7 +5,6 @@
 
 use super::OFFSETS;
 use crate::abi::layout::{VDSO, VDSO_MAX};
-use crate::abi::linux::{MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE};
 use crate::abi::vdso::{ASK, VdsoData};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, slot::window};
@@ -63,15 +62,11 @@ pub fn ask_the_kernel() {
     if LEN.load(Relaxed) == 0 {
         return;
     }
-    let at = window() + VDSO;
-    let flags = MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS;
-    if mem::mmap(at, PAGE, PROT_READ | PROT_WRITE, flags, -1, 0).is_err() {
+    let mut data = [0; size_of::<VdsoData>()];
+    data[offset_of!(VdsoData, moved)..][..4].copy_from_slice(&ASK.to_ne_bytes());
+    if mem::own_page(window() + VDSO, &data).is_err() {
         log::warn!("no page for the vDSO of a time namespace");
-        return;
     }
-    // SAFETY: the page is the process's own now, and nobody but its vDSO reads it.
-    unsafe { (at as *mut VdsoData).write(VdsoData { moved: ASK, ..VdsoData::default() }) };
-    let _ = mem::mprotect(at, PAGE, PROT_READ);
 }
 
 /// Where its ELF image lies: start and end, whole pages. The page in front is its data.

@@ -1,0 +1,114 @@
+//! What `/proc/PID/{mounts,mountinfo,mountstats}` say of the mounts that a task sees.
+
+use super::process::View;
+use crate::abi::{Errno, Result};
+use crate::fs::devpts;
+use crate::task::Task;
+use crate::vfs::mount;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::fmt::Write;
+
+/// A mount that the process can reach, its mount point as the process sees it, and the part of its file
+/// system that it shows.
+struct Seen {
+    mount: alloc::sync::Arc<mount::Mount>,
+    point: String,
+    part: String,
+}
+
+/// As the files about mounts write a name: blanks and backslashes in octal.
+fn escaped(name: &[u8]) -> String {
+    let mut out = String::new();
+    for c in String::from_utf8_lossy(name).chars() {
+        match c {
+            ' ' | '\t' | '\n' | '\\' | '#' => {
+                let _ = write!(out, "\\{:03o}", c as u32);
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+fn visible(task: &Task) -> Result<Vec<Seen>> {
+    let fs = task.shared().ok_or(Errno::EINVAL)?.fs;
+    let root = fs.root();
+    let mut all = Vec::new();
+    for mount in fs.namespace()?.mounts() {
+        let (point, reachable) = mount.root_path().name(&root)?;
+        if reachable {
+            let part = mount.root.path_in_fs()?;
+            all.push(Seen { point: escaped(&point), part: escaped(&part), mount });
+        }
+    }
+    Ok(all)
+}
+
+/// Options of the mount alone.
+fn options(m: &mount::Mount) -> String {
+    let mut out = String::from(if m.has(mount::RDONLY) { "ro" } else { "rw" });
+    let names = [
+        (mount::NOSUID, ",nosuid"),
+        (mount::NODEV, ",nodev"),
+        (mount::NOEXEC, ",noexec"),
+        (mount::NOATIME, ",noatime"),
+        (mount::NODIRATIME, ",nodiratime"),
+        (mount::RELATIME, ",relatime"),
+        (mount::NOSYMFOLLOW, ",nosymfollow"),
+    ];
+    for (flag, name) in names {
+        out.push_str(if m.has(flag) { name } else { "" });
+    }
+    out
+}
+
+pub fn mounts(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for Seen { mount: m, point, .. } in visible(task)? {
+        let options = options(&m);
+        // Here one word stands for both: the mount and its file system.
+        let rest = options.get(2..).unwrap_or_default();
+        let access = if m.has(mount::RDONLY) || m.fs_read_only() { "ro" } else { "rw" };
+        let _ = writeln!(out, "{} {point} {} {access}{rest}{} 0 0", source(&m), m.fstype, of_fs(&m));
+    }
+    Ok(out.into_bytes())
+}
+
+/// Options of the file system, each behind a comma.
+fn of_fs(m: &mount::Mount) -> String {
+    devpts::shown_options(&m.root.inode).unwrap_or_default()
+}
+
+fn source(m: &mount::Mount) -> String {
+    if m.source.is_empty() { String::from("none") } else { escaped(m.source.as_bytes()) }
+}
+
+pub fn mountstats(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for Seen { mount: m, point, .. } in visible(task)? {
+        let _ = writeln!(out, "device {} mounted on {point} with fstype {}", source(&m), m.fstype);
+    }
+    Ok(out.into_bytes())
+}
+
+pub fn mountinfo(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for Seen { mount: m, point, part } in visible(task)? {
+        let dev = m.root.inode.identity().map_or(0, |i| i.0);
+        let (major, minor) = (dev >> 8 & 0xfff | dev >> 32 & !0xfff, dev & 0xff | dev >> 12 & 0xffff_ff00);
+        let parent = m.at().map_or(m.id, |p| p.mount.id);
+        let _ = write!(out, "{} {parent} {major}:{minor} {part} {point} {}", m.id, options(&m));
+        let (group, master, unbindable) = m.propagation();
+        if let Some(group) = group {
+            let _ = write!(out, " shared:{group}");
+        }
+        if let Some(master) = master {
+            let _ = write!(out, " master:{master}");
+        }
+        out.push_str(if unbindable { " unbindable" } else { "" });
+        let access = if m.fs_read_only() { "ro" } else { "rw" };
+        let _ = writeln!(out, " - {} {} {access}{}", m.fstype, source(&m), of_fs(&m));
+    }
+    Ok(out.into_bytes())
+}
