@@ -349,10 +349,10 @@ static void setns_pid(void)
     if (!q) {
         printf("inside %d parent %d\n", getpid(), getppid());
         printf("up %d\n", E(setns(mine, 0)));
-        fflush(stdout);
+        step(-1, back[1]);
         pause();
     }
-    usleep(30000);
+    step(back[0], -1);
     step(back[0], to[1]);
     printf("back %d", E(setns(mine, 0)));
     pid_t r = fork();
