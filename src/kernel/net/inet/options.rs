@@ -477,7 +477,7 @@ impl IpOptions {
         let int = if value.len < 4 { 0 } else { value.int()? };
         let need = |ok: bool| if ok { Ok(()) } else { Err(Errno::EINVAL) };
         if let Some(bit) = switch(proto::IPV6, option) {
-            need(value.len >= 4 || matches!(option, ip6::DONTFRAG | ip6::AUTOFLOWLABEL))?;
+            need(value.len >= 4 || matches!(option, ip6::DONTFRAG | ip6::AUTOFLOWLABEL | ip6::RECVFRAGSIZE))?;
             need(option != ip6::RECVERR_RFC4884 || (0..=1).contains(&int))?;
             self.switch_to(bit, int != 0);
             return Ok(());
@@ -535,7 +535,7 @@ impl IpOptions {
             }
             // Headers that packets do not have.
             ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS => need(value.len == 0)?,
-            option if ip4::SOURCES.contains(&option) => return Err(Errno::EINVAL),
+            option if option > 41 && ip4::SOURCES.contains(&option) => return Err(Errno::EINVAL),
             option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -611,6 +611,7 @@ impl IpOptions {
         }
         Ok(match option {
             ip6::ROUTER_ALERT => 0,
+            option if option == ip4::FILTERS[1] => return Err(Errno::EINVAL),
             ip6::PATHMTU => return Err(Errno::EINVAL),
             ip6::V6ONLY => i32::from(self.has(on::V6ONLY)),
             ip6::UNICAST_HOPS => match self.ttl[1].load(Relaxed) {

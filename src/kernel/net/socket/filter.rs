@@ -105,7 +105,7 @@ impl Core {
             // There is no bpf(2), hence no program behind a descriptor.
             so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if value.len != 4 => Err(Errno::EINVAL),
             so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if self.has(flag::LOCK_FILTER) => Err(Errno::EPERM),
-            so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if int < 3 => Err(Errno::EINVAL),
+            so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if (0..3).contains(&int) => Err(Errno::EINVAL),
             so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF => Err(Errno::EBADF),
             so::ATTACH_REUSEPORT_CBPF => read_program(self, value).and_then(|p| match self.has(flag::REUSEPORT) {
                 false => Err(Errno::EINVAL),

@@ -231,9 +231,7 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         }
         so::MARK if !raw_or_admin => Err(Errno::EPERM),
         so::MARK => keep(&core.mark, int),
-        so::PEEK_OFF if !matches!(core.family, af::UNIX | af::INET | af::INET6) || core.kind == sock::RAW => {
-            Err(Errno::EOPNOTSUPP)
-        }
+        so::PEEK_OFF if !peeks_at(core) => Err(Errno::EOPNOTSUPP),
         so::PEEK_OFF => {
             core.peek_offset.store(int, Relaxed);
             Ok(())
@@ -250,7 +248,7 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
             rate.map(|r| core.pacing.store(if r == u64::from(u32::MAX) { u64::MAX } else { r }, Relaxed))
         }
         so::INCOMING_CPU => keep_signed(core, 2, int),
-        so::ZEROCOPY if !is_inet(core) || core.kind == sock::RAW => Err(Errno::EOPNOTSUPP),
+        so::ZEROCOPY if !is_inet(core) || !peeks_at(core) => Err(Errno::EOPNOTSUPP),
         so::ZEROCOPY if !(0..=1).contains(&int) => Err(Errno::EINVAL),
         so::ZEROCOPY => keep_flag(core, flag::ZEROCOPY, int),
         so::BINDTOIFINDEX => bind_to_index(ctx, core, int),
@@ -262,6 +260,15 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::TXREHASH => keep_signed(core, 3, int.abs()),
         _ => return None,
     })
+}
+
+/// Whether the kind of socket has `SO_PEEK_OFF`: raw and ping sockets do not.
+fn peeks_at(core: &Core) -> bool {
+    match core.family {
+        af::UNIX => true,
+        af::INET | af::INET6 => core.kind == sock::STREAM || matches!(core.protocol, 17 | 136),
+        _ => false,
+    }
 }
 
 fn is_tcp(core: &Core) -> bool {
@@ -401,9 +408,7 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
         so::MARK => word(&core.mark),
         so::PROTOCOL => number(core.protocol as i32),
         so::DOMAIN => number(i32::from(core.family)),
-        so::PEEK_OFF if !matches!(core.family, af::UNIX | af::INET | af::INET6) => {
-            return Some(Err(Errno::EOPNOTSUPP));
-        }
+        so::PEEK_OFF if !peeks_at(core) => return Some(Err(Errno::EOPNOTSUPP)),
         so::PEEK_OFF => number(core.peek_offset.load(Relaxed)),
         so::BUSY_POLL => number(core.kept[0].load(Relaxed)),
         so::INCOMING_CPU => number(core.kept[2].load(Relaxed)),

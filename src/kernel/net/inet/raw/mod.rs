@@ -106,6 +106,11 @@ impl Raw {
         self.core.kind == sock::DGRAM
     }
 
+    /// Raw sockets of version 6 do not have the options of version 4.
+    fn knows_no(&self, level: u32) -> bool {
+        level == proto::IP && self.is_six() && !self.is_ping()
+    }
+
     fn is_six(&self) -> bool {
         self.core.family == af::INET6
     }
@@ -206,10 +211,11 @@ impl SocketOps for Raw {
     }
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
-        let bound = self.state.lock().bound;
+        // It has its protocol for a port from the start.
+        let bound = !self.is_ping() || self.state.lock().local.port != 0;
         match self.set_raw_option(level, option, value) {
             Some(outcome) => outcome,
-            None if level == SOL_SOCKET => Err(Errno::ENOPROTOOPT),
+            None if level == SOL_SOCKET || self.knows_no(level) => Err(Errno::ENOPROTOOPT),
             None => self.ip.set(ctx, &self.core, level, option, value, bound),
         }
     }
@@ -217,7 +223,7 @@ impl SocketOps for Raw {
     fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
         match self.get_raw_option(level, option, room) {
             Some(outcome) => outcome,
-            None if level == SOL_SOCKET => Err(Errno::ENOPROTOOPT),
+            None if level == SOL_SOCKET || self.knows_no(level) => Err(Errno::ENOPROTOOPT),
             // The path's MTU is known of a connected socket.
             None if option == if level == proto::IP { 14 } else { 24 } && self.state.lock().remote.is_some() => {
                 Ok(65_536i32.to_ne_bytes().to_vec())
