@@ -9,6 +9,7 @@ mod input;
 pub mod ioctl;
 mod mailbox;
 mod multicast;
+mod numbers;
 mod options;
 pub mod ports;
 mod raw;
