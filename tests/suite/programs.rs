@@ -2,6 +2,7 @@
 
 use crate::common::{agrees, as_user, guest_dir, has, run, sandboxed};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(60);
@@ -302,6 +303,7 @@ fn a_writable_bind_takes_a_build_and_an_archive() {
     let dir = guest_dir().join(format!("bind-{}", std::process::id()));
     let _ = fs::remove_dir_all(&dir);
     fs::create_dir(&dir).expect("writable");
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("its mode");
     let path = dir.to_str().expect("ASCII");
     let script = format!(
         "umask 027; cd {path} && rm -rf * && printf 'int main(void) {{ return 3; }}\\n' > a.c && printf 'a: a.c\\n\\tgcc -o a a.c\\n' > Makefile && \

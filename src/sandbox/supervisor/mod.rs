@@ -192,6 +192,9 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
     let others = |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(Broker::pid)).collect::<Vec<_>>();
     let kept = jail::kept(jail, &given, had);
+    // Root removes a group from a directory that nobody may write to by this alone.
+    let removing = if group.is_some() { 1 << jail::cap::DAC_OVERRIDE & had } else { 0 };
+    let kept = kept | removing;
     let meter =
         bound(&config, group, |limit, group| Meter::start(proc.as_raw_fd(), &others(&broker), limit, kept, group))?;
     // One that stays is not ours to wait for.
