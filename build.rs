@@ -12,6 +12,10 @@ fn main() {
         println!("cargo:rerun-if-changed={}", root.join(dir).display());
     }
     link_launcher(&root, &out);
+    // The shared library can be executed: `sandbox/supervisor/apart.rs` does it.
+    if env::var("TARGET").is_ok_and(|t| t == "x86_64-unknown-linux-gnu") {
+        println!("cargo:rustc-link-arg-cdylib=-Wl,-e,drupe_supervisor_start");
+    }
     let image = build_image(&root, &out);
     println!("cargo:rustc-env=DRUPE_IMAGE_PATH={}", image.display());
 }

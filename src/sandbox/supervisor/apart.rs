@@ -3,8 +3,8 @@
 //! A fork copies the page tables of the holder, which takes 20 us for each MiB that it has touched, and as long again at the
 //! supervisor's end. So the holder's program is executed once more: the host makes that process without a copy
 //! (`posix_spawn(3)`). In it a constructor of this library, which runs before the program's `main`, finds the arguments
-//! that say so, and never returns. The settings come in a memory file. Where this library is a shared object, the dynamic
-//! linker is told to load it into that program (`LD_PRELOAD`), whether the program needs it or not.
+//! that say so, and never returns. The settings come in a memory file. Where this library is a shared object, the library
+//! itself is executed instead, by the dynamic linker: its entry point does what the constructor does.
 //!
 //! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
 //! forks; as one does whose constructors have not run, or whose shared object has been replaced by another file.
@@ -84,6 +84,30 @@ extern "C" fn constructor(argc: i32, argv: *const *const libc::c_char) {
     unsafe { libc::_exit(125) }
 }
 
+/// Where the shared library begins when it is executed: the arguments lie on the stack.
+#[cfg(target_env = "gnu")]
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+unsafe extern "C" fn drupe_supervisor_start() -> ! {
+    core::arch::naked_asm!(
+        "xor ebp, ebp",
+        "mov rdi, [rsp]",
+        "lea rsi, [rsp + 8]",
+        "and rsp, -16",
+        "call {executed}",
+        "ud2",
+        executed = sym executed,
+    )
+}
+
+/// As [`constructor`]; with other arguments there is nothing to be done.
+#[cfg(target_env = "gnu")]
+extern "C" fn executed(argc: i32, argv: *const *const libc::c_char) -> ! {
+    constructor(argc, argv);
+    // SAFETY: ends the process, in which nothing has begun.
+    unsafe { libc::_exit(125) }
+}
+
 fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let owned = |fd: RawFd| {
         // SAFETY: open, and this process has just begun: it is nobody's.
@@ -101,31 +125,40 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
-/// The shared object to be loaded into the program that is executed, if this library is one; `None` where executing the
-/// program would not lead here.
-fn program() -> Option<Option<CString>> {
-    // SAFETY: reads the auxiliary vector.
-    if !CONSTRUCTED.load(Relaxed) || unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return None;
-    }
+/// What is executed.
+enum Program {
+    /// The holder's program.
+    Own,
+    /// This library, by the dynamic linker of the holder.
+    Library { linker: CString, library: CString },
+}
+
+/// The file that the object at an address was loaded from, and where it was loaded.
+fn loaded(at: *const ()) -> Option<(CString, u64)> {
     let mut info = mem::MaybeUninit::<libc::Dl_info>::zeroed();
-    let at = (constructor as *const ()).cast();
-    // SAFETY: an address of this library's code, and a record on this stack.
-    let info = unsafe { (libc::dladdr(at, info.as_mut_ptr()) != 0).then(|| info.assume_init())? };
-    // SAFETY: reads the auxiliary vector, whose program headers the host has mapped with the program.
-    let own = unsafe { libc::getauxval(libc::AT_PHDR) } & !0xfff;
-    if info.dli_fbase as u64 == own {
-        return Some(None);
-    }
-    // SAFETY: reads the auxiliary vector: a program that the dynamic linker was run with is not `/proc/self/exe`.
-    if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
+    // SAFETY: a record on this stack.
+    let info = unsafe { (libc::dladdr(at.cast(), info.as_mut_ptr()) != 0).then(|| info.assume_init())? };
+    // SAFETY: a string that lasts as long as the object is loaded.
+    Some((unsafe { CStr::from_ptr(info.dli_fname) }.to_owned(), info.dli_fbase as u64))
+}
+
+/// What is to be executed; `None` where that would not lead here.
+fn program() -> Option<Program> {
+    // SAFETY: reads the auxiliary vector.
+    let [secure, headers, linker] =
+        [libc::AT_SECURE, libc::AT_PHDR, libc::AT_BASE].map(|key| unsafe { libc::getauxval(key) });
+    if !CONSTRUCTED.load(Relaxed) || secure != 0 {
         return None;
     }
-    // SAFETY: a string that lasts as long as the library is loaded.
-    let library = unsafe { CStr::from_ptr(info.dli_fname) };
-    let name = library.to_bytes();
-    let usable = name.starts_with(b"/") && !name.iter().any(|b| b": $".contains(b));
-    (usable && is_mapped(library, info.dli_fbase as u64)).then(|| Some(library.to_owned()))
+    let (library, base) = loaded(constructor as *const ())?;
+    // The host has mapped the program headers with the program.
+    if base == headers & !0xfff {
+        return Some(Program::Own);
+    }
+    // A program that the dynamic linker was run with has none.
+    let (linker, _) = (linker != 0).then(|| loaded(linker as *const ()))??;
+    let usable = [&linker, &library].iter().all(|name| name.to_bytes().starts_with(b"/")) && is_mapped(&library, base);
+    usable.then_some(Program::Library { linker, library })
 }
 
 /// Whether a path still means the file that is mapped at an address.
@@ -144,28 +177,13 @@ fn is_mapped(path: &CStr, at: u64) -> bool {
     mapped.is_some_and(|mapped| there.is_ok_and(|m| (m.dev(), m.ino()) == mapped))
 }
 
-/// The environment that makes the dynamic linker load `library` first, after what it is told to load anyway.
-fn environment(library: &CStr) -> Option<Vec<CString>> {
-    const NAME: &[u8] = b"LD_PRELOAD=";
-    let mut all: Vec<CString> = std::env::vars_os()
-        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
-        .filter(|pair| !pair.starts_with(NAME))
-        .filter_map(|pair| CString::new(pair).ok())
-        .collect();
-    let before = std::env::var_os("LD_PRELOAD").unwrap_or_default();
-    let sep: &[u8] = if before.is_empty() { b"" } else { b":" };
-    all.push(CString::new([NAME, before.as_bytes(), sep, library.to_bytes()].concat()).ok()?);
-    Some(all)
-}
-
 /// Starts the supervisor by executing this program; `None` where that cannot be, and nothing has happened. It must run on
 /// a thread that lives as long as the supervisor is to live.
 pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc::pid_t> {
-    let env = match program()? {
-        Some(library) => Some(environment(&library)?),
-        None => None,
+    let (path, mut args) = match program()? {
+        Program::Own => (c"/proc/self/exe".to_owned(), vec![c"drupe".to_owned()]),
+        Program::Library { linker, library } => (linker, vec![c"drupe".to_owned(), library]),
     };
-    let mut args = vec![c"drupe".to_owned()];
     let keep: Vec<RawFd> = plan.keep.iter().map(AsRawFd::as_raw_fd).collect();
     let sent = Sent {
         config: plan.config.clone(),
@@ -184,7 +202,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
     args.push(CString::new(build().to_string()).ok()?);
     args.push(CString::new(file.as_raw_fd().to_string()).ok()?);
     let inherit = keep.into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
-    spawned(&args, env.as_deref(), inherit)
+    spawned(&path, &args, inherit)
 }
 
 /// A memory file that holds `bytes`.
@@ -199,14 +217,12 @@ fn settings(bytes: &[u8]) -> Option<File> {
     Some(file)
 }
 
-/// Executes this program with these arguments and environment (`None`: its own).
-fn spawned(args: &[CString], env: Option<&[CString]>, inherit: impl Iterator<Item = RawFd>) -> Option<libc::pid_t> {
+/// Executes a program with these arguments and this process's environment.
+fn spawned(path: &CStr, args: &[CString], inherit: impl Iterator<Item = RawFd>) -> Option<libc::pid_t> {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    let list =
-        |all: &[CString]| -> Vec<_> { all.iter().map(|a| a.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect() };
-    let (argv, own) = (list(args), env.map(list));
+    let argv: Vec<_> = args.iter().map(|a| a.as_ptr().cast_mut()).chain([ptr::null_mut()]).collect();
     let mut actions = mem::MaybeUninit::uninit();
     let mut pid = 0;
     // SAFETY: made here, used and destroyed; all strings outlive the call.
@@ -220,14 +236,8 @@ fn spawned(args: &[CString], env: Option<&[CString]>, inherit: impl Iterator<Ite
             told &= libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), fd, fd) == 0;
         }
         let made = told
-            && libc::posix_spawn(
-                &raw mut pid,
-                c"/proc/self/exe".as_ptr(),
-                actions.as_ptr(),
-                ptr::null(),
-                argv.as_ptr(),
-                own.as_ref().map_or(environ, |own| own.as_ptr()),
-            ) == 0;
+            && libc::posix_spawn(&raw mut pid, path.as_ptr(), actions.as_ptr(), ptr::null(), argv.as_ptr(), environ)
+                == 0;
         libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr());
         made.then_some(pid)
     }
