@@ -122,6 +122,9 @@ pub fn clone_with(cur: &CurrentTask, a: &Args, before: impl FnOnce(&Arc<Task>) -
     }
     arena::charge(arena::Object::Task)?;
     let has = |f: u32| a.flags & u64::from(f) != 0;
+    if !has(CLONE_THREAD) {
+        slots::await_reaps();
+    }
     let own_mm = Kept::new(cur.mm().clone());
     let frozen = (!has(CLONE_VM)).then(|| own_mm.freeze());
     let slot = slots::alloc()?;

@@ -17,7 +17,7 @@ use crate::arena;
 use crate::host::process;
 use crate::sync::{Level, Mutex, MutexGuard};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 struct Slots {
     free: Vec<u32>,
@@ -269,8 +269,43 @@ pub fn retire(slot: &'static SlotHeader) {
     slots.place(index, place);
 }
 
+/// Host processes that were made and not reaped.
+static UNREAPED: AtomicU32 = AtomicU32::new(0);
+/// Changes with each reap; processes that wait for one have said so in the other word.
+static REAPS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+/// How many of them may have ended before no more are made: the host has 32,768 pids for everybody.
+const ENDED_MOST: u32 = 512;
+/// How long a maker waits for the supervisor then, ns.
+const PATIENCE: u64 = 100_000_000;
+
+/// Before a process is made: where processes are made faster than the supervisor comes to reap them, the maker waits
+/// for it a little. No lock may be held.
+pub fn await_reaps() {
+    let many = || UNREAPED.load(SeqCst) > super::kernel().task_count() + ENDED_MOST;
+    if !many() {
+        return;
+    }
+    let deadline = crate::time::deadline_in(PATIENCE);
+    loop {
+        let seen = REAPS[0].load(SeqCst);
+        REAPS[1].store(1, SeqCst);
+        if !many() || crate::host::futex::wait(&REAPS[0], seen, Some(deadline)) == Err(Errno::ETIMEDOUT) {
+            return;
+        }
+    }
+}
+
+fn count_reap() {
+    let _ = UNREAPED.fetch_update(SeqCst, SeqCst, |n| n.checked_sub(1));
+    REAPS[0].fetch_add(1, SeqCst);
+    if REAPS[1].swap(0, SeqCst) != 0 {
+        crate::host::futex::wake(&REAPS[0], u32::MAX >> 1);
+    }
+}
+
 /// A host process was made whose first thread runs on `slot`; if it has been reaped meanwhile nothing happens.
 pub fn register(slot: &SlotHeader, host_pid: u32) {
+    UNREAPED.fetch_add(1, SeqCst);
     let mut slots = SLOTS.lock();
     if slot.host_tgid.load(SeqCst) == host_pid {
         slots.enter(slot.index.load(SeqCst), host_pid);
@@ -291,6 +326,7 @@ pub fn register_thread(slot: &SlotHeader) {
 /// The supervisor reaped this host process: none of its threads exists any more.
 /// Returns the slots that still belonged to it and had not retired (it died under us).
 pub fn reaped(host_pid: u32) -> Vec<&'static SlotHeader> {
+    count_reap();
     let all = {
         let slots = SLOTS.lock();
         slots.ring_of(slots.find(host_pid).unwrap_or(SUPERVISOR), host_pid)
