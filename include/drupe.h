@@ -146,7 +146,8 @@ int drupe_sandbox_set_hostname(drupe_sandbox *sandbox, const char *name);
  # Safety
  `sandbox` is a live handle.
  */
-int drupe_sandbox_set_memory(drupe_sandbox *sandbox, uint64_t bytes);
+int drupe_sandbox_set_memory(drupe_sandbox *sandbox,
+                             uint64_t bytes);
 
 /*
  How many processes and threads it may have at once; 4,096 unless set.
