@@ -81,7 +81,7 @@ impl<'a> Lookup<'a> {
     /// `ENOENT`, `ENOTDIR`, `EACCES`, `ELOOP`, `ENAMETOOLONG`, `EXDEV`.
     pub fn path(&mut self, path: &[u8], follow: bool) -> Result<Path> {
         match self.walk(path, follow, None)? {
-            End { at, target: Target::Step(step), .. } => Ok(step.from_last(at)),
+            End { at, target: Target::Step(step), .. } => Ok(step.end_at(at)),
             End { at, target: Target::Itself, .. } => Ok(at),
             End { target: Target::Nothing, .. } => Err(Errno::ENOENT),
         }
@@ -280,7 +280,7 @@ impl Step {
     }
 
     /// As [`Step::from`], where nobody asks any more where it came from.
-    fn from_last(self, mut at: Path) -> Path {
+    fn end_at(self, mut at: Path) -> Path {
         self.go(&mut at);
         at
     }

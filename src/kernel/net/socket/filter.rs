@@ -49,7 +49,7 @@ fn ancillary(view: &View<'_>, what: u32) -> Option<u32> {
 }
 
 impl Data for View<'_> {
-    fn len(&self) -> u32 {
+    fn size(&self) -> u32 {
         (self.head.len() + self.data.len()) as u32
     }
 

@@ -63,7 +63,7 @@ pub enum Dialect {
 /// What a program reads.
 pub trait Data {
     /// Its length, bytes.
-    fn len(&self) -> u32;
+    fn size(&self) -> u32;
 
     /// The number in `size` bytes (1, 2 or 4) at `at`, big end first; `None` ends the program with 0. Numbers from
     /// [`ANCILLARY`] on are questions about the packet.
@@ -77,7 +77,7 @@ pub const ANCILLARY_END: u32 = ANCILLARY + 64;
 
 /// `struct seccomp_data` as words.
 impl Data for [u32; 16] {
-    fn len(&self) -> u32 {
+    fn size(&self) -> u32 {
         DATA_BYTES
     }
 
@@ -239,7 +239,7 @@ pub fn run(program: &[Insn], data: &impl Data) -> u32 {
                 let value = match i.code & 0xe0 {
                     op::IMM => i.k,
                     op::MEM => scratch[(i.k % SCRATCH) as usize],
-                    op::LEN => data.len(),
+                    op::LEN => data.size(),
                     mode => {
                         let size = match i.code & 0x18 {
                             op::HALF => 2,
@@ -359,7 +359,7 @@ mod tests {
 
     struct Bytes(&'static [u8]);
     impl Data for Bytes {
-        fn len(&self) -> u32 {
+        fn size(&self) -> u32 {
             self.0.len() as u32
         }
         fn load(&self, at: u32, size: u32) -> Option<u32> {

@@ -16,12 +16,15 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use hashbrown::HashMap;
 
+/// Those under one key, in order of their making.
+type Sockets = Vec<Weak<Raw>>;
+
 /// See the module.
 pub struct RawTable {
     /// Raw sockets, by version (6) and protocol.
-    sockets: Mutex<HashMap<(bool, u16), Vec<Weak<Raw>>>>,
+    sockets: Mutex<HashMap<(bool, u16), Sockets>>,
     /// Ping sockets, by identifier.
-    pings: Mutex<HashMap<u16, Vec<Weak<Raw>>>>,
+    pings: Mutex<HashMap<u16, Sockets>>,
     /// Sockets that look at packets of others.
     watchers: AtomicU32,
     /// `ping_group_range`: low in the lower half, high in the upper.
