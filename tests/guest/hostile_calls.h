@@ -174,6 +174,8 @@ static const struct arg calls[NUMBERS][6] = {
     C(accept4, A(SOCK), A(OUT), A(SALENP), FD_FLAGS), C(signalfd4, A(FD), A(SET), A(SETLEN), FD_FLAGS),
     C(eventfd2, A(SMALL), FLAGS(0, 1, O_NONBLOCK, O_CLOEXEC)), C(epoll_create1, FD_FLAGS), C(pipe2, A(OUT), FD_FLAGS),
     C(io_setup, ONE(1, 8, 100, 0, 70000), A(WORDS)), C(io_submit, A(ADDR), ONE(0, 1, 3), A(WORDS)), C(io_destroy, A(ADDR)),
+    C(io_getevents, A(ADDR), A(SMALL), A(SMALL), A(WORDS), A(TS)), C(io_cancel, A(ADDR), A(WORDS), A(WORDS)),
+    C(io_pgetevents, A(ADDR), A(SMALL), A(SMALL), A(WORDS), A(TS), A(WORDS)),
     C(inotify_init1, FD_FLAGS), C(preadv, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)), C(pwritev, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)),
     C(rt_tgsigqueueinfo, A(PID), A(TID), A(SIG), A(INFO)), C(recvmmsg, A(SOCK), A(MMSG), A(SMALL), MSG_FLAGS, A(TS)),
     C(prlimit64, A(PID), LIMITS, A(RLIM), A(OUT)), C(clock_adjtime, A(CLOCK), A(WORDS)), C(syncfs, A(FD)),
