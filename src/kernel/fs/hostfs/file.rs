@@ -38,7 +38,12 @@ pub fn open(place: &HostFd, flags: u32) -> Result<Box<dyn FileOps>> {
         Err(Errno::EPERM) if kept & O_NOATIME != 0 => memfs::reopen(place.raw(), kept & !O_NOATIME)?,
         other => other?,
     };
-    Ok(Box::new(HostFile { fd: Arc::new(fd) }))
+    Ok(opened(fd))
+}
+
+/// A file that is open already.
+pub fn opened(fd: HostFd) -> Box<dyn FileOps> {
+    Box::new(HostFile { fd: Arc::new(fd) })
 }
 
 impl HostFile {

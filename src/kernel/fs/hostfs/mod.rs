@@ -8,9 +8,10 @@
 mod file;
 
 use super::memfs;
-use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_WRONLY};
+use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::abi::{Errno, Result};
 use crate::host::{HostFd, broker, files, window};
+use crate::sync::{Level, Mutex};
 use crate::vfs::inode::Emit;
 use crate::vfs::open::DirFile;
 use crate::vfs::state::{SharedState, StateRef};
@@ -35,6 +36,8 @@ pub struct HostInode {
     ino: u64,
     rdev: u64,
     state: SharedState,
+    /// What it was made with, if its mode does not let its owner open it again: for who has made it.
+    made: Mutex<Option<HostFd>>,
 }
 
 /// The root of the host tree (or the file) behind `root`, an O_PATH descriptor.
@@ -66,6 +69,7 @@ impl HostInode {
             ino: s.ino,
             rdev: s.rdev,
             state: SharedState::default(),
+            made: Mutex::new(Level::Leaf, None),
         }))
     }
 
@@ -124,7 +128,13 @@ impl Inode for HostInode {
     fn open(self: Arc<Self>, _ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
         match self.kind {
             FileType::Dir => Ok(DirFile::new()),
-            FileType::Regular => file::open(&self.fd, flags),
+            FileType::Regular => match file::open(&self.fd, flags) {
+                Err(Errno::EACCES) => {
+                    let made = self.made.lock().take();
+                    made.map(file::opened).ok_or(Errno::EACCES)
+                }
+                other => other,
+            },
             // A FIFO's or socket's other side would be outside; devices are opened by their place.
             _ => Err(Errno::ENXIO),
         }
@@ -176,10 +186,14 @@ impl Directory for HostInode {
 
     fn create(&self, ctx: &OpCtx<'_>, name: &[u8], node: NewNode<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
         let dir = self.fd.raw();
+        let mut made = None;
         match node {
             NewNode::Regular => {
-                let flags = linux::O_CREAT | linux::O_EXCL | O_WRONLY | O_NOFOLLOW;
-                drop(files::openat(dir, name, flags, mode & 0o7777)?);
+                let again = mode & 0o600 == 0o600;
+                let access = if again { O_WRONLY } else { O_RDWR };
+                let flags = linux::O_CREAT | linux::O_EXCL | access | O_NOFOLLOW;
+                let fd = files::openat(dir, name, flags, mode & 0o7777)?;
+                made = (!again).then_some(fd);
             }
             NewNode::Dir => files::mkdirat(dir, name, mode & 0o7777)?,
             NewNode::Symlink(target) => files::symlinkat(target, dir, name)?,
@@ -190,13 +204,15 @@ impl Directory for HostInode {
         }
         let inode = self.child(name)?;
         inode.settle(ctx, mode)?;
+        *inode.made.lock() = made;
         Ok(inode)
     }
 
     fn nameless(&self, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
-        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_WRONLY, mode & 0o7777)?;
+        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_RDWR, mode & 0o7777)?;
         let inode = HostInode::new(self.fs.clone(), memfs::reopen(file.raw(), O_PATH)?)?;
         inode.settle(ctx, mode)?;
+        *inode.made.lock() = (mode & 0o600 != 0o600).then_some(file);
         Ok(inode)
     }
 
