@@ -274,6 +274,7 @@ int main(int argc, char **argv)
 	file_caps("with set-user-id root", ep, 20, user);
 	unlink(copy);
 
+	fflush(stdout);
 	pid_t pid = fork();
 	if (pid == 0) {
 		keep();
@@ -285,7 +286,6 @@ int main(int argc, char **argv)
 		_exit(9);
 	}
 	int status;
-	fflush(stdout);
 	waitpid(pid, &status, 0);
 	printf("head %d\n", status);
 	return 0;

@@ -40,16 +40,23 @@ static void *make(void *arg) {
     if (c->unlocks && c->r == 0) { usleep(1000); fx(c->unlocks == 2 ? c->at2 : c->at, FUTEX_UNLOCK_PI, 0, 0, 0, 0); }
     return 0;
 }
+// Waits until a thread sleeps in a call: what it does before it gets there may make it sleep, too.
 static void asleep(int tid) {
-    char name[64];
-    sprintf(name, "/proc/self/task/%d/stat", tid);
+    char name[2][64];
+    sprintf(name[0], "/proc/self/task/%d/stat", tid);
+    sprintf(name[1], "/proc/self/task/%d/syscall", tid);
     for (;;) {
         char c = 0;
-        FILE *f = fopen(name, "r");
+        int call = -1;
+        FILE *f = fopen(name[0], "r");
         if (!f) return;
         if (fscanf(f, "%*d (%*[^)]) %c", &c) != 1) c = 0;
         fclose(f);
-        if (c == 'S') return;
+        if (c == 'S' && (f = fopen(name[1], "r"))) {
+            if (fscanf(f, "%d", &call) != 1) call = -1;
+            fclose(f);
+            if (call > 0) return;
+        }
         usleep(500);
     }
 }
@@ -196,13 +203,13 @@ static void left_behind(void) {
         if (shared) {
             pid_t p = fork();
             if (!p) { locks(m); _exit(0); }
-            usleep(5000);
+            while (!*(volatile int *)m) usleep(100);
             int r = pthread_mutex_lock(m);
             printf("pi %d process: %s\n", pi, strerror(r));
             waitpid(p, 0, 0);
         } else {
             pthread_create(&t, 0, locks, m);
-            usleep(5000);
+            while (!*(volatile int *)m) usleep(100);
             int r = pthread_mutex_lock(m);
             printf("pi %d thread: %s\n", pi, strerror(r));
             pthread_join(t, 0);

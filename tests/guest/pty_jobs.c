@@ -144,8 +144,9 @@ static int giving_up(void) {
         exit(0);
     }
     usleep(50000);
-    printf("TIOCNOTTY %s\n", why(ioctl(s, TIOCNOTTY)));
+    int given_up = ioctl(s, TIOCNOTTY);
     reap("child", p, 0);
+    printf("TIOCNOTTY %s\n", why(given_up));
     printf("leader hup %d cont %d\n", got[SIGHUP], got[SIGCONT]);
     shown("leader", getpid());
     printf("back %s\n", why(ioctl(s, TIOCSCTTY, 0)));
