@@ -356,7 +356,7 @@ impl SocketOps for Netlink {
             LISTEN_ALL if int != 0 && !self.core.ns.may(ctx.op.cred, NET_BROADCAST) => {
                 return Err(Errno::EPERM);
             }
-            _ if SWITCHES >> option & 1 == 0 || option > 31 => return Err(Errno::ENOPROTOOPT),
+            _ if option > 31 || SWITCHES >> option & 1 == 0 => return Err(Errno::ENOPROTOOPT),
             _ if int != 0 => state.options |= 1 << option,
             _ => state.options &= !(1 << option),
         }
