@@ -11,8 +11,9 @@
 //! says of the binds now.
 
 use super::error::{Error, Result};
+use super::filter;
 use super::jail::{self, cap};
-use super::{filter, supervisor};
+use super::supervisor::{self, Helper};
 use drupe_kernel::abi::broker::{self, Request};
 use drupe_kernel::abi::layout;
 use drupe_kernel::abi::slot::SlotHeader;
@@ -43,7 +44,8 @@ pub(super) const HOLD: i32 = libc::O_PATH | libc::O_CLOEXEC;
 /// A running broker; it ends with this.
 #[derive(Debug)]
 pub struct Broker {
-    pid: libc::pid_t,
+    /// Its process.
+    pub helper: Helper,
     /// Where requests are written.
     requests: Option<OwnedFd>,
 }
@@ -69,22 +71,8 @@ impl Broker {
                 // SAFETY: ends this process without the exit handlers of its maker.
                 unsafe { libc::_exit(125) }
             }
-            pid => Ok(Broker { pid, requests: Some(requested) }),
+            pid => Ok(Broker { helper: Helper::new(pid), requests: Some(requested) }),
         }
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> libc::pid_t {
-        self.pid
-    }
-
-    /// The supervisor has reaped `pid`; whether it was the broker, whose number may be another process's now.
-    pub fn reaped(&mut self, pid: libc::pid_t) -> bool {
-        let own = self.pid == pid;
-        if own {
-            self.pid = 0;
-        }
-        own
     }
 
     /// Where requests are written.
@@ -97,9 +85,7 @@ impl Drop for Broker {
     /// Landlock lets nobody in the sandbox signal it: it ends when no request can come any more.
     fn drop(&mut self) {
         self.requests = None;
-        if self.pid != 0 {
-            supervisor::bury_one(self.pid);
-        }
+        self.helper.bury();
     }
 }
 

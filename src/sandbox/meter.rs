@@ -11,7 +11,8 @@
 
 use super::cgroup::Kept;
 use super::error::{Error, Result};
-use super::{filter, jail, supervisor};
+use super::supervisor::{self, Helper};
+use super::{filter, jail};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -46,7 +47,8 @@ pub(super) const LOOK: i32 = libc::O_RDONLY | libc::O_CLOEXEC;
 /// A running meter; it ends with this.
 #[derive(Debug)]
 pub struct Meter {
-    pid: libc::pid_t,
+    /// Its process.
+    pub helper: Helper,
     socket: Option<OwnedFd>,
     /// The bound, bytes.
     pub limit: u64,
@@ -114,23 +116,10 @@ impl Meter {
             }
             pid => {
                 let next = if limit == 0 { u64::MAX } else { 0 };
-                Ok(Meter { pid, socket: Some(ours), limit, stays, next, over_since: 0, asked: 0 })
+                let helper = Helper::new(pid);
+                Ok(Meter { helper, socket: Some(ours), limit, stays, next, over_since: 0, asked: 0 })
             }
         }
-    }
-
-    /// Its process.
-    pub fn pid(&self) -> libc::pid_t {
-        self.pid
-    }
-
-    /// The supervisor has reaped `pid`; whether it was the meter, whose number may be another process's now.
-    pub fn reaped(&mut self, pid: libc::pid_t) -> bool {
-        let own = self.pid == pid;
-        if own {
-            self.pid = 0;
-        }
-        own
     }
 
     /// How much there is; `None` if it does not answer, as when a hostile program has taken its answer.
@@ -176,8 +165,8 @@ impl Drop for Meter {
     /// Landlock lets nobody in the sandbox signal it: it ends when nobody can ask any more.
     fn drop(&mut self) {
         self.socket = None;
-        if self.pid != 0 && !self.stays {
-            supervisor::bury_one(self.pid);
+        if !self.stays {
+            self.helper.bury();
         }
     }
 }
@@ -415,7 +404,15 @@ mod tests {
 
     #[test]
     fn it_looks_more_often_the_less_is_left() {
-        let mut meter = Meter { pid: 0, socket: None, limit: 1 << 30, stays: false, next: 0, over_since: 0, asked: 0 };
+        let mut meter = Meter {
+            helper: Helper::new(0),
+            socket: None,
+            limit: 1 << 30,
+            stays: false,
+            next: 0,
+            over_since: 0,
+            asked: 0,
+        };
         let mut waits = Vec::new();
         for used in [0, 512 << 20, 900 << 20, 1 << 30, 2 << 30] {
             meter.plan(5, used, 0);

@@ -18,6 +18,7 @@
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "in_child.h"
 
 #define E(x) ((x) < 0 ? errno : 0)
 
@@ -50,20 +51,6 @@ static void differences(const char *what)
     for (int k = 0; k < KINDS; k++)
         printf(" %d", number(k) != first[k]);
     printf("\n");
-}
-
-static void in_child(const char *what, void (*f)(void))
-{
-    fflush(stdout);
-    pid_t p = fork();
-    if (!p) {
-        f();
-        fflush(stdout);
-        _exit(0);
-    }
-    int status;
-    waitpid(p, &status, 0);
-    printf("%s ended %x\n", what, status);
 }
 
 static void errors(void)

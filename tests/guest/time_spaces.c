@@ -17,6 +17,7 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+#include "in_child.h"
 
 #define E(x) ((x) < 0 ? errno : 0)
 #define DAY 86400L
@@ -80,19 +81,6 @@ static void show(void)
     text[n > 0 ? n : 0] = 0;
     printf("%s", text);
     close(fd);
-}
-
-static void in_child(const char *what, void (*f)(void))
-{
-    pid_t p = fork();
-    if (!p) {
-        f();
-        fflush(stdout);
-        _exit(0);
-    }
-    int status;
-    waitpid(p, &status, 0);
-    printf("%s ended %x\n", what, status);
 }
 
 static int same(void)

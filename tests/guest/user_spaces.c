@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+#include "in_child.h"
 
 #define E(x) ((x) < 0 ? errno : 0)
 
@@ -100,20 +101,6 @@ static int nobody(void)
     if (setgroups(2, more) || setresgid(65534, 65534, 65534) || setresuid(65534, 65534, 65534))
         return -1;
     return prctl(PR_SET_DUMPABLE, 1);
-}
-
-static void in_child(const char *what, void (*f)(void))
-{
-    fflush(stdout);
-    pid_t p = fork();
-    if (!p) {
-        f();
-        fflush(stdout);
-        _exit(0);
-    }
-    int status;
-    waitpid(p, &status, 0);
-    printf("%s ended %x\n", what, status);
 }
 
 static void errors(void)

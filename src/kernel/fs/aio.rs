@@ -299,12 +299,7 @@ impl Poll {
 
 impl Notify for Poll {
     fn notify(&self, _events: Events, _key: u64) -> bool {
-        if !self.queued.swap(true, SeqCst)
-            && let Some(me) = self.me.upgrade()
-            && !put_off(Due::Call(me))
-        {
-            self.queued.store(false, SeqCst);
-        }
+        put_off(&self.queued, || Some(Due::Call(self.me.upgrade()?)));
         false
     }
 }

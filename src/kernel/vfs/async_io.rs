@@ -103,17 +103,22 @@ pub fn due() -> Vec<Due> {
     core::mem::take(&mut *due)
 }
 
-/// Has it done in the running thread's exit work. Whether there is memory for that.
-pub fn put_off(what: Due) -> bool {
+/// Has it done in the running thread's exit work, unless it is `queued` for that already. Where there is no memory for that,
+/// it is not done.
+pub fn put_off(queued: &AtomicBool, what: impl FnOnce() -> Option<Due>) {
+    if queued.swap(true, SeqCst) {
+        return;
+    }
+    let Some(what) = what() else { return };
     let mut due = DUE.lock();
     if due.try_reserve(1).is_err() {
-        return false;
+        queued.store(false, SeqCst);
+        return;
     }
     due.push(what);
     COUNT.store(due.len(), SeqCst);
     drop(due);
     arch::slot().kick_on_exit();
-    true
 }
 
 /// What a target has to tell.
@@ -164,12 +169,7 @@ impl Target {
     }
 
     fn queue(&self) {
-        if !self.queued.swap(true, SeqCst)
-            && let Some(me) = self.me.upgrade()
-            && !put_off(Due::Tell(me))
-        {
-            self.queued.store(false, SeqCst);
-        }
+        put_off(&self.queued, || self.me.upgrade().map(Due::Tell));
     }
 }
 

@@ -7,6 +7,7 @@
 //! but memory and host calls. Or it is the holder itself ([`here`]), if that has nothing else to do.
 
 mod apart;
+mod children;
 mod serve;
 mod texts;
 mod vdso;
@@ -20,10 +21,11 @@ use super::jail::{self, Jail};
 use super::meter::Meter;
 use super::namespaces::{self, Given};
 use super::{filter, image};
+pub use children::Helper;
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
-pub use serve::{Means, Server, bury_one};
+pub use serve::{Means, Server};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
@@ -86,7 +88,7 @@ fn start_now(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> Result<libc::p
 /// # Errors
 /// A host that lacks what drupe needs; the host's.
 pub fn here(plan: Plan) -> Result<Server> {
-    let strangers = serve::strangers();
+    let strangers = children::strangers();
     // SAFETY: plain numbers.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
@@ -187,10 +189,11 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     if jail == Jail::Namespaces {
         leave_host(&given, proc.as_raw_fd(), &mut texts)?;
     }
-    serve::remember_list(proc.as_raw_fd());
+    children::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
-    let others = |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(Broker::pid)).collect::<Vec<_>>();
+    let others =
+        |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(|b| b.helper.pid())).collect::<Vec<_>>();
     let kept = jail::kept(jail, &given, had);
     // Root removes a group from a directory that nobody may write to by this alone.
     let removing = if group.is_some() { 1 << jail::cap::DAC_OVERRIDE & had } else { 0 };
@@ -198,7 +201,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let meter =
         bound(&config, group, |limit, group| Meter::start(proc.as_raw_fd(), &others(&broker), limit, kept, group))?;
     // One that stays is not ours to wait for.
-    strangers.extend(meter.as_ref().filter(|m| m.stays).map(Meter::pid));
+    strangers.extend(meter.as_ref().filter(|m| m.stays).map(|m| m.helper.pid()));
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable)?;
     jail::shut(jail, &given, had)?;
@@ -212,7 +215,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     std::mem::forget((proc, keep));
     if let Err(e) = booted {
         drop((broker, meter));
-        serve::bury(&mut strangers, || {});
+        children::bury(&mut strangers, || {});
         return Err(e);
     }
     let cached = texts.cache.is_some();
@@ -295,7 +298,7 @@ pub fn become_helper(maker: libc::pid_t, name: &CStr) {
 
 /// Blocks the signal of children's deaths, which is read from a descriptor; the only one with `SIG_SETMASK`.
 fn watch_children(how: i32) {
-    let set = serve::deaths();
+    let set = children::deaths();
     // SAFETY: a set on this stack.
     unsafe { libc::sigprocmask(how, &raw const set, ptr::null_mut()) };
 }

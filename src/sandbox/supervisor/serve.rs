@@ -2,6 +2,7 @@
 //! kernel's doorbell, its timer, and whatever host descriptors the kernel has armed.
 
 use super::PANIC_STATUS;
+use super::children::{self, dead_child, forget};
 use super::texts::Builder;
 use super::window::Window;
 use crate::sandbox::broker::Broker;
@@ -10,10 +11,7 @@ use crate::sandbox::error::{Error, Result};
 use crate::sandbox::meter::Meter;
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
 use drupe_kernel::abi::text::TextPlan;
-use std::cell::OnceCell;
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{io, ptr};
@@ -113,7 +111,7 @@ impl Server {
         };
         // SAFETY: plain numbers, and a signal set on this stack.
         let (epoll, children, timer) = unsafe {
-            let set = deaths();
+            let set = children::deaths();
             (
                 owned(libc::epoll_create1(libc::EPOLL_CLOEXEC), "make a poller")?,
                 owned(libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK), "watch children")?,
@@ -233,13 +231,13 @@ impl Server {
         // Most often the only program has ended, and its process is about to.
         if self.running == Some(0) && !self.reserve {
             self.window.unmap();
-            if !none_left(&mut self.strangers) {
-                bury(&mut self.strangers, || {});
+            if !children::none_left(&mut self.strangers) {
+                children::bury(&mut self.strangers, || {});
             }
             return;
         }
         // While they end: what the host has to take down for us takes it as long.
-        bury(&mut self.strangers, || self.window.unmap());
+        children::bury(&mut self.strangers, || self.window.unmap());
     }
 
     /// Serves what is due; with `wait`, when there is something.
@@ -319,7 +317,7 @@ impl Server {
         // Whom the kernel has ended does not go.
         if started - meter.over_since > GRACE
             && let Some(pid) = largest
-            && is_child(pid as i32)
+            && children::is_child(pid as i32)
         {
             meter.over_since = started;
             // SAFETY: an unreaped child of ours: the number cannot mean another process.
@@ -419,15 +417,14 @@ impl Server {
     /// Tells the kernel of every host process that has ended.
     fn reap(&mut self) {
         while let Some((pid, status)) = dead_child() {
-            let helper = self.broker.as_mut().is_some_and(|b| b.reaped(pid))
-                || self.meter.as_mut().is_some_and(|m| m.reaped(pid));
+            let helper = self.broker.as_mut().is_some_and(|b| b.helper.reaped(pid))
+                || self.meter.as_mut().is_some_and(|m| m.helper.reaped(pid));
             if !helper && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };
             }
             // Only now, when the kernel knows of none by this pid any more, may the host give it to another.
-            // SAFETY: no memory is written.
-            unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+            children::reap(pid);
         }
     }
 
@@ -513,176 +510,6 @@ fn drain(fd: RawFd, size: usize) {
     while unsafe { libc::read(fd, buf.as_mut_ptr().cast(), size.max(8) * 8) } > 0 {
         if size == 8 {
             break;
-        }
-    }
-}
-
-/// The signal that tells of children's deaths, as a set.
-pub fn deaths() -> libc::sigset_t {
-    // SAFETY: a set on this stack, made empty before it is used.
-    unsafe {
-        let mut set = std::mem::zeroed();
-        libc::sigemptyset(&raw mut set);
-        libc::sigaddset(&raw mut set, libc::SIGCHLD);
-        set
-    }
-}
-
-/// Children of this process that it had before it became a supervisor.
-pub fn strangers() -> Vec<i32> {
-    if no_child() { Vec::new() } else { children().unwrap_or_default() }
-}
-
-/// Whether `pid`, which was reaped just now, was one of the strangers; it is no more.
-fn forget(strangers: &mut Vec<i32>, pid: i32) -> bool {
-    let index = strangers.iter().position(|&p| p == pid);
-    index.map(|i| strangers.swap_remove(i)).is_some()
-}
-
-thread_local! {
-    /// Where the host lists this thread's children: Landlock may not let it be opened again.
-    static LIST: OnceCell<File> = const { OnceCell::new() };
-}
-
-/// Opens the list of children, in `/proc`, whose descriptor `proc` is.
-pub fn remember_list(proc: RawFd) {
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC;
-    // SAFETY: a C string; a descriptor made just now is ours.
-    let fd = unsafe { libc::openat(proc, c"thread-self/children".as_ptr(), flags) };
-    if fd >= 0 {
-        // SAFETY: as above.
-        let list = unsafe { File::from_raw_fd(fd) };
-        let _ = LIST.with(|known| known.set(list));
-    }
-}
-
-/// Children of this process, dead ones among them; `None` where the host does not tell.
-fn children() -> Option<Vec<i32>> {
-    let list = LIST.with(|known| match known.get() {
-        Some(mut file) => {
-            let mut list = Vec::new();
-            file.seek(SeekFrom::Start(0)).ok()?;
-            file.read_to_end(&mut list).ok().map(|_| list)
-        }
-        None => std::fs::read("/proc/thread-self/children").ok(),
-    })?;
-    // Its descriptor is the sandbox's, too, which may have put another in its place.
-    let pids = list.split(u8::is_ascii_whitespace).filter_map(|p| std::str::from_utf8(p).ok()?.parse().ok());
-    Some(pids.filter(|&pid| is_child(pid)).collect())
-}
-
-/// Whether a pid is that of a child that was not reaped, so that it means no other process.
-fn is_child(pid: i32) -> bool {
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: writes one record.
-    pid > 0 && unsafe { libc::waitid(libc::P_PID, pid as libc::id_t, info.as_mut_ptr(), options) == 0 }
-}
-
-/// Reaps one dead child, whatever it is to us.
-fn reap_one() -> Option<(i32, i32)> {
-    let mut status = 0;
-    // SAFETY: writes one status.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
-    (pid > 0).then_some((pid, status))
-}
-
-/// Looks for a dead child without reaping it; an error if there is no child at all.
-fn look_for_dead() -> io::Result<libc::siginfo_t> {
-    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
-    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-    // SAFETY: writes one record, of which every bit pattern is a value.
-    match unsafe { libc::waitid(libc::P_ALL, 0, info.as_mut_ptr(), options) } {
-        -1 => Err(io::Error::last_os_error()),
-        // SAFETY: zeroed, or written by the host.
-        _ => Ok(unsafe { info.assume_init() }),
-    }
-}
-
-/// A dead child that is not reaped yet, and how it ended, as `wait(2)` says it.
-fn dead_child() -> Option<(i32, i32)> {
-    let info = look_for_dead().ok()?;
-    // SAFETY: the record is one of a child, or zeros.
-    let (pid, status) = unsafe { (info.si_pid(), info.si_status()) };
-    let status = match info.si_code {
-        libc::CLD_EXITED => (status & 0xff) << 8,
-        libc::CLD_DUMPED => status | 0x80,
-        _ => status,
-    };
-    (pid > 0).then_some((pid, status))
-}
-
-/// Whether there is no child at all, dead or alive.
-fn no_child() -> bool {
-    look_for_dead().is_err()
-}
-
-/// How long the end waits for the next killed process to be dead: a tracer of it (a debugger) may keep it for as
-/// long as it likes.
-const MOURNING: Duration = Duration::from_secs(2);
-/// How long the end waits for a process to go by itself: twice what it takes the host.
-const PARTING: Duration = Duration::from_micros(300);
-
-/// Waits for the end of a child that is about to end by itself, but not for one that somebody keeps.
-pub fn bury_one(pid: i32) {
-    // SAFETY: a child of ours that was not reaped.
-    while unsafe { libc::waitpid(pid, ptr::null_mut(), libc::WNOHANG | libc::__WALL) } == 0 {
-        if !await_death(MOURNING) {
-            return;
-        }
-    }
-}
-
-/// Waits for the death of a child; whether it was told of one.
-fn await_death(limit: Duration) -> bool {
-    let limit = libc::timespec { tv_sec: limit.as_secs() as i64, tv_nsec: limit.subsec_nanos().into() };
-    let set = deaths();
-    // SAFETY: a signal set and a limit on this stack; the signal is blocked, as signalfd wants it.
-    let told = unsafe { libc::sigtimedwait(&raw const set, ptr::null_mut(), &raw const limit) };
-    told >= 0 || io::Error::last_os_error().raw_os_error() != Some(libc::EAGAIN)
-}
-
-/// Reaps a process that is about to end by itself; whether there is no other child. Most often there is none, and
-/// the host's list of them costs more than anything else here.
-fn none_left(strangers: &mut Vec<i32>) -> bool {
-    let mut reap = || reap_one().is_some_and(|(pid, _)| !forget(strangers, pid));
-    (reap() || await_death(PARTING) && reap()) && no_child()
-}
-
-/// Reaps one child that was killed just now; `false` when there is none, or somebody keeps it.
-fn reap_killed(strangers: &mut Vec<i32>) -> bool {
-    loop {
-        match reap_one() {
-            Some((pid, _)) if forget(strangers, pid) => continue,
-            Some(_) => return true,
-            None if no_child() => return false,
-            None => {}
-        }
-        if !await_death(MOURNING) {
-            return false;
-        }
-    }
-}
-
-/// Kills every host process of the sandbox and reaps it. All are children of this one, as `strangers` are,
-/// which are left alone; more may come while we look, from those that are not dead yet.
-///
-/// `meanwhile` is called while they end.
-pub fn bury(strangers: &mut Vec<i32>, meanwhile: impl Fn()) {
-    for round in 0..1000 {
-        // Without the list the host ends them when this process ends (PDEATHSIG).
-        let Some(mut list) = children() else { return };
-        list.retain(|pid| !strangers.contains(pid));
-        for &pid in &list {
-            // SAFETY: an unreaped child of ours: the number cannot mean another process.
-            unsafe { libc::kill(pid, libc::SIGKILL) };
-        }
-        if round == 0 {
-            meanwhile();
-        }
-        // As many as were killed; when none is left that says so, too.
-        if list.is_empty() || !list.iter().all(|_| reap_killed(strangers)) || no_child() {
-            return;
         }
     }
 }

@@ -251,8 +251,7 @@ fn names() -> &'static UtsNamespace {
 }
 
 fn set_ptys(reserve: bool, value: &[u8]) -> Result {
-    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?;
-    pty::set_limit(reserve, text.trim().parse().map_err(|_| Errno::EINVAL)?)
+    pty::set_limit(reserve, decimal(value)?)
 }
 
 fn set_hostname(name: &[u8]) -> Result {
@@ -334,7 +333,7 @@ fn pids() -> Arc<PidNamespace> {
     work::running().map_or_else(roots, |task| task.group.id.namespace().clone())
 }
 
-fn decimal(value: &[u8]) -> Result<u32> {
+fn decimal<T: core::str::FromStr>(value: &[u8]) -> Result<T> {
     core::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok()).ok_or(Errno::EINVAL)
 }
 
@@ -346,15 +345,13 @@ fn most_spaces(of: Of) -> Vec<u8> {
 }
 
 fn set_most_spaces(of: Of, value: &[u8]) -> Result {
-    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?.trim();
-    let most = text.parse::<i32>().ok().filter(|n| *n >= 0).ok_or(Errno::EINVAL)?;
+    let most = decimal(value).ok().filter(|n| *n >= 0).ok_or(Errno::EINVAL)?;
     user_ns().counts.set_most(of, most);
     Ok(())
 }
 
 fn set_aio_most(value: &[u8]) -> Result {
-    let text = core::str::from_utf8(value).map_err(|_| Errno::EINVAL)?.trim();
-    aio::set_most(text.parse().map_err(|_| Errno::EINVAL)?);
+    aio::set_most(decimal(value)?);
     Ok(())
 }
 

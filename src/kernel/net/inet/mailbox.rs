@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result};
 use crate::mm::IoDst;
 use crate::net::socket::filter::View;
 use crate::net::socket::{Core, MsgFlags, RecvMsg, SOL_SOCKET, af, flag, so};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Events, Level, Mutex};
 use crate::time;
 use alloc::collections::VecDeque;
 use alloc::vec::Vec;
@@ -120,6 +120,27 @@ impl Mailbox {
         if errors.len() < MOST_RETURNED && errors.try_reserve(1).is_ok() {
             errors.push_back(returned);
         }
+    }
+
+    /// What the socket is ready for (`datagram_poll`); `shut`: its halves that were shut down, reading and writing.
+    pub fn poll(&self, core: &Core, [read, write]: [bool; 2]) -> Events {
+        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        if core.has_error() || self.has_errors() || core.has_zerocopy() {
+            events |= Events::ERR;
+            if core.has(flag::SELECT_ERR_QUEUE) {
+                events |= Events::PRI;
+            }
+        }
+        if read {
+            events |= Events::IN | Events::RDNORM | Events::RDHUP;
+        }
+        if read && write {
+            events |= Events::HUP;
+        }
+        if !self.is_empty() {
+            events |= Events::IN | Events::RDNORM;
+        }
+        events
     }
 
     /// Whether there is no packet.

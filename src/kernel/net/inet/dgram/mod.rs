@@ -20,7 +20,7 @@ use crate::net::NetNamespace;
 use crate::net::proc::Row;
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{
-    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, flag, so,
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, so,
 };
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::vfs::OpCtx;
@@ -162,27 +162,11 @@ impl SocketOps for Dgram {
     }
 
     fn poll(&self) -> Events {
-        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() || self.mail.has_errors() || self.core.has_zerocopy() {
-            events |= Events::ERR;
-            if self.core.has(flag::SELECT_ERR_QUEUE) {
-                events |= Events::PRI;
-            }
-        }
-        let (read, write) = {
+        let shut = {
             let s = self.state.lock();
-            (s.shut_read, s.shut_write)
+            [s.shut_read, s.shut_write]
         };
-        if read {
-            events |= Events::IN | Events::RDNORM | Events::RDHUP;
-        }
-        if read && write {
-            events |= Events::HUP;
-        }
-        if !self.mail.is_empty() {
-            events |= Events::IN | Events::RDNORM;
-        }
-        events
+        self.mail.poll(&self.core, shut)
     }
 
     fn close(&self) {

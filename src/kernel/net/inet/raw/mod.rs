@@ -126,27 +126,11 @@ impl SocketOps for Raw {
     }
 
     fn poll(&self) -> Events {
-        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() || self.mail.has_errors() {
-            events |= Events::ERR;
-            if self.core.has(flag::SELECT_ERR_QUEUE) {
-                events |= Events::PRI;
-            }
-        }
-        let (read, write) = {
+        let shut = {
             let s = self.state.lock();
-            (s.shut_read, s.shut_write)
+            [s.shut_read, s.shut_write]
         };
-        if read {
-            events |= Events::IN | Events::RDNORM | Events::RDHUP;
-        }
-        if read && write {
-            events |= Events::HUP;
-        }
-        if !self.mail.is_empty() {
-            events |= Events::IN | Events::RDNORM;
-        }
-        events
+        self.mail.poll(&self.core, shut)
     }
 
     fn close(&self) {

@@ -147,6 +147,12 @@ fn is_icmp(protocol: u8) -> bool {
     matches!(u32::from(protocol), proto::ICMP | proto::ICMPV6)
 }
 
+/// What a socket gets of a datagram.
+fn packet(d: &Datagram, data: Vec<u8>) -> Packet {
+    let at = |ip| Addr { ip, port: 0 };
+    Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 }
+}
+
 /// Gives copies of a packet to the raw sockets that it fits; whether there was one (`raw_v4_input`).
 pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
     let all = ns.inet.raw.matching(d.protocol, d.from, d.to);
@@ -160,17 +166,7 @@ pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
         }
         // Version 6 leaves the header off.
         let Ok(data) = copy(if socket.is_six() { d.payload() } else { d.bytes() }) else { continue };
-        let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet {
-            data,
-            from: at(d.from),
-            to: at(d.to),
-            ttl: d.ttl,
-            tos: d.tos,
-            mark: (0, 0),
-            segment: 0,
-            time: 0,
-        });
+        socket.take_in(packet(d, data));
     }
     !all.is_empty()
 }
@@ -195,17 +191,7 @@ pub fn answer_ping(ns: &NetNamespace, d: &Datagram) {
         s.is_six() != d.to.is_v4() && (local.is_any() || local == d.to)
     });
     if let (Some(socket), Ok(data)) = (socket, copy(m)) {
-        let at = |ip| Addr { ip, port: 0 };
-        socket.take_in(Packet {
-            data,
-            from: at(d.from),
-            to: at(d.to),
-            ttl: d.ttl,
-            tos: d.tos,
-            mark: (0, 0),
-            segment: 0,
-            time: 0,
-        });
+        socket.take_in(packet(d, data));
     }
 }
 
