@@ -102,11 +102,18 @@ const PREFIX: &str = "drupe-";
 /// Removes the groups of sandboxes whose meter was killed, which are empty.
 fn remove_leftovers(parent: &Path) {
     for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(PREFIX)) {
+        if entry.file_name().to_str().is_some_and(is_leftover) {
             // One with a process in it stays.
             let _ = fs::remove_dir(entry.path());
         }
     }
+}
+
+/// Whether a group of this name was made by a process that is no more: one that was made just now is empty, too, until
+/// its maker has come into it.
+fn is_leftover(name: &str) -> bool {
+    let maker = name.strip_prefix(PREFIX).filter(|pid| pid.parse::<u32>().is_ok());
+    maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
 }
 
 /// Sets the bounds; an error when one of them cannot be set.
@@ -159,6 +166,15 @@ pub fn probe() -> Option<PathBuf> {
 mod tests {
     use super::directory;
     use std::path::PathBuf;
+
+    #[test]
+    fn groups_of_the_living_and_of_others_are_no_leftovers() {
+        assert!(super::is_leftover("drupe-4294967295"));
+        assert!(!super::is_leftover(&format!("drupe-{}", std::process::id())));
+        assert!(!super::is_leftover("drupe-test-4294967295-0"));
+        assert!(!super::is_leftover("drupe-"));
+        assert!(!super::is_leftover("4294967295"));
+    }
 
     #[test]
     fn the_own_group_is_found() {
