@@ -313,9 +313,12 @@ impl AddressSpace {
             inner.place(r.addr, len, r)?;
             return Ok(r.addr);
         }
-        // Sanitizers reserve ranges that span the kernel: that much is granted around it.
-        if r.prot != PROT_NONE || r.flags & MAP_ANONYMOUS == 0 {
-            return Err(if r.flags & MAP_FIXED_NOREPLACE != 0 { Errno::EEXIST } else { Errno::ENOMEM });
+        // Sanitizers reserve ranges that span the kernel: that much is granted around it. Who looks for a free range with
+        // MAP_FIXED_NOREPLACE is told where a part of it is not.
+        let looks = r.flags & MAP_FIXED_NOREPLACE != 0;
+        let spans = around_window(r.addr, end).count() == 2;
+        if r.prot != PROT_NONE || r.flags & MAP_ANONYMOUS == 0 || looks && !spans {
+            return Err(if looks { Errno::EEXIST } else { Errno::ENOMEM });
         }
         for (from, to) in around_window(r.addr, end) {
             inner.place(from, to - from, r)?;
