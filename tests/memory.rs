@@ -72,6 +72,22 @@ fn files_and_programs_share_it() {
 }
 
 #[test]
+fn what_programs_touch_of_shared_memory_counts() {
+    // Whoever maps the most of it is ended, though none of it is its own; it is given back then.
+    for _ in 0..2 {
+        let Some(out) = with_96(&[], "$HOG take 20 share 200 wait; echo $?; $HOG common 60 share 20; echo $?") else {
+            return;
+        };
+        assert_eq!(out.stdout, "took 20\n137\ncommon 60\nshared 20\n0\n", "{}", out.stderr);
+    }
+    let Some(out) = with_96(&[], "$HOG take 30 wait & other=$!; sleep 0.3; $HOG share 200 wait; echo $?; kill $other")
+    else {
+        return;
+    };
+    assert_eq!(out.stdout, "took 30\n137\n", "{}", out.stderr);
+}
+
+#[test]
 fn what_forked_processes_have_in_common_counts_once() {
     let Some(out) = with_96(&[], "$HOG take 50 fork 5") else { return };
     let expected = format!("took 50\n{}", "child 700\n".repeat(5));

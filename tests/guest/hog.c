@@ -1,6 +1,6 @@
 // Takes memory, as it is told by one word after the other:
 // take MB: touches so much more, slowly; map MB, reserve MB: asks for so much at once; file MB: writes so much to a file
-// in memory; adj N: sets oom_score_adj; fork N: N children that only wait, and their statuses; wait: for 20 s;
+// in memory; share MB, common MB: touches so much of a mapped file without a name, of memory that children would share; adj N: sets oom_score_adj; fork N: N children that only wait, and their statuses; wait: for 20 s;
 // log: prints what the kernel says of memory.
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,6 +27,32 @@ static void take(long mb)
 		usleep(1000);
 	}
 	printf("took %ld\n", mb);
+}
+
+static void touch(const char *what, char *p, long mb)
+{
+	if (p == MAP_FAILED) {
+		printf("%s: %s\n", what, strerror(errno));
+		return;
+	}
+	for (long i = 0; i < mb; i++) {
+		memset(p + (i << 20), 1, 1 << 20);
+		usleep(1000);
+	}
+	printf("%s %ld\n", what, mb);
+}
+
+static void share(long mb)
+{
+	int fd = memfd_create("hog", 0);
+	if (ftruncate(fd, 100L << 30))
+		perror("ftruncate");
+	touch("shared", mmap(0, 100L << 30, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), mb);
+}
+
+static void common(long mb)
+{
+	touch("common", mmap(0, mb << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), mb);
 }
 
 static void ask(const char *what, long mb, int flags)
@@ -89,6 +115,10 @@ int main(int argc, char **argv)
 			ask("reserve", n, MAP_NORESERVE);
 		else if (!strcmp(word, "file"))
 			file(n);
+		else if (!strcmp(word, "share"))
+			share(n);
+		else if (!strcmp(word, "common"))
+			common(n);
 		else if (!strcmp(word, "fork"))
 			children(n);
 		else if (!strcmp(word, "adj")) {

@@ -13,6 +13,7 @@ use crate::abi::control::{Config, Event, Request, Response};
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
+use crate::fs::memfs;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, budget, text};
 use crate::signal::info;
@@ -99,6 +100,7 @@ fn answer_to(request: Request) -> Response {
         Request::Ps => Response::Ps(inspect::processes()),
         Request::Dump => Response::Text(inspect::dump()),
         Request::Measured { sizes, rest } => {
+            memfs::recount_mapped();
             if let Some(oom::Victim { pid, name, bytes }) = oom::measured(&sizes, rest) {
                 push_event(Event::OutOfMemory { pid, name, bytes });
             }

@@ -550,6 +550,10 @@ impl Mappable for Attachment {
         (u64::MAX - 1, self.segment.serial)
     }
 
+    fn memory(&self) -> u64 {
+        self.segment.extent.len()
+    }
+
     fn is_counted(&self) -> bool {
         true
     }

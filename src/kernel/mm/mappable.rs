@@ -75,6 +75,11 @@ pub trait Mappable: Send + Sync {
     /// A mapping of it is gone.
     fn unmapped(&self) {}
 
+    /// Bytes of memory that it holds by itself, whoever maps it; 0 for files that are elsewhere.
+    fn memory(&self) -> u64 {
+        0
+    }
+
     /// Its length in bytes, where `shmdt(2)` unmaps it.
     fn attachment(&self) -> Option<u64> {
         None

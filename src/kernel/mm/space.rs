@@ -24,6 +24,7 @@ use crate::arch::slot::window;
 use crate::host::random;
 use crate::sync::{Level, Mutex, ReadGuard, RwLock, WriteGuard};
 use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -539,6 +540,22 @@ impl AddressSpace {
     /// Bytes mapped, by what they count against.
     pub fn sizes(&self) -> Sizes {
         self.inner.read().vmas.sizes()
+    }
+
+    /// Bytes of memory that it has in common with whoever else maps it: each file once, as far as there is memory to
+    /// tell them apart. Ranges that reserve nothing are left out: how much of them is there the host alone knows.
+    pub fn shared_memory(&self) -> u64 {
+        let inner = self.inner.read();
+        let (mut seen, mut sum) = (BTreeSet::new(), 0u64);
+        for vma in inner.vmas.iter().filter(|v| v.shared && !v.flags.contains(VmaFlags::NO_RESERVE)) {
+            if let Backing::File { map, .. } = &vma.backing
+                && let bytes @ 1.. = map.memory()
+                && seen.insert(map.identity())
+            {
+                sum = sum.saturating_add(bytes);
+            }
+        }
+        sum
     }
 
     /// Start and end of the heap.

@@ -23,7 +23,7 @@ pub struct Victim {
     pub pid: u32,
     /// Its name.
     pub name: String,
-    /// What it had of its own, bytes.
+    /// What it had of memory, bytes.
     pub bytes: u64,
 }
 
@@ -73,15 +73,21 @@ fn users(sizes: &[(u32, u64)]) -> (Vec<User>, u64) {
 }
 
 impl User {
+    /// Bytes of files in memory that it maps.
+    fn shared(&self) -> u64 {
+        self.mm.as_ref().map_or(0, |mm| mm.shared_memory())
+    }
+
     fn has(&self, mm: &Arc<AddressSpace>) -> bool {
         self.mm.as_ref().is_some_and(|own| Arc::ptr_eq(own, mm))
     }
 }
 
-/// Pages that count for ending it; `None` if it must not be (`oom_badness()`).
+/// Pages that count for ending it, those of files in memory that it maps included; `None` if it must not be
+/// (`oom_badness()`).
 fn badness(user: &User, limit: u64) -> Option<i64> {
     let adj = user.group.oom_score_adj.load(Relaxed);
-    (adj != NEVER).then(|| points(user.bytes, adj, limit))
+    (adj != NEVER).then(|| points(user.bytes.saturating_add(user.shared()), adj, limit))
 }
 
 fn points(bytes: u64, adj: i32, limit: u64) -> i64 {
@@ -95,15 +101,15 @@ fn end(worst: &User, users: &[User]) -> Victim {
     // It may hold anything, and goes to terminals.
     let shown = name.escape_debug();
     let uid = task.and_then(|t| t.shared()).map_or(0, |own| own.cred.uid);
-    let (pid, kib) = (group.pid, worst.bytes / 1024);
+    let (pid, kib, shared) = (group.pid, worst.bytes / 1024, worst.shared() / 1024);
     let total = worst.mm.as_ref().map_or(0, |mm| mm.sizes().total / 1024);
     let adj = group.oom_score_adj.load(Relaxed);
-    log::warn!("out of memory: ended process {pid} ({shown}), which had {} MiB", kib / 1024);
+    log::warn!("out of memory: ended process {pid} ({shown}), which had {} MiB", (kib + shared) / 1024);
     kernel().syslog().append(
         3,
         &format!(
             "Out of memory: Killed process {pid} ({shown}) total-vm:{total}kB, anon-rss:{kib}kB, file-rss:0kB, \
-             shmem-rss:0kB, UID:{uid} pgtables:0kB oom_score_adj:{adj}"
+             shmem-rss:{shared}kB, UID:{uid} pgtables:0kB oom_score_adj:{adj}"
         ),
     );
     for user in users {
@@ -111,7 +117,7 @@ fn end(worst: &User, users: &[User]) -> Victim {
             begin_group_exit(&user.group, linux::SIGKILL as i32);
         }
     }
-    Victim { pid, name, bytes: worst.bytes }
+    Victim { pid, name, bytes: (kib + shared) * 1024 }
 }
 
 #[cfg(test)]

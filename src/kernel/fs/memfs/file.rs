@@ -373,4 +373,8 @@ impl Mappable for Mapping {
         let (dev, ino) = self.inode.identity().unwrap_or((0, 0));
         (dev, ino, Vec::new())
     }
+
+    fn memory(&self) -> u64 {
+        self.inode.own.get().map_or(0, |own| own.held())
+    }
 }

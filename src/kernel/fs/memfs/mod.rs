@@ -37,6 +37,7 @@ use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
 use once_cell::race::OnceBox;
 use own::Own;
+pub use own::recount_mapped;
 
 /// An instance: one mount of tmpfs, or one overlay.
 pub struct MemFs {

@@ -9,16 +9,31 @@ use super::handles;
 use crate::abi::{Errno, Result, linux};
 use crate::host::{HostFd, files};
 use crate::mm::memfile::{self, PagedBuf};
+use crate::sync::{Level, Mutex};
+use alloc::collections::BTreeMap;
+use alloc::sync::{Arc, Weak};
+use core::ops::Bound::{Excluded, Unbounded};
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// See the module.
 pub struct Own {
+    held: Arc<Held>,
+    /// Its key in [`ALL`].
+    key: u64,
+    /// Bytes written since it was counted.
+    written: AtomicU64,
+}
+
+/// The host's file and what is counted for it.
+struct Held {
     fd: HostFd,
     /// Bytes that it counts with (`memfile::recount`).
     counted: AtomicU64,
-    /// Bytes written since then.
-    written: AtomicU64,
 }
+
+/// Every such file, in the order in which they were made: what programs touch of their mappings the host alone sees.
+static ALL: Mutex<BTreeMap<u64, Weak<Held>>> = Mutex::new(Level::Leaf, BTreeMap::new());
+static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// How many bytes are written before it is counted again.
 const COUNT_EVERY: u64 = 1 << 20;
@@ -29,7 +44,10 @@ impl Own {
     /// # Errors
     /// `ENFILE`, `ENOMEM`, `ENOSPC`.
     pub fn new(buf: &PagedBuf, size: u64) -> Result<Own> {
-        let own = Own { fd: handles::with_room(files::memfd)?, counted: AtomicU64::new(0), written: AtomicU64::new(0) };
+        let held = Arc::new(Held { fd: handles::with_room(files::memfd)?, counted: AtomicU64::new(0) });
+        let key = NEXT_KEY.fetch_add(1, Relaxed);
+        ALL.lock().insert(key, Arc::downgrade(&held));
+        let own = Own { held, key, written: AtomicU64::new(0) };
         files::ftruncate(own.raw(), size)?;
         for (start, ptr, len) in buf.data(size) {
             let mut done = 0;
@@ -48,18 +66,17 @@ impl Own {
 
     /// Its descriptor's number, for a gate call.
     pub fn raw(&self) -> i32 {
-        self.fd.raw()
+        self.held.fd.raw()
     }
 
     /// Bytes of memory that it holds.
     pub fn held(&self) -> u64 {
-        super::host_stat(self.raw()).map_or(0, |s| s.blocks * 512)
+        self.held.bytes()
     }
 
     /// Counts what it holds now.
     pub fn recount(&self) {
-        let now = self.held();
-        memfile::recount(self.counted.swap(now, Relaxed), now);
+        self.held.recount();
     }
 
     /// `n` more bytes were written: now and then what it holds is counted.
@@ -108,7 +125,37 @@ impl Own {
     }
 }
 
+impl Held {
+    fn bytes(&self) -> u64 {
+        super::host_stat(self.fd.raw()).map_or(0, |s| s.blocks * 512)
+    }
+
+    fn recount(&self) {
+        let now = self.bytes();
+        memfile::recount(self.counted.swap(now, Relaxed), now);
+    }
+}
+
+/// Counts what every file that was ever mapped holds now.
+pub fn recount_mapped() {
+    let mut last = 0;
+    loop {
+        let next = ALL.lock().range((Excluded(last), Unbounded)).next().map(|(key, held)| (*key, held.upgrade()));
+        let Some((key, held)) = next else { return };
+        last = key;
+        if let Some(held) = held {
+            held.recount();
+        }
+    }
+}
+
 impl Drop for Own {
+    fn drop(&mut self) {
+        ALL.lock().remove(&self.key);
+    }
+}
+
+impl Drop for Held {
     fn drop(&mut self) {
         memfile::recount(self.counted.load(Relaxed), 0);
     }

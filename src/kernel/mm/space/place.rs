@@ -257,4 +257,8 @@ impl Mappable for SharedAnon {
     fn identity(&self) -> (u64, u64) {
         (u64::MAX, self.0.offset())
     }
+
+    fn memory(&self) -> u64 {
+        self.0.len()
+    }
 }
