@@ -88,6 +88,12 @@ fn what_programs_touch_of_shared_memory_counts() {
 }
 
 #[test]
+fn page_tables_count() {
+    let Some(out) = with_96(&[], "$HOG tables 60; $HOG tables 300; echo $?") else { return };
+    assert_eq!(out.stdout, "tables 60\n137\n", "{}", out.stderr);
+}
+
+#[test]
 fn what_forked_processes_have_in_common_counts_once() {
     let Some(out) = with_96(&[], "$HOG take 50 fork 5") else { return };
     let expected = format!("took 50\n{}", "child 700\n".repeat(5));

@@ -13,6 +13,7 @@ use super::cgroup::Kept;
 use super::error::{Error, Result};
 use super::supervisor::{self, Helper};
 use super::{filter, jail};
+use drupe_kernel::abi::layout;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
@@ -27,6 +28,9 @@ const OFTEN: Duration = Duration::from_millis(2);
 const SELDOM: Duration = Duration::from_millis(250);
 /// What programs may take in a second, bytes: faster than this no processor of today clears pages for them.
 const RATE: u64 = 8 << 30;
+/// Address space in use, bytes, beyond which a process's page tables are counted: a page of them maps 2 MiB, so those of
+/// 8 GiB beside the window take at most 16 MiB.
+const VAST: u64 = layout::END + (8 << 30);
 /// How long an answer may take.
 const PATIENCE_MS: i32 = 2000;
 
@@ -285,14 +289,15 @@ impl Gauge<'_> {
         }
     }
 
-    /// Bytes of anonymous memory that a process has, those that it has in common with others in full.
+    /// Bytes of anonymous memory that a process has, those that it has in common with others in full, and of its page
+    /// tables.
     fn resident(&self, pid: u32) -> u64 {
         let own = |of: Name| {
-            let mut buf = [0; 128];
-            let text = self.read(&of.and(b"/statm"), &mut buf);
-            let mut fields = text.split(|&b| b == b' ').map(number);
-            let (resident, shared) = (fields.nth(1).unwrap_or(0), fields.next().unwrap_or(0));
-            resident.saturating_sub(shared) * 4096
+            let [size, resident, shared] = self.sizes(&of);
+            match resident.saturating_sub(shared) {
+                0 => 0,
+                own => own.saturating_add(self.tables(&of, size)),
+            }
         };
         match own(Name::of(pid)) {
             // Its first thread may have ended before the others.
@@ -303,13 +308,30 @@ impl Gauge<'_> {
 
     /// As [`Gauge::resident`], where what `n` processes have in common is an `n`th part for each.
     fn share(&self, pid: u32) -> u64 {
-        let own = |of: Name| {
-            let mut buf = [0; 2048];
-            let text = self.read(&of.and(b"/smaps_rollup"), &mut buf);
-            let line = text.split(|&b| b == b'\n').find_map(|l| l.strip_prefix(b"Pss_Anon:"));
-            line.map(|l| number(l.trim_ascii_start()) * 1024)
-        };
-        own(Name::of(pid)).unwrap_or_else(|| self.resident(pid))
+        let of = Name::of(pid);
+        match self.field(&of.and(b"/smaps_rollup"), b"Pss_Anon:") {
+            Some(bytes) => bytes.saturating_add(self.tables(&of, self.sizes(&of)[0])),
+            None => self.resident(pid),
+        }
+    }
+
+    /// Bytes of address space, of memory that is there, and of that which is a file's or shared.
+    fn sizes(&self, of: &Name) -> [u64; 3] {
+        let mut buf = [0; 128];
+        let mut fields = self.read(&of.and(b"/statm"), &mut buf).split(|&b| b == b' ').map(number);
+        std::array::from_fn(|_| fields.next().unwrap_or(0) * 4096)
+    }
+
+    /// Bytes of page tables of a process with so much address space, where they can matter.
+    fn tables(&self, of: &Name, size: u64) -> u64 {
+        if size > VAST { self.field(&of.and(b"/status"), b"VmPTE:").unwrap_or(0) } else { 0 }
+    }
+
+    /// Bytes that a line with this label says, in a file where they are told in kB.
+    fn field(&self, file: &Name, label: &[u8]) -> Option<u64> {
+        let mut buf = [0; 4096];
+        let line = self.read(file, &mut buf).split(|&b| b == b'\n').find_map(|l| l.strip_prefix(label))?;
+        Some(number(line.trim_ascii_start()) * 1024)
     }
 
     /// A thread of a process whose first one has ended.

@@ -1,7 +1,8 @@
 // Takes memory, as it is told by one word after the other:
 // take MB: touches so much more, slowly; map MB, reserve MB: asks for so much at once; file MB: writes so much to a file
-// in memory; share MB, common MB: touches so much of a mapped file without a name, of memory that children would share; adj N: sets oom_score_adj; fork N: N children that only wait, and their statuses; wait: for 20 s;
-// log: prints what the kernel says of memory.
+// in memory; share MB, common MB: touches so much of a mapped file without a name, of memory that children would share;
+// tables MB: makes the host make so much of page tables; adj N: sets oom_score_adj; fork N: N children that only wait,
+// and their statuses; wait: for 20 s; log: prints what the kernel says of memory.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -53,6 +54,23 @@ static void share(long mb)
 static void common(long mb)
 {
 	touch("common", mmap(0, mb << 20, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), mb);
+}
+
+static void tables(long mb)
+{
+	long len = mb << 29;
+	volatile char *p = mmap(0, len, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p == MAP_FAILED) {
+		printf("tables: %s\n", strerror(errno));
+		return;
+	}
+	madvise((void *)p, len, MADV_NOHUGEPAGE);
+	for (long i = 0; i < len; i += 2 << 20) {
+		(void)p[i];
+		if (i % (1 << 29) == 0)
+			usleep(1000);
+	}
+	printf("tables %ld\n", mb);
 }
 
 static void ask(const char *what, long mb, int flags)
@@ -115,6 +133,8 @@ int main(int argc, char **argv)
 			ask("reserve", n, MAP_NORESERVE);
 		else if (!strcmp(word, "file"))
 			file(n);
+		else if (!strcmp(word, "tables"))
+			tables(n);
 		else if (!strcmp(word, "share"))
 			share(n);
 		else if (!strcmp(word, "common"))
