@@ -57,8 +57,10 @@ pub mod held {
     pub const WRITER: u64 = 2 << 48;
     /// One of the allocator's locks (`arena::lock`): likewise.
     pub const ALLOCATOR: u64 = 3 << 48;
-    /// A reader has got its lock.
+    /// A reader has its lock for certain. Without it, it waits for it, or is on its way in or out.
     pub const HAVE: u64 = 1 << 50;
+    /// It does not have the lock for certain.
+    pub const ASLEEP: u64 = 1 << 51;
     /// Where the lock's level lies (`sync::Level`).
     pub const LEVEL_SHIFT: u32 = 56;
 }

@@ -56,7 +56,7 @@ impl Pipe {
         }
         let slots = if few { SLOTS_FEW } else { SLOTS };
         Arc::new(Pipe {
-            ring: Mutex::new(Level::FileData, Ring::new(slots)),
+            ring: Mutex::mended(Level::FileData, Ring::new(slots)),
             readers: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             opened: [const { AtomicU32::new(0) }; 2],

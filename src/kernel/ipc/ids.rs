@@ -4,7 +4,8 @@
 use super::perm::{CREAT, EXCL, PRIVATE, Perm};
 use crate::abi::{Errno, Result};
 use crate::cred::Cred;
-use crate::sync::{Level, RwLock};
+use crate::sync::mend::forget_part;
+use crate::sync::{Level, Mend, MendMap, RwLock};
 use crate::task::ns::IpcNamespace;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
@@ -33,7 +34,8 @@ pub trait Object: Send + Sync {
 }
 
 struct Table<T> {
-    objects: BTreeMap<u32, Arc<T>>,
+    /// By index; the rest follows from it.
+    objects: MendMap<u32, Arc<T>>,
     keys: BTreeMap<i32, u32>,
     /// Which indices are taken; made with the first object.
     taken: Option<Box<[u64; (MOST / 64) as usize]>>,
@@ -51,10 +53,29 @@ pub struct Ids<T> {
     pub next_id: AtomicI32,
 }
 
-impl<T> Default for Ids<T> {
+impl<T: Object> Default for Ids<T> {
     fn default() -> Self {
-        let table = Table { objects: BTreeMap::new(), keys: BTreeMap::new(), taken: None, next: 0, last: None, seq: 0 };
-        Ids { table: RwLock::new(Level::Ipc, table), next_id: AtomicI32::new(-1) }
+        let table = Table { objects: MendMap::new(), keys: BTreeMap::new(), taken: None, next: 0, last: None, seq: 0 };
+        Ids { table: RwLock::mended(Level::Ipc, table), next_id: AtomicI32::new(-1) }
+    }
+}
+
+impl<T: Object> Mend for Table<T> {
+    fn mend(&mut self) {
+        self.objects.mend();
+        forget_part(&mut self.keys, BTreeMap::new());
+        forget_part(&mut self.taken, None);
+        // Whoever died may have been about to take it out.
+        self.objects.retain(|_, object| object.perm().is_ok());
+        let all: Vec<_> = self.objects.iter().map(|(index, object)| (*index, object.perm())).collect();
+        for (index, perm) in all {
+            self.mark(index, true);
+            if let Ok(perm) = perm
+                && perm.key != PRIVATE
+            {
+                self.keys.insert(perm.key, index);
+            }
+        }
     }
 }
 

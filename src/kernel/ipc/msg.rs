@@ -9,14 +9,15 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arena::{self, Object as Charged};
 use crate::cred::{Cred, UserNamespace, cap};
 use crate::sync::wait::WakeList;
-use crate::sync::{Kind, Level, Mutex, MutexGuard, On};
+use crate::sync::mend::forget_part;
+use crate::sync::{Kind, Level, Mend, MendMap, Mutex, MutexGuard, On};
 use crate::task::CurrentTask;
 use crate::task::ns::{IpcNamespace, seen_pid};
 use crate::time;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Flags of `msgrcv`.
 pub const NOERROR: u32 = 0o10000;
@@ -33,14 +34,6 @@ pub struct Msgs {
     pub queue_bytes: AtomicU32,
     /// Queues (`MSGMNI`).
     pub count: AtomicU32,
-    totals: Arc<Totals>,
-}
-
-/// What all queues hold.
-#[derive(Default)]
-struct Totals {
-    messages: AtomicU64,
-    bytes: AtomicU64,
 }
 
 impl Default for Msgs {
@@ -50,7 +43,6 @@ impl Default for Msgs {
             max: AtomicU32::new(8192),
             queue_bytes: AtomicU32::new(16384),
             count: AtomicU32::new(32000),
-            totals: Arc::default(),
         }
     }
 }
@@ -111,7 +103,7 @@ struct Sender {
 struct State {
     perm: Perm,
     gone: bool,
-    messages: BTreeMap<u64, Message>,
+    messages: MendMap<u64, Message>,
     by_type: BTreeSet<(i64, u64)>,
     next: u64,
     bytes: u64,
@@ -120,14 +112,29 @@ struct State {
     times: [i64; 3],
     /// Who sent and received last.
     pids: [u32; 2],
-    receivers: BTreeMap<u64, Receiver>,
-    senders: BTreeMap<u64, Sender>,
+    receivers: MendMap<u64, Receiver>,
+    senders: MendMap<u64, Sender>,
+}
+
+impl Mend for State {
+    fn mend(&mut self) {
+        self.messages.mend();
+        self.receivers.mend();
+        self.senders.mend();
+        let by_type = self.messages.iter().map(|(at, m)| (m.kind, *at)).collect();
+        forget_part(&mut self.by_type, by_type);
+        self.bytes = self.messages.values().map(|m| m.text.len() as u64).sum();
+        self.receivers.retain(|_, receiver| !receiver.sleeper.has_got());
+        self.senders.retain(|_, sender| !sender.sleeper.has_got());
+        if self.gone {
+            self.end(&mut WakeList::default());
+        }
+    }
 }
 
 /// A queue.
 pub struct Queue {
     state: Mutex<State>,
-    totals: Arc<Totals>,
 }
 
 impl Object for Queue {
@@ -159,8 +166,15 @@ fn seconds() -> i64 {
 
 impl Msgs {
     /// Messages and bytes in all queues.
-    pub fn totals(&self) -> (u64, u64) {
-        (self.totals.messages.load(Relaxed), self.totals.bytes.load(Relaxed))
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn totals(&self) -> Result<(u64, u64)> {
+        let held = |queue: Arc<Queue>| {
+            let state = queue.state.lock();
+            (state.messages.len() as u64, state.bytes)
+        };
+        Ok(self.ids.all()?.into_iter().map(held).fold((0, 0), |sum, one| (sum.0 + one.0, sum.1 + one.1)))
     }
 
     /// `msgget(2)`.
@@ -174,17 +188,17 @@ impl Msgs {
             let state = State {
                 perm: Perm::new(cred, key, flags),
                 gone: false,
-                messages: BTreeMap::new(),
+                messages: MendMap::new(),
                 by_type: BTreeSet::new(),
                 next: 0,
                 bytes: 0,
                 most: u64::from(self.queue_bytes.load(Relaxed)),
                 times: [0, 0, seconds()],
                 pids: [0; 2],
-                receivers: BTreeMap::new(),
-                senders: BTreeMap::new(),
+                receivers: MendMap::new(),
+                senders: MendMap::new(),
             };
-            Ok(Arc::new(Queue { state: Mutex::new(Level::IpcObject, state), totals: self.totals.clone() }))
+            Ok(Arc::new(Queue { state: Mutex::mended(Level::IpcObject, state) }))
         };
         self.ids.get((ns, cred), (key, flags), self.count.load(Relaxed), |_| Ok(()), make)
     }
@@ -319,17 +333,39 @@ impl State {
     /// Lets senders try again as far as there is room for them; `all`: everyone, for an error or another limit.
     fn wake_senders(&mut self, all: bool, woken: &mut WakeList) {
         let mut bytes = self.bytes;
-        while let Some(first) = self.senders.first_entry() {
-            if !first.get().sleeper.is_there() {
-                first.remove();
-                continue;
+        while let Some((&place, first)) = self.senders.first_key_value() {
+            if first.sleeper.is_there() {
+                bytes += first.len as u64;
+                if !all && bytes > self.most {
+                    break;
+                }
+                first.sleeper.finish((), woken);
             }
-            bytes += first.get().len as u64;
-            if !all && bytes > self.most {
-                break;
-            }
-            first.remove().sleeper.finish((), woken);
+            self.senders.remove(&place);
         }
+    }
+
+    /// The first who waits for a message of this type.
+    fn taker(&self, kind: i64) -> Option<u64> {
+        self.receivers.iter().find(|(_, r)| r.search.takes(kind)).map(|(at, _)| *at)
+    }
+
+    /// Everyone who waits for a message gets an error instead.
+    fn refuse_receivers(&mut self, e: Errno, woken: &mut WakeList) {
+        while let Some((&place, receiver)) = self.receivers.first_key_value() {
+            receiver.sleeper.finish(Err(e), woken);
+            self.receivers.remove(&place);
+        }
+    }
+
+    /// Nobody waits any more, and nothing is kept.
+    fn end(&mut self, woken: &mut WakeList) {
+        self.gone = true;
+        self.refuse_receivers(Errno::EIDRM, woken);
+        self.wake_senders(true, woken);
+        self.by_type.clear();
+        self.messages.clear();
+        self.bytes = 0;
     }
 }
 
@@ -341,24 +377,25 @@ impl Queue {
 
     /// Hands a message to the first receiver that takes it, or keeps it.
     fn deliver(&self, state: &mut State, message: Message, woken: &mut WakeList) {
-        while let Some(at) = state.receivers.iter().find(|(_, r)| r.search.takes(message.kind)).map(|(at, _)| *at) {
-            let Some(receiver) = state.receivers.remove(&at) else { break };
-            if !receiver.sleeper.is_there() {
-                continue;
+        while let Some(at) = state.taker(message.kind) {
+            let Some(receiver) = state.receivers.get(&at) else { break };
+            let (sleeper, room, pid) = (receiver.sleeper.clone(), receiver.room, receiver.pid);
+            let there = sleeper.is_there();
+            let fits = room.is_none_or(|room| message.text.len() <= room);
+            if there && fits {
+                state.pids[1] = pid;
+                state.times[1] = seconds();
+                sleeper.finish(Ok(message), woken);
+                state.receivers.remove(&at);
+                return;
             }
-            if receiver.room.is_some_and(|room| message.text.len() > room) {
-                receiver.sleeper.finish(Err(Errno::E2BIG), woken);
-                continue;
+            if there {
+                sleeper.finish(Err(Errno::E2BIG), woken);
             }
-            state.pids[1] = receiver.pid;
-            state.times[1] = seconds();
-            receiver.sleeper.finish(Ok(message), woken);
-            return;
+            state.receivers.remove(&at);
         }
         let at = state.place();
         state.bytes += message.text.len() as u64;
-        self.totals.messages.fetch_add(1, Relaxed);
-        self.totals.bytes.fetch_add(message.text.len() as u64, Relaxed);
         state.by_type.insert((message.kind, at));
         state.messages.insert(at, message);
     }
@@ -368,8 +405,6 @@ impl Queue {
         let len = message.text.len() as u64;
         state.by_type.remove(&(message.kind, at));
         state.bytes -= len;
-        self.totals.messages.fetch_sub(1, Relaxed);
-        self.totals.bytes.fetch_sub(len, Relaxed);
         state.pids[1] = pid;
         state.times[1] = seconds();
         state.wake_senders(false, woken);
@@ -382,23 +417,15 @@ impl Queue {
     /// `EPERM`, `EIDRM`.
     pub fn remove(self: &Arc<Self>, cur: &CurrentTask, ns: &IpcNamespace) -> Result {
         let mut woken = WakeList::default();
-        let messages = Ipc::of(ns).msg.ids.end(self, || {
+        Ipc::of(ns).msg.ids.end(self, || {
             let mut state = self.state.lock();
             let allowed = if state.gone { Err(Errno::EIDRM) } else { state.perm.check_owner(ns, cur.cred()) };
             if let Err(e) = allowed {
                 return (End::Nothing, Err(e));
             }
-            state.gone = true;
-            for (_, receiver) in core::mem::take(&mut state.receivers) {
-                receiver.sleeper.finish(Err(Errno::EIDRM), &mut woken);
-            }
-            state.wake_senders(true, &mut woken);
-            state.by_type.clear();
-            (End::All(state.perm.key), Ok(core::mem::take(&mut state.messages)))
-        })?;
-        self.totals.messages.fetch_sub(messages.len() as u64, Relaxed);
-        self.totals.bytes.fetch_sub(messages.values().map(|m| m.text.len() as u64).sum(), Relaxed);
-        Ok(())
+            state.end(&mut woken);
+            (End::All(state.perm.key), Ok(()))
+        })
     }
 
     /// `IPC_SET`; `most`: bytes that it may hold.
@@ -417,9 +444,7 @@ impl Queue {
         state.most = most;
         state.times[2] = seconds();
         // Whoever waits may not be allowed to any more; there may be room for whoever sends.
-        for (_, receiver) in core::mem::take(&mut state.receivers) {
-            receiver.sleeper.finish(Err(Errno::EAGAIN), &mut woken);
-        }
+        state.refuse_receivers(Errno::EAGAIN, &mut woken);
         state.wake_senders(true, &mut woken);
         Ok(())
     }
@@ -462,17 +487,17 @@ mod tests {
         let state = State {
             perm: Perm::new(&Cred::new(0, 0, Vec::new()), 0, 0o600),
             gone: false,
-            messages: BTreeMap::new(),
+            messages: MendMap::new(),
             by_type: BTreeSet::new(),
             next: 0,
             bytes: 0,
             most: 10,
             times: [0; 3],
             pids: [0; 2],
-            receivers: BTreeMap::new(),
-            senders: BTreeMap::new(),
+            receivers: MendMap::new(),
+            senders: MendMap::new(),
         };
-        Queue { state: Mutex::new(Level::IpcObject, state), totals: Arc::default() }
+        Queue { state: Mutex::mended(Level::IpcObject, state) }
     }
 
     fn message(kind: i64, text: &str) -> Message {
@@ -495,7 +520,7 @@ mod tests {
         assert_eq!(take(3, EXCEPT), b"d");
         assert_eq!(take(0, 0), b"a");
         assert_eq!(take(i64::MIN, 0), b"c");
-        assert_eq!(q.totals.messages.load(Relaxed), 0);
+        assert_eq!((s.messages.len(), s.bytes), (0, 0));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use crate::abi::slot::SlotHeader;
 use crate::arch;
 use crate::sync::wait::{self, WakeList};
-use crate::sync::{Level, Mutex, On, WaitEnd};
+use crate::sync::{Level, Mutex, MutexGuard, On, WaitEnd};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -13,7 +14,8 @@ pub struct Sleeper<T> {
     /// The task that the slot runs.
     task: u64,
     done: AtomicBool,
-    outcome: Mutex<Option<T>>,
+    /// Changed by one store.
+    outcome: Mutex<Option<Box<T>>>,
 }
 
 impl<T> Sleeper<T> {
@@ -29,11 +31,23 @@ impl<T> Sleeper<T> {
         self.slot.task.load(SeqCst) == self.task
     }
 
-    /// Gives it what it waits for. The object's lock is held, `list` was made before.
+    /// Gives it what it waits for. The object's lock is held, `list` was made before. It stays in the object's queue
+    /// until it has got it, so that it is found there if the host ends the running thread meanwhile.
     pub fn finish(&self, outcome: T, list: &mut WakeList) {
-        *self.outcome.lock() = Some(outcome);
+        let outcome = Some(Box::new(outcome));
+        let none = core::mem::replace(MutexGuard::scratch(&mut self.outcome.lock()), outcome);
+        debug_assert!(none.is_none(), "it gets something once");
         self.done.store(true, SeqCst);
         list.add(&self.slot.waker);
+    }
+
+    /// Whether it has got something; whoever gave it may not have lived to say so. The object's lock is held.
+    pub fn has_got(&self) -> bool {
+        if self.outcome.lock().is_some() {
+            self.done.store(true, SeqCst);
+            self.slot.waker.wake();
+        }
+        self.done.load(SeqCst)
     }
 
     /// Sleeps until it has got something, at most until `deadline` (host monotonic ns). After an error it may have
@@ -54,6 +68,6 @@ impl<T> Sleeper<T> {
 
     /// What it got.
     pub fn take(&self) -> Option<T> {
-        self.outcome.lock().take()
+        MutexGuard::scratch(&mut self.outcome.lock()).take().map(|outcome| *outcome)
     }
 }

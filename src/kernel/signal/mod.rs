@@ -6,7 +6,7 @@ use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arena::{self, Object};
 use crate::cred::User;
-use alloc::collections::{BTreeMap, VecDeque};
+use crate::sync::{Mend, MendMap, StepQueue};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -134,7 +134,16 @@ pub mod info {
 pub struct Pending {
     set: u64,
     /// What is known of them, by signal, in order of arrival, each with the user for whom it counts.
-    queues: BTreeMap<u32, VecDeque<(SigInfo, Arc<User>)>>,
+    queues: MendMap<u32, StepQueue<(SigInfo, Arc<User>)>>,
+}
+
+impl Mend for Pending {
+    fn mend(&mut self) {
+        self.queues.mend();
+        for (&sig, _) in self.queues.iter().filter(|(_, queue)| !queue.is_empty()) {
+            self.set |= bit(sig);
+        }
+    }
 }
 
 /// Room for so many records is kept for a signal.
@@ -145,7 +154,7 @@ const KINDS_KEPT: usize = 2;
 impl Pending {
     /// Nothing pending.
     pub const fn new() -> Pending {
-        Pending { set: 0, queues: BTreeMap::new() }
+        Pending { set: 0, queues: MendMap::new() }
     }
 
     /// The signals in it.
@@ -167,11 +176,8 @@ impl Pending {
             return Ok(());
         }
         let queued = u64::from(user.signals.fetch_add(1, Relaxed));
-        let queue = self.queues.entry(sig).or_default();
         let admitted = queued < limit || standard && info.code >= 0;
-        if admitted && arena::charge(Object::Signal).is_ok() && queue.try_reserve(1).is_ok() {
-            queue.push_back((*info, user.clone()));
-        } else {
+        if !admitted || arena::charge(Object::Signal).is_err() || !self.keep(sig, info, user) {
             user.signals.fetch_sub(1, Relaxed);
             if !standard && info.code != info::SI_USER {
                 return Err(crate::abi::Errno::EAGAIN);
@@ -179,6 +185,19 @@ impl Pending {
         }
         self.set |= bit(sig);
         Ok(())
+    }
+
+    /// Keeps a record; whether there was memory for it.
+    fn keep(&mut self, sig: u32, info: &SigInfo, user: &Arc<User>) -> bool {
+        if !self.queues.contains_key(&sig) {
+            self.queues.insert(sig, StepQueue::new());
+        }
+        let Some(queue) = self.queues.get_mut(&sig) else { return false };
+        let fits = queue.try_reserve().is_ok();
+        if fits {
+            queue.push_back((*info, user.clone()));
+        }
+        fits
     }
 
     /// Takes the next signal of `mask`: faults first, then by number, each in order of arrival.
@@ -209,7 +228,7 @@ impl Pending {
 
     /// Whether a record of this kind waits.
     pub fn any(&self, mut kind: impl FnMut(&SigInfo) -> bool) -> bool {
-        self.queues.values().flatten().any(|(info, _)| kind(info))
+        self.queues.values().flat_map(StepQueue::iter).any(|(info, _)| kind(info))
     }
 
     /// Forgets the records of this kind.
@@ -230,7 +249,7 @@ impl Pending {
 
     /// The record at this place, by signal and then in order of arrival.
     pub fn record(&self, at: u64) -> Option<SigInfo> {
-        self.queues.values().flatten().nth(usize::try_from(at).ok()?).map(|(info, _)| *info)
+        self.queues.values().flat_map(StepQueue::iter).nth(usize::try_from(at).ok()?).map(|(info, _)| *info)
     }
 
     /// Forgets the signals of `mask`.
@@ -248,8 +267,8 @@ impl Pending {
     }
 }
 
-fn uncount(queue: &VecDeque<(SigInfo, Arc<User>)>) {
-    for (_, user) in queue {
+fn uncount(queue: &StepQueue<(SigInfo, Arc<User>)>) {
+    for (_, user) in queue.iter() {
         user.signals.fetch_sub(1, Relaxed);
     }
 }

@@ -1,5 +1,6 @@
 //! The order of locks, and its check at run time in debug builds.
 
+use super::mend::step;
 #[cfg(debug_assertions)]
 use crate::abi::slot::{HEADER_PAGE, HELD_LOCKS};
 use crate::abi::slot::{SlotHeader, held};
@@ -193,9 +194,29 @@ pub(super) fn owner(slot: &SlotHeader) -> u32 {
 /// The running thread has the lock for reading that it entered last.
 #[inline]
 pub(super) fn got_reader() {
+    mark_last(held::HAVE);
+}
+
+/// Sets the marks of the lock that the running thread has entered last: `held::HAVE`, `held::ASLEEP` or none.
+#[inline]
+pub(super) fn mark_last(marks: u64) {
     let slot = crate::arch::slot();
     if let Some(entry) = slot.held.get(slot.locks_held.load(Relaxed).wrapping_sub(1) as usize) {
-        entry.store(entry.load(Relaxed) | held::HAVE, Relaxed);
+        step();
+        entry.store(entry.load(Relaxed) & !(held::HAVE | held::ASLEEP) | marks, Relaxed);
+        step();
+    }
+}
+
+/// The running thread is about to give up a lock that it has for reading.
+#[inline]
+pub(super) fn leaves_reader(lock: usize) {
+    let slot = crate::arch::slot();
+    let len = (slot.locks_held.load(Relaxed) as usize).min(held::MAX);
+    let is = |entry: &&AtomicU64| entry.load(Relaxed) & held::ADDRESS == lock as u64;
+    if let Some(entry) = slot.held[..len].iter().rfind(is) {
+        entry.store(entry.load(Relaxed) & !held::HAVE, Relaxed);
+        step();
     }
 }
 

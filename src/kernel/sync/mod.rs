@@ -6,9 +6,11 @@
 pub mod deferred;
 pub mod left;
 mod lockdep;
+pub mod mend;
 mod mutex;
 mod orphaned;
 mod rwlock;
+pub mod steps;
 pub mod wait;
 pub mod waiting;
 
@@ -16,8 +18,10 @@ pub mod waiting;
 mod tests;
 
 pub use lockdep::{Level, may_block, may_fault};
+pub use mend::{Mend, MendMap};
 pub use mutex::{Mutex, MutexGuard};
 pub use orphaned::{bereaved, init, set_repair};
 pub use rwlock::{ReadGuard, RwLock, WriteGuard};
+pub use steps::{StepArray, StepQueue};
 pub use wait::{Events, Interrupted, Notify, WaitEnd, WaitQueue};
 pub use waiting::{Kind, On};

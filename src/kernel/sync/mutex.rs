@@ -1,6 +1,7 @@
 //! The mutex: a word that says who holds it and whether others sleep for it, after the host's own robust futexes.
 
 use super::lockdep::{self, Level};
+use super::mend::{self, Mend};
 use super::orphaned;
 use crate::abi::slot::held;
 use crate::host::futex;
@@ -20,6 +21,8 @@ pub(super) struct Head {
     /// Its holder has begun to change the value, and it may be half changed.
     changed: AtomicU8,
     level: Level,
+    /// Who makes the value whole again (`mend::mender`).
+    mender: u8,
 }
 
 impl Head {
@@ -31,6 +34,11 @@ impl Head {
     /// Whether the value may be half changed.
     pub(super) fn is_changed(&self) -> bool {
         self.changed.load(SeqCst) != 0
+    }
+
+    /// Who makes the value whole again; 0 for nobody.
+    pub(super) fn mender(&self) -> u8 {
+        self.mender
     }
 
     /// Its holder has died: gives it back for it.
@@ -107,9 +115,23 @@ impl<T> Mutex<T> {
     /// A free mutex of the given level.
     pub const fn new(level: Level, value: T) -> Mutex<T> {
         Mutex {
-            head: Head { word: AtomicU32::new(0), changed: AtomicU8::new(0), level },
+            head: Head { word: AtomicU32::new(0), changed: AtomicU8::new(0), level, mender: 0 },
             value: UnsafeCell::new(value),
         }
+    }
+
+    /// A free mutex whose value is made whole again where its holder dies in the middle of a change.
+    pub fn mended(level: Level, value: T) -> Mutex<T>
+    where
+        T: Mend,
+    {
+        let mut mutex = Mutex::new(level, value);
+        mutex.head.mender = mend::number(|lock| {
+            // SAFETY: the lock is one of this type, its holder is dead, and it is still locked.
+            unsafe { (*(*(lock as *const Mutex<T>)).value.get()).mend() };
+            true
+        });
+        mutex
     }
 
     /// The value, when nobody else can hold the lock.

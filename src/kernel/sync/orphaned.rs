@@ -2,13 +2,14 @@
 //!
 //! Which locks a thread holds lies in its slot ([`SlotHeader::held`]), and who holds a lock in its word. A holder that
 //! had only read leaves the value whole, and so does one that had *settled* it ([`super::MutexGuard::settle`]): the lock
-//! is given back for it. A value that may be half changed is repaired where its room has said how ([`set_repair`]).
-//! Everything else ends the sandbox.
+//! is given back for it. A value that may be half changed is made whole again where its type ([`super::mend::Mend`]) or
+//! its level ([`set_repair`]) says how. Everything else ends the sandbox.
 //!
 //! The supervisor does this when it reaps the process. Should it wait itself for a lock, it looks whether any holder
 //! has died that it has not reaped yet.
 
 use super::lockdep::{self, Level};
+use super::mend;
 use super::mutex::Head;
 use super::rwlock::Words;
 use crate::abi::slot::{SlotHeader, held};
@@ -35,7 +36,7 @@ impl fmt::Display for Broken {
 }
 
 /// Repairs what the lock at an address guards; false if it cannot.
-type Repair = fn(lock: usize) -> bool;
+pub(super) type Repair = fn(lock: usize) -> bool;
 
 static REPAIRS: [AtomicUsize; Level::COUNT] = [const { AtomicUsize::new(0) }; Level::COUNT];
 
@@ -58,6 +59,7 @@ fn repaired(level: Level, lock: usize) -> bool {
 /// Readies what the allocator's locks need of this (at boot).
 pub fn init() {
     arena::lock::set_stuck(look);
+    super::wait::init();
 }
 
 /// The host has ended the thread of `slot`: gives back the locks that it held, and lets those look again who sleep for
@@ -83,8 +85,9 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
     let me = lockdep::owner(slot);
     let at = (entry & held::ADDRESS) as usize;
     let level = Level::of((entry >> held::LEVEL_SHIFT) as u8);
-    let whole = |changed: bool| {
-        if !changed || level.is_some_and(|level| repaired(level, at)) {
+    let whole = |changed: bool, mender: u8| {
+        let mended = || mend::mender(mender).is_some_and(|mend| mend(at));
+        if !changed || mended() || level.is_some_and(|level| repaired(level, at)) {
             return Ok(());
         }
         Err(Broken { level, place: lockdep::changed_at(slot, at) })
@@ -95,7 +98,7 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
             held::MUTEX => {
                 let lock = &*(at as *const Head);
                 if lock.owner() == me {
-                    whole(lock.is_changed())?;
+                    whole(lock.is_changed(), lock.mender())?;
                     lock.give_back();
                 } else {
                     lock.wake_all();
@@ -104,7 +107,7 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
             held::ALLOCATOR => {
                 let lock = &*(at as *const arena::lock::Word);
                 if lock.owner() == me {
-                    whole(lock.is_changed()).map_err(|b| Broken { level: None, ..b })?;
+                    whole(lock.is_changed(), 0).map_err(|b| Broken { level: None, ..b })?;
                     lock.give_back();
                 } else {
                     lock.wake(u32::MAX >> 1);
@@ -113,17 +116,56 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
             held::WRITER => {
                 let lock = &*(at as *const Words);
                 if lock.writer() == me {
-                    whole(lock.is_changed())?;
+                    whole(lock.is_changed(), lock.mender())?;
                     lock.give_back();
                 } else {
                     lock.wake_all();
                 }
             }
             _ if entry & held::HAVE != 0 => (*(at as *const Words)).leave(),
-            _ => (*(at as *const Words)).wake_all(),
+            _ if entry & held::ASLEEP != 0 => (*(at as *const Words)).wake_all(),
+            _ => count_readers(slot, &*(at as *const Words)),
         }
     }
     Ok(())
+}
+
+/// The thread of `dead` has died on its way into a lock for reading, or out of it, so that the lock may count it still:
+/// counts the readers anew, by what all threads say.
+fn count_readers(dead: &SlotHeader, lock: &Words) {
+    /// So often others are waited for that are on their way in or out, which takes them some instructions.
+    const PATIENCE: usize = 10_000;
+    for _ in 0..PATIENCE {
+        let Some(known) = lock.close() else { return };
+        if let Some(live) = live_readers(dead, lock)
+            && lock.close() == Some(known)
+        {
+            return lock.open(known.saturating_sub(live));
+        }
+        host::sched::sched_yield();
+    }
+    lock.open(0);
+}
+
+/// How many threads have the lock for reading, the one of `dead` left out; `None` if that cannot be told at the moment.
+fn live_readers(dead: &SlotHeader, lock: &Words) -> Option<u32> {
+    let of = core::ptr::from_ref(lock) as u64;
+    let tgid = dead.host_tgid.load(SeqCst);
+    let mut live = 0;
+    for slot in arch::slot::used_slots().filter(|slot| !core::ptr::eq(*slot, dead)) {
+        let count = (slot.locks_held.load(SeqCst) as usize).min(held::MAX);
+        for entry in slot.held[..count].iter().map(|entry| entry.load(SeqCst)) {
+            if entry & held::ADDRESS != of || entry & held::KIND != held::READER || entry & held::ASLEEP != 0 {
+                continue;
+            }
+            if entry & held::HAVE != 0 {
+                live += 1;
+            } else if slot.host_tgid.load(SeqCst) != tgid && !host::process::has_died(slot) {
+                return None;
+            }
+        }
+    }
+    Some(live)
 }
 
 /// The running thread has waited long for a lock. If this is the supervisor, what the dead held that it has not reaped yet

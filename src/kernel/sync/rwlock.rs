@@ -1,6 +1,7 @@
 //! The readers-writer lock: a word with the count of readers or the writer, and one that sleepers watch.
 
 use super::lockdep::{self, Level};
+use super::mend::{self, Mend};
 use super::orphaned;
 use crate::abi::slot::held;
 use crate::host::futex;
@@ -15,8 +16,10 @@ const WRITER: u32 = 1 << 31;
 const WAITS: u32 = 1 << 30;
 /// Somebody sleeps. Likewise.
 const SLEEPERS: u32 = 1 << 29;
+/// The supervisor counts the readers: nobody gets the lock meanwhile.
+const CLOSED: u32 = 1 << 28;
 /// The number of readers, or the writer.
-const COUNT: u32 = SLEEPERS - 1;
+const COUNT: u32 = CLOSED - 1;
 
 /// What a lock consists of besides its value.
 #[derive(Debug)]
@@ -27,6 +30,8 @@ pub(super) struct Words {
     /// The writer has begun to change the value, and it may be half changed.
     changed: AtomicU8,
     level: Level,
+    /// Who makes the value whole again (`mend::mender`).
+    mender: u8,
 }
 
 impl Words {
@@ -39,6 +44,11 @@ impl Words {
     /// Whether the value may be half changed.
     pub(super) fn is_changed(&self) -> bool {
         self.changed.load(SeqCst) != 0
+    }
+
+    /// Who makes the value whole again; 0 for nobody.
+    pub(super) fn mender(&self) -> u8 {
+        self.mender
     }
 
     /// The writer has died: gives the lock back for it.
@@ -54,6 +64,25 @@ impl Words {
         if self.state.load(SeqCst) & (WRITER | COUNT) != 0 {
             self.unread();
         }
+        self.wake_all();
+    }
+
+    /// Keeps new readers out, so that they can be counted: how many the lock knows of. `None` if it has none, but a
+    /// writer.
+    pub(super) fn close(&self) -> Option<u32> {
+        let s = self.state.fetch_or(CLOSED, SeqCst);
+        if s & WRITER != 0 {
+            self.open(0);
+            return None;
+        }
+        Some(s & COUNT)
+    }
+
+    /// Ends that. So many of the readers that the lock knew of are dead.
+    pub(super) fn open(&self, dead: u32) {
+        self.state.fetch_sub(dead, SeqCst);
+        self.state.fetch_and(!CLOSED, SeqCst);
+        self.tidy();
         self.wake_all();
     }
 
@@ -73,13 +102,13 @@ impl Words {
     #[inline]
     fn try_read(&self) -> bool {
         let s = self.state.load(SeqCst);
-        s & (WRITER | WAITS) == 0 && self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok()
+        s & (WRITER | WAITS | CLOSED) == 0 && self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok()
     }
 
     #[inline]
     fn try_write(&self, me: u32) -> bool {
         let s = self.state.load(SeqCst);
-        s & (WRITER | COUNT) == 0 && self.state.compare_exchange(s, s | WRITER | me, Acquire, Relaxed).is_ok()
+        s & (WRITER | COUNT | CLOSED) == 0 && self.state.compare_exchange(s, s | WRITER | me, Acquire, Relaxed).is_ok()
     }
 
     #[cold]
@@ -89,7 +118,7 @@ impl Words {
         loop {
             let seen = self.change.load(SeqCst);
             let s = self.state.load(SeqCst);
-            if s & WRITER == 0 && (s & WAITS == 0 || s & COUNT == 0 || !patient) {
+            if s & (WRITER | CLOSED) == 0 && (s & WAITS == 0 || s & COUNT == 0 || !patient) {
                 if self.state.compare_exchange(s, s + 1, Acquire, Relaxed).is_ok() {
                     return;
                 }
@@ -110,7 +139,7 @@ impl Words {
         loop {
             let seen = self.change.load(SeqCst);
             let s = self.state.load(SeqCst);
-            if s & (WRITER | COUNT) == 0 {
+            if s & (WRITER | COUNT | CLOSED) == 0 {
                 if self.state.compare_exchange(s, s | WRITER | me, Acquire, Relaxed).is_ok() {
                     return;
                 }
@@ -135,7 +164,9 @@ impl Words {
         if s != asleep && self.state.compare_exchange(s, asleep, SeqCst, Relaxed).is_err() {
             return true;
         }
+        lockdep::mark_last(held::ASLEEP);
         let woken = futex::wait(&self.change, seen, lockdep::look_again()).is_ok();
+        lockdep::mark_last(0);
         if !woken {
             orphaned::look();
         }
@@ -156,7 +187,7 @@ impl Words {
         loop {
             let s = self.state.load(SeqCst);
             // Whoever has got it meanwhile does it in the end.
-            if s & (WRITER | COUNT) != 0 || s == 0 {
+            if s & (WRITER | COUNT | CLOSED) != 0 || s == 0 {
                 return;
             }
             if self.state.compare_exchange(s, 0, SeqCst, Relaxed).is_ok() {
@@ -193,7 +224,22 @@ impl<T> RwLock<T> {
     /// A free lock of the given level.
     pub const fn new(level: Level, value: T) -> RwLock<T> {
         let (change, state) = (AtomicU32::new(0), AtomicU32::new(0));
-        RwLock { words: Words { change, state, changed: AtomicU8::new(0), level }, value: UnsafeCell::new(value) }
+        let words = Words { change, state, changed: AtomicU8::new(0), level, mender: 0 };
+        RwLock { words, value: UnsafeCell::new(value) }
+    }
+
+    /// A free lock whose value is made whole again where a writer dies in the middle of a change.
+    pub fn mended(level: Level, value: T) -> RwLock<T>
+    where
+        T: Mend,
+    {
+        let mut lock = RwLock::new(level, value);
+        lock.words.mender = mend::number(|lock| {
+            // SAFETY: the lock is one of this type, its holder is dead, and it is still locked.
+            unsafe { (*(*(lock as *const RwLock<T>)).value.get()).mend() };
+            true
+        });
+        lock
     }
 }
 
@@ -257,8 +303,9 @@ impl<T: ?Sized> WriteGuard<'_, T> {
 impl<T: ?Sized> Drop for ReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        lockdep::release(self.lock.words.level, self.lock.address());
+        lockdep::leaves_reader(self.lock.address());
         self.lock.words.unread();
+        lockdep::release(self.lock.words.level, self.lock.address());
     }
 }
 

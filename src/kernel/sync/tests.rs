@@ -355,6 +355,111 @@ fn the_locks_of_the_dead_are_given_back_unless_it_was_changing_something() {
     drop(third.lock());
 }
 
+/// Whether a reader that dies on its way into a lock, or out of it, is counted by it already or still cannot be told.
+#[test]
+fn a_reader_that_dies_on_its_way_is_not_counted_for_ever() {
+    use crate::abi::slot::held;
+    let lock: &'static RwLock<i32> = Box::leak(Box::new(RwLock::new(Level::Inode, 0)));
+    for counted in [true, false] {
+        let dead = dies(13, || {
+            let guard = lock.read();
+            let slot = crate::arch::slot();
+            slot.held[0].fetch_and(!held::HAVE, SeqCst);
+            if !counted {
+                drop(guard);
+                slot.held[0].store(core::ptr::from_ref(lock) as u64 | held::READER, SeqCst);
+                slot.locks_held.store(1, SeqCst);
+            } else {
+                core::mem::forget(guard);
+            }
+        });
+        assert!(bereaved(dead).is_ok_and(|any| any));
+        *lock.write() += 1;
+        drop(lock.read());
+    }
+    assert_eq!(*lock.read(), 2);
+}
+
+#[test]
+fn a_queue_of_steps_is_one() {
+    let mut queue = super::StepQueue::new();
+    let mut model = std::collections::VecDeque::new();
+    let mut random = 12_345_u32;
+    for n in 0..20_000_u32 {
+        random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        match random >> 29 {
+            0..=2 => {
+                queue.push_back(Arc::new(n));
+                model.push_back(n);
+            }
+            3 => {
+                queue.push_front(Arc::new(n));
+                model.push_front(n);
+            }
+            4 => assert_eq!(queue.pop_back().map(|v| *v), model.pop_back()),
+            5 if random & 0x1f00 == 0 => {
+                queue.retain(|v| **v % 3 != 0);
+                model.retain(|v| v % 3 != 0);
+                queue.shrink();
+            }
+            _ => assert_eq!(queue.pop_front().map(|v| *v), model.pop_front()),
+        }
+        assert_eq!(queue.len(), model.len());
+        assert_eq!(queue.back().map(|v| **v), model.back().copied());
+    }
+    assert!(queue.iter().map(|v| **v).eq(model.iter().copied()));
+    let last = Arc::new(0);
+    queue.push_back(last.clone());
+    drop(queue);
+    assert_eq!(Arc::strong_count(&last), 1);
+}
+
+#[test]
+fn a_map_is_made_anew_from_its_list() {
+    use super::{Mend, MendMap};
+    let map: &'static Mutex<MendMap<u32, Arc<u32>>> =
+        Box::leak(Box::new(Mutex::mended(Level::Files, MendMap::new())));
+    let value = Arc::new(7);
+    {
+        let mut map = map.lock();
+        for key in [5, 1, 9, 3] {
+            map.insert(key, value.clone());
+        }
+        assert!(map.insert(9, value.clone()).is_some());
+        assert!(map.remove(&1).is_some());
+        map.retain(|&key, _| key != 3);
+    }
+    // The index of whoever died may hold anything.
+    let dead = dies(14, || {
+        let mut guard = map.lock();
+        guard.insert(7, value.clone());
+        guard
+    });
+    assert!(bereaved(dead).is_ok_and(|any| any), "it is mended");
+    let mut map = map.lock();
+    assert!(map.iter().map(|(key, _)| *key).eq([5, 7, 9]));
+    map.mend();
+    assert_eq!((map.first_key_value().map(|(k, _)| *k), map.len()), (Some(5), 3));
+    assert_eq!(map.pop_first().map(|(key, _)| key), Some(5));
+    map.clear();
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
+#[test]
+fn an_array_grows_and_keeps_what_it_has() {
+    let mut array = super::StepArray::new(Vec::new());
+    let value = Arc::new(1);
+    for len in [1, 7, 300] {
+        array.grow(len).unwrap();
+        array[len - 1] = Some(value.clone());
+    }
+    array.grow(5).unwrap();
+    assert_eq!((array.len(), array.iter().flatten().count()), (300, 3));
+    super::Mend::mend(&mut array);
+    drop(array);
+    assert_eq!(Arc::strong_count(&value), 1);
+}
+
 /// Whoever dies while it waits for a lock leaves it as if it had not come.
 #[test]
 fn a_death_in_the_queue_for_a_lock_does_not_hold_it_up() {

@@ -6,7 +6,8 @@
 
 use super::left::{self, Left};
 use super::waiting::{Kind, On, attend};
-use super::{Level, Mutex};
+use super::mend::{Mend, forget_part, step};
+use super::{Level, Mutex, StepQueue};
 use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use crate::arch;
@@ -236,6 +237,8 @@ enum Target {
 const NONE: u32 = u32::MAX;
 
 struct Entry {
+    /// Whether it counts; all else is whole then.
+    used: bool,
     /// Tells registrations apart that had this place one after the other.
     generation: u32,
     prev: u32,
@@ -255,25 +258,63 @@ struct Inner {
     free: u32,
     head: u32,
     tail: u32,
-    entries: Vec<Entry>,
+    /// Each stays in its place.
+    entries: StepQueue<Entry>,
+}
+
+impl Mend for Inner {
+    fn mend(&mut self) {
+        let mut linked = Vec::new();
+        (self.live, self.free) = (0, NONE);
+        for at in 0..self.entries.len() {
+            let e = &mut self.entries[at];
+            if !e.used {
+                forget_part(&mut e.target, Target::Free);
+                e.next = self.free;
+                self.free = at as u32;
+                continue;
+            }
+            self.live += 1;
+            if e.linked {
+                linked.push((e.generation, at as u32, e.exclusive));
+            }
+        }
+        linked.sort_unstable();
+        (self.head, self.tail) = (NONE, NONE);
+        for (_, at, exclusive) in linked {
+            self.link(at, exclusive);
+        }
+    }
+}
+
+/// Registers who makes the queues whole again that a thread has left in the middle of a change (at boot).
+pub(super) fn init() {
+    super::set_repair(Level::WaitQueue, |lock| {
+        // SAFETY: locks of this level are these; its holder is dead, and nobody else has access.
+        unsafe { (*(*(lock as *const Mutex<Inner>)).as_ptr().cast_mut()).mend() };
+        true
+    });
 }
 
 impl Inner {
     const fn new() -> Inner {
-        Inner { generation: 0, live: 0, free: NONE, head: NONE, tail: NONE, entries: Vec::new() }
+        Inner { generation: 0, live: 0, free: NONE, head: NONE, tail: NONE, entries: StepQueue::new() }
     }
 
     fn insert(&mut self, events: Events, exclusive: bool, target: Target) -> u64 {
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let entry = Entry { generation, prev: NONE, next: NONE, linked: true, exclusive, events, target };
+        let entry = Entry { used: true, generation, prev: NONE, next: NONE, linked: true, exclusive, events, target };
         let at = self.free;
         let at = if at == NONE {
-            self.entries.push(entry);
+            self.entries.push_back(entry);
             (self.entries.len() - 1) as u32
         } else {
-            self.free = self.entries[at as usize].next;
-            self.entries[at as usize] = entry;
+            let place = &mut self.entries[at as usize];
+            self.free = place.next;
+            *place = Entry { used: false, ..entry };
+            step();
+            place.used = true;
             at
         };
         self.live += 1;
@@ -322,12 +363,16 @@ impl Inner {
             self.unlink(at);
         }
         let e = &mut self.entries[at as usize];
+        e.used = false;
+        step();
         let target = core::mem::replace(&mut e.target, Target::Free);
         e.next = self.free;
         self.free = at;
         self.live -= 1;
         if self.live == 0 && self.entries.capacity() > 64 {
-            *self = Inner { generation: self.generation, ..Inner::new() };
+            self.free = NONE;
+            self.entries.clear();
+            self.entries.shrink();
         }
         Some(target)
     }

@@ -104,7 +104,7 @@ fn info(msgs: &Msgs, command: i32, buf: UserPtr<[u32; 8]>) -> Result<u32> {
     const SEGMENTS: u32 = 0xffff;
     let (queues, highest) = msgs.ids.count();
     let (pool, map, tql) = if command == MSG_INFO {
-        let (messages, bytes) = msgs.totals();
+        let (messages, bytes) = msgs.totals()?;
         (queues, messages as u32, bytes as u32)
     } else {
         (POOL, BYTES, BYTES)

@@ -280,7 +280,7 @@ impl ThreadGroup {
             finished: AtomicBool::new(false),
             children_wait: WaitQueue::of(Kind::Child),
             signal_wait: WaitQueue::of(Kind::Signal),
-            pending: Mutex::new(Level::Signal, Pending::new()),
+            pending: Mutex::mended(Level::Signal, Pending::new()),
             actions: Mutex::new(Level::Leaf, actions),
             pgid: AtomicU32::new(pgrp.number()),
             sid: AtomicU32::new(session.number()),

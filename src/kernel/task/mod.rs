@@ -195,7 +195,7 @@ impl Task {
             last_cred: Mutex::new(Level::Leaf, None),
             own_lock: Mutex::new(Level::Leaf, ()),
             comm: Mutex::new(Level::Leaf, comm),
-            pending: Mutex::new(Level::Signal, Pending::new()),
+            pending: Mutex::mended(Level::Signal, Pending::new()),
             blocked: AtomicU64::new(0),
             saved_mask: Mutex::new(Level::Leaf, None),
             altstack: Mutex::new(Level::Leaf, SigStack::default()),

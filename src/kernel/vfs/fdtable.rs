@@ -4,7 +4,8 @@ use super::file::{OpCtx, OpenFile};
 use crate::abi::{Errno, Result};
 use crate::sync::deferred::drop_later;
 use crate::sync::left::Left;
-use crate::sync::{Level, Mutex};
+use crate::sync::mend::step;
+use crate::sync::{Level, Mend, Mutex, StepArray, StepQueue};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -12,19 +13,34 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 /// Most descriptors that a table ever has (`/proc/sys/fs/nr_open`).
 pub const NR_OPEN: u64 = 1 << 20;
 
-#[derive(Clone)]
+#[derive(Clone, Default)]
 struct Slot {
-    file: Arc<OpenFile>,
+    file: Option<Arc<OpenFile>>,
     cloexec: bool,
+}
+
+impl Slot {
+    fn set(&mut self, file: Arc<OpenFile>, cloexec: bool) -> Option<Arc<OpenFile>> {
+        self.cloexec = cloexec;
+        step();
+        self.file.replace(file)
+    }
 }
 
 /// What a table holds.
 pub struct Numbers {
-    slots: Vec<Option<Slot>>,
+    slots: StepArray<Slot>,
     /// No free number lies below this one.
     lowest: usize,
     /// What was taken out while the table was pinned.
-    late: Vec<Arc<OpenFile>>,
+    late: StepQueue<Arc<OpenFile>>,
+}
+
+impl Mend for Numbers {
+    fn mend(&mut self) {
+        self.slots.mend();
+        self.lowest = 0;
+    }
 }
 
 impl Numbers {
@@ -34,10 +50,7 @@ impl Numbers {
     /// `EBADF`.
     #[inline]
     pub fn get(&self, fd: i32) -> Result<&Arc<OpenFile>> {
-        match self.slots.get(fd as usize) {
-            Some(Some(slot)) => Ok(&slot.file),
-            _ => Err(Errno::EBADF),
-        }
+        self.slots.get(fd as usize).and_then(|slot| slot.file.as_ref()).ok_or(Errno::EBADF)
     }
 }
 
@@ -67,10 +80,12 @@ impl FdTable {
     fn clear(&mut self) {
         // However the process ended, the locks that it owned go.
         let owner = self.owner;
-        for slot in self.inner.get_mut().slots.drain(..).flatten() {
-            release(owner, &slot.file);
-            drop_later(slot.file);
+        let numbers = self.inner.get_mut();
+        for file in numbers.slots.iter_mut().filter_map(|slot| slot.file.take()) {
+            release(owner, &file);
+            drop_later(file);
         }
+        numbers.late.clear();
     }
 }
 
@@ -98,9 +113,12 @@ impl FdTable {
         FdTable::of(Vec::new(), 0)
     }
 
-    fn of(slots: Vec<Option<Slot>>, lowest: usize) -> FdTable {
+    fn of(slots: Vec<Slot>, lowest: usize) -> FdTable {
         FdTable {
-            inner: Mutex::new(Level::Files, Numbers { slots, lowest, late: Vec::new() }),
+            inner: Mutex::mended(
+                Level::Files,
+                Numbers { slots: StepArray::new(slots), lowest, late: StepQueue::new() },
+            ),
             pins: AtomicU32::new(0),
             late: AtomicBool::new(false),
             owner: new_owner(),
@@ -113,7 +131,7 @@ impl FdTable {
     /// `ENOMEM`.
     pub fn fork_copy(&self) -> Result<FdTable> {
         let inner = self.inner.lock();
-        let used = inner.slots.iter().rposition(Option::is_some).map_or(0, |last| last + 1);
+        let used = inner.slots.iter().rposition(|slot| slot.file.is_some()).map_or(0, |last| last + 1);
         let len = used.next_multiple_of(64).min(inner.slots.len());
         let mut slots = Vec::new();
         slots.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
@@ -160,15 +178,17 @@ impl FdTable {
         self.pins.store(left, Relaxed);
         if left == 0 && self.late.load(Relaxed) {
             self.late.store(false, Relaxed);
-            let late = core::mem::take(&mut self.inner.lock().late);
-            drop(late);
+            let next = || self.inner.lock().late.pop_front();
+            while let Some(late) = next() {
+                drop(late);
+            }
         }
     }
 
     /// A description is about to leave the table.
     fn leaving(&self, inner: &mut Numbers, file: &Arc<OpenFile>) {
         if self.pins.load(Relaxed) != 0 {
-            inner.late.push(file.clone());
+            inner.late.push_back(file.clone());
             self.late.store(true, Relaxed);
         }
     }
@@ -182,12 +202,12 @@ impl FdTable {
         let min = min.max(0) as usize;
         let start = min.max(inner.lowest);
         let len = inner.slots.len();
-        let fd = (start..len).find(|&i| inner.slots[i].is_none()).unwrap_or(len.max(start));
+        let fd = (start..len).find(|&i| inner.slots[i].file.is_none()).unwrap_or(len.max(start));
         if fd as u64 >= limit.min(NR_OPEN) {
             return Err(Errno::EMFILE);
         }
         grow(&mut inner.slots, fd)?;
-        inner.slots[fd] = Some(Slot { file, cloexec });
+        inner.slots[fd].set(file, cloexec);
         if min <= inner.lowest {
             inner.lowest = fd + 1;
         }
@@ -201,7 +221,7 @@ impl FdTable {
     pub fn has_room(&self, limit: u64) -> Result {
         let inner = self.inner.lock();
         let len = inner.slots.len();
-        let fd = (inner.lowest..len).find(|&i| inner.slots[i].is_none()).unwrap_or(len.max(inner.lowest));
+        let fd = (inner.lowest..len).find(|&i| inner.slots[i].file.is_none()).unwrap_or(len.max(inner.lowest));
         if fd as u64 >= limit.min(NR_OPEN) { Err(Errno::EMFILE) } else { Ok(()) }
     }
 
@@ -215,8 +235,8 @@ impl FdTable {
         }
         let mut inner = self.inner.lock();
         grow(&mut inner.slots, fd as usize)?;
-        let old = inner.slots[fd as usize].replace(Slot { file, cloexec });
-        Ok(old.map(|s| s.file).inspect(|file| self.leaving(&mut inner, file)))
+        let old = inner.slots[fd as usize].set(file, cloexec);
+        Ok(old.inspect(|file| self.leaving(&mut inner, file)))
     }
 
     /// Takes a number out of the table; closing happens when the last reference goes.
@@ -225,10 +245,10 @@ impl FdTable {
     /// `EBADF`.
     pub fn remove(&self, fd: i32) -> Result<Arc<OpenFile>> {
         let mut inner = self.inner.lock();
-        let slot = inner.slots.get_mut(fd as usize).and_then(Option::take).ok_or(Errno::EBADF)?;
+        let file = inner.slots.get_mut(fd as usize).and_then(|slot| slot.file.take()).ok_or(Errno::EBADF)?;
         inner.lowest = inner.lowest.min(fd as usize);
-        self.leaving(&mut inner, &slot.file);
-        Ok(slot.file)
+        self.leaving(&mut inner, &file);
+        Ok(file)
     }
 
     /// Closes a number: POSIX locks of the owner go, the file is told.
@@ -264,7 +284,7 @@ impl FdTable {
     /// `EBADF`.
     pub fn cloexec(&self, fd: i32) -> Result<bool> {
         let inner = self.inner.lock();
-        inner.slots.get(fd as usize).and_then(|s| s.as_ref()).map(|s| s.cloexec).ok_or(Errno::EBADF)
+        inner.slots.get(fd as usize).filter(|s| s.file.is_some()).map(|s| s.cloexec).ok_or(Errno::EBADF)
     }
 
     /// Sets the close-on-exec flag.
@@ -273,7 +293,7 @@ impl FdTable {
     /// `EBADF`.
     pub fn set_cloexec(&self, fd: i32, cloexec: bool) -> Result {
         let mut inner = self.inner.lock();
-        let slot = inner.slots.get_mut(fd as usize).and_then(|s| s.as_mut()).ok_or(Errno::EBADF)?;
+        let slot = inner.slots.get_mut(fd as usize).filter(|s| s.file.is_some()).ok_or(Errno::EBADF)?;
         slot.cloexec = cloexec;
         Ok(())
     }
@@ -292,9 +312,7 @@ impl FdTable {
     pub fn cloexec_range(&self, first: u32, last: u32) {
         let mut inner = self.inner.lock();
         for (i, slot) in inner.slots.iter_mut().enumerate() {
-            if (first as usize..=last as usize).contains(&i)
-                && let Some(slot) = slot
-            {
+            if (first as usize..=last as usize).contains(&i) {
                 slot.cloexec = true;
             }
         }
@@ -306,18 +324,18 @@ impl FdTable {
             let file = {
                 let mut inner = self.inner.lock();
                 let end = inner.slots.len().min(last.saturating_add(1));
-                let hit = (at..end).find(|&i| inner.slots[i].as_ref().is_some_and(|s| !only_cloexec || s.cloexec));
+                let hit = (at..end).find(|&i| inner.slots[i].file.is_some() && (!only_cloexec || inner.slots[i].cloexec));
                 let Some(fd) = hit else { return };
                 at = fd + 1;
                 inner.lowest = inner.lowest.min(fd);
-                let slot = inner.slots[fd].take();
-                if let Some(slot) = &slot {
-                    self.leaving(&mut inner, &slot.file);
+                let file = inner.slots[fd].file.take();
+                if let Some(file) = &file {
+                    self.leaving(&mut inner, file);
                 }
-                slot
+                file
             };
-            if let Some(slot) = file {
-                self.closed(ctx, &slot.file);
+            if let Some(file) = file {
+                self.closed(ctx, &file);
             }
         }
     }
@@ -325,15 +343,15 @@ impl FdTable {
     /// The numbers in use.
     pub fn numbers(&self) -> Vec<i32> {
         let inner = self.inner.lock();
-        (0..inner.slots.len()).filter(|&i| inner.slots[i].is_some()).map(|i| i as i32).collect()
+        (0..inner.slots.len()).filter(|&i| inner.slots[i].file.is_some()).map(|i| i as i32).collect()
     }
 }
 
-fn grow(slots: &mut Vec<Option<Slot>>, fd: usize) -> Result {
-    if fd >= slots.len() {
-        let len = (fd + 1).next_multiple_of(32);
-        slots.try_reserve(len - slots.len()).map_err(|_| Errno::ENOMEM)?;
-        slots.resize_with(len, || None);
+/// Makes room for a number; twice as much as there was, so that many of them cost little each.
+fn grow(slots: &mut StepArray<Slot>, fd: usize) -> Result {
+    if fd < slots.len() {
+        return Ok(());
     }
-    Ok(())
+    let len = (fd + 1).next_multiple_of(32);
+    slots.grow(len.max(slots.len() * 2)).or_else(|_| slots.grow(len))
 }

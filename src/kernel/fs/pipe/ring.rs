@@ -2,7 +2,8 @@
 
 use crate::abi::{Errno, Result};
 use crate::arena;
-use alloc::collections::VecDeque;
+use crate::sync::mend::forget_part;
+use crate::sync::{Mend, StepQueue};
 use alloc::vec::Vec;
 
 /// Size of a page, and of what is written at once (`PIPE_BUF`).
@@ -33,8 +34,9 @@ impl Page {
 /// A buffer of a pipe.
 pub struct Buf {
     page: Page,
-    offset: usize,
-    len: usize,
+    /// Where in the page the data lies.
+    start: usize,
+    end: usize,
     /// What is written next may be added to it.
     merges: bool,
     /// It is read as a whole (`O_DIRECT`).
@@ -44,18 +46,21 @@ pub struct Buf {
 impl Buf {
     /// The first `len` bytes of a page.
     pub fn new(page: Page, len: usize, merges: bool, packet: bool) -> Buf {
-        Buf { page, offset: 0, len, merges, packet }
+        Buf { page, start: 0, end: len, merges, packet }
     }
 
     /// The data.
     pub fn data(&self) -> &[u8] {
-        &self.page.0[self.offset..self.offset + self.len]
+        &self.page.0[self.start..self.end]
     }
 
     /// Drops the first `n` bytes.
     pub fn skip(&mut self, n: usize) {
-        self.offset += n;
-        self.len -= n;
+        self.start += n;
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
     }
 
     /// The page, to be used again.
@@ -66,17 +71,28 @@ impl Buf {
 
 /// The buffers of a pipe.
 pub struct Ring {
-    bufs: VecDeque<Buf>,
+    bufs: StepQueue<Buf>,
     slots: usize,
     bytes: usize,
     /// A page that was emptied, for the next write.
     spare: Option<Page>,
 }
 
+impl Mend for Ring {
+    fn mend(&mut self) {
+        forget_part(&mut self.spare, None);
+        // Whoever died may have read all of the first one.
+        while self.bufs.front().is_some_and(|first| first.len() == 0) {
+            self.bufs.pop_front();
+        }
+        self.bytes = self.bufs.iter().map(Buf::len).sum();
+    }
+}
+
 impl Ring {
     /// Room for so many buffers, which take no memory yet.
     pub fn new(slots: usize) -> Ring {
-        Ring { bufs: VecDeque::new(), slots, bytes: 0, spare: None }
+        Ring { bufs: StepQueue::new(), slots, bytes: 0, spare: None }
     }
 
     /// How many buffers there is room for.
@@ -118,7 +134,7 @@ impl Ring {
 
     /// Makes sure that a buffer can be added without memory.
     fn reserve(&mut self) -> Result {
-        self.bufs.try_reserve(1).map_err(|_| Errno::ENOMEM)
+        self.bufs.try_reserve()
     }
 
     /// Whether `n` bytes, at most a page, can be put at once ([`Ring::room`]), without memory.
@@ -153,7 +169,7 @@ impl Ring {
     /// buffer where they fit, or in one of their own. Empty if it is not ready for them.
     pub fn room(&mut self, n: usize) -> &mut [u8] {
         let page = if self.takes(n) {
-            self.bufs.back_mut().map(|last| (last.offset + last.len, &mut last.page))
+            self.bufs.back_mut().map(|last| (last.end, &mut last.page))
         } else {
             self.spare.as_mut().map(|page| (0, page))
         };
@@ -164,7 +180,7 @@ impl Ring {
     pub fn commit(&mut self, n: usize, packet: bool) {
         if self.takes(n) {
             if let Some(last) = self.bufs.back_mut() {
-                last.len += n;
+                last.end += n;
                 self.bytes += n;
             }
         } else if let Some(page) = self.spare.take() {
@@ -196,17 +212,20 @@ impl Ring {
 
     /// Drops everything.
     pub fn clear(&mut self) {
-        *self = Ring::new(self.slots);
+        self.bufs.clear();
+        self.bufs.shrink();
+        self.bytes = 0;
+        self.spare = None;
     }
 
     fn append(&mut self, buf: Buf) {
-        self.bytes += buf.len;
+        self.bytes += buf.len();
         self.bufs.push_back(buf);
     }
 
     /// Whether the last buffer takes `n` more bytes.
     pub fn takes(&self, n: usize) -> bool {
-        self.bufs.back().is_some_and(|last| last.merges && last.offset + last.len + n <= PAGE)
+        self.bufs.back().is_some_and(|last| last.merges && last.end + n <= PAGE)
     }
 
     /// The buffer `n` from the front.
@@ -217,7 +236,7 @@ impl Ring {
     /// Takes the first buffer out.
     pub fn pop(&mut self) -> Option<Buf> {
         let buf = self.bufs.pop_front()?;
-        self.bytes -= buf.len;
+        self.bytes -= buf.len();
         Some(buf)
     }
 
@@ -226,7 +245,7 @@ impl Ring {
         let Some(first) = self.bufs.front_mut() else { return };
         first.skip(n);
         self.bytes -= n;
-        if first.len == 0
+        if first.len() == 0
             && let Some(buf) = self.bufs.pop_front()
         {
             self.keep(buf.into_page());
@@ -235,8 +254,8 @@ impl Ring {
 
     /// Puts a buffer back in front. There may be one more than there is room for, until it is read.
     pub fn unread(&mut self, buf: Buf) {
-        if buf.len > 0 && self.reserve().is_ok() {
-            self.bytes += buf.len;
+        if buf.len() > 0 && self.reserve().is_ok() {
+            self.bytes += buf.len();
             self.bufs.push_front(buf);
         }
     }

@@ -13,13 +13,12 @@ use crate::abi::linux::{O_ACCMODE, O_CREAT, O_EXCL, O_NONBLOCK};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::{Cred, UserNamespace, cap, user};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, MendMap, Mutex};
 use crate::task::ns::IpcNamespace;
 use crate::task::{CurrentTask, limits};
 use crate::vfs::access::{self, EXEC, READ, WRITE};
 use crate::vfs::{Inode, OpenFile, mount};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -49,7 +48,7 @@ pub struct Attr {
 
 /// The queues of a namespace, and their limits.
 pub struct Mqueues {
-    names: Mutex<BTreeMap<Vec<u8>, Arc<MqInode>>>,
+    names: Mutex<MendMap<Vec<u8>, Arc<MqInode>>>,
     /// `queues_max`, `msg_max`, `msgsize_max`, `msg_default`, `msgsize_default` of `/proc/sys/fs/mqueue`.
     pub limits: [AtomicU32; 5],
     /// Queues, those without a name included.
@@ -59,7 +58,7 @@ pub struct Mqueues {
 impl Default for Mqueues {
     fn default() -> Self {
         let limits = [256, 10, 8192, 10, 8192].map(AtomicU32::new);
-        Mqueues { names: Mutex::new(Level::FileData, BTreeMap::new()), limits, count: Arc::default() }
+        Mqueues { names: Mutex::mended(Level::FileData, MendMap::new()), limits, count: Arc::default() }
     }
 }
 

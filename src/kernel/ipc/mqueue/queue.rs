@@ -6,10 +6,10 @@ use crate::abi::{Errno, Result, SysResult, linux};
 use crate::arena::{self, Object};
 use crate::cred::{User, user};
 use crate::sync::wait::WakeList;
-use crate::sync::{Events, Interrupted, Kind, Level, Mutex, On, WaitEnd, WaitQueue};
+use crate::sync::{Events, Interrupted, Kind, Level, Mend, MendMap, Mutex, On, WaitEnd, WaitQueue};
 use crate::task::CurrentTask;
 use crate::time;
-use alloc::collections::BTreeMap;
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -27,20 +27,38 @@ pub struct Message {
 }
 
 struct Sender {
-    message: Message,
+    /// `None` once it is in the queue.
+    message: Option<Box<Message>>,
     sleeper: Arc<Sleeper<()>>,
 }
 
 /// What the lock of a queue guards. Places in order are a rank and a running number.
 pub(super) struct State {
-    messages: BTreeMap<(u32, u64), Message>,
+    messages: MendMap<(u32, u64), Message>,
     bytes: u64,
     next: u64,
-    receivers: BTreeMap<(i32, u64), Arc<Sleeper<Message>>>,
-    senders: BTreeMap<(i32, u64), Sender>,
-    pub(super) registered: Option<Registration>,
+    receivers: MendMap<(i32, u64), Arc<Sleeper<Message>>>,
+    senders: MendMap<(i32, u64), Sender>,
+    pub(super) registered: Option<Box<Registration>>,
     /// Access, modification, change; ns.
     pub(super) times: [i64; 3],
+}
+
+impl Mend for State {
+    fn mend(&mut self) {
+        self.messages.mend();
+        self.receivers.mend();
+        self.senders.mend();
+        self.bytes = self.messages.values().map(|m| m.text.len() as u64).sum();
+        self.receivers.retain(|_, receiver| !receiver.has_got());
+        self.senders.retain(|_, sender| {
+            let mut woken = WakeList::default();
+            if sender.message.is_none() && !sender.sleeper.has_got() {
+                sender.sleeper.finish((), &mut woken);
+            }
+            sender.message.is_some()
+        });
+    }
 }
 
 /// See the module.
@@ -82,6 +100,10 @@ impl State {
         self.messages.insert(place, message);
     }
 
+    fn first_sender(&self) -> Option<((i32, u64), Arc<Sleeper<()>>)> {
+        self.senders.first_key_value().map(|(place, sender)| (*place, sender.sleeper.clone()))
+    }
+
     fn now(&mut self) {
         self.times = [time::now_coarse(); 3];
     }
@@ -90,15 +112,15 @@ impl State {
 impl Queue {
     pub(super) fn new(messages: u64, size: u64, charged: (Arc<User>, u64), count: Arc<AtomicU32>) -> Arc<Queue> {
         let state = State {
-            messages: BTreeMap::new(),
+            messages: MendMap::new(),
             bytes: 0,
             next: 0,
-            receivers: BTreeMap::new(),
-            senders: BTreeMap::new(),
+            receivers: MendMap::new(),
+            senders: MendMap::new(),
             registered: None,
             times: [time::now_coarse(); 3],
         };
-        let state = Mutex::new(Level::FileData, state);
+        let state = Mutex::mended(Level::FileData, state);
         Arc::new(Queue { messages, size, charged, count, state, readiness: WaitQueue::new() })
     }
 
@@ -132,7 +154,7 @@ impl Queue {
         arena::charge(Object::Watch)?;
         let sleeper = Sleeper::here();
         let place = (rank(cur), state.place());
-        state.senders.insert(place, Sender { message, sleeper: sleeper.clone() });
+        state.senders.insert(place, Sender { message: Some(Box::new(message)), sleeper: sleeper.clone() });
         drop(state);
         let end = self.sleep(&sleeper, deadline);
         let Err(end) = end else { return Ok(()) };
@@ -142,17 +164,19 @@ impl Queue {
 
     /// Hands a message to the first receiver or keeps it; whoever is to be told of that.
     fn deliver(&self, state: &mut State, message: Message, cur: &CurrentTask, woken: &mut WakeList) -> Option<Notice> {
-        while let Some((_, receiver)) = state.receivers.pop_first() {
+        while let Some((place, receiver)) = state.receivers.first_key_value().map(|(at, r)| (*at, r.clone())) {
             if receiver.is_there() {
                 receiver.finish(message, woken);
+                state.receivers.remove(&place);
                 return None;
             }
+            state.receivers.remove(&place);
         }
         state.insert(message);
         if state.messages.len() != 1 {
             return None;
         }
-        state.registered.take().map(|r| r.arrived(cur))
+        state.registered.take().map(|r| (*r).arrived(cur))
     }
 
     /// `mq_timedreceive(2)`: the oldest message of the highest priority.
@@ -166,10 +190,16 @@ impl Queue {
             state.bytes -= message.text.len() as u64;
             state.now();
             // The sender that waits longest puts its message in.
-            while let Some((_, sender)) = state.senders.pop_first() {
-                if sender.sleeper.is_there() {
-                    state.insert(sender.message);
-                    sender.sleeper.finish((), &mut woken);
+            while let Some((place, sleeper)) = state.first_sender() {
+                let message = state.senders.get_mut(&place).and_then(|s| s.message.take());
+                let there = message.filter(|_| sleeper.is_there());
+                let served = there.is_some();
+                if let Some(message) = there {
+                    state.insert(*message);
+                    sleeper.finish((), &mut woken);
+                }
+                state.senders.remove(&place);
+                if served {
                     break;
                 }
             }
@@ -215,7 +245,7 @@ impl Queue {
                 Err(Errno::EBUSY)
             }
             (None, Some(new)) => {
-                state.registered = Some(new);
+                state.registered = Some(Box::new(new));
                 state.times[0] = time::now_coarse();
                 state.times[2] = state.times[0];
                 Ok(())

@@ -109,14 +109,17 @@ impl Sems {
             if u64::from(self.used()) + u64::from(count) > u64::from(limit(1)) {
                 return Err(Errno::ENOSPC);
             }
-            SemSet::new(Perm::new(cred, key, flags), count)
+            let set = SemSet::new(Perm::new(cred, key, flags), count)?;
+            // Before it can be found: whoever removes it counts it out.
+            self.used.fetch_add(count, Relaxed);
+            Ok(set)
         };
         let mut made = false;
-        let id = self.ids.get((ns, cred), (key, flags), limit(3), fits, || make().inspect(|_| made = true))?;
-        if made {
-            self.used.fetch_add(count, Relaxed);
+        let id = self.ids.get((ns, cred), (key, flags), limit(3), fits, || make().inspect(|_| made = true));
+        if made && id.is_err() {
+            self.used.fetch_sub(count, Relaxed);
         }
-        Ok(id)
+        id
     }
 }
 
@@ -160,7 +163,7 @@ pub fn operate(cur: &CurrentTask, id: i32, ops: Vec<SemBuf>, timeout: Option<u64
             Outcome::Blocks(at) => {
                 arena::charge(Charged::Watch)?;
                 let sleeper = Sleeper::here();
-                let waiting = Waiting { ops, alters, blocking: at, undo, pid: cur.group.pid, sleeper: sleeper.clone() };
+                let waiting = Waiting { ops: ops.into(), alters, blocking: at, undo, pid: cur.group.pid, sleeper: sleeper.clone() };
                 Some(Blocked { seq: state.queue(waiting), sleeper })
             }
         }
@@ -176,7 +179,7 @@ impl SemSet {
     fn new(perm: Perm, count: u32) -> Result<Arc<SemSet>> {
         static SERIAL: AtomicU64 = AtomicU64::new(1);
         let state = State::new(perm, count as usize, seconds())?;
-        let state = Mutex::new(Level::IpcObject, state);
+        let state = Mutex::mended(Level::IpcObject, state);
         Ok(Arc::new(SemSet { serial: SERIAL.fetch_add(1, Relaxed), count, state }))
     }
 
@@ -310,10 +313,10 @@ impl SemSet {
         }
         let mut woken = WakeList::default();
         let mut state = self.live()?;
+        state.clear_undo(None);
         for (sem, &value) in state.sems.iter_mut().zip(values) {
             (sem.value, sem.pid) = (value, cur.group.pid);
         }
-        state.clear_undo(None);
         state.ctime = seconds();
         if state.settle(None, &mut woken) {
             state.otime = seconds();

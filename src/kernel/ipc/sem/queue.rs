@@ -6,8 +6,11 @@ use super::super::sleeper::Sleeper;
 use super::undo::{List, Undo};
 use super::{SemBuf, VALUE_MAX, seconds};
 use crate::abi::{Errno, Result};
+use crate::sync::mend::{forget_part, step};
 use crate::sync::wait::WakeList;
-use alloc::collections::{BTreeMap, BTreeSet};
+use crate::sync::{Mend, MendMap, StepQueue};
+use alloc::boxed::Box;
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -38,7 +41,7 @@ pub enum Outcome {
 /// A call that waits.
 pub struct Waiting {
     /// What it wants, at least one.
-    pub ops: Vec<SemBuf>,
+    pub ops: Arc<[SemBuf]>,
     /// Whether that changes anything.
     pub alters: bool,
     /// Which of the operations it waits for.
@@ -57,22 +60,88 @@ impl Waiting {
     }
 }
 
+/// What a list of operations has changed so far: it counts when all of it is done. If the host ends the thread before,
+/// all of it is put back.
+#[derive(Default)]
+struct Journal {
+    /// Set while entries count.
+    open: bool,
+    /// For whom it is done, if that is one who waits: then it also counts once he has been told.
+    waiting: Option<Arc<Sleeper<Result>>>,
+    /// The list that takes what is to be put back at an end.
+    undo: Option<u64>,
+    /// Semaphore, its value before, and what was to be put back, if that changes.
+    old: StepQueue<(usize, u16, Option<i16>)>,
+}
+
 /// What the lock of a set guards.
 pub struct State {
     pub perm: Perm,
     pub gone: bool,
-    pub sems: Vec<Sem>,
+    pub sems: Box<[Sem]>,
     pub otime: i64,
     pub ctime: i64,
     /// Who waits, in order of arrival.
-    waiting: BTreeMap<u64, Waiting>,
+    waiting: MendMap<u64, Waiting>,
     /// Those with one operation: semaphore, whether it alters, order.
     simple: BTreeSet<(u32, bool, u64)>,
     /// The others: whether they alter, order.
     complex: BTreeSet<(bool, u64)>,
     next: u64,
     /// By the list that they belong to.
-    pub(super) undos: BTreeMap<u64, Undo>,
+    pub(super) undos: MendMap<u64, Undo>,
+    journal: Journal,
+}
+
+impl Journal {
+    /// Begins to keep what is changed.
+    fn open(&mut self, undo: Option<u64>, waiting: Option<Arc<Sleeper<Result>>>) {
+        self.old.clear();
+        (self.undo, self.waiting) = (undo, waiting);
+        step();
+        self.open = true;
+        step();
+    }
+
+    /// Keeps what a semaphore was before it is changed.
+    fn keep(&mut self, num: usize, value: u16, adjust: Option<i16>) -> Result {
+        self.old.try_reserve()?;
+        self.old.push_back((num, value, adjust));
+        step();
+        Ok(())
+    }
+
+    /// What was done counts.
+    fn close(&mut self) {
+        step();
+        self.open = false;
+        step();
+        self.waiting = None;
+    }
+}
+
+impl Mend for State {
+    fn mend(&mut self) {
+        self.waiting.mend();
+        self.undos.mend();
+        if self.journal.open && !self.journal.waiting.as_ref().is_some_and(|w| w.has_got()) {
+            self.roll_back();
+        }
+        forget_part(&mut self.journal, Journal::default());
+        self.waiting.retain(|_, w| !w.sleeper.has_got());
+        let simple = self.waiting.iter().filter_map(|(seq, w)| w.simple(*seq)).collect();
+        forget_part(&mut self.simple, simple);
+        let complex = self.waiting.iter().filter(|(seq, w)| w.simple(**seq).is_none());
+        let complex = complex.map(|(seq, w)| (w.alters, *seq)).collect();
+        forget_part(&mut self.complex, complex);
+        let mut woken = WakeList::default();
+        if self.gone {
+            self.end(&mut woken);
+        } else {
+            // What it made possible, and did not live to do.
+            self.settle(None, &mut woken);
+        }
+    }
 }
 
 impl State {
@@ -83,19 +152,28 @@ impl State {
         Ok(State {
             perm,
             gone: false,
-            sems,
+            sems: sems.into_boxed_slice(),
             otime: 0,
             ctime,
-            waiting: BTreeMap::new(),
+            waiting: MendMap::new(),
             simple: BTreeSet::new(),
             complex: BTreeSet::new(),
             next: 0,
-            undos: BTreeMap::new(),
+            undos: MendMap::new(),
+            journal: Journal::default(),
         })
     }
 
     /// Does all operations or none.
     pub fn perform(&mut self, ops: &[SemBuf], undo: Option<u64>, pid: u32) -> Outcome {
+        let outcome = self.begin(ops, undo, pid, None);
+        self.journal.close();
+        outcome
+    }
+
+    /// As [`State::perform`], but what was done counts when the journal is closed.
+    fn begin(&mut self, ops: &[SemBuf], undo: Option<u64>, pid: u32, of: Option<Arc<Sleeper<Result>>>) -> Outcome {
+        self.journal.open(undo, of);
         for (i, op) in ops.iter().enumerate() {
             let outcome = self.step(op, undo);
             if outcome != Outcome::Done {
@@ -132,10 +210,44 @@ impl State {
             if !(-UNDO_MAX - 1..=UNDO_MAX).contains(&back) {
                 return Outcome::Fails(Errno::ERANGE);
             }
+            if let Err(e) = self.journal.keep(num, old as u16, Some(*adjust)) {
+                return Outcome::Fails(e);
+            }
             *adjust = back as i16;
+        } else if let Err(e) = self.journal.keep(num, old as u16, None) {
+            return Outcome::Fails(e);
         }
         self.sems[num].value = new as u16;
         Outcome::Done
+    }
+
+    /// Puts back what the open journal says.
+    fn roll_back(&mut self) {
+        for &(num, value, adjust) in self.journal.old.iter().rev() {
+            self.sems[num].value = value;
+            let undo = self.journal.undo.and_then(|list| self.undos.get_mut(&list));
+            if let (Some(u), Some(adjust)) = (undo, adjust) {
+                u.adjust[num] = adjust;
+            }
+        }
+    }
+
+    /// Puts back at a semaphore what the list with this id has to, as the process `pid`.
+    pub(super) fn put_back(&mut self, list: u64, num: usize, pid: u32) {
+        let Some(undo) = self.undos.get_mut(&list) else { return };
+        let adjust = i32::from(undo.adjust[num]);
+        if adjust == 0 {
+            return;
+        }
+        self.journal.open(Some(list), None);
+        let sem = &mut self.sems[num];
+        if self.journal.keep(num, sem.value, Some(adjust as i16)).is_err() {
+            return self.journal.close();
+        }
+        undo.adjust[num] = 0;
+        sem.value = (i32::from(sem.value) + adjust).clamp(0, VALUE_MAX) as u16;
+        sem.pid = pid;
+        self.journal.close();
     }
 
     fn revert(&mut self, op: &SemBuf, undo: Option<u64>) {
@@ -280,21 +392,21 @@ impl State {
             self.unqueue(seq);
             return None;
         }
-        let w = self.waiting.get_mut(&seq)?;
-        let (ops, undo, pid) = (core::mem::take(&mut w.ops), w.undo, w.pid);
-        let outcome = self.perform(&ops, undo, pid);
-        let w = self.waiting.get_mut(&seq)?;
-        w.ops = ops;
+        let w = self.waiting.get(&seq)?;
+        let (ops, undo, pid, sleeper) = (w.ops.clone(), w.undo, w.pid, w.sleeper.clone());
+        let outcome = self.begin(&ops, undo, pid, Some(sleeper.clone()));
         let result = match outcome {
             Outcome::Blocks(at) => {
-                w.blocking = at;
+                self.journal.close();
+                self.waiting.get_mut(&seq)?.blocking = at;
                 return None;
             }
             Outcome::Done => Ok(()),
             Outcome::Fails(e) => Err(e),
         };
+        sleeper.finish(result, woken);
+        self.journal.close();
         let w = self.unqueue(seq)?;
-        w.sleeper.finish(result, woken);
         Some((result.is_ok(), w))
     }
 
@@ -311,11 +423,12 @@ impl State {
     /// Ends the set: whoever waits gets `EIDRM`. Returns the lists that know it.
     pub fn end(&mut self, woken: &mut WakeList) -> Vec<Arc<List>> {
         self.gone = true;
-        for (_, w) in core::mem::take(&mut self.waiting) {
+        while let Some((&seq, w)) = self.waiting.first_key_value() {
             w.sleeper.finish(Err(Errno::EIDRM), woken);
+            self.unqueue(seq);
         }
-        self.simple.clear();
-        self.complex.clear();
-        core::mem::take(&mut self.undos).into_values().filter_map(|u| u.list.upgrade()).collect()
+        let lists = self.undos.values().filter_map(|u| u.list.upgrade()).collect();
+        self.undos.clear();
+        lists
     }
 }

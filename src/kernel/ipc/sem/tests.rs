@@ -23,7 +23,7 @@ fn wait(s: &mut State, ops: &[SemBuf]) -> Arc<Sleeper<Result>> {
     let Outcome::Blocks(blocking) = s.perform(ops, None, 1) else { panic!("it does not block") };
     let sleeper = Sleeper::here();
     let alters = ops.iter().any(|o| o.op != 0);
-    s.queue(Waiting { ops: ops.to_vec(), alters, blocking, undo: None, pid: 2, sleeper: sleeper.clone() });
+    s.queue(Waiting { ops: ops.into(), alters, blocking, undo: None, pid: 2, sleeper: sleeper.clone() });
     sleeper
 }
 

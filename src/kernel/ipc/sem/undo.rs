@@ -1,14 +1,13 @@
 //! What is to be put back when the last task that shares a list ends (`SEM_UNDO`).
 
-use super::{SemSet, VALUE_MAX, seconds};
+use super::{SemSet, seconds};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::sync::wait::WakeList;
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, MendMap, Mutex};
 use crate::task::CurrentTask;
 use crate::task::sysvsem;
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -26,7 +25,7 @@ pub struct Undo {
 pub struct List {
     id: u64,
     /// By serial number.
-    sets: Mutex<BTreeMap<u64, Weak<SemSet>>>,
+    sets: Mutex<MendMap<u64, Weak<SemSet>>>,
 }
 
 /// What the tasks share.
@@ -34,9 +33,12 @@ struct Shared(Arc<List>);
 
 impl sysvsem::Undo for Shared {
     fn apply(&self, pid: u32) {
-        let sets = core::mem::take(&mut *self.0.sets.lock());
-        for set in sets.into_values().filter_map(|s| s.upgrade()) {
-            set.put_back(self.0.id, pid);
+        let first = || self.0.sets.lock().first_key_value().map(|(serial, set)| (*serial, set.upgrade()));
+        while let Some((serial, set)) = first() {
+            if let Some(set) = set {
+                set.put_back(self.0.id, pid);
+            }
+            self.0.forget(serial);
         }
     }
     fn as_any(&self) -> &dyn Any {
@@ -49,7 +51,7 @@ impl List {
     pub fn of(cur: &CurrentTask) -> Arc<List> {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let new = || {
-            let sets = Mutex::new(Level::Leaf, BTreeMap::new());
+            let sets = Mutex::mended(Level::Leaf, MendMap::new());
             Box::new(Shared(Arc::new(List { id: IDS.fetch_add(1, Relaxed), sets }))) as Box<dyn sysvsem::Undo>
         };
         let shared = cur.sysvsem();
@@ -89,13 +91,11 @@ impl SemSet {
     fn put_back(&self, list: u64, pid: u32) {
         let mut woken = WakeList::default();
         let mut state = self.state.lock();
-        let Some(undo) = state.undos.remove(&list) else { return };
-        if state.gone {
-            return;
+        for num in 0..self.count as usize {
+            state.put_back(list, num, pid);
         }
-        for (sem, &adjust) in state.sems.iter_mut().zip(&undo.adjust).filter(|(_, a)| **a != 0) {
-            sem.value = (i32::from(sem.value) + i32::from(adjust)).clamp(0, VALUE_MAX) as u16;
-            sem.pid = pid;
+        if state.undos.remove(&list).is_none() || state.gone {
+            return;
         }
         state.settle(None, &mut woken);
         state.otime = seconds();
