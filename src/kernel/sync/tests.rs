@@ -417,8 +417,7 @@ fn a_queue_of_steps_is_one() {
 #[test]
 fn a_map_is_made_anew_from_its_list() {
     use super::{Mend, MendMap};
-    let map: &'static Mutex<MendMap<u32, Arc<u32>>> =
-        Box::leak(Box::new(Mutex::mended(Level::Files, MendMap::new())));
+    let map: &'static Mutex<MendMap<u32, Arc<u32>>> = Box::leak(Box::new(Mutex::mended(Level::Files, MendMap::new())));
     let value = Arc::new(7);
     {
         let mut map = map.lock();

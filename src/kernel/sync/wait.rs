@@ -5,8 +5,8 @@
 //! wake nor a signal (which bumps the word as well and sets `kick`) can fall between check and wait.
 
 use super::left::{self, Left};
-use super::waiting::{Kind, On, attend};
 use super::mend::{Mend, forget_part, step};
+use super::waiting::{Kind, On, attend};
 use super::{Level, Mutex, StepQueue};
 use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};

@@ -324,7 +324,8 @@ impl FdTable {
             let file = {
                 let mut inner = self.inner.lock();
                 let end = inner.slots.len().min(last.saturating_add(1));
-                let hit = (at..end).find(|&i| inner.slots[i].file.is_some() && (!only_cloexec || inner.slots[i].cloexec));
+                let hit =
+                    (at..end).find(|&i| inner.slots[i].file.is_some() && (!only_cloexec || inner.slots[i].cloexec));
                 let Some(fd) = hit else { return };
                 at = fd + 1;
                 inner.lowest = inner.lowest.min(fd);

@@ -163,7 +163,14 @@ pub fn operate(cur: &CurrentTask, id: i32, ops: Vec<SemBuf>, timeout: Option<u64
             Outcome::Blocks(at) => {
                 arena::charge(Charged::Watch)?;
                 let sleeper = Sleeper::here();
-                let waiting = Waiting { ops: ops.into(), alters, blocking: at, undo, pid: cur.group.pid, sleeper: sleeper.clone() };
+                let waiting = Waiting {
+                    ops: ops.into(),
+                    alters,
+                    blocking: at,
+                    undo,
+                    pid: cur.group.pid,
+                    sleeper: sleeper.clone(),
+                };
                 Some(Blocked { seq: state.queue(waiting), sleeper })
             }
         }
