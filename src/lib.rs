@@ -46,6 +46,7 @@ pub mod ffi;
 pub mod sandbox;
 
 pub use sandbox::image::bytes as image_bytes;
+pub use sandbox::outside;
 pub use sandbox::{
     Change, Child, Command, Error, Happening, Jail, LogLevel, Network, PsEntry, Result, Sandbox, SandboxBuilder, Stats,
     Stdio,

@@ -5,12 +5,15 @@ mod against;
 mod bench;
 mod closed;
 mod doctor;
+mod exec;
 mod layers;
 mod measure;
 mod measure_ops;
 mod measure_scale;
+mod outside;
 mod run;
 mod scale;
+mod signals;
 mod sites;
 mod syscalls;
 
@@ -33,6 +36,22 @@ enum Verb {
     /// Run a program in a sandbox of its own
     #[command(after_help = STATUSES)]
     Run(Box<run::Args>),
+    /// List the sandboxes that run and have a name
+    Ps(outside::PsArgs),
+    /// Run one more program in a running sandbox
+    Exec(Box<exec::Args>),
+    /// Send a signal to a running sandbox
+    Kill(outside::KillArgs),
+    /// Suspend every process of a running sandbox
+    Pause(outside::Named),
+    /// Let a paused sandbox go on
+    Resume(outside::Named),
+    /// Wait for the end of a sandbox's first process, and print its exit status
+    Wait(outside::Named),
+    /// Print what has happened in a running sandbox, a JSON object a line
+    Events(outside::EventsArgs),
+    /// Print where every task of a running sandbox is, what it waits for and until when
+    Debug(outside::Named),
     /// Measure what each operation costs, natively and in a sandbox
     Bench(bench::Args),
     /// Measure here; `bench` runs this natively and in a sandbox
@@ -99,13 +118,21 @@ fn launch() -> u8 {
             return if e.use_stderr() { FAILED } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_)) {
+    if !matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) {
         // A list whose reader goes away ends quietly, as that of any tool.
         // SAFETY: no handler is installed.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     }
     report(match cli.verb {
         Verb::Run(args) => run::run(*args),
+        Verb::Ps(args) => outside::ps(&args),
+        Verb::Exec(args) => exec::exec(&args),
+        Verb::Kill(args) => outside::kill(&args),
+        Verb::Pause(named) => outside::pause(&named),
+        Verb::Resume(named) => outside::resume(&named),
+        Verb::Wait(named) => outside::wait(&named),
+        Verb::Events(args) => outside::events(&args),
+        Verb::Debug(named) => outside::debug(&named),
         Verb::Bench(args) => bench::bench(&args),
         Verb::Measure(args) => measure::measure(&args),
         Verb::Syscalls(args) => syscalls::syscalls(&args),

@@ -1,13 +1,13 @@
 //! `drupe run`
 
 use crate::closed;
+use crate::signals::{Signals, is_of_terminal};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
 use drupe::{Change, Child, Error, Jail, LogLevel, Network, Sandbox, SandboxBuilder};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, raise, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -16,6 +16,9 @@ use std::time::Duration;
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Args {
+    /// Name by which `drupe ps`, `exec`, `kill` and so on reach the sandbox while it runs
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
     /// Directory that the program sees as `/`; the host's own tree otherwise
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -147,6 +150,7 @@ impl Args {
             return None;
         }
         Some(Args {
+            name: None,
             root: None,
             rw: false,
             bind: Vec::new(),
@@ -188,7 +192,7 @@ impl From<Log> for LogLevel {
     }
 }
 
-fn parse_user(text: &str) -> Result<(u32, u32), String> {
+pub fn parse_user(text: &str) -> Result<(u32, u32), String> {
     let number = |t: &str| t.parse::<u32>().map_err(|_| format!("not a number: {t:?}"));
     match text.split_once(':') {
         Some((uid, gid)) => Ok((number(uid)?, number(gid)?)),
@@ -244,8 +248,10 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 pub fn run(args: Args) -> anyhow::Result<u8> {
     let console = Console::new();
     let settings = settings(&args)?;
-    // The first process of a pid namespace is the supervisor, which the launcher cannot be then.
-    let sandbox = if args.jail == Layers::Namespaces { settings.start()? } else { settings.start_here()? };
+    // The first process of a pid namespace is the supervisor, which the launcher cannot be then; and whoever serves
+    // those who ask for a sandbox by its name is not in its jail.
+    let apart = args.jail == Layers::Namespaces || args.name.is_some();
+    let sandbox = if apart { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
     let mut command = sandbox.command(&args.program);
@@ -263,10 +269,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     }
     let mut child = match command.spawn() {
         Ok(child) => child,
-        Err(Error::Spawn { program, errno, message }) => {
-            eprintln!("drupe: {program}: {message}");
-            return Ok(if errno == libc::ENOENT { 127 } else { 126 });
-        }
+        Err(Error::Spawn { program, errno, message }) => return Ok(unrunnable(&program, errno, &message)),
         Err(Error::Panic(text)) => return Ok(panicked(&text)),
         Err(Error::Expired(_)) => return Ok(EXPIRED),
         Err(e) => return Err(e.into()),
@@ -280,6 +283,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         },
         ok => ok,
     }
+}
+
+/// Says why a program was not started; the exit status that tells it.
+pub fn unrunnable(program: &str, errno: i32, message: &str) -> u8 {
+    eprintln!("drupe: {program}: {message}");
+    if errno == libc::ENOENT { 127 } else { 126 }
 }
 
 /// Exit status of a sandbox whose time was over, as `timeout(1)` has it.
@@ -312,6 +321,9 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
         .network(network)
         .rewrite(args.rewrite == Switch::On)
         .log_level(args.log.into());
+    if let Some(name) = &args.name {
+        builder = builder.name(name);
+    }
     if let Some(root) = &args.root {
         builder = builder.root(root);
     }
@@ -371,47 +383,6 @@ fn current_umask() -> u32 {
     mask.bits()
 }
 
-/// The signals that a person or another program sends to the launcher and means for the guest.
-struct Signals {
-    fd: SignalFd,
-}
-
-const FORWARDED: [Signal; 9] = [
-    Signal::SIGINT,
-    Signal::SIGTERM,
-    Signal::SIGQUIT,
-    Signal::SIGHUP,
-    Signal::SIGTSTP,
-    Signal::SIGCONT,
-    Signal::SIGWINCH,
-    Signal::SIGUSR1,
-    Signal::SIGUSR2,
-];
-
-impl Signals {
-    /// Blocks them, so that they wait in a descriptor. Signals that were ignored stay so (nohup).
-    fn take() -> anyhow::Result<Signals> {
-        let set: SigSet = FORWARDED.into_iter().filter(|&s| !is_ignored(s)).collect();
-        sigprocmask(SigmaskHow::SIG_BLOCK, Some(&set), None)?;
-        Ok(Signals { fd: SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)? })
-    }
-
-    fn next(&self) -> Option<Signal> {
-        let info = self.fd.read_signal().ok()??;
-        Signal::try_from(info.ssi_signo as i32).ok()
-    }
-}
-
-/// Whether a signal was ignored when the launcher started.
-fn is_ignored(signal: Signal) -> bool {
-    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
-    // SAFETY: only asks, and the record is there to be filled in.
-    unsafe {
-        libc::sigaction(signal as i32, std::ptr::null(), now.as_mut_ptr()) == 0
-            && now.assume_init().sa_sigaction == libc::SIG_IGN
-    }
-}
-
 /// Passes signals on until the program has ended.
 fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Result<u8> {
     loop {
@@ -423,7 +394,7 @@ fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Re
             }
         }
         let mut fds =
-            [PollFd::new(sandbox.as_fd(), PollFlags::POLLIN), PollFd::new(signals.fd.as_fd(), PollFlags::POLLIN)];
+            [PollFd::new(sandbox.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(e.into()),
@@ -437,7 +408,7 @@ fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Re
 fn forward(sandbox: &Sandbox, child: &mut Child, signal: Signal) -> anyhow::Result<()> {
     let outcome = match signal {
         // What a terminal sends goes to whoever has the terminal in there.
-        Signal::SIGINT | Signal::SIGQUIT | Signal::SIGTSTP | Signal::SIGWINCH => sandbox.kill_foreground(signal as i32),
+        _ if is_of_terminal(signal) => sandbox.kill_foreground(signal as i32),
         Signal::SIGCONT => sandbox.kill_all(signal as i32),
         _ => child.signal(signal as i32),
     };

@@ -6,7 +6,7 @@ use super::error::{Error, Result};
 use super::jail::{Jail, Reach};
 use super::link::Link;
 use super::supervisor::{self, Plan};
-use super::{Given, Sandbox, open_path};
+use super::{Given, Sandbox, open_path, outside};
 use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
 use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -73,6 +73,7 @@ pub struct SandboxBuilder {
     clock_ahead: i64,
     text_cache: Option<PathBuf>,
     jail: Jail,
+    name: Option<String>,
 }
 
 impl Default for SandboxBuilder {
@@ -99,6 +100,7 @@ impl Default for SandboxBuilder {
             clock_ahead: 0,
             text_cache: user_cache(),
             jail: Jail::default(),
+            name: None,
         }
     }
 }
@@ -254,6 +256,15 @@ impl SandboxBuilder {
         self
     }
 
+    /// The name by which others reach the running sandbox ([`outside`](super::outside), `drupe ps`): letters, digits, `_`,
+    /// `.` and `-`. It is in use for as long as the sandbox lives, and registered in `$XDG_RUNTIME_DIR/drupe` where that
+    /// is the caller's, in `/run/drupe` for root and in `/tmp/drupe-UID` for others: only they themselves, and root, can reach it there.
+    /// The sandbox does not see this directory. Threads of the calling process serve those who ask.
+    pub fn name(mut self, name: impl Into<String>) -> Self {
+        self.name = Some(name.into());
+        self
+    }
+
     /// Starts the sandbox: boots a kernel, in a process of its own. No process runs in it yet.
     ///
     /// That process is the calling program, executed once more as far as the constructors of its libraries, so that
@@ -266,14 +277,32 @@ impl SandboxBuilder {
     pub fn start(mut self) -> Result<Sandbox> {
         let given = self.given(None);
         self.confined = true;
+        let claim = self.name.as_deref().map(outside::claim).transpose()?;
+        if claim.is_some() {
+            self.hide_registry();
+        }
         let plan = self.plan()?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
         let pid = supervisor::start(plan, above_stdio(theirs)?)?;
-        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given);
-        sandbox.inner.booted()?;
-        Ok(sandbox)
+        Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim)
+    }
+
+    /// Puts an empty directory in the place of the one in which running sandboxes are registered, wherever it would be
+    /// seen.
+    fn hide_registry(&mut self) {
+        let Some(place) = outside::own_place().and_then(|p| p.canonicalize().ok()) else { return };
+        let seen_at = |source: &Path, target: &Path| {
+            let below = place.strip_prefix(source.canonicalize().ok()?).ok()?.to_path_buf();
+            Some(if below.as_os_str().is_empty() { target.to_path_buf() } else { target.join(below) })
+        };
+        let binds = self.mounts.iter().filter_map(|mount| match mount {
+            Mount::Bind { source, target, .. } => seen_at(source, target),
+            Mount::Tmpfs { .. } => None,
+        });
+        let hidden: Vec<_> = seen_at(&self.root, Path::new("/")).into_iter().chain(binds).collect();
+        self.mounts.extend(hidden.into_iter().map(|target| Mount::Tmpfs { target }));
     }
 
     /// As [`SandboxBuilder::start`], with the calling process as the supervisor: for a launcher, which has
@@ -289,13 +318,16 @@ impl SandboxBuilder {
     /// # Errors
     /// As [`SandboxBuilder::start`].
     pub fn start_here(self) -> Result<Sandbox> {
+        if self.name.is_some() {
+            return Err(Error::Setting("a sandbox with a name needs a supervisor of its own".into()));
+        }
         let mut given = self.given(Some(limits()));
         if self.jail == Jail::Namespaces {
             given.cwd = std::env::current_dir().ok();
         }
         let server = supervisor::here(self.plan()?)?;
         let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
-        Ok(Sandbox::over(link, given))
+        Sandbox::over(link, given, None)
     }
 
     fn given(&self, limits: Option<Vec<(u64, u64)>>) -> Given {
@@ -317,7 +349,8 @@ impl SandboxBuilder {
         // A hostile program could write there what later sandboxes run.
         let text_cache = self.text_cache.filter(|_| self.jail != Jail::Strict);
         let confined = self.confined && self.jail != Jail::Off;
-        Ok(Plan { config, keep, text_cache, jail: self.jail, given, timeout: self.timeout, confined })
+        let (jail, timeout, name) = (self.jail, self.timeout, self.name);
+        Ok(Plan { config, keep, text_cache, jail, given, timeout, confined, name })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.
@@ -395,6 +428,8 @@ impl SandboxBuilder {
             log_level: self.log_level as u8,
             log_fd,
             clock_ahead: self.clock_ahead,
+            record: self.name.is_some(),
+            named: self.name.is_some(),
             seed: self.seed.map_or_else(entropy, Ok)?,
             uid,
             gid,

@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 use super::link::{Wait, timeout};
-use super::{Inner, Stdio, lock};
+use super::{Base, Inner, Stdio, lock};
 use drupe_kernel::abi::control::{Request, Response, Spawn};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::{BTreeMap, VecDeque};
@@ -194,7 +194,11 @@ impl Command {
             guests.extend(guest);
             ours[i] = own;
         }
-        let request = Request::Spawn(self.request(numbers)?);
+        let spawn = self.request(numbers)?;
+        if self.inner.bell.is_some() {
+            lock(&self.inner.base).get_or_insert_with(|| base(&spawn));
+        }
+        let request = Request::Spawn(spawn);
         let pid = match self.inner.ask(request, guests) {
             Ok(Response::Pid(pid)) => pid,
             Ok(Response::Unrunnable { errno, message }) => {
@@ -273,6 +277,22 @@ impl Command {
             }
             None => Ok(b"/".to_vec()),
         }
+    }
+}
+
+/// What there is to remember of the first program.
+fn base(spawn: &Spawn) -> Base {
+    let text = |bytes: &[u8]| OsString::from_vec(bytes.to_vec());
+    let pair = |line: &Vec<u8>| {
+        let at = line.iter().skip(1).position(|&b| b == b'=')? + 1;
+        Some((text(&line[..at]), text(&line[at + 1..])))
+    };
+    Base {
+        command: spawn.argv.iter().map(|a| String::from_utf8_lossy(a).into_owned()).collect(),
+        env: spawn.env.iter().filter_map(pair).collect(),
+        cwd: PathBuf::from(text(&spawn.cwd)),
+        umask: spawn.umask,
+        user: spawn.user,
     }
 }
 
@@ -389,6 +409,22 @@ impl Child {
             }
         }
         Ok(self.status)
+    }
+
+    /// The next thing that happens to it; waits for it.
+    ///
+    /// # Errors
+    /// When the sandbox has ended before it.
+    pub fn wait_change(&mut self) -> Result<Change> {
+        if let Some(status) = self.status {
+            return Ok(Change::Exited(status));
+        }
+        let pid = self.pid;
+        let change = self.inner.until(|state| state.changes.get_mut(&pid)?.pop_front())?;
+        if let Change::Exited(status) = change {
+            self.ended(status);
+        }
+        Ok(change)
     }
 
     /// What happened to it since the last call, without waiting. To wait, poll the sandbox's

@@ -57,6 +57,15 @@ pub enum Error {
     /// There is no process to wait for: none was ever started.
     #[error("no process was started in this sandbox")]
     NoProcess,
+    /// Another sandbox that runs has this name.
+    #[error("there is a running sandbox named {0:?} already")]
+    NameInUse(String),
+    /// No running sandbox has this name.
+    #[error("there is no running sandbox named {0:?}")]
+    NoSandbox(String),
+    /// A running sandbox does not answer: its holder is stopped, or has no time.
+    #[error("the sandbox {0:?} does not answer")]
+    Silent(String),
     /// A program did not end in the time that it was given. It was killed.
     #[error("{program} did not end within {limit:?}")]
     TimedOut {
@@ -101,8 +110,10 @@ impl Error {
         match self {
             Error::Host { source, .. } | Error::Path { source, .. } => source.raw_os_error(),
             Error::Spawn { errno, .. } | Error::Refused { errno, .. } => Some(*errno),
-            Error::TimedOut { .. } | Error::Expired(_) => Some(libc::ETIMEDOUT),
+            Error::TimedOut { .. } | Error::Expired(_) | Error::Silent(_) => Some(libc::ETIMEDOUT),
             Error::ProcessEnded(_) => Some(libc::ESRCH),
+            Error::NameInUse(_) => Some(libc::EEXIST),
+            Error::NoSandbox(_) => Some(libc::ENOENT),
             _ => None,
         }
     }

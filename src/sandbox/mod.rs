@@ -16,6 +16,7 @@ pub mod layers;
 mod link;
 mod meter;
 mod namespaces;
+pub mod outside;
 mod stdio;
 mod supervisor;
 
@@ -31,12 +32,13 @@ use channel::{FromSupervisor, Received};
 use drupe_kernel::abi::control::{Event, Request, Response};
 use link::{Link, Wait};
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsStr;
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -45,9 +47,16 @@ use std::time::{Duration, Instant};
 const PIECE: usize = 1 << 20;
 
 /// A running kernel with its processes. It ends, with everything in it, when this is dropped.
-#[derive(Debug)]
 pub struct Sandbox {
     inner: Arc<Inner>,
+    /// Where others ask for it by its name.
+    desk: Option<outside::Desk>,
+}
+
+impl std::fmt::Debug for Sandbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sandbox").field("inner", &self.inner).field("named", &self.desk.is_some()).finish()
+    }
 }
 
 /// What a [`Sandbox`] and its [`Child`] handles share.
@@ -57,6 +66,19 @@ struct Inner {
     changed: Condvar,
     /// What processes get of the caller.
     given: Given,
+    /// What the first program was started with.
+    base: Mutex<Option<Base>>,
+    /// Readable when something has come in, where a thread of its own takes it in.
+    bell: Option<EventFd>,
+}
+
+/// What a sandbox's first program was started with, and others by name are.
+struct Base {
+    command: Vec<String>,
+    env: Vec<(OsString, OsString)>,
+    cwd: PathBuf,
+    umask: u32,
+    user: Option<(u32, u32)>,
 }
 
 impl std::fmt::Debug for Inner {
@@ -89,6 +111,8 @@ struct State {
     /// Threads that wait for [`Inner::changed`].
     waiting: usize,
     happenings: VecDeque<Happening>,
+    /// How often there was something new to ask for.
+    news: u64,
     booted: bool,
     end: Option<End>,
 }
@@ -163,8 +187,21 @@ impl Sandbox {
         SandboxBuilder::default()
     }
 
-    fn over(link: Link, given: Given) -> Sandbox {
-        Sandbox { inner: Arc::new(Inner { link, state: Mutex::default(), changed: Condvar::new(), given }) }
+    /// With `claim`, it is served by its name from now on.
+    fn over(link: Link, given: Given, claim: Option<outside::Claim>) -> Result<Sandbox> {
+        let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+        let bell = claim.as_ref().map(|_| EventFd::from_flags(flags)).transpose();
+        let bell = bell.map_err(|e| Error::host("make a descriptor", e))?;
+        let (state, changed, base) = (Mutex::default(), Condvar::new(), Mutex::default());
+        let inner = Arc::new(Inner { link, state, changed, given, base, bell });
+        let mut sandbox = Sandbox { inner, desk: None };
+        if sandbox.inner.link.served_here().is_none() {
+            sandbox.inner.booted()?;
+        }
+        if let Some(claim) = claim {
+            sandbox.desk = Some(outside::Desk::open(sandbox.inner.clone(), claim)?);
+        }
+        Ok(sandbox)
     }
 
     /// A program to run in it. A name without a slash is looked up along `PATH`, in the sandbox; a
@@ -276,7 +313,7 @@ impl Sandbox {
     /// # Errors
     /// When the sandbox has ended.
     pub fn kill_foreground(&self, signal: i32) -> Result {
-        self.inner.ask_ok(Request::KillForeground { signal })
+        self.inner.ask_ok(Request::KillForeground { pid: 0, signal })
     }
 
     /// Its processes.
@@ -335,20 +372,26 @@ impl Sandbox {
 
     /// Ends it and every process in it; returns when nothing is left.
     pub fn stop(&self) {
+        if let Some(desk) = &self.desk {
+            desk.closing();
+        }
         self.inner.stop();
+        if let Some(desk) = &self.desk {
+            desk.close();
+        }
     }
 }
 
 /// Readable when a process may have changed. See [`Child::try_change`].
 impl AsFd for Sandbox {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.link.as_fd()
+        self.inner.bell.as_ref().map_or_else(|| self.inner.link.as_fd(), AsFd::as_fd)
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        self.inner.stop();
+        self.stop();
     }
 }
 
@@ -392,6 +435,11 @@ impl Inner {
 
     /// Takes messages in until `found` finds something, or `wait` is over and there are none.
     fn poll<T>(&self, wait: Wait, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
+        if wait == Wait::Not
+            && let Some(bell) = &self.bell
+        {
+            let _ = bell.read();
+        }
         let mut state = lock(&self.state);
         loop {
             if let Some(t) = found(&mut state) {
@@ -424,14 +472,29 @@ impl Inner {
             state.reading = false;
             let pending = matches!(received, Ok(Received::Pending));
             self.apply(&mut state, received);
-            // Nearly always there is nobody, and the host need not be asked to look.
-            if state.waiting > 0 {
-                self.changed.notify_all();
-            }
+            self.tell(&state);
             if pending && wait != Wait::Ever {
                 return Ok(found(&mut state));
             }
         }
+    }
+
+    /// Something in the state has changed.
+    fn tell(&self, state: &State) {
+        // Nearly always there is nobody, and the host need not be asked to look.
+        if state.waiting > 0 {
+            self.changed.notify_all();
+        }
+        if let Some(bell) = &self.bell {
+            let _ = bell.write(1);
+        }
+    }
+
+    /// Whoever waits for news looks again.
+    fn stir(&self) {
+        let mut state = lock(&self.state);
+        state.news += 1;
+        self.tell(&state);
     }
 
     fn apply(&self, state: &mut State, received: io::Result<Received<FromSupervisor>>) {
@@ -481,6 +544,7 @@ impl Inner {
             }
             Event::OutOfMemory { pid, name, bytes } => state.happened(Happening::OutOfMemory { pid, name, bytes }),
             Event::Unimplemented { pid, call } => state.happened(Happening::Unimplemented { pid, call }),
+            Event::News => state.news += 1,
             // Between supervisor and kernel only.
             Event::Arm { .. } | Event::Mother | Event::BuildText { .. } | Event::TextChecked { .. } => {}
         }
@@ -488,10 +552,9 @@ impl Inner {
 
     fn stop(&self) {
         lock(&self.state).end.get_or_insert(End::Stopped);
+        self.tell(&lock(&self.state));
         self.link.end();
-        if lock(&self.state).waiting > 0 {
-            self.changed.notify_all();
-        }
+        self.tell(&lock(&self.state));
     }
 }
 

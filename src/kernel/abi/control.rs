@@ -129,6 +129,10 @@ pub struct Config {
     pub seed: [u8; 32],
     /// What the wall clock is ahead of the host's, ns.
     pub clock_ahead: i64,
+    /// What happens is kept for [`Request::Records`].
+    pub record: bool,
+    /// Host processes have the sandbox's name already, and keep it; otherwise each gets its program's.
+    pub named: bool,
     /// Effective uid and gid, and supplementary groups, of the first process.
     pub uid: u32,
     /// See `uid`.
@@ -174,8 +178,11 @@ pub enum Request {
         /// Signal number.
         signal: i32,
     },
-    /// Signal the foreground process group of the sandbox's terminal, or the first process.
+    /// Signal the foreground process group of a terminal, or the process itself where there is none.
     KillForeground {
+        /// The process whose controlling terminal is meant; 0: the first process, and the terminal that was handed in
+        /// first.
+        pid: u32,
         /// Signal number.
         signal: i32,
     },
@@ -226,6 +233,66 @@ pub enum Request {
     },
     /// Counters: live host handles, heap bytes, memory file bytes, slots in use.
     Stats,
+    /// What has happened; answered by [`Response::Records`].
+    Records {
+        /// The number of the first record that is wanted; numbers begin at 0.
+        from: u64,
+        /// [`Event::News`] tells of the next record that comes after this answer.
+        tell: bool,
+    },
+}
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// When, by the sandbox's wall clock: ns since 1970.
+    pub at: u64,
+    /// What.
+    pub what: Recorded,
+}
+
+/// See [`Record`]. Pids are those of the initial pid namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Recorded {
+    /// A process runs a new program.
+    Exec {
+        /// Its pid.
+        pid: u32,
+        /// The program's path as the process gave it, at most 256 bytes of it.
+        path: Vec<u8>,
+    },
+    /// A process has ended.
+    Exit {
+        /// Its pid.
+        pid: u32,
+        /// As `wait(2)` encodes it.
+        status: i32,
+    },
+    /// See [`Event::OutOfMemory`].
+    OutOfMemory {
+        /// Its pid.
+        pid: u32,
+        /// Its name.
+        name: String,
+        /// What it had of its own, bytes.
+        bytes: u64,
+    },
+    /// See [`Event::Unimplemented`].
+    Unimplemented {
+        /// The program's pid.
+        pid: u32,
+        /// The call's number.
+        call: u32,
+    },
+    /// A signal was sent from outside.
+    Signal {
+        /// As in [`Request::Kill`].
+        pid: i32,
+        /// Its number.
+        signal: i32,
+    },
+    /// Every task was suspended, or may go on.
+    Paused(bool),
 }
 
 /// One line of `ps`.
@@ -253,6 +320,12 @@ pub struct Stats {
     pub traps: u64,
     /// See `traps`.
     pub fast_calls: u64,
+    /// Processes and threads that have not ended.
+    pub tasks: u32,
+    /// Whether it is paused.
+    pub paused: bool,
+    /// Where it is, tasks that do not stand still yet.
+    pub moving: u32,
     /// What became of call sites.
     pub sites: SiteStats,
 }
@@ -292,6 +365,13 @@ pub enum Response {
     Text(String),
     /// Counters.
     Stats(Stats),
+    /// What has happened.
+    Records {
+        /// As many as fit into an answer, in order.
+        list: Vec<Record>,
+        /// The number of the first one; a higher one than was asked for where older ones were given up.
+        first: u64,
+    },
     /// Bytes of memory in use of those that the sandbox was given.
     Memory(u64),
     /// The program of a [`Request::Spawn`] is not there, or is none that can be run.
@@ -361,6 +441,8 @@ pub enum Event {
         /// What it had of its own, bytes.
         bytes: u64,
     },
+    /// There is a record that was not there at the last [`Request::Records`] that asked to be told.
+    News,
     /// Host processes are in demand: start the mother.
     Mother,
     /// The kernel panicked; the text says why. The sandbox must end.

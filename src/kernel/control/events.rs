@@ -2,12 +2,12 @@
 //! doorbell rings.
 
 use crate::abi::Errno;
-use crate::abi::control::Event;
+use crate::abi::control::{Event, Recorded};
 use crate::fs::hostfd;
 use crate::host::panic;
 use crate::sync::{Level, Mutex};
 use crate::syscall::TABLE;
-use crate::task::{exit, kernel, signals};
+use crate::task::{exit, kernel, record, signals};
 use alloc::collections::VecDeque;
 use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
@@ -15,12 +15,16 @@ static QUEUE: Mutex<VecDeque<Event>> = Mutex::new(Level::Leaf, VecDeque::new());
 static PANIC_TOLD: AtomicBool = AtomicBool::new(false);
 
 /// Registers with the rooms that raise events.
-pub fn register() {
+pub fn register(recording: bool) {
+    if recording {
+        record::begin(|| push_event(Event::News));
+    }
     exit::set_ended(|pid, status| push_event(Event::Exited { pid, status }));
     signals::set_stopped(|pid, signal| push_event(Event::Stopped { pid, signal }));
     kernel().set_unimplemented(|pid, call| {
         let name = TABLE.get(call as usize).map_or("", |entry| entry.name());
         log::info!("process {pid} made call {call} {name}, which is not there");
+        record::record(|| Recorded::Unimplemented { pid, call });
         push_event(Event::Unimplemented { pid, call });
     });
     hostfd::set_arm(|fd, events| push_event(Event::Arm { fd, events }));

@@ -7,7 +7,7 @@ use crate::mm::{memfile, rewrite, text};
 use crate::sync::On;
 use crate::syscall::TABLE;
 use crate::task::group::Run;
-use crate::task::{Task, ThreadGroup, kernel, slots};
+use crate::task::{Task, ThreadGroup, kernel, park, slots};
 use crate::{arena, entry, time};
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -51,6 +51,9 @@ pub fn stats() -> Stats {
         slots: slots::in_use(),
         traps: entry::TRAPS.load(Relaxed),
         fast_calls: slots::fast_calls(),
+        tasks: kernel().task_count(),
+        paused: park::is_paused(),
+        moving: if park::is_paused() { park::moving() as u32 } else { 0 },
         sites: sites(),
     }
 }

@@ -9,7 +9,7 @@ mod words;
 
 pub use events::{next_event, push_event};
 
-use crate::abi::control::{Config, Event, Request, Response};
+use crate::abi::control::{Config, Event, Recorded, Request, Response};
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
@@ -17,7 +17,7 @@ use crate::fs::memfs;
 use crate::host::HostFd;
 use crate::mm::{IoSrc, budget, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, oom, park, tree};
+use crate::task::{kernel, lookup_group, oom, park, record, tree};
 use crate::tty;
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
@@ -42,7 +42,7 @@ pub fn init(fs: FsContext, config: &Config) {
     let cred = Arc::new(Cred::new(config.uid, config.gid, config.groups.clone()));
     let _ = GROUND.set(Box::new(Ground { fs, cred }));
     kernel().roots().proxy.uts.set_hostname(config.hostname.as_bytes());
-    events::register();
+    events::register(config.record);
     texts::register();
 }
 
@@ -78,14 +78,15 @@ fn answer_to(request: Request) -> Response {
     match request {
         Request::Spawn(spawn) => spawn::spawn(spawn),
         Request::Kill { pid, signal } => done(kill(pid, signal), || alloc::format!("signal {signal} to {pid}")),
-        Request::KillForeground { signal } => {
-            done(kill_foreground(signal), || alloc::format!("signal {signal} to the foreground"))
+        Request::KillForeground { pid, signal } => {
+            done(kill_foreground(pid, signal), || alloc::format!("signal {signal} to the foreground"))
         }
         Request::Pause => {
+            record::record(|| Recorded::Paused(true));
             park::pause();
             Response::Ok
         }
-        Request::Unpause => done(park::unpause(), || String::from("the sandbox is not paused")),
+        Request::Unpause => done(unpause(), || String::from("the sandbox is not paused")),
         Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
             Ok(data) => Response::Data(data),
             Err(e) => failed(e, alloc::format!("cannot read '{}': {}", String::from_utf8_lossy(&path), words(e))),
@@ -102,11 +103,16 @@ fn answer_to(request: Request) -> Response {
         Request::Measured { sizes, rest } => {
             memfs::recount_mapped();
             if let Some(oom::Victim { pid, name, bytes }) = oom::measured(&sizes, rest) {
+                record::record(|| Recorded::OutOfMemory { pid, name: name.clone(), bytes });
                 push_event(Event::OutOfMemory { pid, name, bytes });
             }
             Response::Memory(budget::used())
         }
         Request::Stats => Response::Stats(inspect::stats()),
+        Request::Records { from, tell } => {
+            let (first, list) = record::records(from, tell);
+            Response::Records { list, first }
+        }
     }
 }
 
@@ -125,6 +131,7 @@ fn kill(pid: i32, signal: i32) -> Result {
         return Err(Errno::ESRCH);
     }
     if sig != 0 {
+        record::record(|| Recorded::Signal { pid, signal });
         let record = info::from_user(sig, info::SI_USER, 0, 0);
         for group in live {
             group.send(&record)?;
@@ -134,11 +141,22 @@ fn kill(pid: i32, signal: i32) -> Result {
     Ok(())
 }
 
-/// Whom a person at the terminal means; without a terminal the first process.
-fn kill_foreground(signal: i32) -> Result {
-    match tty::host::first_foreground() {
+fn unpause() -> Result {
+    park::unpause()?;
+    record::record(|| Recorded::Paused(false));
+    Ok(())
+}
+
+/// Whom a person at a terminal means: the foreground of the one that controls `pid`, or `pid` itself. 0 is the first
+/// process, and the terminal that was handed in first.
+fn kill_foreground(pid: u32, signal: i32) -> Result {
+    let foreground = match pid {
+        0 => tty::host::first_foreground(),
+        pid => lookup_group(pid).ok_or(Errno::ESRCH)?.terminal().and_then(|t| t.job().foreground()).map(|p| p.number()),
+    };
+    match foreground {
         Some(pgid) if kill(-(pgid as i32), signal).is_ok() => Ok(()),
-        _ => kill(1, signal),
+        _ => kill(pid.max(1) as i32, signal),
     }
 }
 

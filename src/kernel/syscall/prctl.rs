@@ -185,7 +185,10 @@ fn set_name(cur: &CurrentTask, addr: u64) -> Result<u64> {
     let name = read_name(addr)?;
     let len = name.iter().position(|&b| b == 0).unwrap_or(15);
     *cur.comm.lock() = name[..len].to_vec();
-    host::sched::set_name(&name);
+    // By its leader's name the host's `ps` knows a process: that stays what the sandbox is known by.
+    if cur.tid() != cur.group.pid {
+        host::sched::set_name(&name);
+    }
     Ok(0)
 }
 

@@ -2,12 +2,12 @@
 
 use super::loader::{self, ExecPlan, Program};
 use super::pid;
-use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, exit, kernel, limits, tree, zygote};
+use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, exit, kernel, limits, record, tree, zygote};
 use crate::abi::sigctx::{SigContext, SigStack};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch;
 use crate::cred::{Cred, exec as rules};
-use crate::host::process;
+use crate::host::{process, sched};
 use crate::mm::AddressSpace;
 use crate::sync::left::Kept;
 use crate::sync::{Kind, On};
@@ -15,6 +15,7 @@ use crate::vfs::{FdTable, FsContext, OpCtx, access};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// What a set-user-id program's start clears of `personality(2)` (`PER_CLEAR_ON_SETID`): READ_IMPLIES_EXEC,
@@ -171,6 +172,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
     let old = core::mem::replace(&mut *group.exec_info.lock(), plan.info());
     drop(old);
     group.did_exec.store(true, SeqCst);
+    record::exec(group.pid, &plan.execfn);
     group.state.lock().exit_signal = crate::abi::linux::SIGCHLD;
     cur.new_process.store(true, SeqCst);
     cur.vfork_done();
@@ -203,6 +205,7 @@ impl zygote::Job for Install {
         for (past, spent) in group.times.iter().zip(spent) {
             past.fetch_sub(spent, SeqCst);
         }
+        name_on_host(&plan.comm);
         let own = cur.shared().map(|own| (Kept::new(own.mm), own.cred));
         let outcome = match &own {
             Some((mm, cred)) => {
@@ -232,6 +235,27 @@ impl zygote::Job for Install {
     }
 }
 
+/// Host processes have the sandbox's name already, which they inherit.
+static NAMED: AtomicBool = AtomicBool::new(false);
+
+/// Host processes keep the name that the supervisor has (at boot).
+pub fn keep_host_names() {
+    NAMED.store(true, Relaxed);
+}
+
+/// Has the host's `ps` and `perf` show what the running host process is: `drupe: ` and as much of the program's name as
+/// there is room for.
+fn name_on_host(comm: &[u8]) {
+    if NAMED.load(Relaxed) {
+        return;
+    }
+    let mut name = *b"drupe: \0\0\0\0\0\0\0\0\0";
+    for (to, from) in name[7..15].iter_mut().zip(comm) {
+        *to = *from;
+    }
+    sched::set_name(&name);
+}
+
 /// What the first process of a sandbox, or one more from outside, starts with.
 pub struct Fresh {
     /// Credentials.
@@ -255,6 +279,7 @@ pub struct Fresh {
 pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<Vec<u8>>) -> SysResult<u32> {
     let ctx = OpCtx { cred: &fresh.cred, tgid: 0, tid: 0, fsize_limit: u64::MAX, umask: fresh.fs.umask() };
     let mut plan = loader::prepare(&fresh.fs, &ctx, program, argv, envp)?;
+    let path = plan.execfn.clone();
     let outcome = rules::exec(&fresh.cred, &plan.credentials(&fresh.cred, false, false))?;
     plan.secure = outcome.secure;
     let cred = Arc::new(outcome.cred);
@@ -289,5 +314,6 @@ pub fn spawn(fresh: Fresh, program: Program<'_>, argv: Vec<Vec<u8>>, envp: Vec<V
         exit::bury(&task, crate::abi::linux::SIGKILL as i32);
         return Err(e.into());
     }
+    record::exec(pid, &path);
     Ok(pid)
 }

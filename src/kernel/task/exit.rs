@@ -2,7 +2,8 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, exec, futex, kernel, session, slots, trace, tree, zap, zygote};
+use super::{CurrentTask, Own, Task, exec, futex, kernel, record, session, slots, trace, tree, zap, zygote};
+use crate::abi::control::Recorded;
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
@@ -223,6 +224,7 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) {
     if STOPS_EVER.load(SeqCst) {
         hang_up_orphans(group, orphans);
     }
+    record::record(|| Recorded::Exit { pid: group.pid, status });
     if group.external.load(SeqCst)
         && let Some(f) = ENDED.get()
     {

@@ -25,6 +25,7 @@ pub mod oom;
 pub mod park;
 pub mod pid;
 pub mod posix_timers;
+pub mod record;
 pub mod seccomp;
 pub mod session;
 pub mod signals;

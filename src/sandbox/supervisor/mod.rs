@@ -52,6 +52,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Whether the supervisor has a filter of its own.
     pub confined: bool,
+    /// The sandbox's name.
+    pub name: Option<String>,
 }
 
 /// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
@@ -164,7 +166,11 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, name } = plan;
+    if let Some(name) = name {
+        // Guests' host processes inherit it.
+        show_name(&name);
+    }
     raise_limits();
     jail::enter()?;
     unregister_rseq();
@@ -278,6 +284,14 @@ fn detach(holder: libc::pid_t) -> Result {
         libc::sigaltstack(&raw const none, ptr::null_mut());
     }
     Ok(())
+}
+
+/// Has the host's `ps` show this process as `drupe: NAME`, as far as there is room (15 bytes).
+fn show_name(name: &str) {
+    if let Ok(text) = std::ffi::CString::new(format!("drupe: {name}")) {
+        // SAFETY: a C string, of which the host takes a copy.
+        unsafe { libc::prctl(libc::PR_SET_NAME, text.as_ptr()) };
+    }
 }
 
 /// Makes a fork of the supervisor, whose pid is `maker`, a helper that ends with it and that no terminal concerns.
