@@ -141,6 +141,14 @@ int drupe_sandbox_tmpfs(drupe_sandbox *sandbox, const char *target);
 int drupe_sandbox_set_hostname(drupe_sandbox *sandbox, const char *name);
 
 /*
+ The name by which others reach it while it runs (`drupe ps`, `drupe exec`).
+
+ # Safety
+ `sandbox` is a live handle; `name` is a string.
+ */
+int drupe_sandbox_set_name(drupe_sandbox *sandbox, const char *name);
+
+/*
  Memory that files in memory, its kernel and its processes may take together, in bytes; who takes too much is ended.
 
  # Safety

@@ -231,6 +231,19 @@ pub unsafe extern "C" fn drupe_sandbox_set_hostname(sandbox: *mut drupe_sandbox,
     })
 }
 
+/// The name by which others reach it while it runs (`drupe ps`, `drupe exec`).
+///
+/// # Safety
+/// `sandbox` is a live handle; `name` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_name(sandbox: *mut drupe_sandbox, name: *const c_char) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe {
+        let name = text(name, "the name")?.to_string_lossy().into_owned();
+        change(sandbox, |b| b.name(name))
+    })
+}
+
 /// Memory that files in memory, its kernel and its processes may take together, in bytes; who takes too much is ended.
 ///
 /// # Safety

@@ -22,6 +22,10 @@ struct Terminal {
 
 impl Terminal {
     fn run(program: &[&str]) -> Terminal {
+        Terminal::launch(Command::new(DRUPE).args(["run", "--"]).args(program))
+    }
+
+    fn launch(command: &mut Command) -> Terminal {
         let (mut master, mut slave) = (-1, -1);
         let mut size = libc::winsize { ws_row: 33, ws_col: 99, ws_xpixel: 0, ws_ypixel: 0 };
         // SAFETY: writes two descriptors, which are ours from then on, and reads a size.
@@ -32,9 +36,8 @@ impl Terminal {
             (File::from_raw_fd(master), OwnedFd::from_raw_fd(slave))
         };
         let copy = || slave.try_clone().expect("a descriptor");
-        let mut command = Command::new(DRUPE);
-        command.args(["run", "--"]).args(program).stdin(copy()).stdout(copy()).stderr(copy()).env("PS1", "$ ");
-        common::with_default_signals(&mut command);
+        command.stdin(copy()).stdout(copy()).stderr(copy()).env("PS1", "$ ");
+        common::with_default_signals(command);
         // SAFETY: two host calls between fork and exec.
         unsafe {
             command.pre_exec(|| {
@@ -89,6 +92,13 @@ impl Terminal {
                 Err(_) => return false,
             }
         }
+    }
+
+    fn resize(&mut self, rows: u16, columns: u16) {
+        use std::os::fd::AsRawFd;
+        let size = libc::winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        // SAFETY: reads one record.
+        assert_eq!(unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) }, 0);
     }
 
     fn status(&mut self) -> Option<i32> {
@@ -149,4 +159,95 @@ fn a_shell_controls_its_jobs() {
     t.expect("$ ");
     t.press("exit 3\n");
     assert_eq!(t.status(), Some(3));
+}
+
+/// A sandbox with a name, in a registry of its own, that ends with the test.
+struct Named {
+    child: Child,
+    place: std::path::PathBuf,
+}
+
+impl Named {
+    fn start(what: &str) -> Named {
+        use std::os::unix::fs::DirBuilderExt;
+        let place = std::env::temp_dir().join(format!("drupe-terminal-{what}-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&place);
+        std::fs::DirBuilder::new().mode(0o700).create(&place).expect("writable");
+        let mut command = Command::new(DRUPE);
+        command.args(["run", "--name", "box", "--", "sleep", "100"]).env("XDG_RUNTIME_DIR", &place);
+        let named = Named { child: command.spawn().expect("it runs"), place };
+        common::host::wait_for("the sandbox", Duration::from_secs(15), || {
+            let ready = named.drupe(&["exec", "box", "true"]).output().expect("it runs").status.success();
+            ready.then_some(())
+        });
+        named
+    }
+
+    fn drupe(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(DRUPE);
+        command.args(args).env("XDG_RUNTIME_DIR", &self.place).env("PS1", "$ ");
+        command
+    }
+}
+
+impl Drop for Named {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_dir_all(&self.place);
+    }
+}
+
+#[test]
+fn a_program_in_a_running_sandbox_gets_the_terminal() {
+    let sandbox = Named::start("shells");
+    // Two at once, each on a terminal of its own.
+    let shell = ["exec", "-it", "--env", "PS1=$ ", "box", "sh", "-i"];
+    let mut all = [0, 1].map(|_| Terminal::launch(&mut sandbox.drupe(&shell)));
+    for t in &mut all {
+        t.expect("$ ");
+        t.press("tty; stty size; ps -o tty= -p $$\n");
+        t.expect("/dev/pts/");
+        t.expect("33 99");
+        t.expect("pts/");
+        t.expect("$ ");
+        t.press("echo on; sleep 60\n");
+        t.expect("on\r\n");
+    }
+    for t in &mut all {
+        t.press_until("\x03", "$ ");
+        t.press("echo st=$?\n");
+        t.expect("st=130");
+        t.expect("$ ");
+        t.press("trap 'echo resized; exit 3' WINCH; echo set\n");
+        t.expect("set\r\n");
+        t.expect("$ ");
+        t.resize(20, 40);
+        t.press_until("\n", "resized");
+        assert_eq!(t.status(), Some(3));
+    }
+}
+
+#[test]
+fn ctrl_z_stops_an_exec_and_fg_continues_it() {
+    if !common::has("bash") {
+        return;
+    }
+    let sandbox = Named::start("jobs");
+    let shell = sandbox.drupe(&[]);
+    let mut outer = Command::new("bash");
+    outer.args(["--norc", "--noediting", "-i"]).envs(shell.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let mut t = Terminal::launch(&mut outer);
+    t.expect("$ ");
+    t.press(&format!("{} exec -it box sh -c 'echo on; sleep 60; echo over'\n", shell.get_program().display()));
+    t.expect("on\r\n");
+    t.press_until("\x1a", "Stopped");
+    t.expect("$ ");
+    t.press("fg\n");
+    t.expect("echo over'\r\n");
+    t.press_until("\x03", "$ ");
+    t.press("echo st=$?\n");
+    t.expect("st=130");
+    t.press("exit\n");
+    t.status();
 }

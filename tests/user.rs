@@ -6,6 +6,8 @@ mod common;
 mod guest;
 #[path = "suite/jail.rs"]
 mod jail;
+#[path = "suite/outside.rs"]
+mod outside;
 #[path = "suite/programs.rs"]
 mod programs;
 

@@ -33,12 +33,9 @@ pub struct Args {
     /// The sandbox
     #[arg(value_name = "NAME")]
     name: String,
-    /// The program, looked up along PATH in the sandbox when it has no slash
-    #[arg(required = true, value_name = "PROGRAM")]
-    program: OsString,
-    /// Its arguments
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
-    args: Vec<OsString>,
+    /// The program, looked up along PATH in the sandbox when it has no slash, and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "PROGRAM")]
+    command: Vec<OsString>,
 }
 
 /// Runs the program and returns the exit status that tells its fate.
@@ -48,8 +45,9 @@ pub fn exec(args: &Args) -> anyhow::Result<u8> {
         bail!("--tty: standard input is not a terminal");
     }
     let remote = Remote::find(&args.name)?;
-    let mut command = remote.command(&args.program);
-    command.args(&args.args).tty(args.tty);
+    let (program, rest) = args.command.split_first().context("no program")?;
+    let mut command = remote.command(program);
+    command.args(rest).tty(args.tty);
     let input = if args.interactive || args.tty { closed::stream(0) } else { Stdio::Null };
     command.stdio([input, closed::stream(1), closed::stream(2)]);
     if let (true, Some(terminal)) = (args.tty, std::env::var_os("TERM")) {
@@ -84,8 +82,7 @@ fn follow(child: &mut RemoteChild, signals: &Signals) -> anyhow::Result<u8> {
                 Change::Stopped(_) => drop(raise(Signal::SIGSTOP)),
             }
         }
-        let mut fds =
-            [PollFd::new(child.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+        let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(nix::Error::EINTR) => {}
             Err(e) => return Err(e.into()),

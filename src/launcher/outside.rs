@@ -140,7 +140,11 @@ pub fn ps(args: &PsArgs) -> anyhow::Result<u8> {
     }
     let width = all.iter().map(|r| r.name.len()).max().unwrap_or(0).max(4);
     let head = ("NAME", "PID", "STATE", "TASKS", "MEMORY");
-    writeln!(out, "{:<width$} {:>7} {:<7} {:>5} {:>7} {:<24} COMMAND", head.0, head.1, head.2, head.3, head.4, "STARTED")?;
+    writeln!(
+        out,
+        "{:<width$} {:>7} {:<7} {:>5} {:>7} {:<24} COMMAND",
+        head.0, head.1, head.2, head.3, head.4, "STARTED"
+    )?;
     for r in &all {
         let (pid, tasks, memory, command) = match &r.status {
             Some(s) => (s.supervisor, s.tasks.to_string(), size(s.memory), s.command.join(" ")),
@@ -251,7 +255,8 @@ mod tests {
 
     #[test]
     fn signals_have_names_and_numbers() {
-        for (text, number) in [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("RTMAX", 64)] {
+        for (text, number) in [("TERM", 15), ("SIGTERM", 15), ("sigkill", 9), ("9", 9), ("RTMIN+1", 35), ("RTMAX", 64)]
+        {
             assert_eq!(parse_signal(text), Ok(number), "{text}");
         }
         for text in ["", "0", "65", "-1", "SIG", "NOPE", "RTMIN+31", "RTMAX+1"] {

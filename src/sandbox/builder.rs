@@ -349,8 +349,7 @@ impl SandboxBuilder {
         // A hostile program could write there what later sandboxes run.
         let text_cache = self.text_cache.filter(|_| self.jail != Jail::Strict);
         let confined = self.confined && self.jail != Jail::Off;
-        let (jail, timeout, name) = (self.jail, self.timeout, self.name);
-        Ok(Plan { config, keep, text_cache, jail, given, timeout, confined, name })
+        Ok(Plan { config, keep, text_cache, jail: self.jail, given, timeout: self.timeout, confined })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.
@@ -429,7 +428,7 @@ impl SandboxBuilder {
             log_fd,
             clock_ahead: self.clock_ahead,
             record: self.name.is_some(),
-            named: self.name.is_some(),
+            name: self.name.clone().unwrap_or_default(),
             seed: self.seed.map_or_else(entropy, Ok)?,
             uid,
             gid,

@@ -168,6 +168,13 @@ pub fn sandboxed(options: &[&str], program: &[&str]) -> Command {
     c
 }
 
+/// `drupe verb…`.
+pub fn drupe(args: &[&str]) -> Command {
+    let mut c = Command::new(launcher());
+    c.args(args);
+    c
+}
+
 /// The program itself.
 pub fn native(program: &[&str]) -> Command {
     let mut c = Command::new(program[0]);

@@ -131,8 +131,8 @@ pub struct Config {
     pub clock_ahead: i64,
     /// What happens is kept for [`Request::Records`].
     pub record: bool,
-    /// Host processes have the sandbox's name already, and keep it; otherwise each gets its program's.
-    pub named: bool,
+    /// The name that host processes show, empty for none: each shows its program's then.
+    pub name: String,
     /// Effective uid and gid, and supplementary groups, of the first process.
     pub uid: u32,
     /// See `uid`.

@@ -12,7 +12,7 @@ use crate::host::process::{self, CloneKind};
 use crate::host::{log as ring, mem, panic, random, sched, time as host_time, window};
 use crate::mm::{budget, memfile, text};
 use crate::syscall::strace;
-use crate::task::{clone, exec, exit, kernel, loader, slots, zygote};
+use crate::task::{clone, exit, kernel, loader, slots, zygote};
 use crate::trap::{self, Setup};
 use crate::{arena, control as channel, entry, ipc, net, time};
 use alloc::boxed::Box;
@@ -88,9 +88,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
         trap::rewrite::enable();
     }
     sched::remember_affinity(config.cpus);
-    if config.named {
-        exec::keep_host_names();
-    }
+    sched::remember_name(config.name.as_bytes());
     // It has enough to do until there is a program for it.
     let alone = sched::alone();
     let first = spawn(first_main)?;

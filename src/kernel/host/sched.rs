@@ -117,7 +117,7 @@ pub fn send_away(tid: u32) {
 
 /// Undoes what a program changed of the host's view of its thread; `false` where that cannot be undone.
 pub fn reset() -> bool {
-    set_name(b"drupe\0\0\0\0\0\0\0\0\0\0\0");
+    show(b"");
     own_affinity().is_some_and(|now| now.iter().zip(&AFFINITY).all(|(&word, known)| word == known.load(Relaxed)))
 }
 
@@ -137,6 +137,31 @@ pub fn getcpu() -> Result<(u32, u32)> {
 /// The host's.
 pub fn membarrier(cmd: u32, flags: u32, cpu: u32) -> Result<u64> {
     call(linux::__NR_membarrier, [u64::from(cmd), u64::from(flags), u64::from(cpu), 0, 0, 0])
+}
+
+/// The sandbox's name, if it has one, as far as there is room for it.
+static NAME: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers the sandbox's name (at boot).
+pub fn remember_name(name: &[u8]) {
+    NAME.store(u64::from_le_bytes(short(name)), Relaxed);
+}
+
+fn short(name: &[u8]) -> [u8; 8] {
+    let mut out = [0; 8];
+    for (to, from) in out.iter_mut().zip(name) {
+        *to = *from;
+    }
+    out
+}
+
+/// Names the running host thread, the first of a process, so that the host's `ps` and `perf` find it: `drupe: ` and the
+/// sandbox's name, or `program` where it has none.
+pub fn show(program: &[u8]) {
+    let known = NAME.load(Relaxed).to_le_bytes();
+    let mut name = *b"drupe: \0\0\0\0\0\0\0\0\0";
+    name[7..15].copy_from_slice(&if known[0] == 0 { short(program) } else { known });
+    set_name(&name);
 }
 
 /// Names the running host thread, for people's debuggers.

@@ -15,7 +15,6 @@ use crate::vfs::{FdTable, FsContext, OpCtx, access};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::AtomicBool;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 /// What a set-user-id program's start clears of `personality(2)` (`PER_CLEAR_ON_SETID`): READ_IMPLIES_EXEC,
@@ -205,7 +204,7 @@ impl zygote::Job for Install {
         for (past, spent) in group.times.iter().zip(spent) {
             past.fetch_sub(spent, SeqCst);
         }
-        name_on_host(&plan.comm);
+        sched::show(&plan.comm);
         let own = cur.shared().map(|own| (Kept::new(own.mm), own.cred));
         let outcome = match &own {
             Some((mm, cred)) => {
@@ -233,27 +232,6 @@ impl zygote::Job for Install {
             }
         }
     }
-}
-
-/// Host processes have the sandbox's name already, which they inherit.
-static NAMED: AtomicBool = AtomicBool::new(false);
-
-/// Host processes keep the name that the supervisor has (at boot).
-pub fn keep_host_names() {
-    NAMED.store(true, Relaxed);
-}
-
-/// Has the host's `ps` and `perf` show what the running host process is: `drupe: ` and as much of the program's name as
-/// there is room for.
-fn name_on_host(comm: &[u8]) {
-    if NAMED.load(Relaxed) {
-        return;
-    }
-    let mut name = *b"drupe: \0\0\0\0\0\0\0\0\0";
-    for (to, from) in name[7..15].iter_mut().zip(comm) {
-        *to = *from;
-    }
-    sched::set_name(&name);
 }
 
 /// What the first process of a sandbox, or one more from outside, starts with.

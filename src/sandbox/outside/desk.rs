@@ -308,7 +308,8 @@ impl Client<'_> {
         loop {
             let seen = lock(&inner.state).news;
             let last = shared.closing.load(SeqCst) || !follow;
-            let Response::Records { list, first } = inner.ask(Request::Records { from: next, tell: !last }, Vec::new())?
+            let Response::Records { list, first } =
+                inner.ask(Request::Records { from: next, tell: !last }, Vec::new())?
             else {
                 return Ok(refused(libc::EPROTO, "it does not say what has happened"));
             };

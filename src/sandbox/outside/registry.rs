@@ -217,8 +217,7 @@ impl Registry {
     pub fn living(&self) -> Result<Vec<(String, Entry)>> {
         // A descriptor of its own: copies share the place that was read up to.
         let flags = OFlag::O_DIRECTORY | OFlag::O_RDONLY | OFlag::O_CLOEXEC;
-        let mut dir =
-            nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()).map_err(|e| self.error(e))?;
+        let mut dir = nix::dir::Dir::openat(&self.dir, ".", flags, Mode::empty()).map_err(|e| self.error(e))?;
         let mut all = Vec::new();
         for found in dir.iter() {
             let found = found.map_err(|e| self.error(e))?;

@@ -47,7 +47,6 @@ struct Sent {
     write: Vec<RawFd>,
     timeout: Option<Duration>,
     confined: bool,
-    name: Option<String>,
     socket: RawFd,
     holder: libc::pid_t,
 }
@@ -121,8 +120,8 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let given = jail::Reach { read: sent.read, write: sent.write, cache: None };
     let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
     let jail = *JAILS.get(usize::from(sent.jail))?;
-    let (timeout, confined, name) = (sent.timeout, sent.confined, sent.name);
-    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, name };
+    let (timeout, confined) = (sent.timeout, sent.confined);
+    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined };
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
@@ -195,7 +194,6 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
         write: plan.given.write.clone(),
         timeout: plan.timeout,
         confined: plan.confined,
-        name: plan.name.clone(),
         socket: socket.as_raw_fd(),
         holder,
     };

@@ -52,8 +52,6 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Whether the supervisor has a filter of its own.
     pub confined: bool,
-    /// The sandbox's name.
-    pub name: Option<String>,
 }
 
 /// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
@@ -166,10 +164,9 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, name } = plan;
-    if let Some(name) = name {
-        // Guests' host processes inherit it.
-        show_name(&name);
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined } = plan;
+    if !config.name.is_empty() {
+        show_name(&config.name);
     }
     raise_limits();
     jail::enter()?;

@@ -1,0 +1,3 @@
+mod common;
+#[path = "suite/outside.rs"]
+mod outside;
