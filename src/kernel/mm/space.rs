@@ -515,10 +515,12 @@ impl AddressSpace {
     }
 
     /// After a failure to fetch an instruction at `addr`: whether that may be because text was being written there,
-    /// and how often text has been written so far. Waits for the end of a write under way.
+    /// and if so a number that no other address space has, nor this one once text was written again. Waits for the end of
+    /// a write under way.
     pub fn awaits_text(&self, addr: u64) -> Option<u64> {
         let inner = self.inner.read();
-        inner.vmas.find(addr).filter(|v| v.prot & PROT_EXEC != 0).map(|_| inner.patches.writes())
+        let may_run = inner.vmas.find(addr).is_some_and(|v| v.prot & PROT_EXEC != 0);
+        may_run.then(|| self.id << 32 | inner.patches.writes() & 0xffff_ffff)
     }
 
     /// Runs `f` on the record, alone. Text is written, and read past its protection, in it.

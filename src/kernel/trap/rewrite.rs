@@ -131,8 +131,8 @@ pub(super) fn fetch_failed(uc: *mut UContext, addr: u64) {
     // SAFETY: as above.
     let regs = unsafe { &mut (*uc).mcontext };
     let pc = regs.rip;
-    if let Some(writes) = CurrentTask::here(regs).mm().awaits_text(addr) {
-        let this = pc.rotate_left(32) ^ addr ^ writes.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    if let Some(state) = CurrentTask::here(regs).mm().awaits_text(addr) {
+        let this = pc.rotate_left(32) ^ addr ^ state.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if arch::slot().text_retry.swap(this, Relaxed) != this {
             entry::kicked(uc)
         }
