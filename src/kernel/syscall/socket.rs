@@ -13,7 +13,7 @@ use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
 use crate::net::ns;
 use crate::net::socket::{
     self, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, blocking, family,
-    filter,
+    filter, so,
 };
 use crate::sync::Events;
 use crate::task::CurrentTask;
@@ -464,6 +464,10 @@ pub fn sys_setsockopt(
     if level == SOL_SOCKET
         && let Some(outcome) = socket::set_common(&ctx, &*it.socket, option, value)
     {
+        // What is open, but no program (`SO_ATTACH_BPF`).
+        if outcome == Err(Errno::EBADF) && so::TAKES_PROGRAM.contains(&option) && value.int().is_ok_and(|fd| cur.files().get_any(fd).is_ok()) {
+            return Err(Errno::EINVAL.into());
+        }
         return Ok(outcome?);
     }
     Ok(it.socket.set_option(&ctx, level, option, value)?)
@@ -500,6 +504,9 @@ pub fn sys_getsockopt(
     let it = opened(cur, fd)?;
     let room = len.read()?;
     if room > i32::MAX as u32 {
+        if level != SOL_SOCKET {
+            it.socket.has_level(level)?;
+        }
         return Err(Errno::EINVAL.into());
     }
     let ctx = ctx(cur);
@@ -516,7 +523,7 @@ pub fn sys_getsockopt(
         }
         return Ok(len.write(program.len() as u32)?);
     }
-    let family = || it.socket.get_option(&ctx, level, option, room as usize);
+    let family = || it.socket.get_option(&ctx, level, option, OptionValue { at: out, len: room });
     let bytes = if level == SOL_SOCKET {
         match family() {
             // What a family knows better than the common answer comes first.

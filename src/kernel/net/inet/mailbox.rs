@@ -100,7 +100,7 @@ impl Mailbox {
             return false;
         };
         packet.data.truncate(kept - head.len());
-        if core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
+        if core.notes_arrival() {
             packet.time = time::now();
         }
         let n = packet.charge();
@@ -225,15 +225,7 @@ impl Mailbox {
         if !out.wants_control {
             return;
         }
-        if core.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
-            let time = if p.time == 0 { time::now() } else { p.time };
-            let nano = core.has(flag::TIMESTAMPNS);
-            let part = time % 1_000_000_000 / if nano { 1 } else { 1000 };
-            let mut b = [0u8; 16];
-            b[..8].copy_from_slice(&(time / 1_000_000_000).to_ne_bytes());
-            b[8..].copy_from_slice(&part.to_ne_bytes());
-            out.push_control(SOL_SOCKET, if nano { so::TIMESTAMPNS } else { so::TIMESTAMP }, &b);
-        }
+        core.tell_arrival(p.time, out);
         if core.has(flag::RXQ_OVFL) {
             let dropped = self.inbox.lock().dropped;
             if dropped > 0 {

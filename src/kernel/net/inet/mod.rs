@@ -13,6 +13,7 @@ mod numbers;
 mod options;
 pub mod ports;
 mod raw;
+mod sources;
 mod state;
 pub mod tcp;
 mod wire;

@@ -34,19 +34,17 @@ pub mod ip4 {
     pub const UNICAST_IF: u32 = 50;
     pub const LOCAL_PORT_RANGE: u32 = 51;
     pub const PROTOCOL: u32 = 52;
-    /// Sources of multicast, and filters of them.
-    pub const SOURCES: core::ops::RangeInclusive<u32> = 37..=48;
-    /// `IP_MSFILTER`, `MCAST_MSFILTER`.
-    pub const FILTERS: [u32; 2] = [41, 48];
 }
 
 /// `IPV6_*` (`linux/in6.h`).
 #[allow(missing_docs)]
 pub mod ip6 {
+    pub const ADDRFORM: u32 = 1;
     pub const OLD_PKTINFO: u32 = 2;
     pub const OLD_HOPOPTS: u32 = 3;
     pub const OLD_DSTOPTS: u32 = 4;
     pub const OLD_RTHDR: u32 = 5;
+    pub const OLD_PKTOPTIONS: u32 = 6;
     pub const OLD_HOPLIMIT: u32 = 8;
     pub const FLOWINFO: u32 = 11;
     pub const UNICAST_HOPS: u32 = 16;
@@ -79,6 +77,7 @@ pub mod ip6 {
     pub const RECVTCLASS: u32 = 66;
     pub const TCLASS: u32 = 67;
     pub const AUTOFLOWLABEL: u32 = 70;
+    pub const ADDR_PREFERENCES: u32 = 72;
     pub const MINHOPCOUNT: u32 = 73;
     pub const RECVORIGDSTADDR: u32 = 74;
     pub const TRANSPARENT: u32 = 75;

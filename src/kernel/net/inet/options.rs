@@ -4,7 +4,7 @@
 use super::addr::{Addr, Ip};
 use super::multicast::{Ask, Groups};
 pub use super::numbers::{ip4, ip6, on};
-use super::proto;
+use super::{proto, sources};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::net::NetNamespace;
@@ -28,8 +28,82 @@ pub struct IpOptions {
     /// `IP_MULTICAST_IF` (index) and `IPV6_MULTICAST_IF`, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`.
     devices: [AtomicI32; 4],
     port_range: AtomicU32,
+    /// `IPV6_ADDR_PREFERENCES` as it reads.
+    preferences: AtomicU32,
     /// Multicast groups.
     pub groups: Mutex<Groups>,
+}
+
+/// What options tell of a socket's addresses.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    /// Its port, or the number of its protocol.
+    pub port: u16,
+    /// The address of its peer.
+    pub remote: Option<Ip>,
+}
+
+impl Ends {
+    /// The largest packet on the way to the peer, bytes.
+    ///
+    /// # Errors
+    /// `ENOTCONN`.
+    fn mtu(self) -> Result<i32> {
+        // The loopback interface's, which version 4 cuts to what its header can say.
+        Ok(if self.remote.ok_or(Errno::ENOTCONN)?.is_v4() { 65_535 } else { 65_536 })
+    }
+
+    /// `struct ip6_mtuinfo`.
+    fn path(self, room: usize) -> Result<Vec<u8>> {
+        if room < 32 {
+            return Err(Errno::EINVAL);
+        }
+        let mut info = [0u8; 32];
+        info[28..].copy_from_slice(&self.mtu()?.to_ne_bytes());
+        Ok(info.to_vec())
+    }
+}
+
+/// `IPV6_PREFER_SRC_*` (RFC 5014).
+mod prefer {
+    const TEMPORARY: u32 = 1;
+    const PUBLIC: u32 = 2;
+    const CARE_OF: u32 = 4;
+    const CGA: u32 = 8;
+    pub const DEFAULT: u32 = 0x100;
+    pub const HOME: u32 = 0x400;
+    const NO_CGA: u32 = 0x800;
+
+    /// What the preferences are then, those by default where nothing is said; `None` for a contradiction (`ip6_sock_set_addr_preferences`).
+    pub fn chosen(asked: u32) -> Option<u32> {
+        let one_of = |all: u32, default: u32| match asked & all {
+            0 => Some(default),
+            one if one.is_power_of_two() => Some(one),
+            _ => None,
+        };
+        if asked & CGA != 0 && asked & NO_CGA != 0 {
+            return None;
+        }
+        Some(one_of(TEMPORARY | PUBLIC | DEFAULT, DEFAULT)? | one_of(HOME | CARE_OF, HOME)?)
+    }
+}
+
+fn word(b: &[u8], at: usize) -> u32 {
+    u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+/// Whether sockets of a family and protocol have options of a level.
+///
+/// # Errors
+/// What `getsockopt(2)` says of a level that there is not.
+pub fn has_level(family: u16, protocol: u32, level: u32) -> Result {
+    match level {
+        proto::IP => Ok(()),
+        proto::IPV6 if family == af::INET6 => Ok(()),
+        _ if level == protocol => Ok(()),
+        _ if family == af::INET6 => Err(Errno::ENOPROTOOPT),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
 }
 
 /// The options of `IPPROTO_IP` that take a value other than on or off.
@@ -115,23 +189,28 @@ impl IpOptions {
             min_ttl: [const { AtomicU8::new(0) }; 2],
             devices: [const { AtomicI32::new(0) }; 4],
             port_range: AtomicU32::new(0),
+            preferences: AtomicU32::new(prefer::DEFAULT | prefer::HOME),
             groups: Mutex::new(Level::Leaf, Groups::default()),
         }
     }
 
-    /// Those of a socket that `accept` gives.
-    pub fn inherited(&self) -> IpOptions {
+    /// Those of a socket that `accept` gives; `ttl` is what the packet that opened the connection had.
+    pub fn inherited(&self, family: u16, ttl: u8) -> IpOptions {
+        let own = usize::from(family == af::INET6);
+        let group = |i: usize| AtomicI16::new(if i == own { i16::from(ttl) } else { self.group_ttl[i].load(Relaxed) });
         let byte = |a: &AtomicU8| AtomicU8::new(a.load(Relaxed));
         let short = |a: &AtomicI16| AtomicI16::new(a.load(Relaxed));
         IpOptions {
             flags: AtomicU64::new(self.flags.load(Relaxed)),
             ttl: [short(&self.ttl[0]), short(&self.ttl[1])],
             tos: [byte(&self.tos[0]), byte(&self.tos[1])],
-            group_ttl: [short(&self.group_ttl[0]), short(&self.group_ttl[1])],
+            group_ttl: [group(0), group(1)],
             discover: [byte(&self.discover[0]), byte(&self.discover[1])],
             min_ttl: [byte(&self.min_ttl[0]), byte(&self.min_ttl[1])],
-            devices: [0, 1, 2, 3].map(|i| AtomicI32::new(self.devices[i].load(Relaxed))),
+            // Version 6 takes over the interface that the packet came by.
+            devices: [0, 1, 2, 3].map(|i| AtomicI32::new(if i == 1 { 1 } else { self.devices[i].load(Relaxed) })),
             port_range: AtomicU32::new(self.port_range.load(Relaxed)),
+            preferences: AtomicU32::new(self.preferences.load(Relaxed)),
             groups: Mutex::new(Level::Leaf, Groups::default()),
         }
     }
@@ -153,6 +232,13 @@ impl IpOptions {
     /// `IPV6_V6ONLY`.
     pub fn v6only(&self) -> bool {
         self.has(on::V6ONLY)
+    }
+
+    /// The socket is bound: one with an address of version 6 is for that version only (`__inet6_bind`).
+    pub fn bound_to(&self, ip: Ip) {
+        if !ip.is_v4() && !ip.is_any() {
+            self.switch_to(on::V6ONLY, true);
+        }
     }
 
     /// The time to live of packets to an address.
@@ -216,7 +302,7 @@ impl IpOptions {
         Ok(())
     }
 
-    /// `setsockopt(2)`; `bound`: the socket has a port.
+    /// `setsockopt(2)`.
     ///
     /// # Errors
     /// `ENOPROTOOPT`, `EINVAL`, `EPERM` …
@@ -227,11 +313,11 @@ impl IpOptions {
         level: u32,
         option: u32,
         value: OptionValue,
-        bound: bool,
+        ends: Ends,
     ) -> Result {
         match level {
             proto::IP => self.set4(ctx, core, option, value),
-            proto::IPV6 if core.family == af::INET6 => self.set6(ctx, core, option, value, bound),
+            proto::IPV6 if core.family == af::INET6 => self.set6(ctx, core, option, value, ends),
             _ => Err(Errno::ENOPROTOOPT),
         }
     }
@@ -239,9 +325,6 @@ impl IpOptions {
     fn set4(&self, ctx: &SockCtx<'_>, core: &Core, option: u32, value: OptionValue) -> Result {
         if let Some(outcome) = self.set_group(core, proto::IP, option, value) {
             return outcome;
-        }
-        if ip4::SOURCES.contains(&option) {
-            return Err(Errno::EINVAL);
         }
         // Multicast routing is of raw sockets.
         if MROUTE.contains(&option) {
@@ -337,11 +420,12 @@ impl IpOptions {
         Ok(())
     }
 
-    fn set6(&self, ctx: &SockCtx<'_>, core: &Core, option: u32, value: OptionValue, bound: bool) -> Result {
+    fn set6(&self, ctx: &SockCtx<'_>, core: &Core, option: u32, value: OptionValue, ends: Ends) -> Result {
+        // No value at all reads as 0.
+        let int = if value.len < 4 || value.at.is_null() { 0 } else { value.int()? };
         if let Some(outcome) = self.set_group(core, proto::IPV6, option, value) {
             return outcome;
         }
-        let int = if value.len < 4 { 0 } else { value.int()? };
         let need = |ok: bool| if ok { Ok(()) } else { Err(Errno::EINVAL) };
         if let Some(bit) = switch(proto::IPV6, option) {
             need(value.len >= 4 || matches!(option, ip6::DONTFRAG | ip6::AUTOFLOWLABEL | ip6::RECVFRAGSIZE))?;
@@ -351,7 +435,7 @@ impl IpOptions {
         }
         match option {
             ip6::V6ONLY => {
-                need(value.len >= 4 && !bound)?;
+                need(value.len >= 4 && ends.port == 0)?;
                 self.switch_to(on::V6ONLY, int != 0);
             }
             ip6::UNICAST_HOPS => {
@@ -402,7 +486,25 @@ impl IpOptions {
             }
             // Headers that packets do not have.
             ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS => need(value.len == 0)?,
-            option if option > 41 && ip4::SOURCES.contains(&option) => return Err(Errno::EINVAL),
+            // A source address that sticks: the interface has to be one that the socket may use.
+            ip6::PKTINFO => {
+                let index = word(&value.array::<20>()?, 16);
+                let own = core.device.load(Relaxed);
+                need(index == 0 || own == 0 || index == own)?;
+            }
+            ip6::ADDR_PREFERENCES => {
+                need(value.len >= 4)?;
+                let now = prefer::chosen(int as u32).ok_or(Errno::EINVAL)?;
+                self.preferences.store(now, Relaxed);
+            }
+            // A connection of mapped addresses could become one of version 4 only.
+            ip6::ADDRFORM if int != i32::from(af::INET) || value.len < 4 => return Err(Errno::EINVAL),
+            ip6::ADDRFORM if core.kind == sock::RAW => return Err(Errno::ENOPROTOOPT),
+            ip6::ADDRFORM => {
+                let mapped = ends.remote.ok_or(Errno::ENOTCONN)?.is_v4();
+                return Err(if mapped { Errno::EOPNOTSUPP } else { Errno::EADDRNOTAVAIL });
+            }
+            ip6::ROUTER_ALERT => need(value.len >= 4).and(Err(Errno::ENOPROTOOPT))?,
             option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -413,18 +515,27 @@ impl IpOptions {
     ///
     /// # Errors
     /// `ENOPROTOOPT`, `EOPNOTSUPP`, `ENOTCONN`.
-    pub fn get(&self, _ctx: &SockCtx<'_>, core: &Core, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    pub fn get(&self, core: &Core, ends: Ends, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
+        let room = into.len as usize;
+        if (level == proto::IP || level == proto::IPV6 && core.family == af::INET6)
+            && let Some(outcome) = sources::get(core, &self.groups, level, option, into)
+        {
+            return outcome;
+        }
+        if level == proto::IPV6 && core.family == af::INET6 && option == ip6::PATHMTU {
+            return ends.path(room);
+        }
         if self.is_empty(core, level, option) {
             return Ok(Vec::new());
         }
         let value = match level {
-            proto::IP => self.get4(core, option)?,
-            proto::IPV6 if core.family == af::INET6 => self.get6(option)?,
+            proto::IP => self.get4(core, ends, option)?,
+            proto::IPV6 if core.family == af::INET6 => self.get6(core, ends, option)?,
             _ if core.family == af::INET6 => return Err(Errno::ENOPROTOOPT),
             _ => return Err(Errno::EOPNOTSUPP),
         };
         // A small value goes into a single byte where there is no room for an int (`IPPROTO_IP`).
-        if level == proto::IP && (1..4).contains(&room) && (0..=255).contains(&value) {
+        if level == proto::IP && option != ip4::MULTICAST_IF && (1..4).contains(&room) && (0..=255).contains(&value) {
             return Ok(alloc::vec![value as u8]);
         }
         Ok(value.to_ne_bytes().to_vec())
@@ -435,13 +546,14 @@ impl IpOptions {
         match level {
             proto::IP => option == ip4::OPTIONS || option == ip4::PKTOPTIONS && core.kind == sock::STREAM,
             proto::IPV6 if core.family == af::INET6 => {
-                matches!(option, ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS)
+                option == ip6::OLD_PKTOPTIONS && core.kind == sock::STREAM
+                    || matches!(option, ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS)
             }
             _ => false,
         }
     }
 
-    fn get4(&self, core: &Core, option: u32) -> Result<i32> {
+    fn get4(&self, core: &Core, ends: Ends, option: u32) -> Result<i32> {
         if let Some(bit) = switch(proto::IP, option) {
             return Ok(i32::from(self.has(bit)));
         }
@@ -453,11 +565,10 @@ impl IpOptions {
             },
             ip4::HDRINCL => i32::from(self.has(on::HDRINCL)),
             ip4::ROUTER_ALERT => 0,
-            ip4::PROTOCOL if core.kind == sock::RAW => core.protocol as i32,
-            option if ip4::FILTERS.contains(&option) => return Err(Errno::EINVAL),
+            ip4::PROTOCOL => i32::from(ends.port),
             ip4::NODEFRAG => i32::from(self.has(on::NODEFRAG)),
             ip4::MTU_DISCOVER => i32::from(self.discover[0].load(Relaxed)),
-            ip4::MTU => return Err(Errno::ENOTCONN),
+            ip4::MTU => ends.mtu()?,
             ip4::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
             ip4::MINTTL => i32::from(self.min_ttl[0].load(Relaxed)),
             ip4::RECVFRAGSIZE => i32::from(self.has(on::FRAGSIZE)),
@@ -472,14 +583,15 @@ impl IpOptions {
         })
     }
 
-    fn get6(&self, option: u32) -> Result<i32> {
+    fn get6(&self, core: &Core, ends: Ends, option: u32) -> Result<i32> {
         if let Some(bit) = switch(proto::IPV6, option) {
             return Ok(i32::from(self.has(bit)));
         }
         Ok(match option {
             ip6::ROUTER_ALERT => 0,
-            option if option == ip4::FILTERS[1] => return Err(Errno::EINVAL),
-            ip6::PATHMTU => return Err(Errno::EINVAL),
+            ip6::ADDR_PREFERENCES => self.preferences.load(Relaxed) as i32,
+            ip6::ADDRFORM if core.kind == sock::RAW => return Err(Errno::ENOPROTOOPT),
+            ip6::ADDRFORM => ends.remote.map(|_| i32::from(core.family)).ok_or(Errno::ENOTCONN)?,
             ip6::V6ONLY => i32::from(self.has(on::V6ONLY)),
             ip6::UNICAST_HOPS => match self.ttl[1].load(Relaxed) {
                 ..0 => 64,
@@ -491,7 +603,7 @@ impl IpOptions {
             ip6::MULTICAST_IF => self.devices[1].load(Relaxed),
             ip6::UNICAST_IF => self.devices[3].load(Relaxed).to_be(),
             ip6::MTU_DISCOVER => i32::from(self.discover[1].load(Relaxed)),
-            ip6::MTU => return Err(Errno::ENOTCONN),
+            ip6::MTU => ends.mtu()?,
             ip6::TCLASS => i32::from(self.tos[1].load(Relaxed)),
             ip6::MINHOPCOUNT => i32::from(self.min_ttl[1].load(Relaxed)),
             ip6::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
@@ -509,6 +621,6 @@ impl IpOptions {
         if let Ask::Interface { index, .. } = &ask {
             self.devices[0].store(*index as i32, Relaxed);
         }
-        Some(self.groups.lock().apply(ask))
+        Some(self.groups.lock().apply(ask, &core.ns.inet.members))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::addr::{Addr, Ip};
 use super::dgram::Dgram;
+use super::multicast::Members;
 use super::ports::{Claim, Ports};
 use super::raw::RawTable;
 use super::tcp::Tcp;
@@ -33,6 +34,8 @@ pub struct InetState {
     pub udplite: Mutex<Ports<Weak<Dgram>>>,
     /// Raw and ping sockets.
     pub raw: RawTable,
+    /// Members of multicast groups.
+    pub members: Mutex<Members>,
     /// Addresses that were added.
     pub extra: Mutex<Vec<Extra>>,
     /// `ip_local_port_range`: low in the lower half, high in the upper.
@@ -58,6 +61,7 @@ impl Default for InetState {
             udp: Mutex::new(Level::Leaf, Ports::default()),
             udplite: Mutex::new(Level::Leaf, Ports::default()),
             raw: RawTable::default(),
+            members: Mutex::new(Level::Leaf, Members::default()),
             extra: Mutex::new(Level::Leaf, Vec::new()),
             range: AtomicU32::new(60_999 << 16 | 32_768),
             unprivileged: AtomicI32::new(1024),

@@ -363,17 +363,21 @@ impl SocketOps for Netlink {
         Ok(())
     }
 
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         let state = self.state.lock();
         match (level, option) {
             (SOL_NETLINK, LIST_MEMBERSHIPS) if state.groups == 0 => Ok(Vec::new()),
             (SOL_NETLINK, LIST_MEMBERSHIPS) => Ok(state.groups.to_ne_bytes().to_vec()),
-            (SOL_NETLINK, 3..=31) if SWITCHES >> option & 1 != 0 => match room {
+            (SOL_NETLINK, 3..=31) if SWITCHES >> option & 1 != 0 => match into.len {
                 0..4 => Err(Errno::EINVAL),
                 _ => Ok((state.options >> option & 1).to_ne_bytes().to_vec()),
             },
             _ => Err(Errno::ENOPROTOOPT),
         }
+    }
+
+    fn has_level(&self, level: u32) -> Result {
+        if level == SOL_NETLINK { Ok(()) } else { Err(Errno::ENOPROTOOPT) }
     }
 
     fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {

@@ -63,6 +63,8 @@ pub mod flag {
     pub const SELECT_ERR_QUEUE: u64 = 1 << 45;
     /// `SO_PREFER_BUSY_POLL` (its number is too large for a bit of its own).
     pub const PREFER_BUSY_POLL: u64 = 1 << 3;
+    /// `SO_TXTIME`.
+    pub const TXTIME: u64 = 1 << 61;
     /// `SO_ZEROCOPY`.
     pub const ZEROCOPY: u64 = 1 << 60;
 }
@@ -110,6 +112,10 @@ pub struct Core {
     pub(super) pacing: AtomicU64,
     /// `SO_BUF_LOCK`.
     pub(super) locks: AtomicU32,
+    /// `SO_TIMESTAMPING`'s flags.
+    pub(super) timestamping: AtomicI32,
+    /// `SO_TXTIME`: clock in the lower half, flags in the upper.
+    pub(super) txtime: AtomicU64,
     error: AtomicU32,
     /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
     zerocopy: [AtomicU32; 2],
@@ -146,6 +152,8 @@ impl Core {
             kept,
             pacing: AtomicU64::new(u64::MAX),
             locks: AtomicU32::new(0),
+            timestamping: AtomicI32::new(0),
+            txtime: AtomicU64::new(0),
             error: AtomicU32::new(0),
             zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),
@@ -179,6 +187,8 @@ impl Core {
             kept: [0, 1, 2, 3].map(|i| copy_i(&self.kept[i])),
             pacing: copy_l(&self.pacing),
             locks: copy(&self.locks),
+            timestamping: copy_i(&self.timestamping),
+            txtime: copy_l(&self.txtime),
             error: AtomicU32::new(0),
             zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),

@@ -79,7 +79,7 @@ fn read_program(core: &Core, value: OptionValue) -> Result<Arc<[Insn]>> {
     if core.has(flag::LOCK_FILTER) {
         return Err(Errno::EPERM);
     }
-    if len == 0 || len > bpf::MAX {
+    if raw[1] == 0 || len == 0 || len > bpf::MAX {
         return Err(Errno::EINVAL);
     }
     let mut program = Vec::new();

@@ -11,6 +11,7 @@ mod file;
 pub mod filter;
 mod message;
 mod options;
+mod stamps;
 
 pub use addr::SockAddr;
 pub use core_state::{Core, flag};
@@ -223,12 +224,21 @@ pub trait SocketOps: Any + Send + Sync {
         Err(if level == SOL_SOCKET { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP })
     }
 
-    /// `getsockopt(2)` of other levels, and of options of `SOL_SOCKET` that only this family has.
+    /// `getsockopt(2)` of other levels, and of options of `SOL_SOCKET` that only this family has. `into`: where the guest
+    /// has room, and what some options look at before.
     ///
     /// # Errors
     /// `ENOPROTOOPT`, `EOPNOTSUPP`, `EINVAL`.
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, _option: u32, _room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, _option: u32, _into: OptionValue) -> Result<Vec<u8>> {
         Err(if level == SOL_SOCKET { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP })
+    }
+
+    /// Whether it has options of a level other than `SOL_SOCKET`.
+    ///
+    /// # Errors
+    /// What `getsockopt(2)` says where it has not.
+    fn has_level(&self, _level: u32) -> Result {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// An option of `SOL_SOCKET` has another value now.

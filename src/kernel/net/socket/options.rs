@@ -47,6 +47,7 @@ pub mod so {
     pub const PASSSEC: u32 = 34;
     pub const TIMESTAMPNS: u32 = 35;
     pub const MARK: u32 = 36;
+    pub const TIMESTAMPING: u32 = 37;
     pub const PROTOCOL: u32 = 38;
     pub const DOMAIN: u32 = 39;
     pub const RXQ_OVFL: u32 = 40;
@@ -68,9 +69,11 @@ pub mod so {
     pub const COOKIE: u32 = 57;
     pub const PEERGROUPS: u32 = 59;
     pub const ZEROCOPY: u32 = 60;
+    pub const TXTIME: u32 = 61;
     pub const BINDTOIFINDEX: u32 = 62;
     pub const TIMESTAMP_NEW: u32 = 63;
     pub const TIMESTAMPNS_NEW: u32 = 64;
+    pub const TIMESTAMPING_NEW: u32 = 65;
     pub const RCVTIMEO_NEW: u32 = 66;
     pub const SNDTIMEO_NEW: u32 = 67;
     pub const DETACH_REUSEPORT_BPF: u32 = 68;
@@ -82,9 +85,12 @@ pub mod so {
     pub const TXREHASH: u32 = 74;
     pub const RCVMARK: u32 = 75;
     pub const PASSPIDFD: u32 = 76;
+    pub const DEVMEM_DONTNEED: u32 = 80;
     pub const RCVPRIORITY: u32 = 82;
     pub const PEERPIDFD: u32 = 77;
     pub const PASSRIGHTS: u32 = 83;
+    /// Those whose value is the descriptor of a program.
+    pub const TAKES_PROGRAM: [u32; 2] = [ATTACH_BPF, ATTACH_REUSEPORT_EBPF];
 }
 
 /// An option's value where the guest has it.
@@ -153,7 +159,7 @@ fn simple_flag(option: u32) -> Option<u64> {
     }
 }
 
-fn is_inet(core: &Core) -> bool {
+pub(super) fn is_inet(core: &Core) -> bool {
     matches!(core.family, af::INET | af::INET6)
 }
 
@@ -174,6 +180,9 @@ pub fn set_common(ctx: &SockCtx<'_>, ops: &dyn SocketOps, option: u32, value: Op
         Some(flag) => {
             core.set(flag, int != 0);
             Ok(())
+        }
+        None if matches!(option, so::TIMESTAMPING | so::TIMESTAMPING_NEW) => {
+            core.set_timestamping(int, ops.listening() || ops.peer_addr().is_err())
         }
         None => match core.set_filter_option(option, int, value) {
             Some(outcome) => outcome,
@@ -229,6 +238,11 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
             core.set(flag::TIMESTAMP, false);
             keep_flag(core, flag::TIMESTAMPNS, int)
         }
+        so::TXTIME => core.set_txtime(cred, &core.ns, value),
+        // No data of devices is ever lent.
+        so::DEVMEM_DONTNEED if !is_tcp(core) => Err(Errno::EBADF),
+        so::DEVMEM_DONTNEED if value.len % 8 != 0 || value.len > 1024 => Err(Errno::EINVAL),
+        so::DEVMEM_DONTNEED => Ok(()),
         so::MARK if !raw_or_admin => Err(Errno::EPERM),
         so::MARK => keep(&core.mark, int),
         so::PEEK_OFF if !peeks_at(core) => Err(Errno::EOPNOTSUPP),
@@ -266,7 +280,11 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
 fn peeks_at(core: &Core) -> bool {
     match core.family {
         af::UNIX => true,
-        af::INET | af::INET6 => core.kind == sock::STREAM || matches!(core.protocol, 17 | 136),
+        af::INET | af::INET6 => match core.kind {
+            sock::STREAM => true,
+            sock::DGRAM => matches!(core.protocol, 17 | 136),
+            _ => false,
+        },
         _ => false,
     }
 }
@@ -405,6 +423,11 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
         so::TIMESTAMP | so::TIMESTAMP_NEW => on(flag::TIMESTAMP),
         so::TIMESTAMPNS | so::TIMESTAMPNS_NEW => on(flag::TIMESTAMPNS),
         so::ACCEPTCONN => number(i32::from(ops.listening())),
+        so::TIMESTAMPING | so::TIMESTAMPING_NEW => {
+            // The index of a hardware clock follows.
+            [core.timestamping.load(Relaxed), 0].iter().flat_map(|n| n.to_ne_bytes()).collect()
+        }
+        so::TXTIME => core.txtime.load(Relaxed).to_ne_bytes().to_vec(),
         so::MARK => word(&core.mark),
         so::PROTOCOL => number(core.protocol as i32),
         so::DOMAIN => number(i32::from(core.family)),
@@ -417,7 +440,8 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
         so::MAX_PACING_RATE if room >= 8 => core.pacing.load(Relaxed).to_ne_bytes().to_vec(),
         so::MAX_PACING_RATE => number(core.pacing.load(Relaxed).min(u64::from(u32::MAX)) as i32),
         so::MEMINFO => meminfo(core),
-        so::COOKIE | so::NETNS_COOKIE if room < 8 => return Some(Err(Errno::EINVAL)),
+        so::COOKIE if room < 8 => return Some(Err(Errno::EINVAL)),
+        so::NETNS_COOKIE if room != 8 => return Some(Err(Errno::EINVAL)),
         so::COOKIE => core.cookie.to_ne_bytes().to_vec(),
         so::NETNS_COOKIE => 1u64.to_ne_bytes().to_vec(),
         so::ZEROCOPY => on(flag::ZEROCOPY),

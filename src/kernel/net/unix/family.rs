@@ -154,7 +154,7 @@ impl SocketOps for Sock {
             _ => return Err(Errno::EOPNOTSUPP),
         };
         let int = value.int()?;
-        if matches!(bit, pass::INQ) && !(0..=1).contains(&int) {
+        if matches!(bit, pass::INQ) && (value.len != 4 || !(0..=1).contains(&int)) {
             return Err(Errno::EINVAL);
         }
         if int != 0 {
@@ -165,11 +165,12 @@ impl SocketOps for Sock {
         Ok(())
     }
 
-    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         if level != SOL_SOCKET {
             return Err(Errno::EOPNOTSUPP);
         }
-        if let Some(bit) = pass_bit(self.kind, option) {
+        // `SO_INQ` cannot be read.
+        if let Some(bit) = pass_bit(self.kind, option).filter(|&b| b != pass::INQ) {
             return Ok(i32::from(self.passing(bit)).to_ne_bytes().to_vec());
         }
         let cred = self.inner.lock().peer_cred.clone();
@@ -190,7 +191,7 @@ impl SocketOps for Sock {
             }
             PEERGROUPS => {
                 let groups = &cred.as_ref().ok_or(Errno::ENODATA)?.groups;
-                if room < groups.len() * 4 {
+                if (into.len as usize) < groups.len() * 4 {
                     return Err(Errno::ERANGE);
                 }
                 Ok(groups.iter().flat_map(|&g| ctx.op.cred.seen_gid(g).to_ne_bytes()).collect())

@@ -30,7 +30,7 @@ pub fn deliver(ns: &NetNamespace, protocol: u32, packet: Packet) -> Result<Optio
     let (from, to) = (packet.from, packet.to);
     let table = ports(ns, protocol);
     if to.ip.is_multicast() || to.ip.is_broadcast() {
-        for receiver in receivers(table, from, to)? {
+        for receiver in receivers(ns, table, from, to)? {
             receiver.take_in(Packet { data: copy(&packet.data)?, ..packet });
         }
         return Ok(None);
@@ -103,13 +103,15 @@ fn mixed(a: Addr) -> u64 {
 }
 
 /// Every socket that a packet to a group or to all is for.
-fn receivers(table: &Table, from: Addr, to: Addr) -> Result<Vec<Arc<Dgram>>> {
+fn receivers(ns: &NetNamespace, table: &Table, from: Addr, to: Addr) -> Result<Vec<Arc<Dgram>>> {
+    // The interface takes packets to a group in only while somebody is a member.
+    if to.ip.is_multicast() && !ns.inet.members.lock().contains_key(&to.ip) {
+        return Ok(Vec::new());
+    }
     let mut all = at_port(table, to.port)?;
     all.retain(|(s, ip, only6)| {
-        let member = || {
-            let every = if to.ip.is_v4() { on::ALL } else { on::ALL6 };
-            s.ip.groups.lock().has(to.ip) || s.ip.has(every) && !to.ip.is_multicast()
-        };
+        let every = s.ip.has(if to.ip.is_v4() { on::ALL } else { on::ALL6 });
+        let member = || s.ip.groups.lock().allows(to.ip, from.ip, every);
         s.score((*ip, *only6), from, to).is_some() && (!to.ip.is_multicast() || member())
     });
     Ok(all.into_iter().map(|(s, _, _)| s).collect())

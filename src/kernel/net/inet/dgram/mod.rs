@@ -11,7 +11,7 @@ pub use deliver::deliver;
 
 use super::addr::{self, Addr};
 use super::mailbox::Mailbox;
-use super::options::IpOptions;
+use super::options::{Ends, IpOptions, has_level};
 use super::ports::{Claim, Ports};
 use super::proto;
 use crate::abi::{Errno, Result, SysResult};
@@ -88,6 +88,11 @@ impl State {
 impl Dgram {
     fn claim_for(&self, local: Addr) -> Arc<Claim<Weak<Dgram>>> {
         Claim::new(&self.core, local, self.ip.v6only(), false, self.me.clone())
+    }
+
+    fn ends(&self) -> Ends {
+        let s = self.state.lock();
+        Ends { port: s.local.port, remote: s.remote.map(|r| r.ip) }
     }
 
     /// The ports of its protocol.
@@ -175,6 +180,7 @@ impl SocketOps for Dgram {
         if let Some(claim) = claim {
             self.ports().lock().release(&claim);
         }
+        self.ip.groups.lock().leave_all(&self.core.ns);
         self.mail.clear();
     }
 
@@ -190,6 +196,7 @@ impl SocketOps for Dgram {
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.claim = Some(claim);
+        self.ip.bound_to(wanted.ip);
         Ok(())
     }
 
@@ -269,25 +276,20 @@ impl SocketOps for Dgram {
         match level {
             proto::UDP | proto::UDPLITE if level == self.core.protocol => self.set_udp_option(option, value),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
-            _ => {
-                let bound = self.state.lock().claim.is_some();
-                self.ip.set(ctx, &self.core, level, option, value, bound)
-            }
+            _ => self.ip.set(ctx, &self.core, level, option, value, self.ends()),
         }
     }
 
-    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         match level {
             proto::UDP | proto::UDPLITE if level == self.core.protocol => self.get_udp_option(option),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
-            _ => {
-                // The path's MTU is known of a connected socket.
-                if option == if level == proto::IP { 14 } else { 24 } && self.state.lock().remote.is_some() {
-                    return Ok(65_536i32.to_ne_bytes().to_vec());
-                }
-                self.ip.get(ctx, &self.core, level, option, room)
-            }
+            _ => self.ip.get(&self.core, self.ends(), level, option, into),
         }
+    }
+
+    fn has_level(&self, level: u32) -> Result {
+        has_level(self.core.family, self.core.protocol, level)
     }
 
     fn option_changed(&self, option: u32) {

@@ -14,7 +14,7 @@ pub use table::{RawTable, answer_ping, deliver, report};
 
 use super::addr::{Addr, Ip};
 use super::mailbox::Mailbox;
-use super::options::IpOptions;
+use super::options::{Ends, IpOptions, has_level};
 use super::proto;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
@@ -106,6 +106,12 @@ impl Raw {
         self.core.kind == sock::DGRAM
     }
 
+    /// A raw socket has its protocol for a port from the start.
+    fn ends(&self) -> Ends {
+        let s = self.state.lock();
+        Ends { port: s.local.port, remote: s.remote.map(|r| r.ip) }
+    }
+
     /// Raw sockets of version 6 do not have the options of version 4.
     fn knows_no(&self, level: u32) -> bool {
         level == proto::IP && self.is_six() && !self.is_ping()
@@ -136,6 +142,7 @@ impl SocketOps for Raw {
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
         self.core.ns.inet.raw.leave(self);
+        self.ip.groups.lock().leave_all(&self.core.ns);
         self.mail.clear();
     }
 
@@ -195,24 +202,26 @@ impl SocketOps for Raw {
     }
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
-        // It has its protocol for a port from the start.
-        let bound = !self.is_ping() || self.state.lock().local.port != 0;
         match self.set_raw_option(level, option, value) {
             Some(outcome) => outcome,
             None if level == SOL_SOCKET || self.knows_no(level) => Err(Errno::ENOPROTOOPT),
-            None => self.ip.set(ctx, &self.core, level, option, value, bound),
+            None => self.ip.set(ctx, &self.core, level, option, value, self.ends()),
         }
     }
 
-    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
-        match self.get_raw_option(level, option, room) {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
+        match self.get_raw_option(level, option, into.len as usize) {
             Some(outcome) => outcome,
             None if level == SOL_SOCKET || self.knows_no(level) => Err(Errno::ENOPROTOOPT),
-            // The path's MTU is known of a connected socket.
-            None if option == if level == proto::IP { 14 } else { 24 } && self.state.lock().remote.is_some() => {
-                Ok(65_536i32.to_ne_bytes().to_vec())
-            }
-            None => self.ip.get(ctx, &self.core, level, option, room),
+            None => self.ip.get(&self.core, self.ends(), level, option, into),
+        }
+    }
+
+    fn has_level(&self, level: u32) -> Result {
+        match self.filter_at(level) {
+            None if self.knows_no(level) => Err(Errno::ENOPROTOOPT),
+            Some(_) if !self.is_ping() => Ok(()),
+            _ => has_level(self.core.family, self.core.protocol, level),
         }
     }
 

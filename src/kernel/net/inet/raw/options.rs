@@ -18,7 +18,7 @@ const HDRINCL: u32 = 36;
 
 impl Raw {
     /// The protocol whose filter is at a level; `None`: no filter is there.
-    fn filter_at(&self, level: u32) -> Option<u32> {
+    pub(super) fn filter_at(&self, level: u32) -> Option<u32> {
         match (self.is_six(), level) {
             (false, SOL_RAW) => Some(proto::ICMP),
             (true, proto::ICMPV6) => Some(proto::ICMPV6),

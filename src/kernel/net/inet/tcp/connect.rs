@@ -169,6 +169,8 @@ impl Tcp {
         if arena::charge(Object::Packet).is_err() {
             return Outcome::Refused;
         }
+        let (segment, their_segment) = self.segment_sizes(listener, remote.ip.is_v4());
+        self.options.segment.store(segment, Relaxed);
         let theirs = End::new(listener.receive_room(), self.send_room());
         {
             let mut inbox = listener.end.inbox.lock();
@@ -192,6 +194,7 @@ impl Tcp {
                 client: self.end.clone(),
                 local: remote,
                 remote: state.local,
+                segment: their_segment,
                 holder,
             });
         }
@@ -335,6 +338,9 @@ impl Tcp {
         if !core.buffer_locked(1) {
             core.send_buffer.store(CONNECTED_SEND_BUFFER, Relaxed);
         }
+        if core.notes_arrival() {
+            incoming.end.inbox.lock().notes_arrival = true;
+        }
         let state = State {
             phase: Phase::Connected,
             remote: Some(incoming.remote),
@@ -342,10 +348,12 @@ impl Tcp {
             holder: Some(incoming.holder),
             ..State::new(incoming.local)
         };
+        let options = self.options.inherited();
+        options.segment.store(incoming.segment, Relaxed);
         let socket = Arc::new_cyclic(|me| Tcp {
             core,
-            ip: self.ip.inherited(),
-            options: self.options.inherited(),
+            ip: self.ip.inherited(self.core.family, self.core.ns.inet.ttl.load(Relaxed) as u8),
+            options,
             end: incoming.end,
             state: Mutex::new(Level::FileData, state),
             me: me.clone(),

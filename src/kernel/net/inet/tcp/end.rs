@@ -24,6 +24,8 @@ pub struct Incoming {
     pub local: Addr,
     /// Address of the connecting side.
     pub remote: Addr,
+    /// The size of the accepting side's segments, bytes.
+    pub segment: i32,
     /// The use of the listener's port.
     pub holder: Holder,
 }
@@ -52,6 +54,10 @@ pub struct Inbox {
     pub fin: bool,
     /// Nobody has the owner open any more.
     pub closed: bool,
+    /// The owner wants to know when data arrives, and when the last of it did, ns since the epoch; 0: not noted.
+    pub notes_arrival: bool,
+    /// See `notes_arrival`.
+    pub arrival: i64,
     /// The owner listens.
     pub backlog: Option<Box<Backlog>>,
 }

@@ -96,5 +96,5 @@ impl Tcp {
     }
 }
 
-/// Bytes of `struct tcp_info` that are filled in (up to `tcpi_reord_seen` of Linux 5.4).
-pub(super) const INFO: usize = 232;
+/// Bytes of `struct tcp_info` (Linux 6.18).
+pub(super) const INFO: usize = 280;

@@ -16,7 +16,7 @@ mod stream;
 mod transfer;
 
 use super::addr::{self, Addr};
-use super::options::IpOptions;
+use super::options::{Ends, IpOptions, has_level};
 use super::ports::{Claim, Holder};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc, UserPtr};
@@ -125,6 +125,12 @@ impl State {
 }
 
 impl Tcp {
+    fn ends(&self) -> Ends {
+        let s = self.state.lock();
+        let open = s.phase == Phase::Connected;
+        Ends { port: s.local.port, remote: s.remote.filter(|_| open).map(|r| r.ip) }
+    }
+
     /// Room that this side gives as a sender.
     fn send_room(&self) -> usize {
         if self.core.buffer_locked(1) { self.core.send_room() } else { SEND_ROOM }
@@ -268,6 +274,7 @@ impl SocketOps for Tcp {
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.claim = Some(claim);
+        self.ip.bound_to(wanted.ip);
         Ok(())
     }
 
@@ -365,11 +372,11 @@ impl SocketOps for Tcp {
         match level {
             PROTOCOL => self.set_tcp_option(ctx, option, value),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
-            _ => self.ip.set(ctx, &self.core, level, option, value, self.local().port != 0),
+            _ => self.ip.set(ctx, &self.core, level, option, value, self.ends()),
         }
     }
 
-    fn get_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, room: usize) -> Result<Vec<u8>> {
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         match (level, option) {
             (PROTOCOL, _) => self.get_tcp_option(option),
             (SOL_SOCKET, so::ERROR) => {
@@ -377,8 +384,12 @@ impl SocketOps for Tcp {
                 Ok(e.to_ne_bytes().to_vec())
             }
             (SOL_SOCKET, _) => Err(Errno::ENOPROTOOPT),
-            _ => self.ip.get(ctx, &self.core, level, option, room),
+            _ => self.ip.get(&self.core, self.ends(), level, option, into),
         }
+    }
+
+    fn has_level(&self, level: u32) -> Result {
+        has_level(self.core.family, self.core.protocol, level)
     }
 
     fn option_changed(&self, option: u32) {
@@ -403,6 +414,12 @@ impl SocketOps for Tcp {
                 }
                 self.end.queue.wake(Events::OUT | Events::WRNORM);
             }
+            so::TIMESTAMP
+            | so::TIMESTAMPNS
+            | so::TIMESTAMPING
+            | so::TIMESTAMP_NEW
+            | so::TIMESTAMPNS_NEW
+            | so::TIMESTAMPING_NEW => self.end.inbox.lock().notes_arrival = self.core.notes_arrival(),
             so::RCVLOWAT => {
                 // `tcp_set_rcvlowat`: no more than half of what the buffer may become.
                 let most =

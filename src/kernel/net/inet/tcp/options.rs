@@ -25,10 +25,16 @@ mod opt {
     pub const THIN_LINEAR_TIMEOUTS: u32 = 16;
     pub const THIN_DUPACK: u32 = 17;
     pub const USER_TIMEOUT: u32 = 18;
+    pub const REPAIR: u32 = 19;
+    pub const REPAIR_QUEUE: u32 = 20;
+    pub const QUEUE_SEQ: u32 = 21;
+    pub const REPAIR_OPTIONS: u32 = 22;
     pub const FASTOPEN: u32 = 23;
     pub const TIMESTAMP: u32 = 24;
     pub const NOTSENT_LOWAT: u32 = 25;
+    pub const CC_INFO: u32 = 26;
     pub const SAVE_SYN: u32 = 27;
+    pub const REPAIR_WINDOW: u32 = 29;
     pub const FASTOPEN_CONNECT: u32 = 30;
     pub const ULP: u32 = 31;
     pub const FASTOPEN_NO_COOKIE: u32 = 34;
@@ -41,6 +47,10 @@ mod opt {
     pub const DELACK_MAX_US: u32 = 46;
 }
 
+/// Times are kept in ticks, ms (`CONFIG_HZ` is 250).
+const TICK_MS: i32 = 4;
+/// `TCP_WINDOW_CLAMP` of a connection.
+const WINDOW: i32 = 65_536;
 /// Numbers below this are kept in an array.
 const KEPT: usize = 47;
 
@@ -51,18 +61,28 @@ const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
 pub struct TcpOptions {
     values: Mutex<Vec<(u8, i32)>>,
     algorithm: AtomicI32,
+    /// The size of segments of the connection, bytes.
+    pub(super) segment: AtomicI32,
 }
 
 impl TcpOptions {
     /// Everything as Linux's defaults are.
     pub fn new() -> TcpOptions {
-        TcpOptions { values: Mutex::new(Level::Leaf, Vec::new()), algorithm: AtomicI32::new(0) }
+        TcpOptions {
+            values: Mutex::new(Level::Leaf, Vec::new()),
+            algorithm: AtomicI32::new(0),
+            segment: AtomicI32::new(0),
+        }
     }
 
     /// Those of a socket that `accept` gives.
     pub fn inherited(&self) -> TcpOptions {
         let values = self.values.lock().clone();
-        TcpOptions { values: Mutex::new(Level::Leaf, values), algorithm: AtomicI32::new(self.algorithm.load(Relaxed)) }
+        TcpOptions {
+            values: Mutex::new(Level::Leaf, values),
+            algorithm: AtomicI32::new(self.algorithm.load(Relaxed)),
+            segment: AtomicI32::new(0),
+        }
     }
 
     fn get(&self, option: u32) -> Option<i32> {
@@ -115,7 +135,11 @@ impl Tcp {
             return Ok(());
         }
         if option == opt::ULP {
-            return Err(if value.len < 1 { Errno::EINVAL } else { Errno::ENOENT });
+            if value.len < 1 {
+                return Err(Errno::EINVAL);
+            }
+            // There are no such protocols.
+            return value.bytes(15).and(Err(Errno::ENOENT));
         }
         let int = value.int()?;
         valid(option, int)?;
@@ -124,12 +148,23 @@ impl Tcp {
             opt::QUICKACK => self.options.set(option, i32::from(int != 0)),
             opt::LINGER2 => self.options.set(option, if int < 0 { -1 } else { int.min(120) }),
             opt::DEFER_ACCEPT => self.options.set(option, defer_seconds(int)),
+            opt::WINDOW_CLAMP if int == 0 && !self.state_is_closed() => Err(Errno::EINVAL),
             opt::WINDOW_CLAMP => self.options.set(option, if int == 0 { 0 } else { int.max(1152) }),
             opt::FASTOPEN if self.listening() || self.local().port == 0 || self.state_is_closed() => {
                 self.options.set(option, int.min(self.core.ns.somaxconn()))
             }
             opt::FASTOPEN => Err(Errno::EINVAL),
             opt::FASTOPEN_CONNECT if !self.state_is_closed() => Err(Errno::EINVAL),
+            opt::FASTOPEN_NO_COOKIE if !self.state_is_closed() && !self.listening() => Err(Errno::EINVAL),
+            // A connection is not repaired here, and nothing that needs it is allowed.
+            opt::REPAIR if self.listening() || int == 1 => Err(Errno::EPERM),
+            opt::REPAIR if !(-1..=1).contains(&int) => Err(Errno::EINVAL),
+            opt::REPAIR => Ok(()),
+            opt::REPAIR_QUEUE | opt::TIMESTAMP | opt::REPAIR_WINDOW => Err(Errno::EPERM),
+            opt::QUEUE_SEQ if !self.state_is_closed() => Err(Errno::EPERM),
+            opt::QUEUE_SEQ | opt::REPAIR_OPTIONS => Err(Errno::EINVAL),
+            opt::RTO_MAX_MS => self.options.set(option, in_ticks(int, TICK_MS)),
+            opt::RTO_MIN_US | opt::DELACK_MAX_US => self.options.set(option, in_ticks(int, TICK_MS * 1000)),
             opt::MAXSEG
             | opt::KEEPIDLE
             | opt::KEEPINTVL
@@ -142,10 +177,7 @@ impl Tcp {
             | opt::INQ
             | opt::FASTOPEN_CONNECT
             | opt::FASTOPEN_NO_COOKIE
-            | opt::TX_DELAY
-            | opt::RTO_MAX_MS
-            | opt::RTO_MIN_US
-            | opt::DELACK_MAX_US => self.options.set(option, int),
+            | opt::TX_DELAY => self.options.set(option, int),
             opt::THIN_DUPACK => Ok(()),
             _ => Err(Errno::ENOPROTOOPT),
         }
@@ -160,6 +192,15 @@ impl Tcp {
         self.state_of(&self.state.lock()) == super::TcpState::Close
     }
 
+    /// The sizes of the segments that a connection from this socket to a listener begins with, bytes: its own and the
+    /// other side's. Each is half of the window that the peer offers first (`tcp_bound_to_half_wnd`), or what `TCP_MAXSEG`
+    /// of either side says, of which twelve bytes are the time stamp.
+    pub(super) fn segment_sizes(&self, listener: &Tcp, v4: bool) -> (i32, i32) {
+        let asked = |s: &Tcp| s.options.get(opt::MAXSEG).filter(|&v| v > 0).map_or(i32::MAX, |v| v - 12);
+        let most = asked(self).min(asked(listener));
+        (most.min(if v4 { 32_741 } else { 32_732 }), most.min(32_768))
+    }
+
     /// `getsockopt(2)`.
     pub(super) fn get_tcp_option(&self, option: u32) -> Result<Vec<u8>> {
         let kept = |default: i32| self.options.get(option).unwrap_or(default);
@@ -168,7 +209,7 @@ impl Tcp {
             opt::NODELAY | opt::CORK | opt::THIN_DUPACK | opt::THIN_LINEAR_TIMEOUTS => kept(0),
             opt::MAXSEG => match self.state_is_closed() || self.listening() {
                 true => self.options.get(option).filter(|&v| v > 0).unwrap_or(536),
-                false => 65_483.min(self.options.get(option).filter(|&v| v > 0).unwrap_or(i32::MAX)),
+                false => self.options.segment.load(Relaxed),
             },
             opt::KEEPIDLE => sysctl(7200),
             opt::KEEPINTVL => sysctl(75),
@@ -178,7 +219,11 @@ impl Tcp {
                 0 => 60,
                 v => v,
             },
-            opt::DEFER_ACCEPT | opt::WINDOW_CLAMP | opt::USER_TIMEOUT | opt::FASTOPEN => kept(0),
+            opt::WINDOW_CLAMP => kept(if self.state_is_closed() || self.listening() { 0 } else { WINDOW }),
+            opt::REPAIR => 0,
+            opt::REPAIR_QUEUE | opt::QUEUE_SEQ | opt::REPAIR_WINDOW => return Err(Errno::EINVAL),
+            opt::CC_INFO => return Ok(Vec::new()),
+            opt::DEFER_ACCEPT | opt::USER_TIMEOUT | opt::FASTOPEN => kept(0),
             opt::QUICKACK => kept(1),
             opt::NOTSENT_LOWAT => kept(0),
             opt::SAVE_SYN | opt::INQ | opt::FASTOPEN_CONNECT | opt::FASTOPEN_NO_COOKIE | opt::TX_DELAY => kept(0),
@@ -198,6 +243,11 @@ impl Tcp {
         };
         Ok(value.to_ne_bytes().to_vec())
     }
+}
+
+/// A time rounded up to whole ticks.
+fn in_ticks(time: i32, tick: i32) -> i32 {
+    (time + tick - 1) / tick * tick
 }
 
 /// What `TCP_DEFER_ACCEPT` reads as: seconds rounded up to when a retransmission would be due.

@@ -8,6 +8,7 @@ use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::mailbox::tell_zerocopy;
 use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
 use crate::sync::Events;
+use crate::time;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -67,6 +68,9 @@ impl Tcp {
                 return Ok(n);
             }
             inbox.stream.push(parcel)?;
+            if inbox.notes_arrival {
+                inbox.arrival = time::now();
+            }
             if urgent {
                 inbox.stream.mark_urgent();
             }
@@ -123,6 +127,10 @@ impl Tcp {
         self.end.received.fetch_add(n as u64, Relaxed);
         out.whole = n;
         self.core.peeked(n, !flags.contains(MsgFlags::PEEK));
+        if out.wants_control && self.core.notes_arrival() {
+            let at = self.end.inbox.lock().arrival;
+            self.core.tell_arrival(at, out);
+        }
         if out.wants_control && self.tells_unread() {
             out.push_control(super::PROTOCOL, TCP_INQ, &(self.unread() as u32).to_ne_bytes());
         }
