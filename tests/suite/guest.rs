@@ -76,6 +76,10 @@ guests! {
     socket_filters: GLIBC;
     socket_effects: GLIBC;
     sockopts: GLIBC;
+    option_table: &[Link::Dynamic];
+    multicast: &[Link::Dynamic];
+    tcp_holding: &[Link::Dynamic];
+    tcp_closing: &[Link::Dynamic];
     tcp: GLIBC;
     udp: GLIBC;
     remote: &[Link::Dynamic];

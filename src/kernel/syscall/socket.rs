@@ -29,6 +29,8 @@ const TYPE_MASK: u32 = 0xf;
 const PEERPIDFD: u32 = 77;
 /// Most bytes that one call moves (`MAX_RW_COUNT`).
 const MAX_COUNT: usize = 0x7fff_f000;
+/// Most room for an option's value that is not negative.
+const MAX_ROOM: u32 = i32::MAX as u32;
 /// Most messages of one call (`UIO_MAXIOV`).
 const MAX_MESSAGES: u32 = 1024;
 
@@ -249,6 +251,9 @@ fn receive(
         Ok(n) => n,
         // It waited for more than there was.
         Err(_) if dst.done() > 0 => return Ok(dst.done()),
+        Err(e) if !dont && flags.contains(MsgFlags::PEEK | MsgFlags::WAITALL) && socket.is_stream() => {
+            return socket.receive(&ctx, dst, flags | MsgFlags::DONTWAIT, out).map_err(|_| e);
+        }
         Err(e) => return Err(e),
     };
     while all && got > 0 && dst.left() > 0 && out.files.is_empty() && !out.complete {
@@ -503,12 +508,11 @@ pub fn sys_getsockopt(
 ) -> SysResult<()> {
     let it = opened(cur, fd)?;
     let room = len.read()?;
-    if room > i32::MAX as u32 {
-        if level != SOL_SOCKET {
-            it.socket.has_level(level)?;
-        }
-        return Err(Errno::EINVAL.into());
-    }
+    let room = match room {
+        0..=MAX_ROOM => room,
+        _ if level == SOL_SOCKET => return Err(Errno::EINVAL.into()),
+        _ => it.socket.negative_room(level, option).map(|()| MAX_ROOM)?,
+    };
     let ctx = ctx(cur);
     if (level, option) == (SOL_SOCKET, PEERPIDFD) && it.socket.carries_files() {
         return peer_pidfd(cur, &*it.socket, out, len, room);

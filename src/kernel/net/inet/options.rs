@@ -92,15 +92,12 @@ fn word(b: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
 }
 
-/// Whether sockets of a family and protocol have options of a level.
-///
-/// # Errors
-/// What `getsockopt(2)` says of a level that there is not.
-pub fn has_level(family: u16, protocol: u32, level: u32) -> Result {
+/// See [`crate::net::socket::SocketOps::negative_room`].
+pub fn negative_room(family: u16, protocol: u32, level: u32) -> Result {
     match level {
-        proto::IP => Ok(()),
+        proto::IP => Err(Errno::EINVAL),
         proto::IPV6 if family == af::INET6 => Ok(()),
-        _ if level == protocol => Ok(()),
+        _ if level == protocol => Err(Errno::EINVAL),
         _ if family == af::INET6 => Err(Errno::ENOPROTOOPT),
         _ => Err(Errno::EOPNOTSUPP),
     }
@@ -190,7 +187,7 @@ impl IpOptions {
             devices: [const { AtomicI32::new(0) }; 4],
             port_range: AtomicU32::new(0),
             preferences: AtomicU32::new(prefer::DEFAULT | prefer::HOME),
-            groups: Mutex::new(Level::Leaf, Groups::default()),
+            groups: Mutex::new(Level::FileData, Groups::default()),
         }
     }
 
@@ -211,7 +208,7 @@ impl IpOptions {
             devices: [0, 1, 2, 3].map(|i| AtomicI32::new(if i == 1 { 1 } else { self.devices[i].load(Relaxed) })),
             port_range: AtomicU32::new(self.port_range.load(Relaxed)),
             preferences: AtomicU32::new(self.preferences.load(Relaxed)),
-            groups: Mutex::new(Level::Leaf, Groups::default()),
+            groups: Mutex::new(Level::FileData, Groups::default()),
         }
     }
 
@@ -269,6 +266,8 @@ impl IpOptions {
         let ns = &core.ns;
         let many = to.is_multicast() || to.is_broadcast();
         let reachable = match many {
+            // No route of version 6 leads groups to the loopback interface.
+            true if to.is_multicast() && !to.is_v4() => false,
             // Only what was sent out of the loopback interface by choice, or its own broadcast.
             true => {
                 ns.loopback_is_up()

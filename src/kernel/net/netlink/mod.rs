@@ -376,8 +376,8 @@ impl SocketOps for Netlink {
         }
     }
 
-    fn has_level(&self, level: u32) -> Result {
-        if level == SOL_NETLINK { Ok(()) } else { Err(Errno::ENOPROTOOPT) }
+    fn negative_room(&self, level: u32, _option: u32) -> Result {
+        if level == SOL_NETLINK { Err(Errno::EINVAL) } else { Err(Errno::ENOPROTOOPT) }
     }
 
     fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {

@@ -2,7 +2,7 @@
 //! before they are queued, and that choose among sockets of one port.
 
 use super::core_state::flag;
-use super::{Core, OptionValue, af, so, sock};
+use super::{Core, OptionValue, so};
 use crate::abi::{Errno, Result};
 use crate::host::{random, sched};
 use crate::mm::UserPtr;
@@ -95,13 +95,8 @@ fn read_program(core: &Core, value: OptionValue) -> Result<Arc<[Insn]>> {
 impl Core {
     /// Options that are about filters; `None` for others.
     pub(super) fn set_filter_option(&self, option: u32, int: i32, value: OptionValue) -> Option<Result> {
-        let tcp = self.kind == sock::STREAM && matches!(self.family, af::INET | af::INET6);
         Some(match option {
-            // A connection has no segments that a program could look at.
-            so::ATTACH_FILTER => read_program(self, value).and_then(|p| match tcp {
-                true => Err(Errno::EOPNOTSUPP),
-                false => self.change(|f| f.packet = Some(p)),
-            }),
+            so::ATTACH_FILTER => read_program(self, value).and_then(|p| self.change(|f| f.packet = Some(p))),
             // There is no bpf(2), hence no program behind a descriptor.
             so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if value.len != 4 => Err(Errno::EINVAL),
             so::ATTACH_BPF | so::ATTACH_REUSEPORT_EBPF if self.has(flag::LOCK_FILTER) => Err(Errno::EPERM),
@@ -146,13 +141,17 @@ impl Core {
         if room != 0 && room < program.len() { Err(Errno::EINVAL) } else { Ok(program) }
     }
 
+    /// The program that looks at what is received.
+    pub fn packet_program(&self) -> Option<Arc<[Insn]>> {
+        if !self.has(flag::ATTACH_FILTER) {
+            return None;
+        }
+        self.filters.lock().as_ref().and_then(|f| f.packet.clone())
+    }
+
     /// How many bytes of a packet the socket's program keeps; `None`: it drops the packet.
     pub fn keeps(&self, view: &View<'_>) -> Option<usize> {
-        if !self.has(flag::ATTACH_FILTER) {
-            return Some(usize::MAX);
-        }
-        let program = self.filters.lock().as_ref().and_then(|f| f.packet.clone());
-        let Some(program) = program else { return Some(usize::MAX) };
+        let Some(program) = self.packet_program() else { return Some(usize::MAX) };
         // At least the header of the protocol stays.
         Some(bpf::run(&program, view) as usize).filter(|&n| n > 0).map(|n| n.max(view.head.len()))
     }

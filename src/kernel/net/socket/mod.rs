@@ -233,11 +233,12 @@ pub trait SocketOps: Any + Send + Sync {
         Err(if level == SOL_SOCKET { Errno::ENOPROTOOPT } else { Errno::EOPNOTSUPP })
     }
 
-    /// Whether it has options of a level other than `SOL_SOCKET`.
+    /// What `getsockopt(2)` makes of a negative room for an option of a level other than `SOL_SOCKET`: whether it takes
+    /// that for a large one.
     ///
     /// # Errors
-    /// What `getsockopt(2)` says where it has not.
-    fn has_level(&self, _level: u32) -> Result {
+    /// `EINVAL`; what it says where there are no options of that level.
+    fn negative_room(&self, _level: u32, _option: u32) -> Result {
         Err(Errno::EOPNOTSUPP)
     }
 

@@ -11,7 +11,7 @@ pub use deliver::deliver;
 
 use super::addr::{self, Addr};
 use super::mailbox::Mailbox;
-use super::options::{Ends, IpOptions, has_level};
+use super::options::{Ends, IpOptions, negative_room};
 use super::ports::{Claim, Ports};
 use super::proto;
 use crate::abi::{Errno, Result, SysResult};
@@ -288,8 +288,8 @@ impl SocketOps for Dgram {
         }
     }
 
-    fn has_level(&self, level: u32) -> Result {
-        has_level(self.core.family, self.core.protocol, level)
+    fn negative_room(&self, level: u32, _option: u32) -> Result {
+        negative_room(self.core.family, self.core.protocol, level)
     }
 
     fn option_changed(&self, option: u32) {

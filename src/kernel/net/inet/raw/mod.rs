@@ -14,7 +14,7 @@ pub use table::{RawTable, answer_ping, deliver, report};
 
 use super::addr::{Addr, Ip};
 use super::mailbox::Mailbox;
-use super::options::{Ends, IpOptions, has_level};
+use super::options::{Ends, IpOptions, negative_room};
 use super::proto;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
@@ -217,11 +217,14 @@ impl SocketOps for Raw {
         }
     }
 
-    fn has_level(&self, level: u32) -> Result {
+    fn negative_room(&self, level: u32, option: u32) -> Result {
         match self.filter_at(level) {
             None if self.knows_no(level) => Err(Errno::ENOPROTOOPT),
+            // Only its filter looks at the room.
+            Some(_) if !self.is_ping() && option == 1 => Err(Errno::EINVAL),
             Some(_) if !self.is_ping() => Ok(()),
-            _ => has_level(self.core.family, self.core.protocol, level),
+            None if self.is_six() && !self.is_ping() && level == options::SOL_RAW => Ok(()),
+            _ => negative_room(self.core.family, self.core.protocol, level),
         }
     }
 

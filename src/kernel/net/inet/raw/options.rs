@@ -9,7 +9,7 @@ use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// `SOL_RAW`.
-const SOL_RAW: u32 = 255;
+pub(super) const SOL_RAW: u32 = 255;
 /// `ICMP_FILTER` and `ICMPV6_FILTER`.
 const FILTER: u32 = 1;
 /// `IPV6_CHECKSUM`, `IPV6_HDRINCL`.
@@ -63,8 +63,15 @@ impl Raw {
 
     fn set_filter(&self, value: OptionValue) -> Result {
         let words = if self.is_six() { 8 } else { 1 };
-        let bytes = value.bytes(words * 4)?;
         let mut all = self.filter_bytes();
+        let bytes = match value.bytes(words * 4) {
+            Ok(bytes) => bytes,
+            Err(e) => {
+                // What cannot be read is zero.
+                self.filter[0].store(0, Relaxed);
+                return Err(e);
+            }
+        };
         all[..bytes.len()].copy_from_slice(&bytes);
         for (word, b) in self.filter.iter().zip(all.chunks_exact(4)) {
             word.store(u32::from_ne_bytes([b[0], b[1], b[2], b[3]]), Relaxed);

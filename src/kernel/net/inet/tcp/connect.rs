@@ -44,7 +44,10 @@ impl Tcp {
                 Err(Errno::EINPROGRESS)
             }
             Outcome::Established => Ok(()),
-            Outcome::Waits => Err(Errno::EINPROGRESS),
+            Outcome::Waits => {
+                state.gives_up = Some(self.give_up_at(time::host_monotonic() + self.options.connect_time()));
+                Err(Errno::EINPROGRESS)
+            }
             Outcome::Refused => {
                 counts[2].fetch_add(1, Relaxed);
                 self.leave(&mut state);
@@ -55,6 +58,8 @@ impl Tcp {
                 self.end.abandon();
                 self.end.set_error(Errno::ECONNREFUSED);
                 state.unreported = true;
+                state.shut_read = true;
+                state.shut_write = true;
                 Err(Errno::EINPROGRESS)
             }
         }
@@ -66,7 +71,11 @@ impl Tcp {
             Phase::Listening => Err(Errno::EISCONN),
             Phase::Connecting => Err(if nonblock { Errno::EALREADY } else { Errno::EINPROGRESS }),
             // What an attempt that did not wait came to is told once.
-            Phase::Closed if unreported => Err(self.end.take_error().unwrap_or(Errno::ECONNABORTED)),
+            Phase::Closed if unreported => {
+                state.shut_read = false;
+                state.shut_write = false;
+                Err(self.end.take_error().unwrap_or(Errno::ECONNABORTED))
+            }
             Phase::Connected if unreported => {
                 state.unreported = true;
                 Ok(())
@@ -166,16 +175,18 @@ impl Tcp {
     /// Enters the listener's backlog.
     fn knock(&self, state: &mut State, listener: &Tcp, remote: Addr) -> Outcome {
         let (reuse, port) = (listener.core.has(flag::REUSEADDR), listener.core.has(flag::REUSEPORT));
+        let dropped = listener.drops_request(state.local, remote);
         if arena::charge(Object::Packet).is_err() {
             return Outcome::Refused;
         }
         let (segment, their_segment) = self.segment_sizes(listener, remote.ip.is_v4());
         self.options.segment.store(segment, Relaxed);
+        let deferral = listener.options.deferral();
         let theirs = End::new(listener.receive_room(), self.send_room());
         {
             let mut inbox = listener.end.inbox.lock();
             let Some(backlog) = inbox.backlog.as_mut() else { return Outcome::Refused };
-            if backlog.ready.len() > backlog.max {
+            if backlog.ready.len() > backlog.max || dropped {
                 if backlog.waiting.try_reserve(1).is_err() {
                     return Outcome::Refused;
                 }
@@ -183,29 +194,39 @@ impl Tcp {
                 state.phase = Phase::Connecting;
                 return Outcome::Waits;
             }
-            if backlog.ready.try_reserve(1).is_err() {
+            if backlog.ready.try_reserve(1).is_err() || backlog.deferred.try_reserve(1).is_err() {
                 return Outcome::Refused;
             }
             let mut ports = self.core.ns.inet.tcp.lock();
             let holder = ports.hold(remote, reuse, port, listener.core.uid);
             ports.connections.insert((remote, state.local));
-            backlog.ready.push_back(Incoming {
+            let incoming = Incoming {
                 end: theirs.clone(),
                 client: self.end.clone(),
                 local: remote,
                 remote: state.local,
                 segment: their_segment,
                 holder,
-            });
+            };
+            match deferral {
+                Some(_) => drop(backlog.deferred.insert(theirs.key(), incoming)),
+                None => backlog.ready.push_back(incoming),
+            }
+        }
+        if let Some(ns) = deferral {
+            theirs.defer(&listener.me, time::host_monotonic() + ns);
         }
         self.end.inbox.lock().send_room = listener.send_room();
         self.establish(state, theirs);
         self.core.ns.inet.connections[1].fetch_add(1, Relaxed);
-        listener.end.queue.wake(Events::IN | Events::RDNORM);
+        if deferral.is_none() {
+            listener.end.queue.wake(Events::IN | Events::RDNORM);
+        }
         Outcome::Established
     }
 
     fn establish(&self, state: &mut State, peer: Arc<End>) {
+        state.attempt_over();
         state.peer = Some(peer);
         state.phase = Phase::Connected;
         state.shut_read = false;
@@ -218,7 +239,7 @@ impl Tcp {
     }
 
     /// There is room in the backlog for this socket, which waited for it.
-    fn admitted(&self, listener: &Tcp) {
+    pub(super) fn admitted(&self, listener: &Tcp) {
         let mut state = self.state.lock();
         let Some(remote) = state.remote.filter(|_| state.phase == Phase::Connecting) else { return };
         match self.knock(&mut state, listener, remote) {
@@ -246,6 +267,8 @@ impl Tcp {
             self.leave(&mut state);
             self.forget(&mut state);
             state.unreported = true;
+            state.shut_read = true;
+            state.shut_write = true;
             self.end.abandon();
             self.end.set_error(e);
         }
@@ -254,6 +277,7 @@ impl Tcp {
 
     /// The socket is as before it connected, its address as it was bound.
     fn forget(&self, state: &mut State) {
+        state.attempt_over();
         state.phase = Phase::Closed;
         state.remote = None;
         state.peer = None;

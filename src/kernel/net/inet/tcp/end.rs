@@ -4,6 +4,7 @@
 //! peer's end. Ends do not know sockets or each other, so nothing keeps itself alive.
 
 use super::Tcp;
+use super::hold::{self, Hold};
 use super::stream::Stream;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
@@ -13,6 +14,7 @@ use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use hashbrown::HashMap;
 
 /// A connection that was not accepted yet.
 pub struct Incoming {
@@ -37,6 +39,8 @@ pub struct Backlog {
     pub max: usize,
     /// Connections that wait to be accepted.
     pub ready: VecDeque<Incoming>,
+    /// Connections that wait for data, by their end (`TCP_DEFER_ACCEPT`).
+    pub deferred: HashMap<usize, Incoming>,
     /// Sockets whose connection found the backlog full.
     pub waiting: VecDeque<Weak<Tcp>>,
 }
@@ -58,6 +62,10 @@ pub struct Inbox {
     pub notes_arrival: bool,
     /// See `notes_arrival`.
     pub arrival: i64,
+    /// What is held back, while there is something.
+    pub hold: Option<Box<Hold>>,
+    /// The owner takes no more data in: what comes is answered by a reset.
+    pub deaf: bool,
     /// The owner listens.
     pub backlog: Option<Box<Backlog>>,
 }
@@ -89,13 +97,15 @@ pub struct End {
     pub received: AtomicU64,
     /// See `received`.
     pub sent: AtomicU64,
+    pub(super) me: Weak<End>,
 }
 
 impl End {
     /// An end with this room.
     pub fn new(receive_room: usize, send_room: usize) -> Arc<End> {
         let inbox = Inbox { receive_room, send_room, ..Inbox::default() };
-        Arc::new(End {
+        Arc::new_cyclic(|me| End {
+            me: me.clone(),
             inbox: Mutex::new(Level::FileData, inbox),
             queue: WaitQueue::new(),
             dead: AtomicBool::new(false),
@@ -116,6 +126,10 @@ impl End {
             let mut inbox = self.inbox.lock();
             inbox.stream.clear();
             inbox.fin = false;
+            inbox.deaf = false;
+            if let Some(hold) = &mut inbox.hold {
+                hold.release();
+            }
         }
         self.dead.store(false, Relaxed);
         self.error.store(0, Relaxed);
@@ -143,14 +157,34 @@ impl End {
     }
 
     /// The peer sends nothing more.
-    pub fn finish(&self) {
-        self.inbox.lock().fin = true;
+    pub fn finish(&self, ends: (Addr, Addr)) {
+        let program = self.inbox.lock().program();
+        let refused = program.is_some_and(|p| !hold::passes(&p, ends, hold::FIN | hold::ACK, &[]));
+        let listener = {
+            let mut inbox = self.inbox.lock();
+            inbox.take_fin(refused);
+            inbox.take_deferral()
+        };
+        if let Some(listener) = listener {
+            listener.undefer(self, true);
+        }
         self.queue.wake_all();
+    }
+
+    /// What it is known by among connections that wait for data.
+    pub fn key(&self) -> usize {
+        core::ptr::from_ref(self).addr()
     }
 
     /// The connection is gone. After the peer's end of data the error is `EPIPE`, as `tcp_reset` has it.
     pub fn reset(&self, e: Errno) {
-        let fin = self.inbox.lock().fin;
+        let (fin, listener) = {
+            let mut inbox = self.inbox.lock();
+            (inbox.fin, inbox.take_deferral())
+        };
+        if let Some(listener) = listener {
+            listener.undefer(self, false);
+        }
         if !self.dead.swap(true, Relaxed) {
             self.set_error(if fin { Errno::EPIPE } else { e });
         }

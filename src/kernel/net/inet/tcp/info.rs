@@ -69,7 +69,7 @@ impl Tcp {
         out[0] = state as u8;
         // Timestamps, selective acknowledgements, window scaling: what Linux agrees on with itself.
         out[5] = 0x7;
-        out[6] = 0x77;
+        out[6] = 0xaa;
         let mut word = |at: usize, v: u32| out[at..at + 4].copy_from_slice(&v.to_ne_bytes());
         word(8, 201_000);
         word(12, 40_000);

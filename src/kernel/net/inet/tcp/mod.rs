@@ -9,6 +9,7 @@
 
 mod connect;
 mod end;
+mod hold;
 mod info;
 mod options;
 mod segment;
@@ -16,7 +17,7 @@ mod stream;
 mod transfer;
 
 use super::addr::{self, Addr};
-use super::options::{Ends, IpOptions, has_level};
+use super::options::{Ends, IpOptions, negative_room};
 use super::ports::{Claim, Holder};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc, UserPtr};
@@ -27,7 +28,7 @@ use crate::net::socket::{
     Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, flag, so,
 };
 use crate::sync::{Events, Level, Mutex, WaitQueue};
-use crate::time;
+use crate::time::{self, timer};
 use crate::vfs::OpCtx;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -73,6 +74,8 @@ struct State {
     unreported: bool,
     shut_read: bool,
     shut_write: bool,
+    /// When the attempt to connect is given up.
+    gives_up: Option<timer::Armed>,
     /// It sent its end of data before it had seen the peer's.
     ended_first: bool,
 }
@@ -107,6 +110,13 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<
 }
 
 impl State {
+    /// The attempt to connect is over.
+    fn attempt_over(&mut self) {
+        if let Some(armed) = self.gives_up.take() {
+            timer::cancel(&armed);
+        }
+    }
+
     fn new(local: Addr) -> State {
         State {
             phase: Phase::Closed,
@@ -117,6 +127,7 @@ impl State {
             holder: None,
             bound: None,
             unreported: false,
+            gives_up: None,
             shut_read: false,
             shut_write: false,
             ended_first: false,
@@ -133,12 +144,31 @@ impl Tcp {
 
     /// Room that this side gives as a sender.
     fn send_room(&self) -> usize {
-        if self.core.buffer_locked(1) { self.core.send_room() } else { SEND_ROOM }
+        let room = if self.core.buffer_locked(1) { self.core.send_room() } else { SEND_ROOM };
+        self.options.unsent_most().map_or(room, |most| room.min(most))
     }
 
     /// Room that this side gives as a receiver.
     fn receive_room(&self) -> usize {
-        if self.core.buffer_locked(2) { self.core.receive_room() / 2 } else { RECEIVE_ROOM }
+        let room = if self.core.buffer_locked(2) { self.core.receive_room() / 2 } else { RECEIVE_ROOM };
+        self.options.window_most().map_or(room, |most| room.min(most))
+    }
+
+    fn receive_room_changed(&self) {
+        let room = self.receive_room();
+        self.end.inbox.lock().receive_room = room;
+        let peer = self.state.lock().peer.clone();
+        if let Some(peer) = peer {
+            peer.queue.wake(Events::OUT | Events::WRNORM);
+        }
+    }
+
+    fn send_room_changed(&self) {
+        let peer = self.state.lock().peer.clone();
+        if let Some(peer) = peer {
+            peer.inbox.lock().send_room = self.send_room();
+        }
+        self.end.queue.wake(Events::OUT | Events::WRNORM);
     }
 
     fn claim_for(&self, local: Addr, v6only: bool, shared: bool) -> Arc<Claim<Weak<Tcp>>> {
@@ -172,7 +202,7 @@ impl Tcp {
             && !self.end.is_dead()
         {
             state.ended_first = !self.end.inbox.lock().fin;
-            peer.finish();
+            peer.finish((state.local, state.remote.unwrap_or(state.local)));
         }
     }
 
@@ -182,15 +212,14 @@ impl Tcp {
             claim.listening.store(false, Relaxed);
         }
         let Some(backlog) = self.end.inbox.lock().backlog.take() else { return };
-        let Backlog { ready, waiting, .. } = *backlog;
-        {
-            let mut ports = self.core.ns.inet.tcp.lock();
-            for i in &ready {
-                ports.connections.remove(&(i.local, i.remote));
-                ports.unhold(i.local.port, i.holder);
-            }
+        let Backlog { ready, deferred, waiting, .. } = *backlog;
+        // Connections that wait for data are forgotten without a word.
+        for i in deferred.into_values() {
+            i.end.inbox.lock().closed = true;
+            self.forget_incoming(&i);
         }
         for i in ready {
+            self.forget_incoming(&i);
             i.client.reset(Errno::ECONNRESET);
         }
         for client in waiting {
@@ -314,6 +343,8 @@ impl SocketOps for Tcp {
                     drop(state);
                     self.stop_listening();
                     let mut state = self.state.lock();
+                    state.shut_read = false;
+                    state.shut_write = false;
                     self.leave(&mut state);
                 }
                 return Ok(());
@@ -322,6 +353,9 @@ impl SocketOps for Tcp {
                 state.shut_read |= halves.read;
                 if halves.write {
                     self.end_sending(&mut state);
+                }
+                if state.shut_read && state.shut_write {
+                    self.end.inbox.lock().deaf = true;
                 }
             }
             Phase::Connecting => {
@@ -388,8 +422,8 @@ impl SocketOps for Tcp {
         }
     }
 
-    fn has_level(&self, level: u32) -> Result {
-        has_level(self.core.family, self.core.protocol, level)
+    fn negative_room(&self, level: u32, _option: u32) -> Result {
+        negative_room(self.core.family, self.core.protocol, level)
     }
 
     fn option_changed(&self, option: u32) {
@@ -399,27 +433,15 @@ impl SocketOps for Tcp {
                     claim.refresh(&self.core);
                 }
             }
-            so::RCVBUF | so::RCVBUFFORCE => {
-                let room = self.receive_room();
-                self.end.inbox.lock().receive_room = room;
-                let peer = self.state.lock().peer.clone();
-                if let Some(peer) = peer {
-                    peer.queue.wake(Events::OUT | Events::WRNORM);
-                }
-            }
-            so::SNDBUF | so::SNDBUFFORCE => {
-                let peer = self.state.lock().peer.clone();
-                if let Some(peer) = peer {
-                    peer.inbox.lock().send_room = self.send_room();
-                }
-                self.end.queue.wake(Events::OUT | Events::WRNORM);
-            }
+            so::RCVBUF | so::RCVBUFFORCE => self.receive_room_changed(),
+            so::SNDBUF | so::SNDBUFFORCE => self.send_room_changed(),
             so::TIMESTAMP
             | so::TIMESTAMPNS
             | so::TIMESTAMPING
             | so::TIMESTAMP_NEW
             | so::TIMESTAMPNS_NEW
             | so::TIMESTAMPING_NEW => self.end.inbox.lock().notes_arrival = self.core.notes_arrival(),
+            so::ATTACH_FILTER | so::DETACH_FILTER => self.program_changed(),
             so::RCVLOWAT => {
                 // `tcp_set_rcvlowat`: no more than half of what the buffer may become.
                 let most =

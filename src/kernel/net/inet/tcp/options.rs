@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::net::socket::{OptionValue, SockCtx, SocketOps};
 use crate::sync::{Level, Mutex};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 /// `TCP_*` (`linux/tcp.h`).
 mod opt {
@@ -63,6 +63,8 @@ pub struct TcpOptions {
     algorithm: AtomicI32,
     /// The size of segments of the connection, bytes.
     pub(super) segment: AtomicI32,
+    /// `TCP_CORK`, for those who send.
+    corked: AtomicBool,
 }
 
 impl TcpOptions {
@@ -72,17 +74,53 @@ impl TcpOptions {
             values: Mutex::new(Level::Leaf, Vec::new()),
             algorithm: AtomicI32::new(0),
             segment: AtomicI32::new(0),
+            corked: AtomicBool::new(false),
         }
     }
 
     /// Those of a socket that `accept` gives.
     pub fn inherited(&self) -> TcpOptions {
-        let values = self.values.lock().clone();
+        let mut values = self.values.lock().clone();
+        values.retain(|(o, _)| u32::from(*o) != opt::DEFER_ACCEPT);
         TcpOptions {
             values: Mutex::new(Level::Leaf, values),
             algorithm: AtomicI32::new(self.algorithm.load(Relaxed)),
             segment: AtomicI32::new(0),
+            corked: AtomicBool::new(self.is_corked()),
         }
+    }
+
+    /// `TCP_CORK`.
+    pub(super) fn is_corked(&self) -> bool {
+        self.corked.load(Relaxed)
+    }
+
+    /// `TCP_NOTSENT_LOWAT`: most bytes beyond the peer's window, if that is limited.
+    pub(super) fn unsent_most(&self) -> Option<usize> {
+        // What is below 0 reads as a very large number.
+        self.get(opt::NOTSENT_LOWAT).filter(|&v| v > 0).map(|v| v as usize)
+    }
+
+    /// `TCP_WINDOW_CLAMP`: the largest window, if that is limited.
+    pub(super) fn window_most(&self) -> Option<usize> {
+        self.get(opt::WINDOW_CLAMP).filter(|&v| v > 0).map(|v| v as usize)
+    }
+
+    /// How long an attempt to connect takes that nobody answers, ns: retransmissions after 1, 2, 4 s and so on
+    /// (`TCP_SYNCNT`), or `TCP_USER_TIMEOUT`.
+    pub(super) fn connect_time(&self) -> u64 {
+        let retries = self.get(opt::SYNCNT).unwrap_or(6).clamp(0, 20) as u32;
+        let ms = match self.get(opt::USER_TIMEOUT).unwrap_or(0) {
+            // A time-out is looked at when the first retransmission is due.
+            ms @ 1.. => (ms as u64).max(1000),
+            _ => ((1 << (retries + 1)) - 1) * 1000,
+        };
+        ms * 1_000_000
+    }
+
+    /// `TCP_DEFER_ACCEPT`, ns; `None`: connections are given out at once.
+    pub(super) fn deferral(&self) -> Option<u64> {
+        self.get(opt::DEFER_ACCEPT).filter(|&s| s > 0).map(|s| s as u64 * 1_000_000_000)
     }
 
     fn get(&self, option: u32) -> Option<i32> {
@@ -144,12 +182,35 @@ impl Tcp {
         let int = value.int()?;
         valid(option, int)?;
         match option {
-            opt::NODELAY | opt::CORK => self.options.set(option, i32::from(int != 0)),
+            opt::NODELAY => {
+                self.options.set(option, i32::from(int != 0))?;
+                if int != 0 {
+                    self.uncork();
+                }
+                Ok(())
+            }
+            opt::CORK => {
+                self.options.set(option, i32::from(int != 0))?;
+                self.options.corked.store(int != 0, Relaxed);
+                if int == 0 {
+                    self.uncork();
+                }
+                Ok(())
+            }
             opt::QUICKACK => self.options.set(option, i32::from(int != 0)),
             opt::LINGER2 => self.options.set(option, if int < 0 { -1 } else { int.min(120) }),
             opt::DEFER_ACCEPT => self.options.set(option, defer_seconds(int)),
             opt::WINDOW_CLAMP if int == 0 && !self.state_is_closed() => Err(Errno::EINVAL),
-            opt::WINDOW_CLAMP => self.options.set(option, if int == 0 { 0 } else { int.max(1152) }),
+            opt::WINDOW_CLAMP => {
+                self.options.set(option, if int == 0 { 0 } else { int.max(1152) })?;
+                self.receive_room_changed();
+                Ok(())
+            }
+            opt::NOTSENT_LOWAT => {
+                self.options.set(option, int)?;
+                self.send_room_changed();
+                Ok(())
+            }
             opt::FASTOPEN if self.listening() || self.local().port == 0 || self.state_is_closed() => {
                 self.options.set(option, int.min(self.core.ns.somaxconn()))
             }
@@ -171,7 +232,6 @@ impl Tcp {
             | opt::KEEPCNT
             | opt::SYNCNT
             | opt::USER_TIMEOUT
-            | opt::NOTSENT_LOWAT
             | opt::THIN_LINEAR_TIMEOUTS
             | opt::SAVE_SYN
             | opt::INQ
@@ -180,6 +240,14 @@ impl Tcp {
             | opt::TX_DELAY => self.options.set(option, int),
             opt::THIN_DUPACK => Ok(()),
             _ => Err(Errno::ENOPROTOOPT),
+        }
+    }
+
+    /// Sends what a cork held back.
+    fn uncork(&self) {
+        let peer = self.state.lock().peer.clone();
+        if let Some(peer) = peer {
+            peer.uncork();
         }
     }
 

@@ -36,6 +36,8 @@ pub struct Stream {
     len: usize,
     /// Bytes read so far: the place of the next one in the stream.
     head: u64,
+    /// Where what may be read ends; `None`: nothing is held back.
+    shown: Option<u64>,
     urgent: Option<Urgent>,
 }
 
@@ -60,6 +62,10 @@ impl Parcel {
         if want <= SMALL {
             let mut bytes = [0u8; SMALL];
             let n = src.take(&mut bytes[..want])?;
+            // Of a segment that cannot be copied whole nothing is sent.
+            if n < want {
+                return Err(Errno::EFAULT);
+            }
             return Ok(Parcel::Small(bytes, n));
         }
         let mut pieces = Vec::new();
@@ -70,18 +76,29 @@ impl Parcel {
             match src.take_vec(n) {
                 Ok(piece) if piece.is_empty() => break,
                 Ok(piece) => {
-                    let got = piece.len();
-                    done += got;
-                    pieces.push(piece);
-                    if got < n {
+                    if piece.len() < n {
+                        if done == 0 {
+                            return Err(Errno::EFAULT);
+                        }
                         break;
                     }
+                    done += n;
+                    pieces.push(piece);
                 }
                 Err(_) if done > 0 => break,
                 Err(e) => return Err(e),
             }
         }
         if done == 0 { Err(Errno::ENOBUFS) } else { Ok(Parcel::Large(pieces, done)) }
+    }
+
+    /// What it consists of.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let (small, large) = match self {
+            Parcel::Small(bytes, n) => (Some(&bytes[..*n]), &[][..]),
+            Parcel::Large(pieces, _) => (None, &pieces[..]),
+        };
+        small.into_iter().chain(large.iter().map(|p| &p[..]))
     }
 
     /// Its bytes.
@@ -96,6 +113,21 @@ impl Stream {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The place behind the last byte.
+    pub fn end(&self) -> u64 {
+        self.head + self.len as u64
+    }
+
+    /// Bytes that may not be read yet.
+    pub fn hidden(&self) -> usize {
+        self.shown.map_or(0, |at| (self.end() - at.max(self.head)) as usize)
+    }
+
+    /// What may be read ends at a place.
+    pub fn show_until(&mut self, at: u64) {
+        self.shown = (at < self.end()).then_some(at);
     }
 
     /// Puts a parcel in.
@@ -157,10 +189,11 @@ impl Stream {
 
     /// Bytes that one read may give: up to the mark, which a read does not cross.
     pub fn readable(&self, inline: bool) -> usize {
+        let len = self.shown.map_or(self.len, |at| (at.saturating_sub(self.head) as usize).min(self.len));
         match self.urgent {
-            Some(u) if u.at == self.head && !inline => self.len - 1,
-            Some(u) if u.at > self.head => ((u.at - self.head) as usize).min(self.len),
-            _ => self.len,
+            Some(u) if u.at == self.head && !inline => len.saturating_sub(1),
+            Some(u) if u.at > self.head => ((u.at - self.head) as usize).min(len),
+            _ => len,
         }
     }
 

@@ -1,10 +1,12 @@
 //! Data and readiness of TCP sockets.
 
 use super::end::End;
+use super::hold;
 use super::stream::Parcel;
 use super::{Phase, State, Tcp};
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
+use crate::net::inet::addr::Addr;
 use crate::net::inet::mailbox::tell_zerocopy;
 use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
 use crate::sync::Events;
@@ -16,8 +18,8 @@ use core::sync::atomic::Ordering::Relaxed;
 const TCP_INQ: u32 = 36;
 
 impl Tcp {
-    /// The peer that data goes to.
-    fn outlet(&self) -> Result<Arc<End>> {
+    /// The peer that data goes to, and the addresses of both.
+    fn outlet(&self) -> Result<(Arc<End>, (Addr, Addr))> {
         let state = self.state.lock();
         if state.phase == Phase::Connecting {
             return Err(Errno::EAGAIN);
@@ -28,7 +30,8 @@ impl Tcp {
         if state.shut_write || self.end.is_dead() {
             return Err(Errno::EPIPE);
         }
-        state.peer.clone().filter(|_| state.phase == Phase::Connected).ok_or(Errno::EPIPE)
+        let peer = state.peer.clone().filter(|_| state.phase == Phase::Connected).ok_or(Errno::EPIPE)?;
+        Ok((peer, (state.local, state.remote.unwrap_or(state.local))))
     }
 
     /// Sends as much as there is room for (`tcp_sendmsg`).
@@ -39,17 +42,22 @@ impl Tcp {
         {
             self.connect_to(&to, false)?;
         }
-        let peer = self.outlet()?;
+        let (peer, ends) = self.outlet()?;
         if src.left() == 0 {
             return Ok(0);
         }
-        let room = {
+        let (room, program) = {
             let inbox = peer.inbox.lock();
+            if inbox.deaf {
+                drop(inbox);
+                peer.reset(Errno::ECONNRESET);
+                return Ok(self.answered_by_reset(src));
+            }
             if inbox.closed {
                 drop(inbox);
                 return Ok(self.answered_by_reset(src));
             }
-            inbox.limit().saturating_sub(inbox.stream.len())
+            (inbox.limit().saturating_sub(inbox.stream.len()), inbox.program())
         };
         if room == 0 {
             return Err(Errno::EAGAIN.into());
@@ -59,7 +67,10 @@ impl Tcp {
         if n == 0 {
             return Ok(0);
         }
+        let lost = program.map_or(0, |p| n - hold::passing(&p, ends, &parcel));
+        let segment = self.corked_segment(msg, src.left() > 0);
         let urgent = msg.flags.contains(MsgFlags::OOB) && src.left() == 0;
+        let listener;
         {
             let mut inbox = peer.inbox.lock();
             if inbox.closed {
@@ -74,6 +85,17 @@ impl Tcp {
             if urgent {
                 inbox.stream.mark_urgent();
             }
+            if lost > 0 {
+                inbox.drop_last(lost);
+            }
+            inbox.cork(n, segment);
+            listener = inbox.take_deferral();
+        }
+        if segment > 0 {
+            peer.watch();
+        }
+        if let Some(listener) = listener {
+            listener.undefer(&peer, true);
         }
         self.end.sent.fetch_add(n as u64, Relaxed);
         peer.announce(urgent);
@@ -81,6 +103,15 @@ impl Tcp {
             self.end.queue.wake(Events::ERR);
         }
         Ok(n)
+    }
+
+    /// The size of segments that data is gathered to before it goes; 0: it goes at once. `more`: the rest of the send
+    /// follows.
+    fn corked_segment(&self, msg: &SendMsg, more: bool) -> usize {
+        match self.options.is_corked() || msg.flags.contains(MsgFlags::MORE) {
+            true if !more => self.options.segment.load(Relaxed).max(1) as usize,
+            _ => 0,
+        }
     }
 
     /// Data to an end that is closed is lost, and answered by a reset: the next operation tells.
@@ -149,10 +180,12 @@ impl Tcp {
     ) -> SysResult<usize> {
         let inline = self.core.has(flag::OOBINLINE);
         let mut inbox = self.end.inbox.lock();
-        let there = inbox.stream.len();
-        let low = (self.core.low_water.load(Relaxed) as usize).min(dst.left()).min(inbox.limit());
+        let there = inbox.stream.readable(inline);
+        let all = flags.contains(MsgFlags::WAITALL | MsgFlags::PEEK);
+        let low = if all { dst.left() } else { self.core.low_water.load(Relaxed) as usize };
+        let low = low.min(dst.left()).min(inbox.limit());
         let ended = inbox.fin || shut_read || self.end.is_dead() || flags.contains(MsgFlags::DONTWAIT);
-        if there > 0 && inbox.stream.readable(inline) == 0 && peeked.is_none() {
+        if inbox.stream.len() > 0 && there == 0 && peeked.is_none() {
             // Only the urgent byte is there, which is not read in line.
             inbox.stream.pass_mark(inline);
         }
@@ -218,11 +251,11 @@ impl Tcp {
         if inbox.stream.at_mark() && !inline { 0 } else { inbox.stream.readable(inline) }
     }
 
-    /// Bytes that the peer's side has not taken: what lies beyond its own room.
+    /// Bytes that the peer's side has not taken: what lies beyond its own room, or is held back from it.
     pub(super) fn unsent(&self) -> usize {
         let Some(peer) = self.state.lock().peer.clone() else { return 0 };
         let inbox = peer.inbox.lock();
-        inbox.stream.len().saturating_sub(inbox.receive_room)
+        inbox.stream.len().saturating_sub(inbox.receive_room).max(inbox.stream.hidden())
     }
 
     /// What it is ready for (`tcp_poll`).
