@@ -470,7 +470,10 @@ pub fn sys_setsockopt(
         && let Some(outcome) = socket::set_common(&ctx, &*it.socket, option, value)
     {
         // What is open, but no program (`SO_ATTACH_BPF`).
-        if outcome == Err(Errno::EBADF) && so::TAKES_PROGRAM.contains(&option) && value.int().is_ok_and(|fd| cur.files().get_any(fd).is_ok()) {
+        if outcome == Err(Errno::EBADF)
+            && so::TAKES_PROGRAM.contains(&option)
+            && value.int().is_ok_and(|fd| cur.files().get_any(fd).is_ok())
+        {
             return Err(Errno::EINVAL.into());
         }
         return Ok(outcome?);

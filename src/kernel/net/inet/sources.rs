@@ -181,7 +181,10 @@ fn filter_any(core: &Core, level: u32, value: OptionValue) -> Result<Ask> {
 pub(super) fn get(
     core: &Core,
     groups: &Mutex<Groups>,
-    level: u32, option: u32, value: OptionValue) -> Option<Result<Vec<u8>>> {
+    level: u32,
+    option: u32,
+    value: OptionValue,
+) -> Option<Result<Vec<u8>>> {
     match (level, option) {
         (proto::IP, opt::MSFILTER) => Some(get4(core, groups, value)),
         (proto::IP | proto::IPV6, opt::MCAST_MSFILTER) => Some(get_any(core, groups, level, value)),

@@ -3,8 +3,8 @@
 
 use super::{Core, OptionValue, RecvMsg, SOL_SOCKET, flag, so, sock};
 use crate::abi::{Errno, Result};
-use crate::net::NetNamespace;
 use crate::cred::{Cred, cap};
+use crate::net::NetNamespace;
 use crate::time;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -52,7 +52,8 @@ impl Core {
             return Err(Errno::EINVAL);
         }
         let b = value.array::<8>()?;
-        let (clock, flags) = (u32::from_ne_bytes([b[0], b[1], b[2], b[3]]), u32::from_ne_bytes([b[4], b[5], b[6], b[7]]));
+        let (clock, flags) =
+            (u32::from_ne_bytes([b[0], b[1], b[2], b[3]]), u32::from_ne_bytes([b[4], b[5], b[6], b[7]]));
         if flags & !TXTIME_FLAGS != 0 {
             return Err(Errno::EINVAL);
         }

@@ -1,9 +1,9 @@
 //! What keeps data or a connection from its receiver for a while: a cork (`TCP_CORK`, `MSG_MORE`), a filter
 //! (`SO_ATTACH_FILTER`), an accept that waits for data (`TCP_DEFER_ACCEPT`), a backlog that is full.
 
+use super::Tcp;
 use super::end::{End, Inbox, Incoming};
 use super::stream::Parcel;
-use super::Tcp;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
 use crate::net::socket::filter::View;
