@@ -154,7 +154,7 @@ fn left(loaded: &Loaded) -> String {
 
 fn at_most_one_of(count: usize, modes: &[&str]) {
     let count = kills(count, modes);
-    println!("{} of {} kills ended the sandbox", count.ended, count.kills);
+    println!("{} of {} kills ended the sandbox: {:?}", count.ended, count.kills, count.why);
     assert!(count.ended <= 1, "{} of {} kills ended the sandbox: {:?}", count.ended, count.kills, count.why);
 }
 

@@ -363,8 +363,9 @@ fn made(slot: &SlotHeader) -> Option<Arc<Task>> {
     (!raw.is_null()).then(|| unsafe { Arc::from_raw(raw) })
 }
 
-/// The host has ended the thread of `slot`: a child that it was making and that has no host thread is none.
-pub(super) fn unmade(slot: &SlotHeader) {
+/// The host has ended the thread of `slot`: a child that it was making and that has no host thread is none. One whose
+/// slot is itself among the `orphans`, since it was to be a thread of the same process, is buried as such.
+pub(super) fn unmade(slot: &SlotHeader, orphans: &[&SlotHeader]) {
     let Some(child) = made(slot) else { return };
     let Some(its) = child.slot() else {
         // Before the launch, or it has been and gone.
@@ -374,6 +375,9 @@ pub(super) fn unmade(slot: &SlotHeader) {
         }
         return;
     };
+    if orphans.iter().any(|orphan| core::ptr::eq(*orphan, its)) {
+        return;
+    }
     if its.host_tgid.load(SeqCst) == 0 && its.task.load(SeqCst) == Arc::as_ptr(&child) as u64 {
         its.task.store(0, SeqCst);
         child.slot.store(0, SeqCst);

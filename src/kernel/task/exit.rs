@@ -426,8 +426,8 @@ pub fn reaped(host_pid: u32, status: i32) {
     }
     // Before anything goes that their calls may have used: queues are in files, files in tables.
     orphans.iter().for_each(|slot| left::drop_left(slot));
-    for slot in orphans {
-        super::clone::unmade(slot);
+    for &slot in &orphans {
+        super::clone::unmade(slot, &orphans);
         if let Some(task) = zygote::bereaved(slot) {
             let signal = status & 0x7f;
             log::warn!("the host ended process {host_pid} of pid {} (wait status {status:#x})", task.group.pid);

@@ -213,6 +213,7 @@ impl Slots {
     }
 
     fn make_free(&mut self, index: u32) {
+        debug_assert_eq!(self.places.get(index as usize), Some(&IN_USE), "a slot is given back once");
         self.leave_ring(index);
         self.forget(index);
         self.place(index, FREE);
@@ -261,6 +262,7 @@ pub fn free_unused(slot: &'static SlotHeader) {
 pub fn retire(slot: &'static SlotHeader) {
     let mut slots = SLOTS.lock();
     let (index, place) = (slot.index.load(SeqCst), slots.ending.len() as u32);
+    debug_assert_eq!(slots.places.get(index as usize), Some(&IN_USE), "a slot is given back once");
     // The others are found by it.
     if slots.leads_others(index) {
         return;

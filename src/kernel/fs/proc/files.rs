@@ -4,7 +4,8 @@ use super::Node;
 use super::process::View;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Level, Mutex};
+use crate::sync::mend::forget_part;
+use crate::sync::{Level, Mend, Mutex};
 use crate::task::pid::PidNamespace;
 use crate::vfs::{FileOps, OpCtx, OpenFile, Whence};
 use alloc::boxed::Box;
@@ -18,24 +19,34 @@ const WRITE_MAX: usize = 4096;
 pub struct Text {
     node: Node,
     pids: Arc<PidNamespace>,
-    text: Mutex<Option<Arc<[u8]>>>,
+    text: Mutex<Made>,
+}
+
+/// The text as it was made last.
+struct Made(Option<Arc<[u8]>>);
+
+impl Mend for Made {
+    fn mend(&mut self) {
+        forget_part(&mut self.0, None);
+    }
 }
 
 impl Text {
     /// `pids` are those that the file shows.
     pub fn new(node: Node, pids: &Arc<PidNamespace>) -> Box<Text> {
-        Box::new(Text { node, pids: pids.clone(), text: Mutex::new(Level::FileData, None) })
+        Box::new(Text { node, pids: pids.clone(), text: Mutex::mended(Level::FileData, Made(None)) })
     }
 
     fn at(&self, ctx: &OpCtx<'_>, pos: u64) -> Result<Arc<[u8]>> {
         if pos > 0
-            && let Some(text) = &*self.text.lock()
+            && let Some(text) = &self.text.lock().0
         {
             return Ok(text.clone());
         }
         // Made with no lock held: it looks at processes.
         let fresh: Arc<[u8]> = Arc::from(self.node.text(&View { ctx, pids: &self.pids })?);
-        *self.text.lock() = Some(fresh.clone());
+        let old = self.text.lock().0.replace(fresh.clone());
+        drop(old);
         Ok(fresh)
     }
 }
