@@ -266,7 +266,7 @@ mod tests {
 
     #[test]
     fn dates() {
-        let at = |seconds| date(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
+        let at = |seconds: u64| date(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 7));
         assert_eq!(at(0), "1970-01-01T00:00:00.007Z");
         assert_eq!(at(951_782_400), "2000-02-29T00:00:00.007Z");
         assert_eq!(at(1_735_689_599), "2024-12-31T23:59:59.007Z");

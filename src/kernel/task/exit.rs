@@ -211,12 +211,15 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) {
         (status, state.exit_signal)
     };
     let (heir, orphans) = pass_on_children(group, &tree);
+    // Before whoever waits for it can go on, and end.
+    let told = record::keep(|| Recorded::Exit { pid: group.pid, status });
     let held = trace::ended_process(group, leader, status);
     let parent = if held { None } else { tell_parent(group, &tree, status, signal, uid) };
     if let Some(heir) = &heir {
         let _ = heir.send(&info::plain(linux::SIGCHLD, info::SI_KERNEL));
     }
     drop(tree);
+    told.tell();
     group.id.exit_wait.wake_all();
     for waiter in parent.iter().chain(&heir) {
         waiter.children_wait.wake_all();
@@ -224,7 +227,6 @@ fn finish(group: &Arc<ThreadGroup>, uid: u32) {
     if STOPS_EVER.load(SeqCst) {
         hang_up_orphans(group, orphans);
     }
-    record::record(|| Recorded::Exit { pid: group.pid, status });
     if group.external.load(SeqCst)
         && let Some(f) = ENDED.get()
     {

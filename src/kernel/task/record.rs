@@ -56,15 +56,31 @@ pub fn begin(news: fn()) {
     ON.store(true, SeqCst);
 }
 
-/// Keeps what `what` says, where records are kept at all.
+/// Keeps what `what` says, where records are kept at all, and tells those who wait for it.
 pub fn record(what: impl FnOnce() -> Recorded) {
+    keep(what).tell();
+}
+
+/// Keeps what `what` says, where records are kept at all. Those who wait for it are told by [`Told::tell`]: by a
+/// host call, so without locks.
+pub fn keep(what: impl FnOnce() -> Recorded) -> Told {
     if !ON.load(Relaxed) {
-        return;
+        return Told(false);
     }
     let record = Record { at: u64::try_from(time::now()).unwrap_or(0), what: what() };
-    let told = RING.lock().push(record);
-    if let (true, Some(news)) = (told, NEWS.get()) {
-        news();
+    Told(RING.lock().push(record))
+}
+
+/// Whether somebody waits for a record that is kept.
+#[must_use]
+pub struct Told(bool);
+
+impl Told {
+    /// Tells him.
+    pub fn tell(self) {
+        if let (true, Some(news)) = (self.0, NEWS.get()) {
+            news();
+        }
     }
 }
 
