@@ -4,7 +4,7 @@ use crate::abi::linux::O_NOCTTY;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::host::random;
-use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped, UserPtr};
 use crate::task::signal_pending;
 use crate::tty;
 use crate::tty::host::HostTerminal;
@@ -15,6 +15,9 @@ use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+
+/// Bits of randomness that there are: the pool is always full (`random(4)`).
+const RNDGETENTCNT: u32 = 0x8004_5200;
 
 /// Device numbers of major 1 and 5 (`Documentation/admin-guide/devices.txt`).
 const NODES: [(&str, u32, u32, u32); 7] = [
@@ -148,11 +151,32 @@ impl FileOps for Device {
     fn write(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, src: &mut IoSrc<'_>, _pos: u64) -> SysResult<usize> {
         match self {
             Device::Full => Err(Errno::ENOSPC.into()),
+            Device::Random => {
+                let mut sink = [0u8; 256];
+                let mut done = 0;
+                while src.left() > 0 {
+                    let n = src.left().min(sink.len());
+                    match src.take(&mut sink[..n]) {
+                        Ok(n) => done += n,
+                        Err(_) if done > 0 => break,
+                        Err(e) => return Err(e.into()),
+                    }
+                }
+                Ok(done)
+            }
             _ => {
                 let n = src.left();
                 src.limit(0);
                 Ok(n)
             }
+        }
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
+        match (self, request) {
+            (Device::Random, RNDGETENTCNT) => UserPtr::<i32>::new(arg).write(256).map(|()| 0).map_err(Into::into),
+            (Device::Random, _) => Err(Errno::EINVAL.into()),
+            _ => Err(Errno::ENOTTY.into()),
         }
     }
 

@@ -305,6 +305,7 @@ impl AddressSpace {
         if r.flags & MAP_FIXED_NOREPLACE != 0 && !inner.vmas.is_free(r.addr, end) {
             return Err(Errno::EEXIST);
         }
+        inner.check_sealed(r.addr, end)?;
         inner.vmas.admit(2 + inner.vmas.holes(r.addr, end))?;
         let gone: u64 = inner.vmas.overlapping(r.addr, end).map(|v| v.end.min(end) - v.start.max(r.addr)).sum();
         self.expand(inner, len, r.is_data(), gone)?;
@@ -336,7 +337,9 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         let end = addr + page_up(len)?;
-        self.inner.write().unmap(addr, end)
+        let mut inner = self.inner.write();
+        inner.check_sealed(addr, end)?;
+        inner.unmap(addr, end)
     }
 
     /// `shmdt(2)`: unmaps what is left of the attachment that starts, or would start, at `addr`. `size` tells the bytes
@@ -393,6 +396,9 @@ impl AddressSpace {
         while at < end {
             let v = inner.vmas.find(at).filter(|v| v.label != rewrite::LABEL).ok_or(Errno::ENOMEM)?;
             let to = v.end.min(end);
+            if v.flags.contains(VmaFlags::SEALED) {
+                return Err(Errno::EPERM);
+            }
             if prot & !v.may != 0 {
                 return Err(Errno::EACCES);
             }
@@ -422,7 +428,7 @@ impl AddressSpace {
         let done = if new_end > old_end {
             if want - start > data { Err(Errno::ENOMEM) } else { self.grow_heap(&mut inner, old_end, new_end, memlock) }
         } else if new_end < old_end {
-            inner.unmap(new_end, old_end)
+            inner.check_sealed(new_end, old_end).and_then(|()| inner.unmap(new_end, old_end))
         } else {
             Ok(())
         };

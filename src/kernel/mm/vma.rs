@@ -45,7 +45,7 @@ impl Backing {
 bitflags::bitflags! {
     /// What `mmap`, `mlock` and `madvise` made of a mapping beyond its protection.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct VmaFlags: u8 {
+    pub struct VmaFlags: u16 {
         /// Counts as locked in memory (`VM_LOCKED`).
         const LOCKED = 1;
         /// Pages are locked as they come in (`VM_LOCKONFAULT`); with `LOCKED`.
@@ -58,6 +58,10 @@ bitflags::bitflags! {
         const WIPE_ON_FORK = 16;
         /// Is not counted as memory that the program may need (`VM_NORESERVE`).
         const NO_RESERVE = 32;
+        /// May not be unmapped, moved or protected otherwise (`mseal(2)`).
+        const SEALED = 64;
+        /// The memory policy of `mbind(2)`, whose form `syscall/numa.rs` knows.
+        const POLICY = 0x3f00;
     }
 }
 

@@ -3,7 +3,7 @@
 use super::Fd;
 use super::files::{self, CWD};
 use crate::abi::linux::{self, __kernel_timespec, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, timeval};
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Kind;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
@@ -186,8 +186,12 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     if offset < 0 || len <= 0 {
         return Err(Errno::EINVAL.into());
     }
-    if mode & !0x7f != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
+    let keep = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
+    match mode & !linux::FALLOC_FL_KEEP_SIZE {
+        0 | linux::FALLOC_FL_ZERO_RANGE | linux::FALLOC_FL_UNSHARE_RANGE => {}
+        linux::FALLOC_FL_PUNCH_HOLE if keep => {}
+        linux::FALLOC_FL_COLLAPSE_RANGE | linux::FALLOC_FL_INSERT_RANGE if !keep => {}
+        _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     if !file.writable() {
         return Err(Errno::EBADF.into());
@@ -232,10 +236,13 @@ pub fn sys_sync_file_range(cur: &CurrentTask, fd: Fd, offset: i64, len: i64, fla
     if flags & !7 != 0 || offset < 0 || len < 0 || offset.checked_add(len).is_none() {
         return Err(Errno::EINVAL.into());
     }
-    if !file.ops.seekable() {
+    if !matches!(file.inode.file_type(), FileType::Regular | FileType::Block | FileType::Dir) {
         return Err(Errno::ESPIPE.into());
     }
-    file.ops.sync(true)
+    match file.ops.sync(true) {
+        Err(SysError::Errno(Errno::EINVAL)) => Ok(()),
+        other => other,
+    }
 }
 
 /// `fadvise64(2)`: advice that we need not take.

@@ -16,6 +16,7 @@ use crate::vfs::locks::{Owner, Range};
 use crate::vfs::open::open_at;
 use crate::vfs::{FileType, OpenFile, Whence, access};
 use alloc::sync::Arc;
+use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::ioctl;
 
 /// Size of a file (`ioctl_list(2)`).
@@ -28,6 +29,13 @@ const FICLONE: u32 = 0x4004_9409;
 const FICLONERANGE: u32 = 0x4020_940d;
 /// Extents of a file.
 const FS_IOC_FIEMAP: u32 = 0xc020_660b;
+
+/// How long what is written to a file will live (`fcntl(2)`).
+const F_GET_RW_HINT: u32 = 1035;
+/// See [`F_GET_RW_HINT`].
+const F_SET_RW_HINT: u32 = 1036;
+/// The last of the hints (`RWH_WRITE_LIFE_EXTREME`).
+const LAST_HINT: u64 = 5;
 
 /// `FD_CLOEXEC`.
 const FD_CLOEXEC: u64 = 1;
@@ -102,6 +110,7 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
             set_lock(cur, fd, &file, command, UserPtr::new(arg))
         }
         linux::F_GETPIPE_SZ | linux::F_SETPIPE_SZ if PipeEnd::of_file(&file).is_none() => Err(Errno::EBADF.into()),
+        F_GET_RW_HINT | F_SET_RW_HINT => write_hint(cur, &file, command, UserPtr::new(arg)),
         linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
         _ => file.ops.fcntl(&cur.op_ctx(), &file, command, arg),
     }
@@ -123,6 +132,22 @@ fn set_flags(cur: &CurrentTask, fd: Fd, file: &OpenFile, flags: u32) -> Result {
     }
     file.set_flags(file.flags() & !MAY | flags & MAY);
     Ok(())
+}
+
+/// Hints are kept with the file and nobody acts on them, as where the host's device has no use for them.
+fn write_hint(cur: &CurrentTask, file: &OpenFile, command: u32, at: UserPtr<u64>) -> SysResult<u64> {
+    let hint = &file.inode.state().get(&*file.inode)?.write_hint;
+    if command == F_GET_RW_HINT {
+        at.write(u64::from(hint.load(Relaxed)))?;
+        return Ok(0);
+    }
+    access::check_owner(cur.cred(), &*file.inode)?;
+    let wanted = at.read()?;
+    if wanted > LAST_HINT {
+        return Err(Errno::EINVAL.into());
+    }
+    hint.store(wanted as u8, Relaxed);
+    Ok(0)
 }
 
 /// The bytes that a `struct flock` means, and whether it is of the open file description.
@@ -306,8 +331,15 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
         FIBMAP if file.inode.file_type() == FileType::Regular => {
             return Err(if cur.cred().capable(cap::SYS_RAWIO) { Errno::EINVAL } else { Errno::EPERM }.into());
         }
-        FICLONE | FICLONERANGE | FS_IOC_FIEMAP if file.inode.file_type() == FileType::Regular => {
-            return Err(Errno::EOPNOTSUPP.into());
+        FS_IOC_FIEMAP => return Err(Errno::EOPNOTSUPP.into()),
+        FICLONE | FICLONERANGE => {
+            return Err(match file.inode.file_type() {
+                FileType::Dir => Errno::EISDIR,
+                FileType::Regular if !file.writable() => Errno::EBADF,
+                FileType::Regular => Errno::EOPNOTSUPP,
+                _ => Errno::EINVAL,
+            }
+            .into());
         }
         _ => return file.ops.ioctl(&cur.op_ctx(), &file, request, arg),
     }

@@ -244,6 +244,23 @@ fn advised(advice: u32, flags: VmaFlags) -> VmaFlags {
     }
 }
 
+/// Whether advice takes away contents that a program may not write (`can_modify_vma_madv` in Linux).
+fn discards(v: &Vma, advice: u32) -> bool {
+    const MADV_DONTNEED_LOCKED: u32 = 24;
+    const MADV_GUARD_INSTALL: u32 = 102;
+    matches!(
+        advice,
+        MADV_FREE
+            | MADV_DONTNEED
+            | MADV_DONTNEED_LOCKED
+            | MADV_REMOVE
+            | MADV_DONTFORK
+            | MADV_WIPEONFORK
+            | MADV_GUARD_INSTALL
+    ) && !v.shared
+        && v.prot & PROT_WRITE == 0
+}
+
 /// What the record says against it; the host says the rest.
 fn refuses(v: &Vma, advice: u32) -> Option<Errno> {
     let locked = v.flags.contains(VmaFlags::LOCKED);
@@ -260,10 +277,15 @@ fn refuses(v: &Vma, advice: u32) -> Option<Errno> {
 
 /// `madvise(2)`: advice goes to the host for what is mapped.
 pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysResult<()> {
+    Ok(advise(cur.mm(), addr, len, advice, || cur.is_dying())?)
+}
+
+/// As [`sys_madvise`], by a thread that lives in `mm`.
+pub(super) fn advise(mm: &AddressSpace, addr: u64, len: u64, advice: i32, is_dying: impl Fn() -> bool) -> Result {
     // NORMAL to DONTNEED, FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE to COLLAPSE, GUARD_INSTALL and GUARD_REMOVE. Not
     // poisoning pages of the machine.
     if !matches!(advice, 0..=4 | 8..=25 | 102 | 103) {
-        return Err(Errno::EINVAL.into());
+        return Err(Errno::EINVAL);
     }
     let (start, end) = range(addr, len, Errno::EINVAL)?;
     if start == end {
@@ -272,7 +294,7 @@ pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysRe
     let kind = advice.unsigned_abs();
     let slow = matches!(kind, MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE | MADV_PAGEOUT);
     let act = |v: &Vma, at: u64, to: u64| {
-        if cur.is_dying() {
+        if is_dying() {
             return Err(Errno::EINTR);
         }
         match refuses(v, kind) {
@@ -281,7 +303,8 @@ pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysRe
         }
     };
     let piece = if slow { PIECE } else { u64::MAX };
-    Ok(cur.mm().change_flags(start, end, piece, |flags| advised(kind, flags), act)?)
+    mm.check_sealed(start, end, |v| discards(v, kind))?;
+    mm.change_flags(start, end, piece, |flags| advised(kind, flags), act)
 }
 
 /// `msync(2)`.
@@ -289,7 +312,8 @@ pub fn sys_msync(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResul
     if flags & !(MS_ASYNC | MS_INVALIDATE | MS_SYNC) != 0 || flags & (MS_ASYNC | MS_SYNC) == MS_ASYNC | MS_SYNC {
         return Err(Errno::EINVAL.into());
     }
-    let (start, end) = range(addr, len, Errno::ENOMEM)?;
+    // The length is rounded up without care.
+    let (start, end) = range(addr, len.wrapping_add(PAGE - 1) & !(PAGE - 1), Errno::ENOMEM)?;
     let act = |v: &Vma, at: u64, to: u64| {
         if flags & MS_INVALIDATE != 0 && v.flags.contains(VmaFlags::LOCKED) {
             return Err(Errno::EBUSY);
@@ -400,7 +424,8 @@ pub fn sys_mlock2(cur: &CurrentTask, addr: u64, len: u64, flags: u32) -> SysResu
 /// `munlock(2)`.
 pub fn sys_munlock(cur: &CurrentTask, addr: u64, len: u64) -> SysResult<()> {
     let start = addr & !(PAGE - 1);
-    let (start, end) = range(start, len.checked_add(addr - start).ok_or(Errno::EINVAL)?, Errno::EINVAL)?;
+    let len = len.wrapping_add(addr - start).wrapping_add(PAGE - 1) & !(PAGE - 1);
+    let (start, end) = range(start, len, Errno::EINVAL)?;
     Ok(lock_mapped(cur, start, end, VmaFlags::empty(), false)?)
 }
 

@@ -3,6 +3,7 @@
 //! A handler decodes, looks up and calls the object; it reads like its man page:
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
+pub mod advice;
 pub mod aio;
 pub mod args;
 pub mod at;
@@ -20,9 +21,11 @@ pub mod limits;
 pub mod mem;
 pub mod misc;
 pub mod mount;
+pub mod mount_api;
 pub mod mqueue;
 pub mod msg;
 pub mod namespaces;
+pub mod numa;
 pub mod open;
 pub mod owner;
 pub mod poll;
@@ -42,6 +45,7 @@ pub mod splice;
 pub mod stat;
 pub mod strace;
 pub mod syslog;
+pub mod system;
 pub mod table;
 pub mod time;
 pub mod timers;

@@ -94,7 +94,7 @@ pub fn sys_mount(
 ///
 /// # Errors
 /// `EPERM`.
-fn may_mount(cur: &CurrentTask) -> Result<Arc<MountNamespace>> {
+pub(super) fn may_mount(cur: &CurrentTask) -> Result<Arc<MountNamespace>> {
     let namespace = cur.fs().namespace()?;
     let may = cur.cred().capable_in(&namespace.user_ns, cap::SYS_ADMIN);
     if may { Ok(namespace) } else { Err(Errno::EPERM) }
@@ -129,20 +129,26 @@ pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResul
 }
 
 /// A file system that is to be mounted.
-struct Made {
-    name: &'static str,
-    root: Arc<dyn Inode>,
+pub(super) struct Made {
+    pub name: &'static str,
+    pub root: Arc<dyn Inode>,
     /// Capabilities over it count here.
-    owner: Arc<UserNamespace>,
+    pub owner: Arc<UserNamespace>,
     /// Locks of the mount's flags that it starts with.
-    locks: u32,
+    pub locks: u32,
 }
 
 /// A new file system of this type, for a mount with these flags.
 ///
 /// # Errors
 /// `ENODEV` for an unknown type; `EPERM` for one that this user namespace may not mount; `EINVAL`.
-fn make(cur: &CurrentTask, namespace: &MountNamespace, fstype: &[u8], data: &[u8], flags: u32) -> Result<Made> {
+pub(super) fn make(
+    cur: &CurrentTask,
+    namespace: &MountNamespace,
+    fstype: &[u8],
+    data: &[u8],
+    flags: u32,
+) -> Result<Made> {
     let plain = |name, root| Ok(Made { name, root, owner: cur.cred().user_ns.clone(), locks: 0 });
     // What shows a namespace is of whoever owns that.
     let spaces = &cur.own().ns;

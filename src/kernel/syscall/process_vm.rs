@@ -16,7 +16,8 @@ const MAX_VECS: u64 = 1024;
 /// Most bytes that one call moves (`MAX_RW_COUNT`).
 const MAX_COUNT: usize = 0x7fff_f000;
 
-fn vectors(at: UserPtr<IoVec>, count: u64) -> SysResult<Vec<IoVec>> {
+/// The pieces of memory that a vector names.
+pub(super) fn vectors(at: UserPtr<IoVec>, count: u64) -> SysResult<Vec<IoVec>> {
     if count > MAX_VECS {
         return Err(Errno::EINVAL.into());
     }

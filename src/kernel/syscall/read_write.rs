@@ -11,7 +11,7 @@ use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
 use crate::time;
-use crate::vfs::{self, OpCtx, OpenFile, Whence, notify};
+use crate::vfs::{self, FileType, OpCtx, OpenFile, Whence, notify};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
@@ -23,8 +23,10 @@ const PAGE: usize = 4096;
 const STEP: usize = 64 << 10;
 /// Most pieces of a vector (`UIO_MAXIOV`).
 const MAX_VECS: usize = 1024;
-/// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND.
-pub(super) const RWF_KNOWN: u32 = 0x1f;
+/// `RWF_NOAPPEND`: a write goes to its position, whatever `O_APPEND` says.
+const RWF_NOAPPEND: u32 = 0x20;
+/// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND.
+pub(super) const RWF_KNOWN: u32 = 0x3f;
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
 #[inline(always)]
@@ -79,6 +81,11 @@ pub(super) fn has_positions(file: &OpenFile) -> bool {
     file.ops.seekable() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some()
 }
 
+/// Whether `len` bytes from `pos` on end behind every possible position.
+fn past_all(pos: u64, len: usize) -> bool {
+    pos.checked_add(len as u64).is_none_or(|end| end > i64::MAX as u64)
+}
+
 /// Reads from an open file into `dst`, at the file's offset or at `place`.
 // Inlined like its hot callers: each frame above a host call costs a misprediction on the way back.
 #[inline(always)]
@@ -107,6 +114,9 @@ fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Pl
     }
     if !file.readable() {
         return Err(Errno::EBADF.into());
+    }
+    if place.pos.is_some_and(|pos| past_all(pos, dst.left())) {
+        return Err(Errno::EINVAL.into());
     }
     dst.limit(MAX_COUNT);
     if seekable && place.pos.is_none() {
@@ -177,8 +187,8 @@ pub(super) fn write_file(
 
 fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, place: Place) -> SysResult<usize> {
     let pos = if place.flags & RWF_APPEND != 0 { file.ops.seek_to(file, Whence::End, 0)? } else { pos };
-    if pos.checked_add(src.left() as u64).is_none_or(|end| end > i64::MAX as u64) && src.left() > 0 {
-        return Err(Errno::EFBIG.into());
+    if past_all(pos, src.left()) {
+        return Err(Errno::EINVAL.into());
     }
     file.ops.write(ctx, file, src, pos)
 }
@@ -316,16 +326,50 @@ fn check_nowait(file: &OpenFile, place: Place) -> Result {
     if place.nowait() && file.ops.is_tty() { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
+/// What comes before the vector is looked at: positions, and whether the file was opened for this.
+fn check_open(file: &OpenFile, place: Place, may: bool) -> SysResult<()> {
+    if place.pos.is_some() && !has_positions(file) {
+        return Err(Errno::ESPIPE.into());
+    }
+    if may { Ok(()) } else { Err(Errno::EBADF.into()) }
+}
+
+/// The flags are looked at last, once there is something to move.
+fn check_flags(place: Place, writes: bool) -> SysResult<()> {
+    const BOTH: u32 = RWF_APPEND | RWF_NOAPPEND;
+    match place.flags {
+        f if f & !RWF_KNOWN != 0 => Err(Errno::EOPNOTSUPP.into()),
+        f if writes && f & BOTH == BOTH => Err(Errno::EINVAL.into()),
+        _ => Ok(()),
+    }
+}
+
 fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
-    check_nowait(&file, place)?;
-    with_vecs(vecs, count, |v| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), place))
+    check_open(&file, place, file.readable())?;
+    with_vecs(vecs, count, |v| {
+        let mut dst = IoDst::user(v);
+        if dst.left() == 0 {
+            return Ok(0);
+        }
+        check_flags(place, false)?;
+        check_nowait(&file, place)?;
+        read_file(&cur.op_ctx(), &file, &mut dst, place)
+    })
 }
 
 fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
-    check_nowait(&file, place)?;
-    with_vecs(vecs, count, |v| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), place))
+    check_open(&file, place, file.writable())?;
+    with_vecs(vecs, count, |v| {
+        let mut src = IoSrc::user(v);
+        if src.left() == 0 {
+            return Ok(0);
+        }
+        check_flags(place, true)?;
+        check_nowait(&file, place)?;
+        write_file(cur, &cur.op_ctx(), &file, &mut src, place)
+    })
 }
 
 /// `readv(2)`.
@@ -349,9 +393,6 @@ pub fn sys_pwritev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize
 }
 
 fn place2(pos: i64, flags: u32) -> SysResult<Place> {
-    if flags & !RWF_KNOWN != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
     let place = if pos == -1 { HERE } else { Place::at(pos)? };
     Ok(Place { flags, ..place })
 }
@@ -392,7 +433,8 @@ pub fn sys_lseek(cur: &CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResu
         return Ok(host?);
     }
     if !file.ops.seekable() {
-        return Err(Errno::ESPIPE.into());
+        // What has no type has a position that nothing moves.
+        return if file.inode.file_type() == FileType::Anonymous { Ok(0) } else { Err(Errno::ESPIPE.into()) };
     }
     let mut at = file.offset.lock();
     let base = match whence {

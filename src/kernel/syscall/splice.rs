@@ -10,7 +10,7 @@ use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
 use crate::sync::Events;
 use crate::sync::wait::block_on;
 use crate::task::CurrentTask;
-use crate::vfs::{FileType, OpenFile};
+use crate::vfs::{FileType, OpenFile, Whence};
 use alloc::vec::Vec;
 
 /// `SPLICE_F_NONBLOCK`.
@@ -23,7 +23,7 @@ fn moves(file: &OpenFile) -> bool {
     match file.inode.file_type() {
         FileType::Regular => file.ops.seekable() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some(),
         FileType::Char | FileType::Block | FileType::Socket | FileType::Fifo => true,
-        FileType::Dir | FileType::Symlink => false,
+        FileType::Dir | FileType::Symlink | FileType::Anonymous => false,
     }
 }
 
@@ -350,11 +350,6 @@ fn raw_pos(at: UserPtr<i64>) -> SysResult<Option<i64>> {
     Ok(at.option().map(|p| p.read()).transpose()?)
 }
 
-fn read_pos(at: UserPtr<i64>) -> SysResult<Option<u64>> {
-    let pos = raw_pos(at)?;
-    Ok(pos.map(|p| u64::try_from(p).map_err(|_| Errno::EINVAL)).transpose()?)
-}
-
 /// A position that was given for a file.
 fn checked_pos(file: &OpenFile, pos: Option<i64>) -> SysResult<Option<u64>> {
     let Some(pos) = pos else { return Ok(None) };
@@ -373,7 +368,7 @@ fn write_pos(at: UserPtr<i64>, pos: Option<u64>) -> SysResult<()> {
 
 /// `sendfile(2)`.
 pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len: usize) -> SysResult<usize> {
-    let from = read_pos(at)?;
+    let from = raw_pos(at)?;
     let input = files::in_use(cur, input)?;
     if !input.readable() {
         return Err(Errno::EBADF.into());
@@ -381,9 +376,13 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     if from.is_some() && !has_positions(&input) {
         return Err(Errno::ESPIPE.into());
     }
+    let from = checked_pos(&input, from)?;
     let out = files::in_use(cur, out)?;
     if !out.writable() {
         return Err(Errno::EBADF.into());
+    }
+    if len == 0 {
+        return Ok(0);
     }
     // What cannot be read again must not be lost on the way: it goes to a pipe only.
     let to_pipe = PipeEnd::of_file(&out);
@@ -393,7 +392,6 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     }
     let len = len.min(MAX_COUNT);
     let (n, from) = match to_pipe {
-        _ if len == 0 => (0, from),
         Some(pipe) => fill(cur, (&input, from), (&out, pipe), len, out.nonblock())?,
         None if out.flags() & O_APPEND != 0 => return Err(Errno::EINVAL.into()),
         None => {
@@ -416,7 +414,7 @@ pub fn sys_copy_file_range(
     flags: u32,
 ) -> SysResult<usize> {
     let (input, out) = (files::in_use(cur, input)?, files::in_use(cur, out)?);
-    let (from, to) = (read_pos(at_in)?, read_pos(at_out)?);
+    let (from, to) = (raw_pos(at_in)?, raw_pos(at_out)?);
     if flags != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -433,14 +431,21 @@ pub fn sys_copy_file_range(
     if !input.readable() || !out.writable() || out.flags() & linux::O_APPEND != 0 {
         return Err(Errno::EBADF.into());
     }
-    let len = len.min(MAX_COUNT);
-    if input.inode.identity()? == out.inode.identity()? {
-        let a = from.unwrap_or_else(|| *input.offset.lock());
-        let b = to.unwrap_or_else(|| *out.offset.lock());
-        if a < b.saturating_add(len as u64) && b < a.saturating_add(len as u64) && len > 0 {
-            return Err(Errno::EINVAL.into());
-        }
+    let (a, b) = (input.inode.identity()?, out.inode.identity()?);
+    if a.0 != b.0 {
+        return Err(Errno::EXDEV.into());
     }
+    let at = |file: &OpenFile, pos: Option<i64>| pos.map_or_else(|| *file.offset.lock(), |p| p as u64);
+    let (first, to_first) = (at(&input, from), at(&out, to));
+    if first.checked_add(len as u64).is_none() || to_first.checked_add(len as u64).is_none() {
+        return Err(Errno::EOVERFLOW.into());
+    }
+    let there = input.ops.seek_to(&input, Whence::End, 0)?.saturating_sub(first);
+    let len = len.min(MAX_COUNT).min(usize::try_from(there).unwrap_or(usize::MAX));
+    if a == b && len > 0 && first < to_first.saturating_add(len as u64) && to_first < first.saturating_add(len as u64) {
+        return Err(Errno::EINVAL.into());
+    }
+    let (from, to) = (checked_pos(&input, from)?, checked_pos(&out, to)?);
     let (n, from, to) = copy(cur, (&input, from), (&out, to), len)?;
     write_pos(at_in, from)?;
     write_pos(at_out, to)?;

@@ -2,9 +2,11 @@
 
 use super::Fd;
 use super::files::{self, CWD};
-use crate::abi::linux::{AT_SYMLINK_NOFOLLOW, XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX};
+use crate::abi::linux::{
+    AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX,
+};
 use crate::abi::{Errno, Result, SysResult};
-use crate::mm::{UserPtr, UserStr};
+use crate::mm::{Plain, UserPtr, UserStr};
 use crate::task::CurrentTask;
 use crate::vfs::{Path, xattr};
 use alloc::vec::Vec;
@@ -37,12 +39,28 @@ fn give(bytes: &[u8], out: UserPtr<u8>, size: usize) -> SysResult<usize> {
     Ok(bytes.len())
 }
 
-fn set(cur: &CurrentTask, at: &Path, name: Vec<u8>, value: UserPtr<u8>, size: usize, flags: u32) -> SysResult<()> {
-    if size > XATTR_SIZE_MAX as usize {
-        return Err(Errno::E2BIG.into());
+/// What `setxattr(2)` is given besides the file: it is looked at first.
+struct New {
+    name: Vec<u8>,
+    value: Vec<u8>,
+    flags: u32,
+}
+
+impl New {
+    fn read(name: UserStr, value: UserPtr<u8>, size: usize, flags: u32) -> SysResult<New> {
+        if flags & !(XATTR_CREATE | XATTR_REPLACE) != 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        let name = attribute(name)?;
+        if size > XATTR_SIZE_MAX as usize {
+            return Err(Errno::E2BIG.into());
+        }
+        Ok(New { name, value: value.slice(size).read_vec()?, flags })
     }
-    let value = value.slice(size).read_vec()?;
-    Ok(xattr::set(&cur.op_ctx(), at, name, value, flags)?)
+
+    fn give(self, cur: &CurrentTask, at: &Path) -> SysResult<()> {
+        Ok(xattr::set(&cur.op_ctx(), at, self.name, self.value, self.flags)?)
+    }
 }
 
 fn get(cur: &CurrentTask, at: &Path, name: &[u8], out: UserPtr<u8>, size: usize) -> SysResult<usize> {
@@ -51,10 +69,6 @@ fn get(cur: &CurrentTask, at: &Path, name: &[u8], out: UserPtr<u8>, size: usize)
 
 fn list(cur: &CurrentTask, at: &Path, out: UserPtr<u8>, size: usize) -> SysResult<usize> {
     give(&xattr::list(&cur.op_ctx(), at)?, out, size)
-}
-
-fn check_flags(flags: u32) -> SysResult<()> {
-    if flags & !(XATTR_CREATE | XATTR_REPLACE) != 0 { Err(Errno::EINVAL.into()) } else { Ok(()) }
 }
 
 macro_rules! family {
@@ -68,9 +82,8 @@ macro_rules! family {
             size: usize,
             flags: u32,
         ) -> SysResult<()> {
-            check_flags(flags)?;
-            let name = attribute(name)?;
-            set(cur, &$by(cur, at)?, name, value, size, flags)
+            let new = New::read(name, value, size, flags)?;
+            new.give(cur, &$by(cur, at)?)
         }
         #[doc = concat!("`getxattr(2)` ", $what, ".")]
         pub fn $get(cur: &CurrentTask, at: $t, name: UserStr, out: UserPtr<u8>, size: usize) -> SysResult<usize> {
@@ -92,3 +105,103 @@ macro_rules! family {
 family!(followed(UserStr): sys_setxattr sys_getxattr sys_listxattr sys_removexattr, "of a path");
 family!(itself(UserStr): sys_lsetxattr sys_lgetxattr sys_llistxattr sys_lremovexattr, "of a path, links not followed");
 family!(opened(Fd): sys_fsetxattr sys_fgetxattr sys_flistxattr sys_fremovexattr, "of a descriptor");
+
+/// `struct xattr_args`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct XattrArgs {
+    value: u64,
+    size: u32,
+    flags: u32,
+}
+
+// SAFETY: three numbers without padding, for which all bits are valid.
+unsafe impl Plain for XattrArgs {}
+
+/// Most bytes of a `struct xattr_args` of a later Linux.
+const ARGS_MAX: usize = 4096;
+
+/// A structure of `size` bytes: a longer one than ours must hold nothing more (`copy_struct_from_user`).
+fn args(at: UserPtr<XattrArgs>, size: usize) -> SysResult<XattrArgs> {
+    if size < size_of::<XattrArgs>() {
+        return Err(Errno::EINVAL.into());
+    }
+    if size > ARGS_MAX {
+        return Err(Errno::E2BIG.into());
+    }
+    let rest = UserPtr::<u8>::new(at.addr().wrapping_add(size_of::<XattrArgs>() as u64));
+    if rest.slice(size - size_of::<XattrArgs>()).read_vec()?.iter().any(|&b| b != 0) {
+        return Err(Errno::E2BIG.into());
+    }
+    Ok(at.read()?)
+}
+
+/// The file that the calls with a directory mean. What may not be followed may not be opened otherwise, either: an empty
+/// path is the descriptor itself, which must then be open for input and output.
+fn located(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let empty = path.0 == 0 || path.with_path(|p| Ok(p.is_empty()))?;
+    if flags & AT_EMPTY_PATH != 0 && empty && dir != CWD {
+        return opened(cur, dir);
+    }
+    files::place(cur, &cur.op_ctx(), dir, path, flags)
+}
+
+/// `setxattrat(2)`.
+pub fn sys_setxattrat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    at_flags: u32,
+    name: UserStr,
+    from: UserPtr<XattrArgs>,
+    size: usize,
+) -> SysResult<()> {
+    let a = args(from, size)?;
+    if at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let new = New::read(name, UserPtr::new(a.value), a.size as usize, a.flags)?;
+    new.give(cur, &located(cur, dir, path, at_flags)?)
+}
+
+/// `getxattrat(2)`.
+pub fn sys_getxattrat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    at_flags: u32,
+    name: UserStr,
+    from: UserPtr<XattrArgs>,
+    size: usize,
+) -> SysResult<usize> {
+    let a = args(from, size)?;
+    if a.flags != 0 || at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = attribute(name)?;
+    get(cur, &located(cur, dir, path, at_flags)?, &name, UserPtr::new(a.value), a.size as usize)
+}
+
+/// `listxattrat(2)`.
+pub fn sys_listxattrat(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    at_flags: u32,
+    out: UserPtr<u8>,
+    size: usize,
+) -> SysResult<usize> {
+    list(cur, &located(cur, dir, path, at_flags)?, out, size)
+}
+
+/// `removexattrat(2)`.
+pub fn sys_removexattrat(cur: &CurrentTask, dir: Fd, path: UserStr, at_flags: u32, name: UserStr) -> SysResult<()> {
+    if at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let name = attribute(name)?;
+    Ok(xattr::remove(&cur.op_ctx(), &located(cur, dir, path, at_flags)?, &name)?)
+}

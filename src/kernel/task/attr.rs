@@ -13,6 +13,8 @@ pub struct Attr {
     pub rt_priority: AtomicU32,
     /// `ioprio_set(2)`.
     pub ioprio: AtomicU32,
+    /// `set_mempolicy(2)`: mode and flags.
+    pub mempolicy: AtomicU32,
     /// `PR_SET_PDEATHSIG`; not inherited.
     pub death_signal: AtomicU32,
     /// `personality(2)`.
@@ -43,6 +45,7 @@ impl Default for Attr {
             policy: AtomicU32::new(0),
             rt_priority: AtomicU32::new(0),
             ioprio: AtomicU32::new(0),
+            mempolicy: AtomicU32::new(0),
             death_signal: AtomicU32::new(0),
             personality: AtomicU32::new(0),
             timer_slack: AtomicU64::new(50_000),
@@ -71,6 +74,7 @@ impl Attr {
             self.rt_priority.store(parent.rt_priority.load(Relaxed), Relaxed);
         }
         self.ioprio.store(parent.ioprio.load(Relaxed), Relaxed);
+        self.mempolicy.store(parent.mempolicy.load(Relaxed), Relaxed);
         self.personality.store(parent.personality.load(Relaxed), Relaxed);
         self.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
         self.thp_disabled.store(parent.thp_disabled.load(Relaxed), Relaxed);

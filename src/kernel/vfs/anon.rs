@@ -27,7 +27,7 @@ struct AnonInode {
 }
 
 impl AnonInode {
-    /// Pipes and sockets have attributes of their own; other anonymous files share an inode in Linux.
+    /// Pipes and sockets have attributes of their own; those of other anonymous files cannot be changed.
     fn is_own(&self) -> bool {
         matches!(self.file_type(), FileType::Fifo | FileType::Socket)
     }
@@ -51,7 +51,7 @@ impl Inode for AnonInode {
     }
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
         if !self.is_own() {
-            return Ok(());
+            return Err(Errno::EOPNOTSUPP);
         }
         if let Some(mode) = attr.mode {
             self.mode.store(self.file_type() as u32 | mode & 0o7777, Relaxed);

@@ -11,6 +11,8 @@ use core::any::Any;
 #[repr(u32)]
 #[allow(missing_docs)]
 pub enum FileType {
+    /// No type at all, as the inode of an eventfd has.
+    Anonymous = 0,
     Fifo = 0o010000,
     Char = 0o020000,
     Dir = 0o040000,
@@ -21,7 +23,7 @@ pub enum FileType {
 }
 
 impl FileType {
-    /// From the type bits of a mode; anything unknown is a regular file.
+    /// From the type bits of a mode; anything unknown is an anonymous object.
     pub fn from_mode(mode: u32) -> FileType {
         match mode & 0o170000 {
             0o010000 => FileType::Fifo,
@@ -30,7 +32,8 @@ impl FileType {
             0o060000 => FileType::Block,
             0o120000 => FileType::Symlink,
             0o140000 => FileType::Socket,
-            _ => FileType::Regular,
+            0o100000 => FileType::Regular,
+            _ => FileType::Anonymous,
         }
     }
     /// `d_type` of a directory entry.

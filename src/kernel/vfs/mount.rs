@@ -4,9 +4,11 @@
 //! own lock guards that ([`Links`]); whoever changes a tree holds the lock of all trees as well, since
 //! what is done to one mount can spread to mounts anywhere (`propagation`).
 
+mod detached;
 mod namespace;
 mod propagation;
 
+pub use detached::open_mount;
 pub use namespace::MountNamespace;
 pub use propagation::Kind;
 

@@ -8,7 +8,7 @@ use crate::arena::{self, Object};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering::SeqCst};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering::SeqCst};
 use hashbrown::HashMap;
 use once_cell::race::OnceBox;
 
@@ -19,6 +19,8 @@ pub struct FileState {
     pub locks: FileLocks,
     /// Open descriptions that may write; below zero: programs that run it (`i_writecount` in Linux).
     writers: AtomicI32,
+    /// `RWH_*` of `fcntl(2)`.
+    pub write_hint: AtomicU8,
     /// Made by `O_TMPFILE`.
     linkable: AtomicBool,
 }

@@ -27,9 +27,6 @@ fn store(inode: &dyn Inode) -> Result<&Store> {
 fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
     let inode = &**path.inode();
     let kind = inode.file_type();
-    if [&b"user."[..], b"trusted.", b"security."].contains(&name) {
-        return Err(Errno::EINVAL);
-    }
     if name.starts_with(b"user.") {
         if !matches!(kind, FileType::Regular | FileType::Dir) {
             return Err(if write { Errno::EPERM } else { Errno::ENODATA });
@@ -37,11 +34,12 @@ fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
         if write && kind == FileType::Dir && inode.permissions()?.0 & 0o1000 != 0 {
             access::check_owner(ctx.cred, inode)?;
         }
-        return access::check(ctx.cred, inode, if write { WRITE } else { READ });
+        access::check(ctx.cred, inode, if write { WRITE } else { READ })?;
+        return named(inode, name);
     }
     if name.starts_with(b"trusted.") {
         return match (ctx.cred.capable(cap::SYS_ADMIN), write) {
-            (true, _) => Ok(()),
+            (true, _) => named(inode, name),
             (false, true) => Err(Errno::EPERM),
             (false, false) => Err(Errno::ENODATA),
         };
@@ -55,10 +53,16 @@ fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
         return if write && !ctx.cred.capable_in(path.mount.user_ns(), cap::SYS_ADMIN) {
             Err(Errno::EPERM)
         } else {
-            Ok(())
+            named(inode, name)
         };
     }
     Err(Errno::EOPNOTSUPP)
+}
+
+/// A prefix alone names nothing.
+fn named(inode: &dyn Inode, name: &[u8]) -> Result {
+    store(inode)?;
+    if name.ends_with(b".") && name.iter().filter(|&&b| b == b'.').count() == 1 { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// Capabilities of a file (`capabilities(7)`).

@@ -29,7 +29,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use files::Text;
-pub use system::{Ipc, Network, cpus, set_ipc, set_network};
+pub use system::{FILE_SYSTEMS, Ipc, Network, cpus, set_ipc, set_network};
 
 /// Places in a listing of the root from here on are those of processes (`FIRST_PROCESS_ENTRY`).
 const FIRST_PID: u64 = 256;

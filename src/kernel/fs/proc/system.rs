@@ -40,13 +40,17 @@ macro_rules! entries {
         pub static $set: &[Entry] = &[$(Entry { name: $name, text: $f }),*];
     };
 }
+/// The file systems that can be mounted.
+pub const FILE_SYSTEMS: &str =
+    "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tramfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n";
+
 entries! {
     /// The files of the top directory.
     ENTRIES:
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || cpuinfo();
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:\n".to_vec();
-    "filesystems" || b"nodev\ttmpfs\nnodev\tproc\nnodev\tsysfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n".to_vec();
+    "filesystems" || FILE_SYSTEMS.as_bytes().to_vec();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
     "loadavg" loadavg;

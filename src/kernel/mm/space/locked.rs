@@ -93,6 +93,16 @@ impl AddressSpace {
         }
     }
 
+    /// Whether nothing of `start..end` that `counts` is sealed.
+    ///
+    /// # Errors
+    /// `EPERM`.
+    pub fn check_sealed(&self, start: u64, end: u64, counts: impl Fn(&Vma) -> bool) -> Result {
+        let inner = self.inner.read();
+        let mut sealed = inner.vmas.overlapping(start, end).filter(|v| v.flags.contains(VmaFlags::SEALED));
+        if sealed.any(counts) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     /// Bytes of `start..end` that are locked already.
     pub fn locked_in(&self, start: u64, end: u64) -> u64 {
         let inner = self.inner.read();

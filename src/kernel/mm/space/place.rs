@@ -128,6 +128,12 @@ impl Inner {
         }
     }
 
+    /// Whether nothing of `start..end` is sealed.
+    pub(super) fn check_sealed(&self, start: u64, end: u64) -> Result {
+        let sealed = self.vmas.overlapping(start, end).any(|v| v.flags.contains(VmaFlags::SEALED));
+        if sealed { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
     pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result {
         if self.vmas.is_free(start, end) {
             return Ok(());

@@ -63,12 +63,16 @@ impl AddressSpace {
         let m = Move::check(old, old_len, new_len, flags, new)?;
         let mut inner = self.inner.write();
         let vma = inner.vmas.find(old).filter(|v| v.label != super::rewrite::LABEL).cloned().ok_or(Errno::EFAULT)?;
+        if vma.flags.contains(VmaFlags::SEALED) {
+            return Err(Errno::EPERM);
+        }
         if m.old_len == 0 && (!vma.shared || !m.has(MREMAP_MAYMOVE)) {
             return Err(Errno::EINVAL);
         }
         if m.new_len < m.old_len && flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 {
             // As by munmap: what is behind may be any mappings.
             let end = old.checked_add(m.old_len).filter(|&end| end <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+            inner.check_sealed(old + m.new_len, end)?;
             return inner.unmap(old + m.new_len, end).map(|()| old);
         }
         if m.old_len > vma.end - old {
@@ -84,6 +88,7 @@ impl AddressSpace {
             }
         }
         if m.has(MREMAP_FIXED) {
+            inner.check_sealed(m.new, m.new.saturating_add(m.new_len))?;
             return inner.move_to(&vma, &m, m.new);
         }
         if !keeps {

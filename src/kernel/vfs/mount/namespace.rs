@@ -24,6 +24,8 @@ pub struct MountNamespace {
     _charge: Option<Charge>,
     root: RwLock<Option<Arc<Mount>>>,
     count: AtomicUsize,
+    /// No process is in it: it holds what `fsmount(2)` and `open_tree(2)` made.
+    detached: bool,
 }
 
 impl Drop for MountNamespace {
@@ -47,6 +49,35 @@ fn subtree(top: &Arc<Mount>) -> Vec<Arc<Mount>> {
         next += 1;
     }
     all
+}
+
+/// A mount alone, or with everything below it.
+pub(super) fn members(top: &Arc<Mount>, recursive: bool) -> Vec<Arc<Mount>> {
+    if recursive { subtree(top) } else { alloc::vec![top.clone()] }
+}
+
+impl Mount {
+    /// Its flags without locks.
+    pub(super) fn own_flags(&self) -> u32 {
+        self.flags.load(Relaxed) & !LOCKS
+    }
+
+    /// Whether its flags may become these.
+    pub(super) fn may_become(&self, flags: u32) -> Result {
+        let old = self.flags.load(Relaxed);
+        if !keeps_locked(old, flags) {
+            return Err(Errno::EPERM);
+        }
+        if flags & RDONLY != 0 && old & RDONLY == 0 && self.writers.load(SeqCst) > 0 {
+            return Err(Errno::EBUSY);
+        }
+        Ok(())
+    }
+
+    /// Its flags are these from now on.
+    pub(super) fn become_flagged(&self, flags: u32) {
+        self.flags.store(flags | self.flags.load(Relaxed) & LOCKS, Relaxed);
+    }
 }
 
 /// Puts `child` on a place; what is mounted there already comes to lie on top of it.
@@ -114,7 +145,7 @@ fn keeps_locked(old: u32, new: u32) -> bool {
 }
 
 /// A copy of the mounts at and below `from`: alone, or with what is mounted below (`recursive`).
-fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool) -> Result<Arc<Mount>> {
+pub(super) fn copy_tree(from: &Path, relation: Relation, recursive: bool, unbindable: bool) -> Result<Arc<Mount>> {
     let top = Mount::copy(from, relation);
     top.flags.fetch_and(!LOCKED, Relaxed);
     if !recursive {
@@ -154,8 +185,28 @@ impl MountNamespace {
         MountNamespace::of(root, UserNamespace::initial().clone(), None)
     }
 
+    /// A namespace that no process is in.
+    pub(super) fn detached(root: Arc<Mount>, user_ns: Arc<UserNamespace>) -> Arc<MountNamespace> {
+        MountNamespace::made(root, user_ns, None, true)
+    }
+
+    /// See [`MountNamespace::detached`].
+    pub fn is_detached(&self) -> bool {
+        self.detached
+    }
+
+    /// The tree is part of another namespace by now.
+    pub(super) fn let_go(&self) -> Option<Arc<Mount>> {
+        self.root.write().take()
+    }
+
     fn of(root: Arc<Mount>, user_ns: Arc<UserNamespace>, charge: Option<Charge>) -> Arc<MountNamespace> {
+        MountNamespace::made(root, user_ns, charge, false)
+    }
+
+    fn made(root: Arc<Mount>, user_ns: Arc<UserNamespace>, charge: Option<Charge>, detached: bool) -> Arc<Self> {
         let ns = Arc::new(MountNamespace {
+            detached,
             id: u64::from(crate::cred::ns::new_ino()),
             user_ns,
             _charge: charge,
@@ -205,7 +256,7 @@ impl MountNamespace {
         self.graft(mount, at)
     }
 
-    fn graft(self: &Arc<Self>, top: &Arc<Mount>, at: &Path) -> Result {
+    pub(super) fn graft(self: &Arc<Self>, top: &Arc<Mount>, at: &Path) -> Result {
         let at = at.clone().descend();
         self.check(&at.mount)?;
         if top.root.is_dir() != at.dentry.is_dir() {
@@ -275,22 +326,22 @@ impl MountNamespace {
         if from.mount.propagation().2 {
             return Err(Errno::EINVAL);
         }
-        if recursive {
-            self.room_for(subtree(&from.mount).len())?;
-        } else if from
-            .mount
-            .children()
-            .iter()
-            .any(|m| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&from.dentry)))
-        {
-            return Err(Errno::EINVAL);
-        }
+        self.check_hidden(from, recursive)?;
         let top = copy_tree(from, Relation::Peer, recursive, false)?;
         let done = self.graft(&top, at);
         let undone = if done.is_err() { Some(take_apart(&top)) } else { None };
         drop(trees);
         drop(undone);
         done
+    }
+
+    /// Whether a copy of what is at `from` has room, and shows nothing that a locked mount hides.
+    pub(super) fn check_hidden(self: &Arc<Self>, from: &Path, recursive: bool) -> Result {
+        if recursive {
+            return self.room_for(subtree(&from.mount).len());
+        }
+        let hides = |m: &Arc<Mount>| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&from.dentry));
+        if from.mount.children().iter().any(hides) { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
     /// Moves the mount whose root `from` is to `to` (`MS_MOVE`).

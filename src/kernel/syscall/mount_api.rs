@@ -1,0 +1,443 @@
+//! The calls that make a mount in steps: `fsopen`, `fsconfig`, `fsmount`, `fspick`, `open_tree`, `move_mount`,
+//! `mount_setattr`.
+
+use super::Fd;
+use super::at;
+use super::files::{self, CWD};
+use super::mount::{Made, make, may_mount};
+use crate::abi::linux::{
+    self, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME,
+    MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
+    MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, O_CLOEXEC, O_PATH,
+};
+use crate::abi::{Errno, Result, SysResult};
+use crate::cred::cap;
+use crate::fs::devpts;
+use crate::mm::{IoDst, UserPtr, UserStr};
+use crate::sync::{Level, Mutex};
+use crate::task::CurrentTask;
+use crate::vfs::mount::{self, ATIME, Kind, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+use crate::vfs::open::open_at;
+use crate::vfs::{FileOps, OpCtx, OpenFile, Path, anon_file};
+use alloc::boxed::Box;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::any::Any;
+use core::sync::atomic::Ordering::Relaxed;
+
+/// `FSCONFIG_*`.
+const SET_FLAG: u32 = 0;
+const SET_STRING: u32 = 1;
+const SET_BINARY: u32 = 2;
+const SET_PATH: u32 = 3;
+const SET_PATH_EMPTY: u32 = 4;
+const SET_FD: u32 = 5;
+const CMD_CREATE: u32 = 6;
+const CMD_RECONFIGURE: u32 = 7;
+const CMD_CREATE_EXCL: u32 = 8;
+
+/// `FSPICK_*`.
+const PICK_NOFOLLOW: u32 = 2;
+const PICK_NO_AUTOMOUNT: u32 = 4;
+const PICK_EMPTY_PATH: u32 = 8;
+
+/// `MOVE_MOUNT_*`.
+const F_SYMLINKS: u32 = 1;
+const F_EMPTY_PATH: u32 = 4;
+const T_SYMLINKS: u32 = 0x10;
+const T_EMPTY_PATH: u32 = 0x40;
+const SET_GROUP: u32 = 0x100;
+const BENEATH: u32 = 0x200;
+const MOVE_ALL: u32 = 0x377;
+
+/// Most bytes of all options of a file system together.
+const OPTIONS_MAX: usize = 4096;
+
+/// How far a file system has come.
+enum Phase {
+    /// It takes options.
+    Options,
+    /// It can be mounted.
+    Made(Made),
+    /// It was mounted: it takes options for what is mounted there.
+    Reconfigure(Path),
+    /// A command failed.
+    Failed,
+}
+
+struct State {
+    phase: Phase,
+    options: Vec<u8>,
+    read_only: bool,
+    source: Option<String>,
+}
+
+/// A file system that is being made or changed.
+struct Configured {
+    fstype: Vec<u8>,
+    state: Mutex<State>,
+}
+
+impl FileOps for Configured {
+    /// Messages: there are none.
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        Err(Errno::ENODATA.into())
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+fn configured(file: &OpenFile) -> Result<&Configured> {
+    file.ops.as_any().downcast_ref::<Configured>().ok_or(Errno::EINVAL)
+}
+
+fn install(cur: &CurrentTask, fstype: Vec<u8>, phase: Phase, cloexec: bool) -> SysResult<Fd> {
+    let state = State { phase, options: Vec::new(), read_only: false, source: None };
+    let ops = Box::new(Configured { fstype, state: Mutex::new(Level::FileData, state) });
+    let file = anon_file("fscontext", ops, linux::O_RDWR, &cur.op_ctx());
+    files::install(cur, file, if cloexec { O_CLOEXEC } else { 0 })
+}
+
+/// `fsopen(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `EFAULT`, `ENODEV`, `EMFILE`.
+pub fn sys_fsopen(cur: &CurrentTask, fstype: UserStr, flags: u32) -> SysResult<Fd> {
+    may_mount(cur)?;
+    at::only(flags, 1)?;
+    let fstype = fstype.read(4096, Errno::EINVAL)?;
+    let known = crate::fs::proc::FILE_SYSTEMS
+        .lines()
+        .any(|l| l.strip_prefix("nodev\t").is_some_and(|f| f.as_bytes() == fstype));
+    if !known {
+        return Err(Errno::ENODEV.into());
+    }
+    install(cur, fstype, Phase::Options, flags & 1 != 0)
+}
+
+/// Whether a command has the arguments that it takes and no others.
+fn check_shape(command: u32, key: bool, value: bool, aux: i32) -> Result {
+    let fits = match command {
+        SET_FLAG => key && !value && aux == 0,
+        SET_STRING => key && value && aux == 0,
+        SET_BINARY => key && value && (1..=1 << 20).contains(&aux),
+        SET_PATH | SET_PATH_EMPTY => key && value && (aux == CWD.0 || aux >= 0),
+        SET_FD => key && !value && aux >= 0,
+        CMD_CREATE | CMD_CREATE_EXCL | CMD_RECONFIGURE => !key && !value && aux == 0,
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    if fits { Ok(()) } else { Err(Errno::EINVAL) }
+}
+
+/// `fsconfig(2)`: options are flags and strings, as no file system that there is takes others.
+///
+/// # Errors
+/// `EINVAL`, `EOPNOTSUPP`, `EBADF`, `EFAULT`, `EBUSY` in the wrong order, and those of making the file system.
+pub fn sys_fsconfig(
+    cur: &CurrentTask,
+    fd: Fd,
+    command: u32,
+    key: UserStr,
+    value: UserPtr<u8>,
+    aux: i32,
+) -> SysResult<()> {
+    if fd.0 < 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    check_shape(command, key.0 != 0, !value.is_null(), aux)?;
+    let file = files::in_use(cur, fd)?;
+    let context = configured(&file)?;
+    let key = if key.0 == 0 { Vec::new() } else { key.read(256, Errno::EINVAL)? };
+    match command {
+        SET_FLAG => context.set(&key, None),
+        SET_STRING => context.set(&key, Some(UserStr(value.addr()).read(256, Errno::EINVAL)?)),
+        CMD_CREATE | CMD_CREATE_EXCL => context.create(cur),
+        CMD_RECONFIGURE => context.reconfigure(cur),
+        SET_BINARY => {
+            value.slice(aux as usize).read_vec()?;
+            Err(Errno::EINVAL.into())
+        }
+        SET_FD => cur.files().get_any(aux).map(|_| ()).and(Err(Errno::EINVAL)).map_err(Into::into),
+        _ => {
+            UserStr(value.addr()).read_path()?;
+            Err(Errno::EINVAL.into())
+        }
+    }
+}
+
+impl Configured {
+    fn set(&self, key: &[u8], value: Option<Vec<u8>>) -> SysResult<()> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Options | Phase::Reconfigure(_) => {}
+            _ => return Err(Errno::EBUSY.into()),
+        }
+        match (key, value) {
+            (b"ro", None) => state.read_only = true,
+            (b"rw", None) => state.read_only = false,
+            (b"source", Some(name)) => {
+                if state.source.is_some() {
+                    return Err(Errno::EINVAL.into());
+                }
+                state.source = Some(String::from_utf8_lossy(&name).into_owned());
+            }
+            (b"source", None) => return Err(Errno::EINVAL.into()),
+            // The options of all file systems alike that have no effect where everything is in memory.
+            (b"sync" | b"dirsync" | b"lazytime" | b"async" | b"nolazytime", None) => {}
+            (key, value) => {
+                let len = key.len() + value.as_ref().map_or(0, |v| v.len()) + 2;
+                let known: &[&[u8]] = match &self.fstype[..] {
+                    b"tmpfs" | b"ramfs" => &[
+                        b"mode",
+                        b"uid",
+                        b"gid",
+                        b"size",
+                        b"nr_blocks",
+                        b"nr_inodes",
+                        b"huge",
+                        b"mpol",
+                        b"inode32",
+                        b"inode64",
+                        b"noswap",
+                    ],
+                    b"devpts" => &[b"mode", b"uid", b"gid", b"ptmxmode", b"newinstance", b"max"],
+                    _ => &[],
+                };
+                if !known.contains(&key) || state.options.len() + len > OPTIONS_MAX {
+                    return Err(Errno::EINVAL.into());
+                }
+                state.options.extend_from_slice(key);
+                if let Some(value) = value {
+                    state.options.push(b'=');
+                    state.options.extend_from_slice(&value);
+                }
+                state.options.push(b',');
+            }
+        }
+        Ok(())
+    }
+
+    fn create(&self, cur: &CurrentTask) -> SysResult<()> {
+        let namespace = may_mount(cur)?;
+        let (options, read_only) = {
+            let mut state = self.state.lock();
+            if !matches!(state.phase, Phase::Options) {
+                return Err(Errno::EBUSY.into());
+            }
+            state.phase = Phase::Failed;
+            (state.options.clone(), state.read_only)
+        };
+        let made = make(cur, &namespace, &self.fstype, options.trim_ascii_end(), if read_only { RDONLY } else { 0 })?;
+        self.state.lock().phase = Phase::Made(made);
+        Ok(())
+    }
+
+    fn reconfigure(&self, cur: &CurrentTask) -> SysResult<()> {
+        let (path, options, read_only) = {
+            let state = self.state.lock();
+            match &state.phase {
+                Phase::Reconfigure(path) => (path.clone(), state.options.clone(), state.read_only),
+                _ => return Err(Errno::EBUSY.into()),
+            }
+        };
+        if !cur.cred().capable_in(path.mount.user_ns(), cap::SYS_ADMIN) {
+            return Err(Errno::EPERM.into());
+        }
+        if let Some(changed) = devpts::remount(&path.mount.root.inode, &options) {
+            changed?;
+        }
+        let ns = path.mount.namespace().ok_or(Errno::EINVAL)?;
+        let flags = path.mount.flags.load(Relaxed) & mount::KEPT;
+        Ok(ns.remount(&path.mount.root_path(), if read_only { flags | RDONLY } else { flags & !RDONLY }, true)?)
+    }
+}
+
+/// The flags of a mount that `MOUNT_ATTR_*` mean, but for access times.
+fn plain_flags(attr: u64) -> u32 {
+    [
+        (MOUNT_ATTR_RDONLY, RDONLY),
+        (MOUNT_ATTR_NOSUID, NOSUID),
+        (MOUNT_ATTR_NODEV, NODEV),
+        (MOUNT_ATTR_NOEXEC, NOEXEC),
+        (MOUNT_ATTR_NODIRATIME, NODIRATIME),
+        (MOUNT_ATTR_NOSYMFOLLOW, NOSYMFOLLOW),
+    ]
+    .iter()
+    .filter(|(bit, _)| attr & u64::from(*bit) != 0)
+    .fold(0, |flags, (_, flag)| flags | flag)
+}
+
+/// `MOUNT_ATTR_*` that there are, but for id-mapped mounts.
+const ATTRS: u64 = (MOUNT_ATTR_RDONLY
+    | MOUNT_ATTR_NOSUID
+    | MOUNT_ATTR_NODEV
+    | MOUNT_ATTR_NOEXEC
+    | MOUNT_ATTR__ATIME
+    | MOUNT_ATTR_NODIRATIME
+    | MOUNT_ATTR_NOSYMFOLLOW) as u64;
+
+/// How access times are kept.
+fn access_times(attr: u64) -> Result<u32> {
+    match attr as u32 & MOUNT_ATTR__ATIME {
+        0 => Ok(mount::RELATIME),
+        MOUNT_ATTR_NOATIME => Ok(NOATIME),
+        MOUNT_ATTR_STRICTATIME => Ok(0),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `fsmount(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `EBADF`, `EBUSY` before there is a file system, `EMFILE`.
+pub fn sys_fsmount(cur: &CurrentTask, fd: Fd, flags: u32, attr: u32) -> SysResult<Fd> {
+    let namespace = may_mount(cur)?;
+    at::only(flags, 1)?;
+    if u64::from(attr) & !ATTRS != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let flags_of_mount = plain_flags(attr.into()) | access_times(attr.into())?;
+    let file = files::in_use(cur, fd)?;
+    let context = configured(&file)?;
+    let (made, source, read_only) = {
+        let mut state = context.state.lock();
+        if !matches!(state.phase, Phase::Made(_)) {
+            return Err(Errno::EINVAL.into());
+        }
+        let Phase::Made(made) = core::mem::replace(&mut state.phase, Phase::Failed) else {
+            return Err(Errno::EINVAL.into());
+        };
+        (made, state.source.take().unwrap_or_else(|| "none".into()), state.read_only)
+    };
+    let of_fs = if read_only { RDONLY } else { 0 };
+    let mount = Mount::new_in(&made.owner, made.root, of_fs, made.name, &source);
+    mount.flags.store(flags_of_mount | made.locks, Relaxed);
+    {
+        let mut state = context.state.lock();
+        state.options.clear();
+        state.phase = Phase::Reconfigure(mount.root_path());
+    }
+    let tree = mount::open_mount(&mount, &namespace.user_ns);
+    files::install(cur, tree, if flags & 1 != 0 { O_CLOEXEC } else { 0 })
+}
+
+/// `fspick(2)`.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, those of path resolution.
+pub fn sys_fspick(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> SysResult<Fd> {
+    may_mount(cur)?;
+    at::only(flags, 1 | PICK_NOFOLLOW | PICK_NO_AUTOMOUNT | PICK_EMPTY_PATH)?;
+    let how = if flags & PICK_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 }
+        | if flags & PICK_EMPTY_PATH != 0 { AT_EMPTY_PATH } else { 0 };
+    let place = files::place(cur, &cur.op_ctx(), dir, path, how)?;
+    if !Arc::ptr_eq(&place.dentry, &place.mount.root) {
+        return Err(Errno::EINVAL.into());
+    }
+    let fstype = place.mount.fstype.as_bytes().to_vec();
+    install(cur, fstype, Phase::Reconfigure(place), flags & 1 != 0)
+}
+
+/// `open_tree(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EPERM`, those of path resolution, `EMFILE`.
+pub fn sys_open_tree(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> SysResult<Fd> {
+    const CLONE: u32 = linux::OPEN_TREE_CLONE;
+    at::only(flags, AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | CLONE | O_CLOEXEC)?;
+    if flags & (AT_RECURSIVE | CLONE) == AT_RECURSIVE {
+        return Err(Errno::EINVAL.into());
+    }
+    let namespace = if flags & CLONE != 0 { Some(may_mount(cur)?) } else { None };
+    let ctx = cur.op_ctx();
+    let place = files::place(cur, &ctx, dir, path, flags & (AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH))?;
+    let file = match namespace {
+        Some(ns) => ns.open_copy(&place, flags & AT_RECURSIVE != 0)?,
+        None => open_at(&ctx, place, O_PATH, false)?,
+    };
+    files::install(cur, file, flags & O_CLOEXEC)
+}
+
+/// `move_mount(2)`: neither below a mount nor into another one's group.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `ELOOP`, `ENOENT`, those of path resolution.
+pub fn sys_move_mount(
+    cur: &CurrentTask,
+    from_dir: Fd,
+    from: UserStr,
+    to_dir: Fd,
+    to: UserStr,
+    flags: u32,
+) -> SysResult<()> {
+    let namespace = may_mount(cur)?;
+    if flags & !MOVE_ALL != 0 || flags & (BENEATH | SET_GROUP) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let how = |links: u32, empty: u32| {
+        (if flags & links == 0 { AT_SYMLINK_NOFOLLOW } else { 0 }) | if flags & empty != 0 { AT_EMPTY_PATH } else { 0 }
+    };
+    let ctx = cur.op_ctx();
+    let to = files::place(cur, &ctx, to_dir, to, how(T_SYMLINKS, T_EMPTY_PATH))?;
+    let from = files::place(cur, &ctx, from_dir, from, how(F_SYMLINKS, F_EMPTY_PATH))?;
+    if from.mount.namespace().is_some_and(|ns| ns.is_detached()) {
+        return Ok(namespace.take_in(&from, &to)?);
+    }
+    Ok(namespace.move_mount(&from, &to)?)
+}
+
+/// `mount_setattr(2)`; mounts that show other owners than their files have are not there.
+///
+/// # Errors
+/// `EINVAL`, `E2BIG`, `EPERM`, `EFAULT`, `EBUSY`, those of path resolution.
+pub fn sys_mount_setattr(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    flags: u32,
+    from: UserPtr<[u64; 4]>,
+    size: usize,
+) -> SysResult<()> {
+    at::only(flags, AT_EMPTY_PATH | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)?;
+    if size > 4096 {
+        return Err(Errno::E2BIG.into());
+    }
+    if size < 32 {
+        return Err(Errno::EINVAL.into());
+    }
+    let namespace = may_mount(cur)?;
+    let rest = UserPtr::<u8>::new(from.addr().wrapping_add(32)).slice(size - 32).read_vec()?;
+    if rest.iter().any(|&b| b != 0) {
+        return Err(Errno::E2BIG.into());
+    }
+    let [set, clear, propagation, userns] = from.read()?;
+    if set == 0 && clear == 0 && propagation == 0 {
+        return Ok(());
+    }
+    let kind = match u32::try_from(propagation).map_err(|_| Errno::EINVAL)? {
+        0 => None,
+        MS_SHARED => Some(Kind::Shared),
+        MS_PRIVATE => Some(Kind::Private),
+        MS_SLAVE => Some(Kind::Slave),
+        MS_UNBINDABLE => Some(Kind::Unbindable),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let times = u64::from(MOUNT_ATTR__ATIME);
+    if (set | clear) & !ATTRS != 0 || userns != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let times = match clear & times {
+        0 if set & times != 0 => return Err(Errno::EINVAL.into()),
+        0 => None,
+        all if all != times => return Err(Errno::EINVAL.into()),
+        _ => Some(access_times(set)?),
+    };
+    let place = files::place(cur, &cur.op_ctx(), dir, path, flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))?;
+    let change = |old: u32| {
+        let new = old & !plain_flags(clear) | plain_flags(set);
+        times.map_or(new, |t| new & !(ATIME & !NODIRATIME) | t)
+    };
+    Ok(namespace.set_attributes(&place, change, kind, flags & AT_RECURSIVE != 0)?)
+}

@@ -1,0 +1,58 @@
+/* Prints what calls return, for programs that make very many. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define BAD ((void *)1)
+#define PG 4096
+
+/* The value, and the error. */
+#define T(e) ({ errno = 0; long r_ = (long)(e); int n_ = errno; printf("%s = %ld %s\n", #e, r_, r_ < 0 ? strerror(n_) : ""); r_; })
+/* Success or the error. */
+#define S(e) ({ errno = 0; long r_ = (long)(e); int n_ = errno; printf("%s: %s\n", #e, r_ < 0 ? strerror(n_) : "ok"); r_; })
+/* Runs the statements in a child that is this user, or the caller where it is 0. */
+#define AS(uid, ...) do { \
+	pid_t child_ = fork(); \
+	if (child_ == 0) { \
+		if (uid) { \
+			syscall(SYS_setgroups, 0, NULL); \
+			syscall(SYS_setresgid, uid, uid, uid); \
+			syscall(SYS_setresuid, uid, uid, uid); \
+		} \
+		__VA_ARGS__; \
+		_exit(0); \
+	} \
+	int status_; \
+	waitpid(child_, &status_, 0); \
+	if (status_) printf("a child ended with %x\n", status_); \
+} while (0)
+
+/* An empty directory becomes the working directory. */
+static inline void begin(void)
+{
+	char dir[] = "/tmp/drupe-check-XXXXXX";
+	setvbuf(stdout, NULL, _IONBF, 0);
+	alarm(25);
+	umask(022);
+	if (!mkdtemp(dir) || chdir(dir) || chmod(dir, 01777)) exit(99);
+}
+
+/* Removes it; its files have been removed. */
+static inline void end(void)
+{
+	char dir[PATH_MAX];
+	if (!getcwd(dir, sizeof dir) || chdir("/")) exit(99);
+	if (rmdir(dir)) printf("left: %s\n", strerror(errno));
+}
