@@ -29,7 +29,8 @@ int main(void)
 	/* process_madvise, mrelease, mseal, cachestat, secret */
 	int pf = syscall(SYS_pidfd_open, getpid(), 0);
 	struct iovec iv = { a, PG }, bi = { BAD, PG }, zi = { a, 0 };
-	for (int i = 0; i < 26; i++) { errno = 0; long r = syscall(SYS_process_madvise, pf, &iv, 1, i, 0); printf("pm %d %ld %s\n", i, r, strerror(errno)); }
+	for (int i = 0; i < 26; i++) { errno = 0; long r = syscall(SYS_process_madvise, pf, &iv, 1, i, 0);
+	 printf("pm %d %ld %s\n", i, r, strerror(errno)); }
 	S(syscall(SYS_process_madvise, pf, &iv, 1, 20, 1));
 	S(syscall(SYS_process_madvise, -1, &iv, 1, 20, 0));
 	S(syscall(SYS_process_madvise, fd, &iv, 1, 20, 0));
@@ -74,7 +75,14 @@ int main(void)
 	S(mprotect(se, 4 * PG, 3));
 	S(madvise(se + 2 * PG, PG, MADV_DONTNEED));
 	AS(0, S(munmap(se, PG)));
-	{ struct { uint64_t off, len; } r = { 0, 0 }, r2 = { 0, PG }; uint64_t cs[5]; S(syscall(451, fd, &r, cs, 0)); printf("cached %ld\n", (long)cs[0]); S(syscall(451, fd, &r2, cs, 0)); printf("cached %ld\n", (long)cs[0]); S(syscall(451, fd, &r, cs, 1)); S(syscall(451, -1, &r, cs, 0)); S(syscall(451, fd, BAD, cs, 0)); S(syscall(451, fd, &r, BAD, 0)); S(syscall(451, p[0], &r, cs, 0)); S(syscall(451, wo, &r, cs, 0)); S(syscall(451, open(".", O_RDONLY), &r, cs, 0)); S(syscall(451, open("f", O_PATH), &r, cs, 0)); }
+	{ struct { uint64_t off, len; } r = { 0, 0 }, r2 = { 0, PG };
+	uint64_t cs[5]; S(syscall(451, fd, &r, cs, 0)); printf("cached %ld\n", (long)cs[0]);
+	S(syscall(451, fd, &r2, cs, 0)); printf("cached %ld\n", (long)cs[0]);
+	S(syscall(451, fd, &r, cs, 1)); S(syscall(451, -1, &r, cs, 0));
+	S(syscall(451, fd, BAD, cs, 0)); S(syscall(451, fd, &r, BAD, 0));
+	S(syscall(451, p[0], &r, cs, 0)); S(syscall(451, wo, &r, cs, 0));
+	S(syscall(451, open(".", O_RDONLY), &r, cs, 0)); S(syscall(451, open("f", O_PATH), &r, cs, 0));
+	 }
 	/* numa */
 	int mode = -1;
 	unsigned long nm[16] = { 0 }, n1 = 1, n2 = 2;
@@ -96,7 +104,19 @@ int main(void)
 	S(syscall(SYS_get_mempolicy, &mode, NULL, 0, BAD, 2));
 	S(syscall(SYS_get_mempolicy, NULL, NULL, 0, NULL, 0));
 	S(syscall(SYS_get_mempolicy, NULL, nm, 1024, NULL, 5));
-	for (int m = -1; m < 9; m++) { errno = 0; long r = syscall(SYS_set_mempolicy, m, &n1, 64); int e1 = errno; memset(nm, 0, 8); syscall(SYS_get_mempolicy, &mode, nm, 1024, NULL, 0); printf("set %d one %ld %s got %d %lx\n", m, r, strerror(e1), mode, nm[0]); errno = 0; r = syscall(SYS_set_mempolicy, m, NULL, 0); printf("set %d none %ld %s\n", m, r, strerror(errno)); errno = 0; r = syscall(SYS_set_mempolicy, m, &n2, 64); printf("set %d two %ld %s\n", m, r, strerror(errno)); errno = 0; r = syscall(SYS_set_mempolicy, m | 0x8000, &n1, 64); printf("set %d static %ld %s\n", m, r, strerror(errno)); r = syscall(SYS_set_mempolicy, m | 0xc000, &n1, 64); printf("set %d both %ld %s\n", m, r, strerror(errno)); errno = 0; r = syscall(SYS_set_mempolicy, m | 0x2000, &n1, 64); printf("set %d balancing %ld %s\n", m, r, strerror(errno)); errno = 0; r = syscall(SYS_mbind, a, PG, m, &n1, 64, 0); printf("mbind %d %ld %s\n", m, r, strerror(errno)); errno = 0; r = syscall(SYS_mbind, a, PG, m, NULL, 0, 0); printf("mbind %d %ld %s\n", m, r, strerror(errno)); r = syscall(SYS_get_mempolicy, &mode, nm, 1024, a, 2); printf("got %d %lx\n", mode, nm[0]); }
+	for (int m = -1; m < 9; m++) { errno = 0; long r = syscall(SYS_set_mempolicy, m, &n1, 64);
+	int e1 = errno; memset(nm, 0, 8); syscall(SYS_get_mempolicy, &mode, nm, 1024, NULL, 0);
+	printf("set %d one %ld %s got %d %lx\n", m, r, strerror(e1), mode, nm[0]);
+	errno = 0; r = syscall(SYS_set_mempolicy, m, NULL, 0); printf("set %d none %ld %s\n", m, r, strerror(errno));
+	errno = 0; r = syscall(SYS_set_mempolicy, m, &n2, 64); printf("set %d two %ld %s\n", m, r, strerror(errno));
+	errno = 0; r = syscall(SYS_set_mempolicy, m | 0x8000, &n1, 64);
+	printf("set %d static %ld %s\n", m, r, strerror(errno)); r = syscall(SYS_set_mempolicy, m | 0xc000, &n1, 64);
+	printf("set %d both %ld %s\n", m, r, strerror(errno)); errno = 0;
+	r = syscall(SYS_set_mempolicy, m | 0x2000, &n1, 64); printf("set %d balancing %ld %s\n", m, r, strerror(errno));
+	errno = 0; r = syscall(SYS_mbind, a, PG, m, &n1, 64, 0); printf("mbind %d %ld %s\n", m, r, strerror(errno));
+	errno = 0; r = syscall(SYS_mbind, a, PG, m, NULL, 0, 0); printf("mbind %d %ld %s\n", m, r, strerror(errno));
+	r = syscall(SYS_get_mempolicy, &mode, nm, 1024, a, 2); printf("got %d %lx\n", mode, nm[0]);
+	 }
 	S(syscall(SYS_set_mempolicy, 0, NULL, 0));
 	S(syscall(SYS_set_mempolicy, 2, BAD, 64));
 	S(syscall(SYS_set_mempolicy, 2, &n1, 1 << 20));
@@ -114,7 +134,9 @@ int main(void)
 	S(syscall(SYS_mbind, a, 0, 2, &n1, 64, 0));
 	S(syscall(SYS_mbind, a, -1, 2, &n1, 64, 0));
 	S(syscall(SYS_mbind, a, PG, 0, NULL, 0, 0));
-	AS(65534, S(syscall(SYS_mbind, a, PG, 2, &n1, 64, 4)); S(syscall(SYS_mbind, a, PG, 2, &n1, 64, 2)); S(syscall(SYS_migrate_pages, 1, 64, &n1, &n1)); S(syscall(SYS_move_pages, 1, 0, NULL, NULL, NULL, 0)); S(syscall(SYS_move_pages, 0, 0, NULL, NULL, NULL, 4)));
+	AS(65534, S(syscall(SYS_mbind, a, PG, 2, &n1, 64, 4)); S(syscall(SYS_mbind, a, PG, 2, &n1, 64, 2)); S(syscall(SYS_migrate_pages,
+	1, 64, &n1, &n1)); S(syscall(SYS_move_pages, 1, 0, NULL, NULL, NULL, 0)); S(syscall(SYS_move_pages, 0, 0,
+		 NULL, NULL, NULL, 4)));
 	void *pgs[4] = { a, mi, NULL, map(PG, 3, MAP_PRIVATE) };
 	int nodes[4] = { 0, 0, 0, 0 }, stt[4] = { 9, 9, 9, 9 };
 	a[0] = 1;

@@ -113,6 +113,10 @@ guests_of_root! {
     pid_spaces: &[Link::Dynamic];
     time_spaces: &[Link::Dynamic];
     raw: GLIBC;
+    places: GLIBC;
+    paths: GLIBC;
+    bounds: GLIBC;
+    mount_steps: GLIBC;
 }
 
 /// What `below.c` expects to find.

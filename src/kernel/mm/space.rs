@@ -28,7 +28,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use once_cell::race::OnceBox;
 
 const PAGE: u64 = 4096;
@@ -38,6 +38,9 @@ pub(super) const MIN_ADDR: u64 = 0x10000;
 pub const STACKS: u64 = 0x7ff8_0000_0000;
 /// End of what MAP_32BIT may use.
 const LOW_END: u64 = 0x8000_0000;
+/// `PR_MDWE_REFUSE_EXEC_GAIN` and `PR_MDWE_NO_INHERIT`.
+const MDWE_REFUSE: u32 = 1;
+const MDWE_NO_INHERIT: u32 = 2;
 /// Every protection.
 pub const MAY_ALL: u32 = PROT_READ | PROT_WRITE | PROT_EXEC;
 
@@ -113,6 +116,8 @@ pub struct AddressSpace {
     pub id: u64,
     /// `RLIMIT_AS` and `RLIMIT_DATA`, bytes.
     pub limits: [AtomicU64; 2],
+    /// `PR_MDWE_*` of `prctl(2)`.
+    mdwe: AtomicU32,
     /// Argument and environment areas on the stack: start and end of each.
     pub strings: [AtomicU64; 4],
     /// What the program was told at its start: keys and values (`getauxval(3)`).
@@ -149,6 +154,7 @@ impl Frozen<'_> {
         for (to, from) in plain.chain(copy.linker.iter().zip(&of.linker)) {
             to.store(from.load(Relaxed), Relaxed);
         }
+        copy.inherit_mdwe(of);
         let auxv = of.auxv.lock().clone();
         *copy.auxv.lock() = auxv;
         Ok(copy)
@@ -204,6 +210,7 @@ impl AddressSpace {
             linker: [const { AtomicU64::new(0) }; 2],
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
+            mdwe: AtomicU32::new(0),
             strings: [const { AtomicU64::new(0) }; 4],
             auxv: Mutex::new(Level::Leaf, Arc::new([])),
             contexts: OnceBox::new(),
@@ -399,7 +406,7 @@ impl AddressSpace {
             if v.flags.contains(VmaFlags::SEALED) {
                 return Err(Errno::EPERM);
             }
-            if prot & !v.may != 0 {
+            if prot & !v.may != 0 || self.denies(prot, v.prot) {
                 return Err(Errno::EACCES);
             }
             if prot != v.prot {
@@ -449,6 +456,39 @@ impl AddressSpace {
         inner.check_locked(grow, inner.lock_future, memlock)?;
         let r = Request { label: "[heap]", ..Request::anon(end, grow, PROT_READ | PROT_WRITE, MAP_FIXED) };
         inner.place(end, grow, &r)
+    }
+
+    /// What `PR_SET_MDWE` of `prctl(2)` set.
+    pub fn mdwe(&self) -> u32 {
+        self.mdwe.load(Relaxed)
+    }
+
+    /// Memory that was written does not become code any more, for good.
+    ///
+    /// # Errors
+    /// `EINVAL` for unknown bits, `EPERM` once other ones were set.
+    pub fn set_mdwe(&self, bits: u64) -> Result {
+        let bits = u32::try_from(bits).map_err(|_| Errno::EINVAL)?;
+        if bits & !(MDWE_REFUSE | MDWE_NO_INHERIT) != 0 || bits == MDWE_NO_INHERIT {
+            return Err(Errno::EINVAL);
+        }
+        let old = self.mdwe();
+        if old != 0 && old != bits {
+            return Err(Errno::EPERM);
+        }
+        self.mdwe.store(bits, Relaxed);
+        Ok(())
+    }
+
+    /// As `parent` has it, unless that keeps it to itself.
+    pub fn inherit_mdwe(&self, parent: &AddressSpace) {
+        let bits = parent.mdwe();
+        self.mdwe.store(if bits & MDWE_NO_INHERIT != 0 { 0 } else { bits }, Relaxed);
+    }
+
+    /// Whether memory with the protection `old` may not become `new` (`map_deny_write_exec` in Linux).
+    pub fn denies(&self, new: u32, old: u32) -> bool {
+        self.mdwe() != 0 && new & PROT_EXEC != 0 && (new & PROT_WRITE != 0 || old & PROT_EXEC == 0)
     }
 
     /// Sets where the heap starts (empty), once the image is mapped.

@@ -105,20 +105,18 @@ pub fn sys_utimensat(
     flags: u32,
 ) -> SysResult<()> {
     let [atime, mtime] = match times.option() {
-        None => [SetTime::Now; 2],
-        Some(t) => {
-            let [a, m] = t.read()?;
-            [time_of(a)?, time_of(m)?]
-        }
+        None => [Ok(SetTime::Now); 2],
+        // Whether they are times at all is looked at once there is a file.
+        Some(t) => t.read()?.map(time_of),
     };
-    if atime == SetTime::Omit && mtime == SetTime::Omit {
+    if atime == Ok(SetTime::Omit) && mtime == Ok(SetTime::Omit) {
         return Ok(());
     }
     if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
         return Err(Errno::EINVAL.into());
     }
     let place = target(cur, dir, path, flags)?;
-    Ok(attr::utimes(&cur.op_ctx(), &place, atime, mtime)?)
+    Ok(attr::utimes(&cur.op_ctx(), &place, atime?, mtime?)?)
 }
 
 /// `futimesat(2)`.
@@ -206,7 +204,9 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     if offset.checked_add(len).is_none() {
         return Err(Errno::EFBIG.into());
     }
-    limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64))
+    limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64))?;
+    notify::file(&file.path.dentry, linux::IN_MODIFY);
+    Ok(())
 }
 
 /// `fsync(2)`.

@@ -100,6 +100,7 @@ pub fn sys_renameat2(
     to: UserStr,
     flags: u32,
 ) -> SysResult<()> {
+    names::check_rename_flags(flags)?;
     let ctx = cur.op_ctx();
     Ok(from.with_path(|f| {
         to.with_path(|t| {

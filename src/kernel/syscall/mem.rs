@@ -65,6 +65,9 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
                 return Err(Errno::EOVERFLOW.into());
             }
             check_file(file, kind, flags, &mut wish)?;
+            if file.inode.access_due() {
+                crate::vfs::attr::accessed(&file.path, file.flags());
+            }
             match file.ops.mappable(&mut wish)? {
                 Some(_) if flags & MAP_GROWSDOWN != 0 => return Err(Errno::EINVAL.into()),
                 Some(map) => Backing::File {
@@ -79,6 +82,9 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
             }
         }
     };
+    if cur.mm().denies(prot, prot) {
+        return Err(Errno::EACCES.into());
+    }
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };
     let flags = if shared_zeros { flags & !linux::MAP_NORESERVE } else { flags };
     let memlock = lock_limit(cur);

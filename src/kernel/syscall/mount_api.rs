@@ -208,6 +208,16 @@ impl Configured {
                 if !known.contains(&key) || state.options.len() + len > OPTIONS_MAX {
                     return Err(Errno::EINVAL.into());
                 }
+                let radix = match key {
+                    b"mode" | b"ptmxmode" => Some(8),
+                    b"uid" | b"gid" => Some(10),
+                    _ => None,
+                };
+                let number =
+                    |v: &[u8], radix| core::str::from_utf8(v).is_ok_and(|v| u32::from_str_radix(v, radix).is_ok());
+                if radix.is_some_and(|radix| !value.as_ref().is_some_and(|v| number(v, radix))) {
+                    return Err(Errno::EINVAL.into());
+                }
                 state.options.extend_from_slice(key);
                 if let Some(value) = value {
                     state.options.push(b'=');
@@ -303,8 +313,10 @@ pub fn sys_fsmount(cur: &CurrentTask, fd: Fd, flags: u32, attr: u32) -> SysResul
     let context = configured(&file)?;
     let (made, source, read_only) = {
         let mut state = context.state.lock();
-        if !matches!(state.phase, Phase::Made(_)) {
-            return Err(Errno::EINVAL.into());
+        match state.phase {
+            Phase::Made(_) => {}
+            Phase::Reconfigure(_) => return Err(Errno::EBUSY.into()),
+            _ => return Err(Errno::EINVAL.into()),
         }
         let Phase::Made(made) = core::mem::replace(&mut state.phase, Phase::Failed) else {
             return Err(Errno::EINVAL.into());

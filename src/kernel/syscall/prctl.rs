@@ -147,7 +147,12 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             0
         }
         PR_GET_IO_FLUSHER => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.io_flusher.load(Relaxed)))?,
-        PR_GET_MDWE => zeros(&[a2, a3, a4, a5]).map(|()| 0)?,
+        PR_GET_MDWE => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(cur.mm().mdwe()))?,
+        PR_SET_MDWE => {
+            zeros(&[a3, a4, a5])?;
+            cur.mm().set_mdwe(a2)?;
+            0
+        }
         PR_GET_AUXV => get_auxv(cur, a2, a3, &[a4, a5])?,
         _ => return Err(Errno::EINVAL.into()),
     })
@@ -346,7 +351,8 @@ pub fn sys_capset(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
 ///
 /// # Errors
 /// `EPERM` for an address outside, `EINVAL`, `EFAULT`.
-pub fn sys_arch_prctl(cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()> {
+pub fn sys_arch_prctl(cur: &CurrentTask, code: i32, addr: u64) -> SysResult<u64> {
+    const ARCH_GET_CPUID: u32 = 0x1011;
     use crate::abi::layout::TASK_SIZE;
     use host::process::{ARCH_GET_FS, ARCH_GET_GS, ARCH_SET_FS, ARCH_SET_GS};
     match code as u32 {
@@ -367,7 +373,9 @@ pub fn sys_arch_prctl(cur: &CurrentTask, code: i32, addr: u64) -> SysResult<()> 
             }
             UserPtr::<u64>::new(addr).write(base)?;
         }
+        // Code may ask the processor what it is.
+        ARCH_GET_CPUID => return Ok(1),
         _ => return Err(Errno::EINVAL.into()),
     }
-    Ok(())
+    Ok(0)
 }

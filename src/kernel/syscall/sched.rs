@@ -34,7 +34,8 @@ fn target(cur: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
 fn range(policy: u32) -> Result<(u32, u32)> {
     match policy {
         SCHED_FIFO | SCHED_RR => Ok((99, 1)),
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Ok((0, 0)),
+        // The last is `SCHED_EXT`, which nobody can ask for.
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE | 7 => Ok((0, 0)),
         _ => Err(Errno::EINVAL),
     }
 }

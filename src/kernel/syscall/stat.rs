@@ -104,7 +104,12 @@ pub fn sys_statx(
     x.stx_atime = timestamp(s.atime);
     x.stx_mtime = timestamp(s.mtime);
     x.stx_ctime = timestamp(s.ctime);
-    if s.btime != 0 {
+    // Linux makes the effort for times of changes only where they are asked for.
+    let changes = linux::STATX_MTIME | linux::STATX_CTIME;
+    if mask & changes == 0 {
+        x.stx_mask &= !changes;
+    }
+    if s.btime != 0 && mask & linux::STATX_BTIME != 0 {
         x.stx_mask |= linux::STATX_BTIME;
         x.stx_btime = timestamp(s.btime);
     }
@@ -178,6 +183,9 @@ fn readlink_at(cur: &CurrentTask, dir: Fd, path: UserStr, buf: UserPtr<u8>, size
         return Err(if empty { Errno::ENOENT } else { Errno::EINVAL }.into());
     }
     let target = place.inode().read_link(&ctx)?;
+    if place.inode().access_due() {
+        crate::vfs::attr::accessed(&place, 0);
+    }
     let n = target.len().min(size);
     buf.slice(n).write_from(&target[..n])?;
     Ok(n)

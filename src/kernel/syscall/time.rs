@@ -114,7 +114,8 @@ pub(super) fn set_wall_clock(ns: i64) -> Result {
 /// # Errors
 /// `EINVAL`, `EFAULT`, `EPERM`.
 pub fn sys_clock_settime(cur: &CurrentTask, id: i32, value: UserPtr<Timespec>) -> SysResult<()> {
-    if id as u32 != CLOCK_REALTIME && !is_cpu_clock(id) {
+    // The two names of one's own CPU clocks cannot be set at all.
+    if id as u32 != CLOCK_REALTIME && (id >= 0 || !is_cpu_clock(id)) {
         return Err(Errno::EINVAL.into());
     }
     let to = value.read()?;

@@ -145,6 +145,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
         super::futex::wake_word(cur, tid_word);
     }
     let mm = Arc::new(AddressSpace::new());
+    mm.inherit_mdwe(cur.mm());
     if cur.is_traced() {
         mm.refuse_rewriting();
     }

@@ -425,7 +425,7 @@ pub fn set_sid(cur: &CurrentTask) -> Result<u32> {
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EACCES` for a child that has called exec, `EPERM`.
 pub fn set_pgid(cur: &CurrentTask, pid: i32, pgid: i32) -> Result {
-    if pgid < 0 {
+    if pgid < 0 || pgid == 0 && pid < 0 {
         return Err(Errno::EINVAL);
     }
     let ns = cur.pid_namespace();

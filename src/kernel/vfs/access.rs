@@ -49,6 +49,20 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
     Err(Errno::EACCES)
 }
 
+/// The mode of a new file in `dir`: whoever is not of the directory's group cannot make programs for it
+/// (`mode_strip_sgid` in Linux).
+///
+/// # Errors
+/// As [`Inode::stat`].
+pub fn new_mode(cred: &Cred, dir: &dyn Inode, mode: u32) -> Result<u32> {
+    if mode & 0o2010 != 0o2010 {
+        return Ok(mode);
+    }
+    let (dir_mode, uid, gid) = dir.permissions()?;
+    let strips = dir_mode & 0o2000 != 0 && !cred.in_group(gid) && !cred.capable_over(cap::FSETID, uid, gid);
+    Ok(if strips { mode & !0o2000 } else { mode })
+}
+
 /// Whether `cred` owns `inode` or may act as if.
 ///
 /// # Errors

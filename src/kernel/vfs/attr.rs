@@ -4,14 +4,15 @@
 use super::access::{self, WRITE};
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, Nanos, SetAttr};
-use super::mount::Path;
+use super::mount::{NOATIME, NODIRATIME, Path};
 use super::notify;
 use super::state::WriteAccess;
 use super::xattr;
-use crate::abi::linux::{IN_ATTRIB, IN_MODIFY};
+use crate::abi::linux::{IN_ATTRIB, IN_MODIFY, O_NOATIME};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
 use crate::time;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// Changes the permission bits.
 ///
@@ -61,8 +62,21 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
         attr.mode = Some(kept);
     }
     inode.set_attr(ctx, &attr)?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    if attr.uid.or(attr.gid).or(attr.mode).is_some() {
+        notify::file(&path.dentry, IN_ATTRIB);
+    }
     Ok(())
+}
+
+/// Something was read of the file at `path`, by a description with these flags: its access time moves as the mount says
+/// (`touch_atime` in Linux).
+#[cold]
+pub fn accessed(path: &Path, flags: u32) {
+    let inode = path.inode();
+    let not = if inode.file_type() == FileType::Dir { NOATIME | NODIRATIME } else { NOATIME };
+    if flags & O_NOATIME == 0 && path.mount.flags.load(Relaxed) & not == 0 && path.check_writable().is_ok() {
+        inode.accessed(path.mount.keeps_all_accesses());
+    }
 }
 
 /// The mode of a file whose contents `cred` changes, if that changes it: the set-id bits go, unless a

@@ -1,5 +1,6 @@
 //! A directory as an open file: it is read with `getdents` only.
 
+use super::attr;
 use super::file::{FileOps, OpCtx, OpenFile, Whence};
 use super::inode::FileType;
 use crate::abi::{Errno, Result, SysResult};
@@ -46,6 +47,9 @@ impl DirFile {
         emit: impl FnOnce(&[u8]) -> Result,
     ) -> SysResult<usize> {
         let (records, start, len) = self.take_entries(ctx, file, size)?;
+        if file.inode.access_due() {
+            attr::accessed(&file.path, file.flags());
+        }
         if len > 0
             && let Err(e) = emit(&records[start..start + len])
         {

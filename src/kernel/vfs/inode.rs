@@ -227,6 +227,15 @@ pub trait Inode: Send + Sync + Any {
     /// What the file has while it is in use, whoever made this inode of it.
     fn state(&self) -> StateRef<'_>;
 
+    /// Whether reading it now would move its access time, where a mount keeps it lazily (`MS_RELATIME`).
+    #[inline]
+    fn access_due(&self) -> bool {
+        false
+    }
+
+    /// It was read; `always`: its access time is that of the last reading, not kept lazily.
+    fn accessed(&self, _always: bool) {}
+
     /// Extended attributes, where the file system has them.
     fn xattrs(&self) -> Option<&crate::sync::Mutex<alloc::collections::BTreeMap<Vec<u8>, Vec<u8>>>> {
         None

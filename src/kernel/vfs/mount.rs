@@ -194,6 +194,11 @@ impl Mount {
         self.flags.load(Relaxed) & flags == flags
     }
 
+    /// Whether access times are those of the last reading (`MS_STRICTATIME`).
+    pub fn keeps_all_accesses(&self) -> bool {
+        self.fs.is_some() && self.flags.load(Relaxed) & (RELATIME | NOATIME) == 0
+    }
+
     /// Whether its file system itself, not only this mount of it, is read-only.
     pub fn fs_read_only(&self) -> bool {
         self.fs.as_ref().is_some_and(|fs| fs.flags.load(Relaxed) & RDONLY != 0)

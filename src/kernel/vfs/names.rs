@@ -67,12 +67,20 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
     }
     found.parent.check_writable()?;
     may_create(ctx, &found.parent)?;
-    if let NewNode::Node(FileType::Char | FileType::Block, _) = node
-        && !ctx.cred.capable(cap::MKNOD)
-    {
+    // Anybody may make a whiteout, which leads to no device.
+    let device = match node {
+        NewNode::Node(FileType::Char, number) => number != 0,
+        NewNode::Node(FileType::Block, _) => true,
+        _ => false,
+    };
+    if device && !ctx.cred.capable(cap::MKNOD) {
         return Err(Errno::EPERM);
     }
-    let mode = if matches!(node, NewNode::Symlink(_)) { 0o777 } else { mode & 0o7777 & !ctx.umask };
+    let mode = match node {
+        NewNode::Symlink(_) => 0o777,
+        NewNode::Dir => mode & 0o7777 & !ctx.umask,
+        _ => access::new_mode(ctx.cred, &**found.parent.inode(), mode & 0o7777 & !ctx.umask)?,
+    };
     let dentry = found.parent.dentry.create(ctx, &found.last, node, mode)?;
     notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
     Ok(Path { mount: found.parent.mount, dentry })
@@ -84,7 +92,7 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
 /// Those of `link(2)`.
 pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result {
     if last_of(to.path) != Last::Normal {
-        return Err(Errno::EEXIST);
+        return Err(if to.path.is_empty() { Errno::ENOENT } else { Errno::EEXIST });
     }
     let found = to.parent(fs, ctx)?;
     if found.target.is_some() {
@@ -97,11 +105,11 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
     if !Arc::ptr_eq(&from.mount, &found.parent.mount) {
         return Err(Errno::EXDEV);
     }
+    may_hard_link(ctx, from)?;
     may_create(ctx, &found.parent)?;
     if from.dentry.is_dir() {
         return Err(Errno::EPERM);
     }
-    may_hard_link(ctx, from)?;
     let inode = &**from.inode();
     if inode.stat()?.nlink == 0 && !inode.state().known(inode).is_some_and(|s| s.linkable()) {
         return Err(Errno::ENOENT);
@@ -183,14 +191,24 @@ pub fn rename(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: 
     settled(|| rename_found(fs, ctx, from.clone(), to.clone(), flags))
 }
 
-fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: u32) -> Result {
+/// Whether `renameat2(2)` has these flags.
+///
+/// # Errors
+/// `EINVAL`.
+pub fn check_rename_flags(flags: u32) -> Result {
     let exchange = flags & RENAME_EXCHANGE != 0;
-    let no_replace = flags & RENAME_NOREPLACE != 0;
     if flags & !(RENAME_EXCHANGE | RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
         || exchange && flags & (RENAME_NOREPLACE | RENAME_WHITEOUT) != 0
     {
         return Err(Errno::EINVAL);
     }
+    Ok(())
+}
+
+fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags: u32) -> Result {
+    let exchange = flags & RENAME_EXCHANGE != 0;
+    let no_replace = flags & RENAME_NOREPLACE != 0;
+    check_rename_flags(flags)?;
     if flags & RENAME_WHITEOUT != 0 && !ctx.cred.capable(cap::MKNOD) {
         return Err(Errno::EPERM);
     }
@@ -225,7 +243,7 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
         if t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
             return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
         }
-        if Arc::ptr_eq(source.inode(), t.inode()) {
+        if same_file(&source, t) {
             return Ok(());
         }
     }
@@ -258,6 +276,13 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
         }
     }
     Ok(())
+}
+
+/// Whether two names lead to one file, of which there can be several inodes where none are kept.
+fn same_file(a: &Path, b: &Path) -> bool {
+    let (a, b) = (a.inode(), b.inode());
+    Arc::ptr_eq(a, b)
+        || a.has_identity() && b.has_identity() && matches!((a.identity(), b.identity()), (Ok(a), Ok(b)) if a == b)
 }
 
 fn tell_move(from: &Path, name: &[u8], to: &Path, new_name: &[u8], moved: &Path) {

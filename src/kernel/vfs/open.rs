@@ -83,7 +83,7 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
             found.parent.check_writable()?;
             found.parent.check_owner_known(ctx.cred)?;
             access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
-            let mode = how.mode & 0o7777 & !ctx.umask;
+            let mode = access::new_mode(ctx.cred, &**found.parent.inode(), how.mode & 0o7777 & !ctx.umask)?;
             match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {
                 Ok(dentry) => {
                     notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
@@ -177,7 +177,8 @@ fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<
     }
     dir.check_writable()?;
     access::check(ctx.cred, &**dir.inode(), access::WRITE | access::EXEC)?;
-    let dentry = dir.dentry.nameless(ctx, mode & 0o7777 & !ctx.umask)?;
+    let mode = access::new_mode(ctx.cred, &**dir.inode(), mode & 0o7777 & !ctx.umask)?;
+    let dentry = dir.dentry.nameless(ctx, mode)?;
     dentry.inode.state().get(&*dentry.inode)?.set_linkable(flags & O_EXCL == 0);
     open_at(ctx, Path { mount: dir.mount, dentry }, flags & !(TMPFILE | O_DIRECTORY), true)
 }

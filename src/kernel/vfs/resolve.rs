@@ -248,6 +248,9 @@ impl<'a> Lookup<'a> {
             return Ok(Leads::Place(target));
         }
         let text = link.inode().read_link(self.ctx)?;
+        if link.inode().access_due() {
+            super::attr::accessed(&link, 0);
+        }
         if text.is_empty() { Err(Errno::ENOENT) } else { Ok(Leads::Text(text)) }
     }
 }

@@ -4,7 +4,8 @@ use super::access::{self, READ, WRITE};
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, SetAttr};
 use super::mount::Path;
-use crate::abi::linux::{XATTR_CREATE, XATTR_REPLACE, XATTR_SIZE_MAX};
+use super::notify;
+use crate::abi::linux::{IN_ATTRIB, XATTR_CREATE, XATTR_REPLACE, XATTR_SIZE_MAX};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::exec::FileCaps;
@@ -180,7 +181,9 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
         all.insert(name, value);
     }
     // Nothing but the change time moves.
-    inode.set_attr(ctx, &SetAttr::default())
+    inode.set_attr(ctx, &SetAttr::default())?;
+    notify::file(&path.dentry, IN_ATTRIB);
+    Ok(())
 }
 
 /// Removes an attribute.
@@ -191,8 +194,11 @@ pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
     check(ctx, path, name, true)?;
-    store(inode)?.lock().remove(name).ok_or(Errno::ENODATA)?;
-    inode.set_attr(ctx, &SetAttr::default())
+    let gone = store(inode)?.lock().remove(name).ok_or(Errno::ENODATA)?;
+    drop(gone);
+    inode.set_attr(ctx, &SetAttr::default())?;
+    notify::file(&path.dentry, IN_ATTRIB);
+    Ok(())
 }
 
 /// The names, each with a NUL behind it.

@@ -89,10 +89,16 @@ impl MemFile {
             return Err(Errno::EFBIG.into());
         }
         src.limit((src.left() as u64).min(limit - pos) as usize);
-        if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE)
-            || pos + src.left() as u64 > size && self.inode.sealed(linux::F_SEAL_GROW)
-        {
+        if self.inode.sealed(linux::F_SEAL_WRITE | linux::F_SEAL_FUTURE_WRITE) {
             return Err(Errno::EPERM.into());
+        }
+        if pos + src.left() as u64 > size && self.inode.sealed(linux::F_SEAL_GROW) {
+            // Linux writes page by page, and the first that would make the file longer fails.
+            let whole = size & !0xfff;
+            if pos >= whole {
+                return Err(Errno::EPERM.into());
+            }
+            src.limit((whole - pos) as usize);
         }
         let done = match (&mut *data, self.inode.own.get()) {
             (Data::Memory(buf), _) => fill(buf, src, pos)?,
@@ -110,6 +116,7 @@ impl MemFile {
         }
         meta.mtime = now;
         meta.ctime = now;
+        self.inode.access_due.store(true, Relaxed);
         if let Some(mode) = attr::mode_after_write(ctx.cred, meta.mode) {
             meta.mode = mode;
         }
@@ -199,7 +206,10 @@ fn write_host(fd: i32, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
 }
 
 impl FileOps for MemFile {
-    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+    fn read(&self, _ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        if self.inode.access_due.load(Relaxed) && dst.left() > 0 {
+            attr::accessed(&file.path, file.flags());
+        }
         if let Some(host) = &self.host
             && self.inode.below.load(Acquire)
         {
@@ -308,6 +318,7 @@ impl FileOps for MemFile {
         }
         meta.mtime = time::now_coarse();
         meta.ctime = meta.mtime;
+        self.inode.access_due.store(true, Relaxed);
         drop(meta);
         xattr::lose_capabilities(&*self.inode);
         Ok(())

@@ -114,6 +114,8 @@ pub struct MemInode {
     body: Body,
     /// `F_SEAL_*`; only files of `memfd_create` can have any but `F_SEAL_SEAL`.
     seals: AtomicU32,
+    /// Reading it moves its access time: it has changed since it was read last.
+    access_due: AtomicBool,
     /// It differs from what an import would make of the host's file.
     changed: AtomicBool,
     /// Its data is the host's. Once false it stays so; what says so without a lock is this, and the
@@ -219,6 +221,7 @@ impl MemFs {
             size: AtomicU64::new(size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
+            access_due: AtomicBool::new(true),
             changed: AtomicBool::new(true),
             below: AtomicBool::new(false),
             own: OnceBox::new(),
@@ -252,6 +255,7 @@ impl MemFs {
             size: AtomicU64::new(s.size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
+            access_due: AtomicBool::new(true),
             changed: AtomicBool::new(false),
             below: AtomicBool::new(kind == FileType::Regular),
             own: OnceBox::new(),
@@ -384,6 +388,7 @@ impl MemInode {
         let mut meta = self.meta.lock();
         meta.nlink = meta.nlink.saturating_add_signed(delta_links);
         meta.ctime = time::now_coarse();
+        self.access_due.store(true, Relaxed);
     }
 
     fn touch_dir(&self, delta_links: i32) {
@@ -393,6 +398,7 @@ impl MemInode {
         meta.nlink = meta.nlink.saturating_add_signed(delta_links);
         meta.mtime = now;
         meta.ctime = now;
+        self.access_due.store(true, Relaxed);
     }
 }
 
@@ -427,6 +433,22 @@ impl Inode for MemInode {
 
     fn file_type(&self) -> FileType {
         self.kind
+    }
+
+    #[inline]
+    fn access_due(&self) -> bool {
+        self.access_due.load(Relaxed)
+    }
+
+    fn accessed(&self, always: bool) {
+        const DAY: Nanos = 24 * 3600 * 1_000_000_000;
+        let now = time::now_coarse();
+        let mut m = self.meta.lock();
+        let changed = m.mtime.max(m.ctime);
+        if always || m.atime <= changed || now.saturating_sub(m.atime) >= DAY {
+            m.atime = now;
+        }
+        self.access_due.store(always || m.atime <= changed, Relaxed);
     }
 
     fn permissions(&self) -> Result<(u32, u32, u32)> {
@@ -464,6 +486,7 @@ impl Inode for MemInode {
         m.atime = attr.atime.unwrap_or(m.atime);
         m.mtime = attr.mtime.unwrap_or(m.mtime);
         m.ctime = now;
+        self.access_due.store(true, Relaxed);
         Ok(())
     }
 
