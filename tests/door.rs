@@ -336,10 +336,14 @@ fn what_passes_is_what_the_table_says() {
     ];
     for (what, options) in ways {
         let sleeper = Sleeper::with(&options);
-        let behind = sleeper.filtered();
         let of = |pid: i32| installed(pid).ok().and_then(|mut all| (!all.is_empty()).then(|| all.remove(0)));
         let name = |pid: i32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-        let (helpers, guests): (Vec<i32>, Vec<i32>) = behind.into_iter().partition(|&p| name(p).starts_with("drupe-"));
+        // Helpers have their filters first.
+        let (helpers, guests) = wait_for("a guest", LIMIT, || {
+            let behind = sleeper.filtered();
+            let (helpers, guests): (Vec<_>, Vec<_>) = behind.into_iter().partition(|&p| name(p).starts_with("drupe-"));
+            (!guests.is_empty()).then_some((helpers, guests))
+        });
         let Some(program) = of(guests[0]) else {
             eprintln!("skipped: reading a filter back");
             return;
