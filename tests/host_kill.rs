@@ -205,7 +205,7 @@ fn a_thousand_kills() {
 /// By hand: with programs that use connections, terminals, semaphores, message queues and threads, too.
 /// `DRUPE_KILL_LOADS` names some of these.
 #[test]
-#[ignore = "takes minutes; the objects of IPC are not repaired"]
+#[ignore = "takes a minute"]
 fn a_thousand_kills_of_all_kinds() {
     let some = std::env::var("DRUPE_KILL_LOADS").ok();
     let modes = some.as_ref().map_or(MODES.to_vec(), |some| some.split(',').collect());

@@ -12,8 +12,7 @@ use crate::abi::linux::{
     IUCLC, IXANY, IXON, NOFLSH, PARMRK, SIGINT, SIGQUIT, SIGTSTP, TIOCPKT_DOSTOP, TIOCPKT_FLUSHREAD, TIOCPKT_IOCTL,
     TIOCPKT_NOSTOP, VEOF, VEOL, VEOL2, VERASE, VINTR, VKILL, VLNEXT, VQUIT, VREPRINT, VSTART, VSTOP, VSUSP, VWERASE,
 };
-use crate::sync::Events;
-use alloc::collections::VecDeque;
+use crate::sync::{Events, Mend, StepQueue};
 
 /// Bytes of output that lie ready for the master's reader: those beyond are dropped where output is flushed.
 pub const SEEN: usize = SIZE - 1;
@@ -44,7 +43,7 @@ pub struct State {
     pub backlog: Ring,
     /// Output that the master has not read.
     pub output: Ring,
-    pub(super) echoes: VecDeque<Echo>,
+    pub(super) echoes: StepQueue<Echo>,
     pub(super) column: u32,
     pub(super) canon_column: u32,
     /// Whether output goes on.
@@ -61,6 +60,14 @@ pub struct State {
     pub packet: bool,
     /// What has changed since the master read it last (`TIOCPKT_*`).
     pub status: u8,
+}
+
+impl Mend for State {
+    fn mend(&mut self) {
+        self.line.mend();
+        self.backlog.mend();
+        self.output.mend();
+    }
 }
 
 impl Default for State {
@@ -80,7 +87,7 @@ impl State {
             line: Line::new(),
             backlog: Ring::new(ON_THE_WAY),
             output: Ring::new(SEEN + ON_THE_WAY),
-            echoes: VecDeque::new(),
+            echoes: StepQueue::new(),
             column: 0,
             canon_column: 0,
             flow: Flow::default(),

@@ -3,6 +3,8 @@
 use super::termios::DISABLED;
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::sync::Mend;
+use crate::sync::mend::{forget_part, step};
 use alloc::vec::Vec;
 
 /// Bytes of input that a terminal keeps for its readers (`N_TTY_BUF_SIZE`).
@@ -26,6 +28,16 @@ fn at(position: usize) -> usize {
 impl Default for Line {
     fn default() -> Line {
         Line::new()
+    }
+}
+
+impl Mend for Line {
+    fn mend(&mut self) {
+        self.canon = self.canon.max(self.tail);
+        let order = self.canon <= self.head && self.head - self.tail <= SIZE;
+        if self.data.len() != SIZE || !order {
+            forget_part(self, Line::new());
+        }
     }
 }
 
@@ -183,12 +195,23 @@ pub struct Ring {
     start: usize,
     len: usize,
     limit: usize,
+    /// Set while more than one part of it changes.
+    moving: bool,
+}
+
+impl Mend for Ring {
+    fn mend(&mut self) {
+        if self.moving {
+            // What lay in it is lost.
+            forget_part(self, Ring::new(self.limit));
+        }
+    }
 }
 
 impl Ring {
     /// Room for `limit` bytes, which takes no memory yet.
     pub const fn new(limit: usize) -> Ring {
-        Ring { bytes: Vec::new(), start: 0, len: 0, limit }
+        Ring { bytes: Vec::new(), start: 0, len: 0, limit, moving: false }
     }
 
     /// Bytes in it.
@@ -222,9 +245,17 @@ impl Ring {
             bigger.extend_from_slice(a);
             bigger.extend_from_slice(b);
             bigger.resize(size, 0);
-            (self.bytes, self.start) = (bigger, 0);
+            self.moves(|ring| (ring.bytes, ring.start) = (bigger, 0));
         }
         Ok(n)
+    }
+
+    fn moves(&mut self, f: impl FnOnce(&mut Ring)) {
+        self.moving = true;
+        step();
+        f(self);
+        step();
+        self.moving = false;
     }
 
     fn parts(&self) -> (&[u8], &[u8]) {
@@ -254,15 +285,17 @@ impl Ring {
 
     /// Takes the first `n` bytes away, and the memory with the last.
     pub fn skip(&mut self, n: usize) {
-        self.len -= n;
-        if self.len == 0 {
-            self.start = 0;
-            if self.bytes.len() > SIZE {
-                self.bytes = Vec::new();
+        self.moves(|ring| {
+            ring.len -= n;
+            if ring.len == 0 {
+                ring.start = 0;
+                if ring.bytes.len() > SIZE {
+                    ring.bytes = Vec::new();
+                }
+            } else {
+                ring.start = (ring.start + n) % ring.bytes.len();
             }
-        } else {
-            self.start = (self.start + n) % self.bytes.len();
-        }
+        });
     }
 
     /// Leaves the first `n` bytes.

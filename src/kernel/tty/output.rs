@@ -184,7 +184,7 @@ impl State {
         if self.echoes.len() == ECHOES {
             self.echoes.pop_front();
         }
-        if self.echoes.try_reserve(1).is_ok() {
+        if self.echoes.try_reserve().is_ok() {
             self.echoes.push_back(echo);
         }
     }

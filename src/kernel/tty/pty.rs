@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::cred::cap;
 use crate::mm::{IoDst, IoSrc};
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Level, Mend, Mutex, WaitQueue};
 use crate::task::session::{self, Job, Terminal};
 use crate::vfs::{FileOps, OpCtx, OpenFile};
 use alloc::boxed::Box;
@@ -97,6 +97,12 @@ pub(super) struct Inner {
     pub ends: Ends,
 }
 
+impl Mend for Inner {
+    fn mend(&mut self) {
+        self.tty.mend();
+    }
+}
+
 /// A pseudoterminal.
 pub struct Pty {
     /// Its number.
@@ -150,7 +156,7 @@ impl Pty {
         Ok(Arc::new_cyclic(|me| Pty {
             index,
             home,
-            inner: Mutex::new(Level::FileData, inner),
+            inner: Mutex::mended(Level::FileData, inner),
             job: Job::default(),
             slave_queue: WaitQueue::new(),
             master_queue: WaitQueue::new(),

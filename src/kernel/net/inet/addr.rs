@@ -85,7 +85,7 @@ impl Ip {
 }
 
 /// An address with a port.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Addr {
     /// The address.
     pub ip: Ip,

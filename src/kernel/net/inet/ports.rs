@@ -3,11 +3,11 @@
 use super::addr::{Addr, Ip, overlap};
 use crate::abi::{Errno, Result};
 use crate::host::random;
-use alloc::collections::VecDeque;
+use crate::sync::{Mend, MendMap, StepQueue};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
-use hashbrown::{HashMap, HashSet};
 
 /// A socket's claim to a port: what decides who may have the same one.
 pub struct Claim<S> {
@@ -45,6 +45,7 @@ pub struct Holder {
     closed: bool,
 }
 
+/// Who uses a port. Another one takes its place where that changes ([`Ports::change`]).
 struct Bucket<S> {
     claims: Vec<Arc<Claim<S>>>,
     held: Vec<(Holder, u32)>,
@@ -60,15 +61,22 @@ pub type Quad = (Addr, Addr);
 
 /// The ports of one protocol.
 pub struct Ports<S> {
-    buckets: HashMap<u16, Bucket<S>>,
+    buckets: MendMap<u16, Box<Bucket<S>>>,
     /// Connections that exist.
-    pub connections: HashSet<Quad>,
-    closed: VecDeque<(u64, u16, Holder)>,
+    pub connections: MendMap<Quad, ()>,
+    closed: StepQueue<(u64, u16, Holder)>,
+}
+
+impl<S> Mend for Ports<S> {
+    fn mend(&mut self) {
+        self.buckets.mend();
+        self.connections.mend();
+    }
 }
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        Ports { buckets: HashMap::new(), connections: HashSet::new(), closed: VecDeque::new() }
+        Ports { buckets: MendMap::new(), connections: MendMap::new(), closed: StepQueue::new() }
     }
 }
 
@@ -140,10 +148,29 @@ impl<S> Ports<S> {
     /// # Errors
     /// `ENOMEM`.
     pub fn enter(&mut self, claim: Arc<Claim<S>>) -> Result {
-        self.buckets.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        let bucket = self.buckets.entry(claim.port).or_insert_with(|| Bucket { claims: Vec::new(), held: Vec::new() });
-        bucket.claims.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        bucket.claims.push(claim);
+        self.change(claim.port, |bucket| bucket.claims.push(claim))
+    }
+
+    /// Changes who uses a port: a changed copy takes the place of what is there by one store.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    fn change(&mut self, port: u16, change: impl FnOnce(&mut Bucket<S>)) -> Result {
+        let mut new = Box::new(Bucket { claims: Vec::new(), held: Vec::new() });
+        if let Some(there) = self.buckets.get(&port) {
+            new.claims.try_reserve_exact(there.claims.len() + 1).map_err(|_| Errno::ENOMEM)?;
+            new.held.try_reserve_exact(there.held.len() + 1).map_err(|_| Errno::ENOMEM)?;
+            new.claims.extend_from_slice(&there.claims);
+            new.held.extend_from_slice(&there.held);
+        }
+        change(&mut new);
+        if new.is_empty() {
+            self.buckets.remove(&port);
+        } else if let Some(there) = self.buckets.get_mut(&port) {
+            drop(core::mem::replace(there, new));
+        } else {
+            self.buckets.insert(port, new);
+        }
         Ok(())
     }
 
@@ -198,7 +225,7 @@ impl<S> Ports<S> {
                     continue;
                 }
                 let claim = make(port);
-                if self.connections.contains(&(Addr { ip: claim.ip, port }, remote)) {
+                if self.connections.contains_key(&(Addr { ip: claim.ip, port }, remote)) {
                     continue;
                 }
                 self.enter(claim.clone())?;
@@ -210,18 +237,15 @@ impl<S> Ports<S> {
 
     /// Takes a claim back.
     pub fn release(&mut self, claim: &Arc<Claim<S>>) {
-        let Some(bucket) = self.buckets.get_mut(&claim.port) else { return };
-        if let Some(at) = bucket.claims.iter().position(|c| Arc::ptr_eq(c, claim)) {
-            bucket.claims.swap_remove(at);
-        }
-        if bucket.is_empty() {
-            self.buckets.remove(&claim.port);
+        if self.buckets.contains_key(&claim.port) {
+            // Without memory it stays claimed.
+            let _ = self.change(claim.port, |bucket| bucket.claims.retain(|c| !Arc::ptr_eq(c, claim)));
         }
     }
 
     /// The claims to a port.
     pub fn claims(&self, port: u16) -> &[Arc<Claim<S>>] {
-        self.buckets.get(&port).map_or(&[], |b| &b.claims)
+        self.buckets.get(&port).map_or(&[], |b| &b.claims[..])
     }
 
     /// Counts a user of a port that has no claim; [`Ports::unhold`] ends it.
@@ -232,24 +256,20 @@ impl<S> Ports<S> {
     }
 
     fn count(&mut self, port: u16, holder: Holder) {
-        let bucket = self.buckets.entry(port).or_insert_with(|| Bucket { claims: Vec::new(), held: Vec::new() });
-        match bucket.held.iter_mut().find(|(h, _)| *h == holder) {
+        let bucket = self.buckets.get_mut(&port);
+        match bucket.and_then(|b| b.held.iter_mut().find(|(h, _)| *h == holder)) {
             Some((_, n)) => *n += 1,
-            None => bucket.held.push((holder, 1)),
+            None => drop(self.change(port, |bucket| bucket.held.push((holder, 1)))),
         }
     }
 
     /// Ends what [`Ports::hold`] began.
     pub fn unhold(&mut self, port: u16, holder: Holder) {
-        let Some(bucket) = self.buckets.get_mut(&port) else { return };
-        if let Some(at) = bucket.held.iter().position(|(h, _)| *h == holder) {
-            bucket.held[at].1 -= 1;
-            if bucket.held[at].1 == 0 {
-                bucket.held.swap_remove(at);
-            }
-        }
-        if bucket.is_empty() {
-            self.buckets.remove(&port);
+        let bucket = self.buckets.get_mut(&port);
+        match bucket.and_then(|b| b.held.iter_mut().find(|(h, _)| *h == holder)) {
+            Some((_, n)) if *n > 1 => *n -= 1,
+            Some(_) => drop(self.change(port, |bucket| bucket.held.retain(|(h, _)| *h != holder))),
+            None => {}
         }
     }
 

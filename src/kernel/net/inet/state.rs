@@ -57,9 +57,9 @@ pub struct InetState {
 impl Default for InetState {
     fn default() -> InetState {
         InetState {
-            tcp: Mutex::new(Level::Leaf, Ports::default()),
-            udp: Mutex::new(Level::Leaf, Ports::default()),
-            udplite: Mutex::new(Level::Leaf, Ports::default()),
+            tcp: Mutex::mended(Level::Leaf, Ports::default()),
+            udp: Mutex::mended(Level::Leaf, Ports::default()),
+            udplite: Mutex::mended(Level::Leaf, Ports::default()),
             raw: RawTable::default(),
             members: Mutex::new(Level::Leaf, Members::default()),
             extra: Mutex::new(Level::Leaf, Vec::new()),

@@ -113,11 +113,10 @@ impl Tcp {
     fn take_port(&self, state: &mut State, source: Ip, remote: Addr) -> Result {
         let ns = &self.core.ns;
         let mut ports = ns.inet.tcp.lock();
-        ports.connections.try_reserve(2).map_err(|_| Errno::ENOMEM)?;
         match &state.claim {
             Some(claim) => {
                 let local = Addr { ip: source, port: claim.port };
-                if ports.connections.contains(&(local, remote)) {
+                if ports.connections.contains_key(&(local, remote)) {
                     return Err(Errno::EADDRNOTAVAIL);
                 }
                 state.local = local;
@@ -129,7 +128,7 @@ impl Tcp {
                 state.claim = Some(claim);
             }
         }
-        ports.connections.insert((state.local, remote));
+        ports.connections.insert((state.local, remote), ());
         Ok(())
     }
 
@@ -187,19 +186,19 @@ impl Tcp {
             let mut inbox = listener.end.inbox.lock();
             let Some(backlog) = inbox.backlog.as_mut() else { return Outcome::Refused };
             if backlog.ready.len() > backlog.max || dropped {
-                if backlog.waiting.try_reserve(1).is_err() {
+                if backlog.waiting.try_reserve().is_err() {
                     return Outcome::Refused;
                 }
                 backlog.waiting.push_back(self.me.clone());
                 state.phase = Phase::Connecting;
                 return Outcome::Waits;
             }
-            if backlog.ready.try_reserve(1).is_err() || backlog.deferred.try_reserve(1).is_err() {
+            if backlog.ready.try_reserve().is_err() {
                 return Outcome::Refused;
             }
             let mut ports = self.core.ns.inet.tcp.lock();
             let holder = ports.hold(remote, reuse, port, listener.core.uid);
-            ports.connections.insert((remote, state.local));
+            ports.connections.insert((remote, state.local), ());
             let incoming = Incoming {
                 end: theirs.clone(),
                 client: self.end.clone(),
@@ -280,7 +279,7 @@ impl Tcp {
         state.attempt_over();
         state.phase = Phase::Closed;
         state.remote = None;
-        state.peer = None;
+        drop(state.peer.take());
         // A port that was chosen is shown further on, though it is free again.
         let any = Addr { port: state.local.port, ..Addr::any(self.core.family) };
         state.local = state.bound.unwrap_or(any);

@@ -9,12 +9,10 @@ use super::stream::Stream;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
 use crate::net::inet::ports::Holder;
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Level, Mend, MendMap, Mutex, StepQueue, WaitQueue};
 use alloc::boxed::Box;
-use alloc::collections::VecDeque;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use hashbrown::HashMap;
 
 /// A connection that was not accepted yet.
 pub struct Incoming {
@@ -38,11 +36,11 @@ pub struct Backlog {
     /// `listen(2)`'s argument.
     pub max: usize,
     /// Connections that wait to be accepted.
-    pub ready: VecDeque<Incoming>,
+    pub ready: StepQueue<Incoming>,
     /// Connections that wait for data, by their end (`TCP_DEFER_ACCEPT`).
-    pub deferred: HashMap<usize, Incoming>,
+    pub deferred: MendMap<usize, Incoming>,
     /// Sockets whose connection found the backlog full.
-    pub waiting: VecDeque<Weak<Tcp>>,
+    pub waiting: StepQueue<Weak<Tcp>>,
 }
 
 /// What the lock of an end guards.
@@ -68,6 +66,16 @@ pub struct Inbox {
     pub deaf: bool,
     /// The owner listens.
     pub backlog: Option<Box<Backlog>>,
+}
+
+impl Mend for Inbox {
+    /// All else is changed by one store each.
+    fn mend(&mut self) {
+        self.stream.mend();
+        if let Some(backlog) = &mut self.backlog {
+            backlog.deferred.mend();
+        }
+    }
 }
 
 impl Inbox {
@@ -106,7 +114,7 @@ impl End {
         let inbox = Inbox { receive_room, send_room, ..Inbox::default() };
         Arc::new_cyclic(|me| End {
             me: me.clone(),
-            inbox: Mutex::new(Level::FileData, inbox),
+            inbox: Mutex::mended(Level::FileData, inbox),
             queue: WaitQueue::new(),
             dead: AtomicBool::new(false),
             error: AtomicU32::new(0),

@@ -230,7 +230,7 @@ impl Tcp {
             let mut inbox = self.end.inbox.lock();
             let Some(backlog) = inbox.backlog.as_mut() else { return };
             let Some(incoming) = backlog.deferred.remove(&end.key()) else { return };
-            match alive && backlog.ready.try_reserve(1).is_ok() {
+            match alive && backlog.ready.try_reserve().is_ok() {
                 true => {
                     backlog.ready.push_back(incoming);
                     None
@@ -260,12 +260,12 @@ impl Tcp {
     /// The socket's program changed.
     pub(super) fn program_changed(&self) {
         self.end.set_program(self.core.packet_program());
-        let waiting = match &mut self.end.inbox.lock().backlog {
-            Some(b) => core::mem::take(&mut b.waiting),
-            None => return,
-        };
-        for client in waiting.into_iter().filter_map(|w| w.upgrade()) {
-            client.admitted(self);
+        let count = self.end.inbox.lock().backlog.as_ref().map_or(0, |b| b.waiting.len());
+        for _ in 0..count {
+            let next = self.end.inbox.lock().backlog.as_mut().and_then(|b| b.waiting.pop_front());
+            if let Some(client) = next.and_then(|w| w.upgrade()) {
+                client.admitted(self);
+            }
         }
     }
 }

@@ -27,7 +27,7 @@ use crate::net::socket::family::Wanted;
 use crate::net::socket::{
     Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, flag, so,
 };
-use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Level, Mend, Mutex, WaitQueue};
 use crate::time::{self, timer};
 use crate::vfs::OpCtx;
 use alloc::sync::{Arc, Weak};
@@ -80,6 +80,11 @@ struct State {
     ended_first: bool,
 }
 
+impl Mend for State {
+    /// Each part is changed by one store, and what is dropped is taken out before.
+    fn mend(&mut self) {}
+}
+
 /// A TCP socket.
 pub struct Tcp {
     core: Core,
@@ -99,7 +104,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<
     let socket: Arc<Tcp> = Arc::new_cyclic(|me| Tcp {
         ip: IpOptions::new(ns, core.family, PROTOCOL),
         options: TcpOptions::new(),
-        state: Mutex::new(Level::FileData, State::new(Addr::any(core.family))),
+        state: Mutex::mended(Level::FileData, State::new(Addr::any(core.family))),
         core,
         end,
         me: me.clone(),
@@ -212,17 +217,17 @@ impl Tcp {
             claim.listening.store(false, Relaxed);
         }
         let Some(backlog) = self.end.inbox.lock().backlog.take() else { return };
-        let Backlog { ready, deferred, waiting, .. } = *backlog;
+        let Backlog { mut ready, mut deferred, mut waiting, .. } = *backlog;
         // Connections that wait for data are forgotten without a word.
-        for i in deferred.into_values() {
+        while let Some((_, i)) = deferred.pop_first() {
             i.end.inbox.lock().closed = true;
             self.forget_incoming(&i);
         }
-        for i in ready {
+        while let Some(i) = ready.pop_front() {
             self.forget_incoming(&i);
             i.client.reset(Errno::ECONNRESET);
         }
-        for client in waiting {
+        while let Some(client) = waiting.pop_front() {
             if let Some(client) = client.upgrade() {
                 client.refused();
             }
@@ -243,7 +248,7 @@ impl Tcp {
             self.end_sending(state);
         }
         self.leave(state);
-        state.peer = None;
+        drop(state.peer.take());
     }
 
     /// Its local address as `getsockname` and `/proc/net/tcp` show it.

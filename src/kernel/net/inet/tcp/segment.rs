@@ -30,7 +30,7 @@ pub fn answer_segment(ns: &NetNamespace, d: &Datagram) {
     let Some((from, to)) = d.ends().filter(|_| s.len() >= HEAD && d.is_intact()) else { return };
     let word = |at: usize| u32::from_be_bytes([s[at], s[at + 1], s[at + 2], s[at + 3]]);
     let (sequence, acknowledged, head, bits) = (word(4), word(8), usize::from(s[12] >> 4) * 4, s[13]);
-    let known = ns.inet.tcp.lock().connections.contains(&(to, from));
+    let known = ns.inet.tcp.lock().connections.contains_key(&(to, from));
     if bits & RST != 0 || known || head < HEAD || head > s.len() {
         return;
     }

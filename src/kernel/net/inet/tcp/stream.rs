@@ -6,7 +6,8 @@
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc};
-use alloc::collections::VecDeque;
+use crate::sync::mend::forget_part;
+use crate::sync::{Mend, StepQueue};
 use alloc::vec::Vec;
 
 /// Bytes of a piece.
@@ -29,7 +30,7 @@ struct Urgent {
 /// See the module.
 #[derive(Default)]
 pub struct Stream {
-    pieces: VecDeque<Vec<u8>>,
+    pieces: StepQueue<Vec<u8>>,
     /// How much of the first piece was read.
     skip: usize,
     /// Bytes that wait.
@@ -109,6 +110,23 @@ impl Parcel {
     }
 }
 
+impl Mend for Stream {
+    /// The pieces are whole. Urgent and held back data are forgotten as such.
+    fn mend(&mut self) {
+        if self.pieces.front().is_some_and(|first| self.skip >= first.len()) {
+            self.pieces.pop_front();
+            self.skip = 0;
+        }
+        let there: usize = self.pieces.iter().map(Vec::len).sum();
+        if there == 0 {
+            self.skip = 0;
+        }
+        self.len = there - self.skip;
+        forget_part(&mut self.urgent, None);
+        forget_part(&mut self.shown, None);
+    }
+}
+
 impl Stream {
     /// Bytes that wait.
     pub fn len(&self) -> usize {
@@ -143,7 +161,7 @@ impl Stream {
                     let mut piece = Vec::new();
                     let room = if self.pieces.is_empty() { n.max(64) } else { GATHER };
                     piece.try_reserve_exact(room).map_err(|_| Errno::ENOBUFS)?;
-                    self.pieces.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
+                    self.pieces.try_reserve().map_err(|_| Errno::ENOBUFS)?;
                     self.pieces.push_back(piece);
                 }
                 if let Some(last) = self.pieces.back_mut() {
@@ -151,8 +169,9 @@ impl Stream {
                 }
             }
             Parcel::Large(pieces, _) => {
-                self.pieces.try_reserve(pieces.len()).map_err(|_| Errno::ENOBUFS)?;
-                self.pieces.extend(pieces);
+                for piece in pieces {
+                    self.pieces.push_back(piece);
+                }
             }
         }
         self.len += n;
@@ -251,7 +270,7 @@ impl Stream {
     /// The piece that has the byte `offset` from the head, and the byte's place in it.
     fn piece_at(&self, offset: usize) -> Option<(&Vec<u8>, usize)> {
         let mut at = offset + self.skip;
-        for piece in &self.pieces {
+        for piece in self.pieces.iter() {
             if at < piece.len() {
                 return Some((piece, at));
             }
@@ -274,13 +293,17 @@ impl Stream {
             }
         }
         if self.pieces.is_empty() && self.pieces.capacity() > 8 {
-            self.pieces = VecDeque::new();
+            self.pieces.shrink();
         }
     }
 
     /// Everything goes.
     pub fn clear(&mut self) {
-        *self = Stream { head: self.head + self.len as u64, ..Stream::default() };
+        self.pieces.clear();
+        self.pieces.shrink();
+        self.head += self.len as u64;
+        (self.skip, self.len) = (0, 0);
+        (self.shown, self.urgent) = (None, None);
     }
 }
 
