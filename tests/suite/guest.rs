@@ -80,6 +80,7 @@ guests! {
     multicast: &[Link::Dynamic];
     tcp_holding: &[Link::Dynamic];
     tcp_closing: &[Link::Dynamic];
+    tcp_many: &[Link::Dynamic];
     tcp: GLIBC;
     udp: GLIBC;
     remote: &[Link::Dynamic];
@@ -117,6 +118,7 @@ guests_of_root! {
     paths: GLIBC;
     bounds: GLIBC;
     mount_steps: GLIBC;
+    link_layer: &[Link::Dynamic];
 }
 
 /// What `below.c` expects to find.

@@ -8,6 +8,7 @@
 pub mod inet;
 pub mod netlink;
 pub mod ns;
+pub mod packet;
 pub mod proc;
 pub mod socket;
 pub mod unix;

@@ -30,6 +30,8 @@ pub struct NetNamespace {
     pub somaxconn: AtomicI32,
     /// Ports and settings of the internet protocols.
     pub inet: InetState,
+    /// Sockets of the link layer.
+    pub packets: super::packet::Table,
     /// Ports of netlink sockets, each with its protocol.
     pub netlink_ports: Mutex<HashSet<(u32, u32)>>,
     /// Every socket, by its cookie.
@@ -60,6 +62,7 @@ impl NetNamespace {
             unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
             inet: InetState::default(),
+            packets: super::packet::Table::default(),
             netlink_ports: Mutex::new(Level::Leaf, HashSet::new()),
             sockets: Mutex::new(Level::Leaf, HashMap::new()),
         })

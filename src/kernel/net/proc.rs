@@ -50,6 +50,8 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "netstat" => "TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n".into(),
             "sockstat" => sockstat(),
             "sockstat6" => sockstat6(),
+            "netlink" => told(af::NETLINK, NETLINK),
+            "packet" => told(af::PACKET, PACKET),
             "protocols" => protocols(),
             "arp" => "IP address       HW type     Flags       HW address            Mask     Device\n".into(),
             "ipv6_route" => ipv6_route(),
@@ -57,6 +59,22 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
         }
         .into_bytes(),
     )
+}
+
+/// The heads of two files.
+const NETLINK: &str = "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
+const PACKET: &str = "sk               RefCnt Type Proto  Iface R Rmem   User   Inode\n";
+
+/// The sockets of a family that tell of themselves, below a head.
+fn told(family: u16, head: &str) -> String {
+    let mut out = String::from(head);
+    for s in ns::current().sockets().iter().filter(|s| s.core().family == family) {
+        if let Some(line) = s.line() {
+            out.push_str(&line);
+            out.push('\n');
+        }
+    }
+    out
 }
 
 /// Whether a socket is of the type's own protocol.

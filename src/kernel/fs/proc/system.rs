@@ -165,8 +165,9 @@ entries! {
     "icmp6" || net_text("icmp6");
     "if_inet6" || net_text("if_inet6");
     "ipv6_route" || net_text("ipv6_route");
-    "netlink" || b"sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n".to_vec();
+    "netlink" || net_text("netlink");
     "netstat" || net_text("netstat");
+    "packet" || net_text("packet");
     "protocols" || net_text("protocols");
     "raw" || net_text("raw");
     "raw6" || net_text("raw6");

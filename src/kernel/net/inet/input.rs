@@ -6,9 +6,21 @@ use super::wire::{Datagram, UDP_HEAD, checksum_between};
 use super::{dgram, icmp, proto, raw, tcp};
 use crate::abi::Result;
 use crate::net::NetNamespace;
+use crate::net::packet;
+use alloc::vec::Vec;
 
-/// Gives copies of a packet to raw sockets; whether one took it.
+/// Who has seen a packet already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Seen {
+    /// Nobody.
+    ByNobody,
+    /// Sockets of the link layer.
+    ByTheLinkLayer,
+}
+
+/// Gives copies of a packet to sockets of the link layer and to raw sockets; whether one of these took it.
 pub fn show(ns: &NetNamespace, d: &Datagram) -> bool {
+    packet::show(ns, d.bytes());
     raw::deliver(ns, d)
 }
 
@@ -25,11 +37,27 @@ pub fn show_datagram(ns: &NetNamespace, protocol: u32, packet: &Packet) -> Resul
 /// Takes in a packet that a raw socket or the kernel sent. One that nobody can have is lost, as it is where memory is
 /// short.
 pub fn arrive(ns: &NetNamespace, d: &Datagram) {
+    take_in(ns, d, Seen::ByNobody);
+}
+
+/// Takes in a packet that a socket of the link layer sent. The loopback addresses of version 4 are no addresses there
+/// (`ip_route_input_slow`: martians).
+pub fn arrive_from_link(ns: &NetNamespace, bytes: Vec<u8>, seen: Seen) {
+    let Some(d) = Datagram::parse(bytes) else { return };
+    if !(d.to.is_v4() && (d.from.is_loopback() || d.to.is_loopback())) {
+        take_in(ns, &d, seen);
+    }
+}
+
+fn take_in(ns: &NetNamespace, d: &Datagram, seen: Seen) {
     let many = d.to.is_multicast() || d.to.is_broadcast();
     if !ns.loopback_is_up() || !many && !ns.is_local(d.to) {
         return;
     }
-    let taken = show(ns, d);
+    let taken = match seen {
+        Seen::ByNobody => show(ns, d),
+        Seen::ByTheLinkLayer => raw::deliver(ns, d),
+    };
     match u32::from(d.protocol) {
         proto::ICMP if d.to.is_v4() => icmp::receive(ns, d),
         proto::ICMPV6 if !d.to.is_v4() => icmp::receive(ns, d),

@@ -18,6 +18,8 @@ mod state;
 pub mod tcp;
 mod wire;
 
+pub use input::{Seen, arrive_from_link as arrive};
+pub use mailbox::copy as copy_packet;
 pub use state::{Extra, InetState};
 
 use crate::abi::{Errno, Result};

@@ -74,6 +74,13 @@ impl Default for InetState {
     }
 }
 
+impl InetState {
+    /// Somebody looks at packets of others from now on, or no longer.
+    pub fn watch(&self, on: bool) {
+        self.raw.watch(on);
+    }
+}
+
 impl NetNamespace {
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: Ip) -> bool {

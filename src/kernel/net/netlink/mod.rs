@@ -19,6 +19,8 @@ use crate::net::{NetNamespace, socket};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::vfs::{OpCtx, OpenFile};
 use alloc::collections::VecDeque;
+use alloc::format;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
@@ -374,6 +376,19 @@ impl SocketOps for Netlink {
             },
             _ => Err(Errno::ENOPROTOOPT),
         }
+    }
+
+    fn line(&self) -> Option<String> {
+        let (port, groups) = {
+            let s = self.state.lock();
+            (s.port, s.groups as u32)
+        };
+        let waiting = self.inbox.lock().bytes;
+        let protocol = self.core.protocol;
+        Some(format!(
+            "{:016x} {protocol:<3} {port:<10} {groups:08x} {waiting:<8} {:<8} {:<5} {:<8} {:<8} {:<8}",
+            0, 0, 0, 2, 0, self.core.ino
+        ))
     }
 
     fn negative_room(&self, level: u32, _option: u32) -> Result {

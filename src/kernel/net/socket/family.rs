@@ -2,7 +2,7 @@
 
 use super::{Core, SockCtx, SocketOps, af, sock};
 use crate::abi::{Errno, Result};
-use crate::net::{NetNamespace, inet, netlink, unix};
+use crate::net::{NetNamespace, inet, netlink, packet, unix};
 use alloc::sync::Arc;
 
 /// What `socket(2)` was asked for.
@@ -43,6 +43,7 @@ static FAMILIES: &[Family] = &[
     Family { family: af::INET, create: inet::create, pair: None },
     Family { family: af::NETLINK, create: netlink::create, pair: None },
     Family { family: af::INET6, create: inet::create, pair: None },
+    Family { family: af::PACKET, create: packet::create, pair: None },
 ];
 
 /// Most families (`AF_MAX`) and types (`SOCK_MAX`) that there are.

@@ -23,6 +23,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Events, WaitQueue};
 use crate::vfs::{FsContext, OpCtx, OpenFile, Path};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
@@ -208,6 +209,11 @@ pub trait SocketOps: Any + Send + Sync {
 
     /// What `/proc/net/tcp` and its like show of it; `None` for a socket that has no port.
     fn row(&self) -> Option<crate::net::proc::Row> {
+        None
+    }
+
+    /// Its line in `/proc/net/netlink` or `/proc/net/packet`, where the family has one, without the end of line.
+    fn line(&self) -> Option<String> {
         None
     }
 

@@ -48,6 +48,15 @@ impl RawTable {
         self.watchers.load(Relaxed) != 0
     }
 
+    /// See [`crate::net::inet::InetState::watch`].
+    pub fn watch(&self, on: bool) {
+        if on {
+            self.watchers.fetch_add(1, Relaxed);
+        } else {
+            self.watchers.fetch_sub(1, Relaxed);
+        }
+    }
+
     /// Groups that may have ping sockets, lowest and highest.
     pub fn ping_groups(&self) -> (u32, u32) {
         let range = self.ping_groups.load(Relaxed);
@@ -67,7 +76,7 @@ impl RawTable {
         let of = all.entry((socket.is_six(), socket.core.protocol as u16)).or_default();
         of.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
         of.push(socket.me.clone());
-        self.watchers.fetch_add(1, Relaxed);
+        self.watch(true);
         Ok(())
     }
 
@@ -117,7 +126,7 @@ impl RawTable {
             if of.is_empty() {
                 all.remove(&key);
             }
-            self.watchers.fetch_sub(1, Relaxed);
+            self.watch(false);
         }
     }
 

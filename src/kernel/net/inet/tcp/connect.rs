@@ -161,6 +161,7 @@ impl Tcp {
         let Some(listener) = self.listener(remote) else {
             // Whoever connects to itself meets itself (a simultaneous open).
             if state.local != remote {
+                self.show_opening((state.local, remote), true);
                 return Outcome::Refused;
             }
             self.end.revive();
@@ -215,6 +216,7 @@ impl Tcp {
         if let Some(ns) = deferral {
             theirs.defer(&listener.me, time::host_monotonic() + ns);
         }
+        self.show_opening((state.local, remote), false);
         self.end.inbox.lock().send_room = listener.send_room();
         self.establish(state, theirs);
         self.core.ns.inet.connections[1].fetch_add(1, Relaxed);

@@ -5,6 +5,7 @@
 
 use super::Tcp;
 use super::hold::{self, Hold};
+use super::segment::{ACK, FIN};
 use super::stream::Stream;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
@@ -167,7 +168,7 @@ impl End {
     /// The peer sends nothing more.
     pub fn finish(&self, ends: (Addr, Addr)) {
         let program = self.inbox.lock().program();
-        let refused = program.is_some_and(|p| !hold::passes(&p, ends, hold::FIN | hold::ACK, &[]));
+        let refused = program.is_some_and(|p| !hold::passes(&p, ends, FIN | ACK, &[]));
         let listener = {
             let mut inbox = self.inbox.lock();
             inbox.take_fin(refused);

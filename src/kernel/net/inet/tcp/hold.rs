@@ -3,6 +3,7 @@
 
 use super::Tcp;
 use super::end::{End, Inbox, Incoming};
+use super::segment::{ACK, SYN};
 use super::stream::Parcel;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
@@ -17,13 +18,6 @@ use alloc::sync::{Arc, Weak};
 const CORK: u64 = 200_000_000;
 /// Bytes of a header without options.
 const HEAD: usize = 20;
-/// Flags of a segment.
-pub const FIN: u8 = 1;
-/// See [`FIN`].
-pub const SYN: u8 = 2;
-/// See [`FIN`].
-pub const ACK: u8 = 16;
-
 /// What is held at one end.
 #[derive(Default)]
 pub struct Hold {

@@ -207,6 +207,7 @@ impl Tcp {
             && !self.end.is_dead()
         {
             state.ended_first = !self.end.inbox.lock().fin;
+            self.show_end((state.local, state.remote.unwrap_or(state.local)), false);
             peer.finish((state.local, state.remote.unwrap_or(state.local)));
         }
     }
@@ -241,6 +242,7 @@ impl Tcp {
             if let Some(peer) = state.peer.take()
                 && !self.end.is_dead()
             {
+                self.show_end((state.local, state.remote.unwrap_or(state.local)), true);
                 peer.reset(Errno::ECONNRESET);
             }
             self.end.abandon();

@@ -1,19 +1,27 @@
-//! Segments that raw sockets send. Connections have no segments, so one that belongs to a connection is ignored; else
-//! the answer is what a port that is open or closed gives (RFC 9293, 3.10.7).
+//! Segments that raw sockets send, and those that are made for sockets that look at packets. Connections have no segments,
+//! so one that belongs to a connection is ignored; else the answer is what a port that is open or closed gives (RFC 9293,
+//! 3.10.7).
 
+use super::Tcp;
+use super::stream::Parcel;
 use crate::host::random;
 use crate::net::NetNamespace;
 use crate::net::inet::addr::{Addr, Ip};
 use crate::net::inet::input;
 use crate::net::inet::wire::{Datagram, checksum_between};
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of a header without options.
 const HEAD: usize = 20;
-const FIN: u8 = 1;
-const SYN: u8 = 2;
+/// Flags of a segment.
+pub(super) const FIN: u8 = 1;
+/// See [`FIN`].
+pub(super) const SYN: u8 = 2;
 const RST: u8 = 4;
-const ACK: u8 = 16;
+const PSH: u8 = 8;
+/// See [`FIN`].
+pub(super) const ACK: u8 = 16;
 
 /// Whether a socket listens at an address.
 fn is_open(ns: &NetNamespace, at: Addr) -> bool {
@@ -55,5 +63,92 @@ pub fn answer_segment(ns: &NetNamespace, d: &Datagram) {
     out[16..18].copy_from_slice(&sum.to_be_bytes());
     if let Ok(answer) = Datagram::new((d.to, d.from), d.protocol, (ns.inet.ttl.load(Relaxed) as u8, 0), &out) {
         input::show(ns, &answer);
+    }
+}
+
+/// Where the numbering of the bytes that go from one end to the other begins.
+fn origin((from, to): (Addr, Addr)) -> u32 {
+    let mixed = |a: Addr| {
+        let bytes = a.ip.bytes().into_iter().chain(a.port.to_be_bytes());
+        bytes.fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193))
+    };
+    mixed(from).rotate_left(9) ^ mixed(to)
+}
+
+impl Tcp {
+    /// Whether somebody looks at packets: only then segments are made.
+    pub(super) fn is_watched(&self) -> bool {
+        self.core.ns.inet.raw.is_watched()
+    }
+
+    /// Shows a segment between two ends. `at`: how many bytes went before, and how many came.
+    pub(super) fn show_segment(&self, ends: (Addr, Addr), bits: u8, at: (u64, u64), data: &[u8]) {
+        let (from, to) = ends;
+        let mut out = Vec::new();
+        if out.try_reserve_exact(HEAD + data.len()).is_err() {
+            return;
+        }
+        out.resize(HEAD, 0);
+        // The first number of each direction is that of the SYN.
+        let begun = u32::from(bits & SYN == 0);
+        let own = origin(ends).wrapping_add(begun).wrapping_add(at.0 as u32);
+        let next = if bits & ACK == 0 { 0 } else { origin((to, from)).wrapping_add(1).wrapping_add(at.1 as u32) };
+        out[..2].copy_from_slice(&from.port.to_be_bytes());
+        out[2..4].copy_from_slice(&to.port.to_be_bytes());
+        out[4..8].copy_from_slice(&own.to_be_bytes());
+        out[8..12].copy_from_slice(&next.to_be_bytes());
+        out[12] = (HEAD as u8 / 4) << 4;
+        out[13] = bits;
+        out[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
+        out.extend_from_slice(data);
+        let protocol = super::PROTOCOL as u8;
+        let sum = checksum_between(from.ip, to.ip, protocol, &out);
+        out[16..18].copy_from_slice(&sum.to_be_bytes());
+        let ns = &self.core.ns;
+        let marks = (self.ip.ttl_for(ns, to.ip), self.ip.tos_for(to.ip));
+        if let Ok(d) = Datagram::new((from.ip, to.ip), protocol, marks, &out) {
+            input::show(ns, &d);
+        }
+    }
+
+    /// Shows how a connection is made, or refused.
+    pub(super) fn show_opening(&self, (from, to): (Addr, Addr), refused: bool) {
+        if !self.is_watched() {
+            return;
+        }
+        self.show_segment((from, to), SYN, (0, 0), &[]);
+        if refused {
+            return self.show_segment((to, from), RST | ACK, (0, 0), &[]);
+        }
+        self.show_segment((to, from), SYN | ACK, (0, 0), &[]);
+        self.show_segment((from, to), ACK, (0, 0), &[]);
+    }
+
+    /// Shows data on its way, and that it has come.
+    pub(super) fn show_data(&self, (from, to): (Addr, Addr), parcel: &Parcel) {
+        let (mut sent, came) = self.counts();
+        for piece in parcel.pieces() {
+            self.show_segment((from, to), PSH | ACK, (sent, came), piece);
+            sent += piece.len() as u64;
+        }
+        self.show_segment((to, from), ACK, (came, sent), &[]);
+    }
+
+    /// Shows the end of one direction, or of the connection (`RST`).
+    pub(super) fn show_end(&self, (from, to): (Addr, Addr), reset: bool) {
+        if !self.is_watched() {
+            return;
+        }
+        let (sent, came) = self.counts();
+        self.show_segment((from, to), if reset { RST | ACK } else { FIN | ACK }, (sent, came), &[]);
+        if !reset {
+            self.show_segment((to, from), ACK, (came, sent + 1), &[]);
+        }
+    }
+
+    /// Bytes that went and that came.
+    fn counts(&self) -> (u64, u64) {
+        let inbox = self.end.inbox.lock();
+        (self.end.sent.load(Relaxed), inbox.stream.end() + u64::from(inbox.fin))
     }
 }

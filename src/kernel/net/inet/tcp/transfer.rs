@@ -67,6 +67,9 @@ impl Tcp {
         if n == 0 {
             return Ok(0);
         }
+        if self.is_watched() {
+            self.show_data(ends, &parcel);
+        }
         let lost = program.map_or(0, |p| n - hold::passing(&p, ends, &parcel));
         let segment = self.corked_segment(msg, src.left() > 0);
         let urgent = msg.flags.contains(MsgFlags::OOB) && src.left() == 0;

@@ -1,0 +1,418 @@
+//! Sockets of the link layer (`packet(7)`) on the loopback interface: what goes through it is seen as frames.
+//!
+//! Frames are made only while such a socket is there ([`crate::net::inet`] asks [`Table::is_watched`] through the raw
+//! sockets' count). Rings in shared memory (`PACKET_RX_RING`) are not there.
+
+mod inbox;
+mod options;
+
+use super::inet::{self, Seen};
+use super::socket::family::Wanted;
+use super::socket::filter::View;
+use super::socket::{
+    Core, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
+};
+use crate::abi::{Errno, Result, SysResult};
+use crate::arena::{self, Object};
+use crate::cred::cap;
+use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::net::NetNamespace;
+use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::time;
+use crate::vfs::OpCtx;
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use inbox::{Frame, Inbox};
+
+/// `ETH_P_ALL`, `ETH_P_IP`, `ETH_P_IPV6`.
+const ALL: u16 = 3;
+const IP: u16 = 0x0800;
+const IPV6: u16 = 0x86dd;
+/// Bytes of an Ethernet header: destination, source, protocol.
+const HEAD: usize = 14;
+/// Bytes of a `struct sockaddr_ll`, and where its address begins.
+const ADDRESS: usize = 20;
+const ADDRESS_AT: usize = 12;
+/// `ARPHRD_LOOPBACK`, and the bytes of its addresses.
+const HARDWARE: u16 = 772;
+const HARDWARE_LEN: u8 = 6;
+/// Largest payload of a frame, and what may be above it for a VLAN's tag.
+const MTU: usize = 65_536;
+const TAG: usize = 4;
+/// `PACKET_HOST` and so on.
+mod kind {
+    pub const HOST: u8 = 0;
+    pub const MULTICAST: u8 = 2;
+    pub const OTHER_HOST: u8 = 3;
+    pub const OUTGOING: u8 = 4;
+}
+
+/// The packet sockets of a network namespace.
+pub struct Table(Mutex<Vec<Weak<Packet>>>);
+
+impl Default for Table {
+    fn default() -> Table {
+        Table(Mutex::new(Level::Leaf, Vec::new()))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    /// `ETH_P_*`; 0: it receives nothing.
+    protocol: u16,
+    /// The interface; 0: any.
+    index: i32,
+}
+
+/// See the module.
+pub struct Packet {
+    core: Core,
+    queue: WaitQueue,
+    state: Mutex<State>,
+    inbox: Mutex<Inbox>,
+    /// Options that are on or off, by their number.
+    switches: AtomicU32,
+    me: Weak<Packet>,
+}
+
+/// `socket(2)` (`packet_create`).
+///
+/// # Errors
+/// `EPERM` without `CAP_NET_RAW`, `ESOCKTNOSUPPORT`, `ENOBUFS`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
+    if !ns.may(ctx.op.cred, cap::NET_RAW) {
+        return Err(Errno::EPERM);
+    }
+    if !matches!(wanted.kind, sock::RAW | sock::DGRAM) {
+        return Err(Errno::ESOCKTNOSUPPORT);
+    }
+    let protocol = u16::from_be(wanted.protocol as u16);
+    let socket: Arc<Packet> = Arc::new_cyclic(|me| Packet {
+        core: wanted.core(ctx, ns, 0),
+        queue: WaitQueue::new(),
+        state: Mutex::new(Level::FileData, State { protocol, index: 0 }),
+        inbox: Mutex::new(Level::FileData, Inbox::default()),
+        switches: AtomicU32::new(0),
+        me: me.clone(),
+    });
+    {
+        let mut all = ns.packets.0.lock();
+        all.try_reserve(1).map_err(|_| Errno::ENOBUFS)?;
+        all.push(socket.me.clone());
+    }
+    ns.inet.watch(true);
+    let all: Weak<dyn SocketOps> = socket.me.clone();
+    ns.enlist(socket.core.cookie, all);
+    Ok(socket)
+}
+
+/// A frame on its way through the interface.
+#[derive(Clone, Copy)]
+struct Passing<'a> {
+    head: [u8; HEAD],
+    payload: &'a [u8],
+    kind: u8,
+}
+
+impl Passing<'_> {
+    fn protocol(&self) -> u16 {
+        u16::from_be_bytes([self.head[12], self.head[13]])
+    }
+}
+
+/// Shows an IP packet that goes through the loopback interface to whom it concerns: on its way out and in.
+pub fn show(ns: &NetNamespace, packet: &[u8]) {
+    let all = ns.packets.sockets();
+    if all.is_empty() {
+        return;
+    }
+    let protocol = if packet.first().is_some_and(|b| b >> 4 == 6) { IPV6 } else { IP };
+    let mut head = [0; HEAD];
+    head[12..].copy_from_slice(&protocol.to_be_bytes());
+    give(&all, Passing { head, payload: packet, kind: kind::HOST }, None);
+}
+
+/// Gives a frame to sockets, as going out (not to its sender) and as coming in.
+fn give(all: &[Arc<Packet>], frame: Passing<'_>, sender: Option<&Packet>) {
+    for socket in all.iter().filter(|s| sender.is_none_or(|me| !core::ptr::eq(&***s, me))) {
+        if socket.state.lock().protocol == ALL && !socket.has(options::IGNORE_OUTGOING) {
+            socket.take_in(Passing { kind: kind::OUTGOING, ..frame });
+        }
+    }
+    let protocol = frame.protocol();
+    for socket in all {
+        let wanted = socket.state.lock().protocol;
+        if wanted == ALL || wanted == protocol {
+            socket.take_in(frame);
+        }
+    }
+}
+
+impl Table {
+    /// Those that may receive; where memory is short nobody does.
+    fn sockets(&self) -> Vec<Arc<Packet>> {
+        let mut out = Vec::new();
+        {
+            let all = self.0.lock();
+            if !all.is_empty() && out.try_reserve_exact(all.len()).is_ok() {
+                out.extend(all.iter().filter_map(Weak::upgrade));
+            }
+        }
+        out.retain(|s: &Arc<Packet>| s.state.lock().protocol != 0);
+        out
+    }
+}
+
+/// `struct sockaddr_ll`.
+fn address(protocol: u16, index: i32, kind: u8, len: usize) -> SockAddr {
+    let mut b = [0u8; ADDRESS];
+    b[..2].copy_from_slice(&af::PACKET.to_ne_bytes());
+    b[2..4].copy_from_slice(&protocol.to_be_bytes());
+    b[4..8].copy_from_slice(&index.to_ne_bytes());
+    if index != 0 {
+        b[8..10].copy_from_slice(&HARDWARE.to_ne_bytes());
+        b[11] = HARDWARE_LEN;
+    }
+    b[10] = kind;
+    SockAddr::new(&b[..len])
+}
+
+/// Protocol and interface of an address.
+fn parse(addr: &SockAddr) -> Result<(u16, i32)> {
+    if addr.len() < ADDRESS {
+        return Err(Errno::EINVAL);
+    }
+    let b = addr.bytes();
+    Ok((u16::from_be_bytes([b[2], b[3]]), i32::from_ne_bytes([b[4], b[5], b[6], b[7]])))
+}
+
+impl Packet {
+    fn is_raw(&self) -> bool {
+        self.core.kind == sock::RAW
+    }
+
+    /// Whether an option is on.
+    fn has(&self, option: u32) -> bool {
+        self.switches.load(Relaxed) >> option & 1 != 0
+    }
+
+    /// Takes a copy of a frame in, as far as the socket's program keeps it.
+    fn take_in(&self, frame: Passing<'_>) {
+        let head: &[u8] = if self.is_raw() { &frame.head } else { &[] };
+        let whole = head.len() + frame.payload.len();
+        let kept = self.core.keeps(&View { head, data: frame.payload, protocol: frame.protocol() });
+        // Nothing at all is not received either.
+        let Some(kept) = kept.map(|n| n.min(whole)).filter(|&n| n > 0) else { return };
+        let mut data = Vec::new();
+        let room = arena::charge_bytes(Object::Packet, kept as u64).is_ok() && data.try_reserve_exact(kept).is_ok();
+        if room {
+            data.extend(head.iter().chain(frame.payload).take(kept));
+        }
+        let at = if self.core.notes_arrival() { time::now() } else { 0 };
+        let frame = Frame { data, whole, protocol: frame.protocol(), kind: frame.kind, net: head.len(), at };
+        if self.inbox.lock().take_in(frame, self.core.receive_room(), room) {
+            self.queue.wake(Events::IN | Events::RDNORM);
+        }
+    }
+
+    /// Where a send goes: protocol and interface.
+    fn destination(&self, to: Option<&SockAddr>) -> Result<u16> {
+        let (protocol, index) = match to {
+            Some(to) => {
+                let named = parse(to)?;
+                if to.len() < ADDRESS_AT + usize::from(to.bytes()[11]) {
+                    return Err(Errno::EINVAL);
+                }
+                named
+            }
+            None => {
+                let s = self.state.lock();
+                (s.protocol, s.index)
+            }
+        };
+        match index {
+            1 if self.core.ns.loopback_is_up() => Ok(protocol),
+            1 => Err(Errno::ENETDOWN),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    /// Sends a frame (`packet_snd`): it goes out of the interface and comes in again.
+    fn transmit(&self, src: &mut IoSrc<'_>, msg: &SendMsg) -> Result<usize> {
+        let protocol = self.destination(msg.to.as_ref())?;
+        self.core.check_error()?;
+        let len = src.left();
+        let above = if self.is_raw() { HEAD } else { 0 };
+        if len > MTU + above + if self.is_raw() { TAG } else { 0 } {
+            return Err(Errno::EMSGSIZE);
+        }
+        arena::charge_bytes(Object::Packet, len as u64).map_err(|_| Errno::ENOBUFS)?;
+        let data = src.take_vec(len)?;
+        if data.len() < len {
+            return Err(Errno::EFAULT);
+        }
+        let mut head = [0u8; HEAD];
+        if self.is_raw() {
+            head.copy_from_slice(data.get(..HEAD).ok_or(Errno::EINVAL)?);
+        } else {
+            if let Some(to) = &msg.to {
+                head[..6].copy_from_slice(to.bytes().get(ADDRESS_AT..ADDRESS_AT + 6).unwrap_or(&[0; 6]));
+            }
+            head[12..].copy_from_slice(&protocol.to_be_bytes());
+        }
+        let payload = &data[above..];
+        let kind = match head[..6] {
+            [0, 0, 0, 0, 0, 0] => kind::HOST,
+            [first, ..] if first & 1 != 0 => kind::MULTICAST,
+            _ => kind::OTHER_HOST,
+        };
+        let frame = Passing { head, payload, kind };
+        give(&self.core.ns.packets.sockets(), frame, Some(self));
+        let known = matches!(frame.protocol(), IP | IPV6) && kind != kind::OTHER_HOST;
+        if known && let Ok(packet) = inet::copy_packet(payload) {
+            inet::arrive(&self.core.ns, packet, Seen::ByTheLinkLayer);
+        }
+        Ok(len)
+    }
+}
+
+impl SocketOps for Packet {
+    fn core(&self) -> &Core {
+        &self.core
+    }
+
+    fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+
+    fn poll(&self) -> Events {
+        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        if self.core.has_error() {
+            events |= Events::ERR;
+        }
+        if !self.inbox.lock().is_empty() {
+            events |= Events::IN | Events::RDNORM;
+        }
+        events
+    }
+
+    fn close(&self) {
+        self.core.ns.delist(self.core.cookie);
+        self.core.ns.packets.0.lock().retain(|s| !Weak::ptr_eq(s, &self.me));
+        self.core.ns.inet.watch(false);
+        let frames = core::mem::take(&mut *self.inbox.lock());
+        drop(frames);
+    }
+
+    fn is_stream(&self) -> bool {
+        false
+    }
+
+    fn bind(&self, _ctx: &SockCtx<'_>, addr: &SockAddr) -> Result {
+        let (protocol, index) = parse(addr)?;
+        if addr.family() != af::PACKET {
+            return Err(Errno::EINVAL);
+        }
+        if !(0..=1).contains(&index) {
+            return Err(Errno::ENODEV);
+        }
+        {
+            let mut state = self.state.lock();
+            let protocol = if protocol == 0 { state.protocol } else { protocol };
+            *state = State { protocol, index };
+        }
+        if index != 0 && !self.core.ns.loopback_is_up() {
+            self.core.set_error(Errno::ENETDOWN);
+            self.queue.wake(Events::ERR);
+        }
+        Ok(())
+    }
+
+    fn send(&self, _ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        Ok(self.transmit(src, msg)?)
+    }
+
+    fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
+        /// Flags that `packet_recvmsg` knows.
+        const KNOWN: MsgFlags = MsgFlags::PEEK
+            .union(MsgFlags::DONTWAIT)
+            .union(MsgFlags::TRUNC)
+            .union(MsgFlags::CMSG_COMPAT)
+            .union(MsgFlags::ERRQUEUE)
+            .union(MsgFlags::CMSG_CLOEXEC);
+        if !KNOWN.contains(flags) {
+            return Err(Errno::EINVAL.into());
+        }
+        if flags.contains(MsgFlags::ERRQUEUE) {
+            return Err(Errno::EAGAIN.into());
+        }
+        self.core.check_error()?;
+        let frame = self.inbox.lock().next(flags.contains(MsgFlags::PEEK))?;
+        let n = frame.data.len().min(dst.left());
+        if n > 0 && dst.put(&frame.data[..n])? < n {
+            return Err(Errno::EFAULT.into());
+        }
+        if n < frame.data.len() {
+            out.flags |= MsgFlags::TRUNC;
+        }
+        out.whole = frame.data.len();
+        out.from = Some(address(frame.protocol, 1, frame.kind, ADDRESS));
+        if out.wants_control {
+            self.core.tell_arrival(frame.at, out);
+            if self.has(options::AUXDATA) {
+                out.push_control(options::LEVEL, options::AUXDATA, &frame.auxiliary());
+            }
+        }
+        Ok(n)
+    }
+
+    fn local_addr(&self) -> Result<SockAddr> {
+        let s = *self.state.lock();
+        let len = if s.index == 0 { ADDRESS_AT } else { ADDRESS_AT + usize::from(HARDWARE_LEN) };
+        Ok(address(s.protocol, s.index, 0, len))
+    }
+
+    fn set_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
+        if level != options::LEVEL || level == SOL_SOCKET { Err(Errno::ENOPROTOOPT) } else { self.set(option, value) }
+    }
+
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, _into: OptionValue) -> Result<Vec<u8>> {
+        if level == options::LEVEL { self.get(option) } else { Err(Errno::ENOPROTOOPT) }
+    }
+
+    fn line(&self) -> Option<String> {
+        let s = *self.state.lock();
+        let waiting = self.inbox.lock().charged();
+        let runs = u8::from(s.protocol != 0);
+        Some(format!(
+            "{:016x} {:<6} {:<4} {:04x}   {:<5} {runs} {waiting:<6} {:<6} {:<6}",
+            0,
+            3,
+            self.core.kind,
+            s.protocol,
+            s.index,
+            crate::net::ns::seen_uid(self.core.uid),
+            self.core.ino
+        ))
+    }
+
+    fn negative_room(&self, level: u32, _option: u32) -> Result {
+        Err(if level == options::LEVEL { Errno::EINVAL } else { Errno::ENOPROTOOPT })
+    }
+
+    fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
+        /// `FIONREAD`, `SIOCOUTQ`.
+        const INQ: u32 = 0x541b;
+        const OUTQ: u32 = 0x5411;
+        let value = match request {
+            INQ => self.inbox.lock().first_len() as i32,
+            OUTQ => 0,
+            _ => return Err(Errno::ENOTTY.into()),
+        };
+        UserPtr::<i32>::new(arg).write(value)?;
+        Ok(0)
+    }
+}
