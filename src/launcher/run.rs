@@ -83,6 +83,9 @@ pub struct Args {
     /// Write the trace to FILE instead of stderr; without --strace, of all calls
     #[arg(long, value_name = "FILE")]
     strace_file: Option<PathBuf>,
+    /// Write /tmp/perf-PID.map for each host process, in which perf on the host finds the kernel's functions
+    #[arg(long)]
+    perf_map: bool,
     /// How much the kernel says on stderr
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Log::Warn)]
     log: Log,
@@ -172,6 +175,7 @@ impl Args {
             jail: Layers::Auto,
             strace: None,
             strace_file: None,
+            perf_map: false,
             log: Log::Warn,
             program,
             args,
@@ -250,7 +254,7 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let settings = settings(&args)?;
     // The first process of a pid namespace is the supervisor, which the launcher cannot be then; and whoever serves
     // those who ask for a sandbox by its name is not in its jail.
-    let apart = args.jail == Layers::Namespaces || args.name.is_some();
+    let apart = args.jail == Layers::Namespaces || args.name.is_some() || args.perf_map;
     let sandbox = if apart { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
@@ -318,6 +322,7 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
         .writable_root(args.rw)
         .jail(jail)
         .confined(true)
+        .perf_map(args.perf_map)
         .network(network)
         .rewrite(args.rewrite == Switch::On)
         .log_level(args.log.into());

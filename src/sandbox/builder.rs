@@ -6,7 +6,7 @@ use super::error::{Error, Result};
 use super::jail::{Jail, Reach};
 use super::link::Link;
 use super::supervisor::{self, Plan};
-use super::{Given, Sandbox, open_path, outside};
+use super::{Given, Sandbox, open_path, outside, perf};
 use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
 use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -74,6 +74,7 @@ pub struct SandboxBuilder {
     text_cache: Option<PathBuf>,
     jail: Jail,
     name: Option<String>,
+    perf_map: bool,
 }
 
 impl Default for SandboxBuilder {
@@ -101,6 +102,7 @@ impl Default for SandboxBuilder {
             text_cache: user_cache(),
             jail: Jail::default(),
             name: None,
+            perf_map: false,
         }
     }
 }
@@ -265,6 +267,13 @@ impl SandboxBuilder {
         self
     }
 
+    /// Writes `/tmp/perf-PID.map` for each host process of the sandbox, in which `perf` on the host finds the names of the
+    /// kernel's functions. A thread of the calling process does so, every 10 ms. They stay when the sandbox has ended.
+    pub fn perf_map(mut self, on: bool) -> Self {
+        self.perf_map = on;
+        self
+    }
+
     /// Starts the sandbox: boots a kernel, in a process of its own. No process runs in it yet.
     ///
     /// That process is the calling program, executed once more as far as the constructors of its libraries, so that
@@ -281,12 +290,18 @@ impl SandboxBuilder {
         if claim.is_some() {
             self.hide_registry();
         }
+        let perf_map = self.perf_map;
         let plan = self.plan()?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
         let pid = supervisor::start(plan, above_stdio(theirs)?)?;
-        Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim)
+        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim)?;
+        if perf_map {
+            super::without_signals(|| std::thread::Builder::new().spawn(move || perf::follow(pid as u32)))
+                .map_err(|e| Error::host("start a thread", e))?;
+        }
+        Ok(sandbox)
     }
 
     /// Puts an empty directory in the place of the one in which running sandboxes are registered, wherever it would be
@@ -318,8 +333,8 @@ impl SandboxBuilder {
     /// # Errors
     /// As [`SandboxBuilder::start`].
     pub fn start_here(self) -> Result<Sandbox> {
-        if self.name.is_some() {
-            return Err(Error::Setting("a sandbox with a name needs a supervisor of its own".into()));
+        if self.name.is_some() || self.perf_map {
+            return Err(Error::Setting("a sandbox with a name or a perf map needs a supervisor of its own".into()));
         }
         let mut given = self.given(Some(limits()));
         if self.jail == Jail::Namespaces {
@@ -349,7 +364,16 @@ impl SandboxBuilder {
         // A hostile program could write there what later sandboxes run.
         let text_cache = self.text_cache.filter(|_| self.jail != Jail::Strict);
         let confined = self.confined && self.jail != Jail::Off;
-        Ok(Plan { config, keep, text_cache, jail: self.jail, given, timeout: self.timeout, confined })
+        Ok(Plan {
+            config,
+            keep,
+            text_cache,
+            jail: self.jail,
+            given,
+            timeout: self.timeout,
+            confined,
+            perf_map: self.perf_map,
+        })
     }
 
     /// The kernel's view of the settings. Opened paths are left in `files`.

@@ -64,11 +64,12 @@ impl Segment {
     }
 }
 
-/// Maps the image at `base + layout::IMAGE`, its data in the window's memory file. Returns its header.
+/// Maps the image at `base + layout::IMAGE`, its data in the window's memory file. Returns its header. `anonymous`: its
+/// code is a copy in memory of no file, whose names `perf` takes from a map ([`symbols`]).
 ///
 /// # Errors
 /// A damaged image; the host refusing to map executable memory.
-pub fn load(base: u64, window: BorrowedFd<'_>) -> Result<ImageHeader> {
+pub fn load(base: u64, window: BorrowedFd<'_>, anonymous: bool) -> Result<ImageHeader> {
     let header = FileHeader64::<Endianness>::parse(bytes()).map_err(bad)?;
     let endian = header.endian().map_err(bad)?;
     let program = header.program_headers(endian, bytes()).map_err(bad)?;
@@ -76,7 +77,9 @@ pub fn load(base: u64, window: BorrowedFd<'_>) -> Result<ImageHeader> {
     let segments = segments(endian, program)?;
     let mut sealed = Vec::new();
     for segment in &segments {
-        if !segment.writable() {
+        if anonymous && segment.protection & libc::PROT_EXEC != 0 {
+            copy_text(segment, load_at)?;
+        } else if !segment.writable() {
             place_text(segment, load_at, window)?;
         } else if segment.relro && move_own_pages(segment, load_at) {
             sealed.push(segment.pages());
@@ -226,6 +229,47 @@ fn place_text(segment: &Segment, load_at: u64, window: BorrowedFd<'_>) -> Result
     file.write_all_at(segment.bytes, layout::IMAGE + segment.vaddr)
         .map_err(|e| Error::host("copy the kernel image", e))?;
     map_file(segment, load_at, window)
+}
+
+/// Maps a segment as private memory of no file.
+fn copy_text(segment: &Segment, load_at: u64) -> Result {
+    let (start, len) = segment.pages();
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+    let to = (load_at + start) as *mut libc::c_void;
+    // SAFETY: within the window's reservation, which this process has just made; the bytes fit the segment.
+    let mapped = unsafe {
+        let mapped = libc::mmap(to, len as usize, RW, flags, -1, 0) == to;
+        if mapped {
+            let at = (load_at + segment.vaddr) as *mut u8;
+            ptr::copy_nonoverlapping(segment.bytes.as_ptr(), at, segment.bytes.len());
+        }
+        mapped && libc::mprotect(to, len as usize, segment.protection) == 0
+    };
+    if mapped { Ok(()) } else { Err(failed(segment, io::Error::last_os_error())) }
+}
+
+/// The image's functions: where each begins behind the window's base, its length, and its name.
+pub fn symbols() -> Vec<(u64, u64, String)> {
+    use object::{Object, ObjectSymbol, SymbolKind};
+    let Ok(file) = object::File::parse(bytes()) else { return Vec::new() };
+    let functions = file.symbols().filter(|s| matches!(s.kind(), SymbolKind::Text | SymbolKind::Label));
+    let mut all: Vec<_> = functions
+        .filter_map(|s| {
+            Some((layout::IMAGE + s.address(), s.size(), format!("{:#}", rustc_demangle::demangle(s.name().ok()?))))
+        })
+        .filter(|s| s.0 > layout::IMAGE)
+        .collect();
+    all.sort();
+    // What is written in assembly has no length.
+    for i in 1..all.len() {
+        let next = all[i].0;
+        let before = &mut all[i - 1];
+        if before.1 == 0 {
+            before.1 = next - before.0;
+        }
+    }
+    all.retain(|s| s.1 > 0);
+    all
 }
 
 /// A second mapping, private, of the pages that hold the segment in our own file.

@@ -17,6 +17,7 @@ mod link;
 mod meter;
 mod namespaces;
 pub mod outside;
+mod perf;
 mod stdio;
 mod supervisor;
 
@@ -574,6 +575,18 @@ fn unexpected(response: Response) -> Error {
             Error::Refused { errno: libc::EPROTO, message: format!("an answer that was not asked for: {other:?}") }
         }
     }
+}
+
+/// Does what starts threads; these are never sent a signal, which the process's other threads may mean to take.
+fn without_signals<T>(f: impl FnOnce() -> T) -> T {
+    use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
+    let mut old = SigSet::empty();
+    let blocked = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut old));
+    let done = f();
+    if blocked.is_ok() {
+        let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&old), None);
+    }
+    done
 }
 
 /// A path that names a file inside of the sandbox.

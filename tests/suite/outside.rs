@@ -658,3 +658,39 @@ fn named_by_the_library() {
     assert!(running().expect("listed").is_empty());
     drop(first);
 }
+
+#[test]
+fn a_perf_map_names_the_kernels_functions() {
+    let sandbox = Guarded(drupe_run(&["--perf-map", "--", "sleep", "100"]));
+    let mut guests = Vec::new();
+    let map = |pid: &i32| PathBuf::from(format!("/tmp/perf-{pid}.map"));
+    wait_for("a map", || {
+        let supervisors = children(sandbox.0.id().into());
+        guests = supervisors.iter().flat_map(|&pid| children(pid as u64)).collect();
+        !guests.is_empty() && guests.iter().all(|pid| map(pid).exists())
+    });
+    let text = std::fs::read_to_string(map(&guests[0])).expect("readable");
+    let entry = text.lines().find(|l| l.ends_with(" drupe_fast_entry")).expect("it is named");
+    let numbers: Vec<u64> =
+        entry.split(' ').take(2).map(|n| u64::from_str_radix(n, 16).expect("hexadecimal")).collect();
+    assert!(numbers[1] > 0);
+    // It is code of no file in the process: `perf` looks for names of that in the map.
+    let maps = std::fs::read_to_string(format!("/proc/{}/maps", guests[0])).expect("readable");
+    let holds = |line: &&str| {
+        let (from, to) = line.split(' ').next().and_then(|r| r.split_once('-')).expect("a range");
+        let [from, to] = [from, to].map(|n| u64::from_str_radix(n, 16).expect("hexadecimal"));
+        (from..to).contains(&numbers[0])
+    };
+    let line = maps.lines().find(holds).expect("it is mapped");
+    assert!(line.contains("r-xp") && line.split_whitespace().count() == 5, "{line}");
+    for pid in guests.iter().chain(&children(sandbox.0.id().into())) {
+        let _ = std::fs::remove_file(map(pid));
+    }
+}
+
+/// `drupe run` beside the test.
+fn drupe_run(args: &[&str]) -> Child {
+    let mut command = drupe(&[&["run"], args].concat());
+    as_tested(&mut command);
+    command.stdin(Stdio::null()).spawn().expect("it starts")
+}

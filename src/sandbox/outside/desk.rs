@@ -10,9 +10,8 @@ use crate::sandbox::command::{Change, Command};
 use crate::sandbox::error::{Error, Result};
 use crate::sandbox::link::Wait;
 use crate::sandbox::stdio::Stdio;
-use crate::sandbox::{Inner, lock};
+use crate::sandbox::{Inner, lock, without_signals};
 use drupe_kernel::abi::control::{Request, Response, Stats};
-use nix::sys::signal::{SigSet, SigmaskHow, sigprocmask};
 use nix::sys::socket::{Shutdown, shutdown, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::ffi::{OsStr, OsString};
@@ -69,16 +68,12 @@ impl Desk {
             fewer: Condvar::new(),
             closing: AtomicBool::new(false),
         });
-        // Signals are for the holder's own threads.
-        let mut old = SigSet::empty();
-        let blocked = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::all()), Some(&mut old));
         let spawn = |name: &str, job: Box<dyn FnOnce() + Send>| thread::Builder::new().name(name.into()).spawn(job);
         let (reads, accepts) = (shared.clone(), shared.clone());
-        let began = spawn("drupe-reader", Box::new(move || reads.read()))
-            .and_then(|_| spawn("drupe-desk", Box::new(move || accepts.accept(&listener))));
-        if blocked.is_ok() {
-            let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&old), None);
-        }
+        let began = without_signals(|| {
+            spawn("drupe-reader", Box::new(move || reads.read()))
+                .and_then(|_| spawn("drupe-desk", Box::new(move || accepts.accept(&listener))))
+        });
         began.map_err(failed)?;
         Ok(Desk { shared })
     }

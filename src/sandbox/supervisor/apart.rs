@@ -47,6 +47,7 @@ struct Sent {
     write: Vec<RawFd>,
     timeout: Option<Duration>,
     confined: bool,
+    perf_map: bool,
     socket: RawFd,
     holder: libc::pid_t,
 }
@@ -120,8 +121,8 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let given = jail::Reach { read: sent.read, write: sent.write, cache: None };
     let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
     let jail = *JAILS.get(usize::from(sent.jail))?;
-    let (timeout, confined) = (sent.timeout, sent.confined);
-    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined };
+    let (timeout, confined, perf_map) = (sent.timeout, sent.confined, sent.perf_map);
+    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, perf_map };
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
@@ -194,6 +195,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
         write: plan.given.write.clone(),
         timeout: plan.timeout,
         confined: plan.confined,
+        perf_map: plan.perf_map,
         socket: socket.as_raw_fd(),
         holder,
     };

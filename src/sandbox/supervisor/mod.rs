@@ -52,6 +52,8 @@ pub struct Plan {
     pub timeout: Option<Duration>,
     /// Whether the supervisor has a filter of its own.
     pub confined: bool,
+    /// The kernel's code is to be memory of no file.
+    pub perf_map: bool,
 }
 
 /// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
@@ -164,7 +166,7 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, perf_map } = plan;
     if !config.name.is_empty() {
         show_name(&config.name);
     }
@@ -182,7 +184,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     }
     let [a, b, c, d, e, f, g, h, ..] = config.seed;
     let window = Window::new([a, b, c, d, e, f, g, h])?;
-    let header = image::load(window.base, window.as_fd())?;
+    let header = image::load(window.base, window.as_fd(), perf_map)?;
     window.map_data()?;
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
