@@ -68,6 +68,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     arena::init(0);
     crate::sync::init();
     crate::mm::space::init();
+    crate::task::futex::init();
     crate::mm::user::set_grow(crate::task::memory::grow);
     window::set(params.window_fd, params.proc_fd);
     window::set_broker(params.broker_fd);

@@ -128,28 +128,32 @@ pub fn sys_rt_sigtimedwait(
         None => None,
         Some(p) => Some(time::deadline_in(to_ns(p.read()?)? as u64)),
     };
-    let slot = crate::arch::slot();
-    let info = loop {
-        let ticket = slot.waker.ticket();
-        if let Some(info) = cur.take_signal(set) {
-            break info;
-        }
-        match wait::sleep(slot, On::the(Kind::Signal), ticket, deadline) {
-            Ok(()) => {}
-            Err(WaitEnd::TimedOut) => match cur.take_signal(set) {
-                Some(info) => break info,
-                None => return Err(Errno::EAGAIN.into()),
-            },
-            Err(WaitEnd::Interrupted) => match cur.take_signal(set) {
-                Some(info) => break info,
-                None => return Err(Errno::EINTR.into()),
-            },
-        }
-    };
+    // Counted before it looks: whoever sends meanwhile wakes it.
+    cur.group.sig_waits.fetch_add(1, SeqCst);
+    let info = await_signal(cur, set, deadline);
+    cur.group.sig_waits.fetch_sub(1, SeqCst);
+    let info = info?;
     if let Some(p) = out.option() {
         p.write(info)?;
     }
     Ok(info.signo as u32)
+}
+
+/// Sleeps until a signal of `set` can be taken.
+fn await_signal(cur: &CurrentTask, set: u64, deadline: Option<u64>) -> Result<SigInfo> {
+    let slot = crate::arch::slot();
+    loop {
+        let ticket = slot.waker.ticket();
+        if let Some(info) = cur.take_signal(set) {
+            return Ok(info);
+        }
+        let Err(end) = wait::sleep(slot, On::the(Kind::Signal), ticket, deadline) else { continue };
+        let none = match end {
+            WaitEnd::TimedOut => Errno::EAGAIN,
+            WaitEnd::Interrupted => Errno::EINTR,
+        };
+        return cur.take_signal(set).ok_or(none);
+    }
 }
 
 /// `rt_sigreturn(2)`.

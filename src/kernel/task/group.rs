@@ -184,6 +184,8 @@ pub struct ThreadGroup {
     pub signal_wait: WaitQueue,
     /// Signals for any thread.
     pub pending: Mutex<Pending>,
+    /// How many of its threads wait for signals by name (`sigtimedwait(2)`).
+    pub sig_waits: AtomicU32,
     /// Actions; replaced by exec.
     actions: Mutex<Arc<Actions>>,
     /// Process group and session; changed under the tree's lock.
@@ -281,6 +283,7 @@ impl ThreadGroup {
             children_wait: WaitQueue::of(Kind::Child),
             signal_wait: WaitQueue::of(Kind::Signal),
             pending: Mutex::mended(Level::Signal, Pending::new()),
+            sig_waits: AtomicU32::new(0),
             actions: Mutex::new(Level::Leaf, actions),
             pgid: AtomicU32::new(pgrp.number()),
             sid: AtomicU32::new(session.number()),

@@ -5,7 +5,7 @@ use super::pid::PidNamespace;
 use super::syslog::Syslog;
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, UserNamespace, cap};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -149,7 +149,8 @@ impl Kernel {
     #[cold]
     pub fn unimplemented(&self, pid: u32, call: u64) {
         let Some(f) = self.unimplemented.get() else { return };
-        let told = self.bucket.lock().take(crate::time::host_monotonic());
+        // Of its numbers each is changed by one store.
+        let told = MutexGuard::scratch(&mut self.bucket.lock()).take(crate::time::host_monotonic());
         if let (true, Ok(call)) = (told, u32::try_from(call)) {
             f(pid, call);
         }

@@ -70,7 +70,7 @@ impl ThreadGroup {
         }
         let state = self.state.lock();
         let takes = |t: &&Arc<Task>| t.blocked.load(SeqCst) & bit(sig) == 0;
-        if state.tasks.iter().all(|t| takes(&t) && !t.is_traced()) && self.ignores(sig) {
+        if self.ignores(sig) && state.tasks.iter().all(|t| takes(&t) && !t.is_traced()) {
             return Ok(());
         }
         let Some(user) = state.tasks.first().map(|t| t.cred().user.clone()) else { return Ok(()) };
@@ -81,8 +81,10 @@ impl ThreadGroup {
             task.kick();
         }
         // Threads that wait for the signal explicitly look for themselves.
-        for slot in state.tasks.iter().filter(|t| !takes(t)).filter_map(|t| t.slot()) {
-            slot.waker.wake();
+        if self.sig_waits.load(SeqCst) != 0 {
+            for slot in state.tasks.iter().filter(|t| !takes(t)).filter_map(|t| t.slot()) {
+                slot.waker.wake();
+            }
         }
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::abi::{Errno, Result, SysResult, linux};
 use crate::host::files;
 use crate::mm::memfile::{self, PagedBuf};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
+use crate::sync::WriteGuard;
 use crate::time;
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, Whence, attr, xattr};
 use alloc::boxed::Box;
@@ -100,7 +101,14 @@ impl MemFile {
             }
             src.limit((whole - pos) as usize);
         }
-        let done = match (&mut *data, self.inode.own.get()) {
+        // Copying changes nothing that the lock keeps whole: only finding room for the data does.
+        let ready = match &*data {
+            Data::Memory(buf) => buf.piece(pos).is_some_and(|(_, room)| room >= src.left()),
+            Data::Own => true,
+            _ => false,
+        };
+        let content: &mut Data = if ready { WriteGuard::scratch(&mut data) } else { &mut data };
+        let done = match (content, self.inode.own.get()) {
             (Data::Memory(buf), _) => fill(buf, src, pos)?,
             (Data::Own, Some(own)) => {
                 memfile::admit(src.left() as u64)?;

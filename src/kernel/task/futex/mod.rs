@@ -1,6 +1,6 @@
 //! Futexes (`futex(2)`): private ones by address space and address, shared ones by what is mapped.
 //!
-//! Who waits stands in a bucket of [`TABLE`], in order of arrival. Locks with an owner ([`pi`]) have a table of their
+//! Who waits stands in a bucket of [`TABLE`], by word and in order of arrival. Locks with an owner ([`pi`]) have a table of their
 //! own. A bucket's lock comes before that table's; two buckets are locked in order of their index.
 
 pub mod pi;
@@ -15,13 +15,13 @@ pub use vector::{Wanted, wait_any};
 use super::CurrentTask;
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
+use crate::arena::{self, Object};
 use crate::mm::user::{Fault, range_ok};
 use crate::mm::{Backing, UserPtr};
 use crate::sync::left::{self, Left};
 use crate::sync::wait::{self, WakeList};
-use crate::sync::{Kind, Level, Mutex, MutexGuard, On, WaitEnd};
+use crate::sync::{Kind, Level, Mend, MendMap, Mutex, MutexGuard, On, WaitEnd};
 use alloc::sync::Arc;
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// Identity of a futex word.
@@ -44,8 +44,8 @@ pub struct Word {
     pub private: bool,
 }
 
+#[derive(Clone)]
 struct Waiter {
-    key: Key,
     bits: u32,
     /// Slot index.
     slot: u32,
@@ -57,11 +57,36 @@ struct Waiter {
     pi: Option<Arc<pi::Waiter>>,
 }
 
-type Bucket = MutexGuard<'static, Vec<Waiter>>;
+/// Where a waiter stands: the word, and its place in the order of those who wait for it.
+type Place = (Key, u64);
+type Waiters = MendMap<Place, Waiter>;
+type Bucket = MutexGuard<'static, Waiters>;
 
 const BUCKETS: usize = 256;
-static TABLE: [Mutex<Vec<Waiter>>; BUCKETS] = [const { Mutex::new(Level::Futex, Vec::new()) }; BUCKETS];
+static TABLE: [Mutex<Waiters>; BUCKETS] = [const { Mutex::new(Level::Futex, Waiters::new()) }; BUCKETS];
+/// Numbers of waits, and places in the order.
 static NEXT: AtomicU64 = AtomicU64::new(1);
+/// How many waiters were ever moved to another word, so that their place is not their number.
+static MOVED: AtomicU64 = AtomicU64::new(0);
+
+/// Registers who makes a bucket whole again that a thread has left in the middle of a change (at boot).
+pub fn init() {
+    crate::sync::set_repair(Level::Futex, |lock| {
+        let bucket = TABLE.iter().find(|bucket| core::ptr::from_ref(*bucket).addr() == lock);
+        let Some(bucket) = bucket else { return false };
+        // SAFETY: its holder is dead, it is still locked, and nobody else has access.
+        let waiters = unsafe { &mut *bucket.as_ptr().cast_mut() };
+        waiters.mend();
+        // Whoever died may have woken one that it did not live to take out.
+        waiters.retain(|_, w| arch::slot_at(w.slot).futex_wait.load(SeqCst) == w.group || w.pi.is_some());
+        true
+    });
+}
+
+/// The first waiter for `key` from a place in the order on.
+fn next<'a>(waiters: &'a Waiters, key: &Key, from: u64) -> Option<(Place, &'a Waiter)> {
+    waiters.range((*key, from)..=(*key, u64::MAX)).next().map(|(place, w)| (*place, w))
+}
 
 /// Matches every waiter.
 pub const ANY: u32 = u32::MAX;
@@ -109,29 +134,32 @@ enum Begun {
 }
 
 /// Enters a waiter if the word holds `expected`. A fault is for the caller to see to.
-fn enqueue(word: Word, expected: u32, w: Waiter) -> core::result::Result<Result<Begun>, Fault> {
-    let mut waiters = TABLE[bucket(&w.key)].lock();
+fn enqueue(word: Word, expected: u32, key: Key, w: Waiter) -> core::result::Result<Result<Begun>, Fault> {
+    let mut waiters = TABLE[bucket(&key)].lock();
     if word.ptr().load_nofault()? != expected {
         return Ok(Ok(Begun::Differs));
     }
-    if waiters.try_reserve(1).is_err() {
-        return Ok(Err(Errno::ENOMEM));
+    if let Err(e) = arena::charge(Object::Watch) {
+        return Ok(Err(e));
     }
-    waiters.push(w);
+    waiters.insert((key, w.id), w);
     Ok(Ok(Begun::Waits))
 }
 
 fn unqueue(id: u64, key: &Key) -> bool {
-    // A requeue may move it while we look: the slot's own record of the key is under the bucket's
-    // lock, so search the given bucket first and then all.
-    for b in core::iter::once(bucket(key)).chain(0..BUCKETS) {
-        let mut waiters = TABLE[b].lock();
-        if let Some(at) = waiters.iter().position(|w| w.id == id) {
-            waiters.remove(at);
-            return true;
-        }
+    if TABLE[bucket(key)].lock().remove(&(*key, id)).is_some() {
+        return true;
     }
-    false
+    if MOVED.load(SeqCst) == 0 {
+        return false;
+    }
+    // It may have been moved, and may be while we look: then it has come to a bucket that is still to be seen, or
+    // stands in two for a moment.
+    TABLE.iter().any(|bucket| {
+        let mut waiters = bucket.lock();
+        let place = waiters.iter().find(|(_, w)| w.id == id).map(|(place, _)| *place);
+        place.is_some_and(|place| waiters.remove(&place).is_some())
+    })
 }
 
 /// A sleeping thread's entry.
@@ -161,7 +189,7 @@ pub fn wait(cur: &CurrentTask, word: Word, expected: u32, bits: u32, deadline: O
     slot.futex_wait.store(id, SeqCst);
     let begun = word
         .ptr()
-        .under_lock(false, || enqueue(word, expected, Waiter { key, bits, slot: index, id, group: id, pi: None }))??;
+        .under_lock(false, || enqueue(word, expected, key, Waiter { bits, slot: index, id, group: id, pi: None }))??;
     if matches!(begun, Begun::Differs) {
         return Err(Errno::EAGAIN.into());
     }
@@ -196,23 +224,19 @@ fn wake_key(key: &Key, n: u32, bits: u32) -> Result<u32> {
     let mut list = WakeList::default();
     let mut waiters = TABLE[bucket(key)].lock();
     pi::refuse_key(key)?;
-    let mut at = 0;
-    while at < waiters.len() && woken < n {
-        let w = &waiters[at];
-        if w.key != *key {
-            at += 1;
-            continue;
-        }
+    let mut from = 0;
+    while woken < n
+        && let Some((place, w)) = next(&waiters, key, from)
+    {
         if w.pi.is_some() {
             return Err(Errno::EINVAL);
         }
-        if w.bits & bits == 0 {
-            at += 1;
-            continue;
+        from = place.1 + 1;
+        if w.bits & bits != 0 {
+            wake_waiter(w, &mut list);
+            waiters.remove(&place);
+            woken += 1;
         }
-        let w = waiters.remove(at);
-        wake_waiter(&w, &mut list);
-        woken += 1;
     }
     Ok(woken)
 }
@@ -290,34 +314,29 @@ fn move_waiters(
         return Ok(Err(e));
     }
     let (mut woken, mut moved) = (0, 0);
-    let mut taken = Vec::new();
-    {
-        let source = if in_order { &mut first } else { second.as_mut().unwrap_or(&mut first) };
-        let mut at = 0;
-        while at < source.len() && (woken < wake_n || moved < move_n) {
-            if source[at].key != a {
-                at += 1;
-                continue;
-            }
-            if source[at].pi.is_some() {
-                return Ok(Err(Errno::EINVAL));
-            }
-            if woken >= wake_n && taken.try_reserve(1).is_err() {
-                break;
-            }
-            let mut w = source.remove(at);
-            if woken < wake_n {
-                wake_waiter(&w, &mut list);
-                woken += 1;
-            } else {
-                w.key = b;
-                taken.push(w);
-                moved += 1;
-            }
+    // Whoever is moved to the same word stands behind these.
+    let end = NEXT.load(SeqCst);
+    while woken < wake_n || moved < move_n {
+        let source: &mut Waiters = if in_order { &mut first } else { second.as_mut().unwrap_or(&mut first) };
+        let Some((place, w)) = next(source, &a, 0).filter(|(place, _)| place.1 < end) else { break };
+        if w.pi.is_some() {
+            return Ok(Err(Errno::EINVAL));
         }
+        if woken < wake_n {
+            wake_waiter(w, &mut list);
+            source.remove(&place);
+            woken += 1;
+            continue;
+        }
+        let w = w.clone();
+        MOVED.fetch_add(1, SeqCst);
+        let new = (b, NEXT.fetch_add(1, SeqCst));
+        let target: &mut Waiters = if in_order { second.as_mut().unwrap_or(&mut first) } else { &mut first };
+        target.insert(new, w);
+        let source: &mut Waiters = if in_order { &mut first } else { second.as_mut().unwrap_or(&mut first) };
+        source.remove(&place);
+        moved += 1;
     }
-    let target = if in_order { second.as_mut().unwrap_or(&mut first) } else { &mut first };
-    target.extend(taken);
     Ok(Ok((woken, moved)))
 }
 

@@ -279,8 +279,8 @@ pub(super) fn owner_of(ptr: UserPtr<u32>) -> Result<(u32, Option<Arc<Task>>)> {
 }
 
 /// Whether somebody waits for the word without wanting to own it.
-fn has_others(waiters: &[super::Waiter], key: &Key) -> bool {
-    waiters.iter().any(|w| w.key == *key)
+fn has_others(waiters: &super::Waiters, key: &Key) -> bool {
+    super::next(waiters, key, 0).is_some()
 }
 
 /// `FUTEX_LOCK_PI`, `FUTEX_LOCK_PI2`, `FUTEX_TRYLOCK_PI`. `deadline` on the host's monotonic clock, ns.

@@ -1,7 +1,7 @@
 //! `FUTEX_WAIT_REQUEUE_PI` and `FUTEX_CMP_REQUEUE_PI`: from a condition to a lock with an owner, without waking.
 
 use super::pi::{self, Found, LOCKS, Locks};
-use super::{Attempt, Begun, Bucket, CurrentTask, Key, NEXT, Waiter, Word, enqueue, two, unqueue};
+use super::{Attempt, Begun, Bucket, CurrentTask, Key, NEXT, Place, Waiter, Word, enqueue, next, two, unqueue};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::arena::{self, Object};
@@ -37,7 +37,7 @@ pub fn wait_requeue_pi(
     let waiter = pi::Waiter::new(cur, target);
     let begun = from.ptr().under_lock(false, || {
         let pi = Some(waiter.clone());
-        enqueue(from, expected, Waiter { key, bits, slot: index, id, group: id, pi })
+        enqueue(from, expected, key, Waiter { bits, slot: index, id, group: id, pi })
     })??;
     if matches!(begun, Begun::Differs) {
         return Err(Errno::EAGAIN.into());
@@ -106,9 +106,9 @@ pub fn requeue_pi(
 }
 
 /// The place of the first waiter of `key`, which must wait to be moved to `target`.
-fn first(source: &Bucket, key: &Key, target: &Key) -> Result<Option<(usize, Arc<pi::Waiter>)>> {
-    let Some(at) = source.iter().position(|w| w.key == *key) else { return Ok(None) };
-    match &source[at].pi {
+fn first(source: &Bucket, key: &Key, target: &Key) -> Result<Option<(Place, Arc<pi::Waiter>)>> {
+    let Some((at, w)) = next(source, key, 0) else { return Ok(None) };
+    match &w.pi {
         Some(w) if w.target == *target => Ok(Some((at, w.clone()))),
         _ => Err(Errno::EINVAL),
     }
@@ -131,7 +131,7 @@ fn move_to_lock(
     let mut moved = 0;
     match pi::acquire(locks, (target, to.ptr()), top.id(), guess, move_n > 0)? {
         Ok(Found::Mine) => {
-            source.remove(at);
+            source.remove(&at);
             top.grant(list);
             moved = 1;
         }
@@ -146,7 +146,7 @@ fn move_to_lock(
             Ok(None) => break,
             Ok(Some((at, w))) => match locks.enqueue(&w) {
                 Ok(()) => {
-                    source.remove(at);
+                    source.remove(&at);
                     moved += 1;
                 }
                 Err(e) => {

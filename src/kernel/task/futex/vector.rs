@@ -53,8 +53,8 @@ pub fn wait_any(cur: &CurrentTask, all: &[Wanted], deadline: Option<u64>) -> Sys
     let mut entered = Entered { keys: Vec::new(), first };
     entered.keys.try_reserve_exact(all.len()).map_err(|_| Errno::ENOMEM)?;
     for (i, (w, key)) in all.iter().zip(keys).enumerate() {
-        let waiter = || Waiter { key, bits: ANY, slot: index, id: first + i as u64, group: first, pi: None };
-        let begun = w.word.ptr().under_lock(false, || enqueue(w.word, w.value, waiter()));
+        let waiter = || Waiter { bits: ANY, slot: index, id: first + i as u64, group: first, pi: None };
+        let begun = w.word.ptr().under_lock(false, || enqueue(w.word, w.value, key, waiter()));
         let failed = match begun {
             Ok(Ok(Begun::Waits)) => {
                 entered.keys.push(key);

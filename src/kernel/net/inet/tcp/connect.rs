@@ -380,7 +380,7 @@ impl Tcp {
             ip: self.ip.inherited(self.core.family, self.core.ns.inet.ttl.load(Relaxed) as u8),
             options,
             end: incoming.end,
-            state: Mutex::new(Level::FileData, state),
+            state: Mutex::mended(Level::FileData, state),
             me: me.clone(),
         });
         let all: Weak<dyn SocketOps> = socket.me.clone();
