@@ -333,6 +333,39 @@ static void errors(void)
            E(syscall(SYS_clock_adjtime, 77, 0L)));
 }
 
+static pthread_t spender;
+static volatile int by_spender, by_others;
+
+static void profile(int sig)
+{
+    if (pthread_equal(pthread_self(), spender))
+        by_spender++;
+    else
+        by_others++;
+}
+
+static void *spend(void *p)
+{
+    spender = pthread_self();
+    while (by_spender + by_others < 20)
+        ;
+    return p;
+}
+
+/* What CPU time brings about comes to the thread that spends it, though the first one would take it, too. */
+static void profiled(void)
+{
+    struct sigaction sa = {.sa_handler = profile, .sa_flags = SA_RESTART};
+    struct itimerval every = {{0, 10000}, {0, 10000}}, none = {0};
+    pthread_t t;
+    sigaction(SIGPROF, &sa, NULL);
+    setitimer(ITIMER_PROF, &every, NULL);
+    pthread_create(&t, NULL, spend, NULL);
+    pthread_join(t, NULL);
+    setitimer(ITIMER_PROF, &none, NULL);
+    printf("profiled: %s\n", by_spender > 4 * by_others ? "who spends" : "others");
+}
+
 int main(void)
 {
     setvbuf(stdout, NULL, _IONBF, 0);
@@ -340,6 +373,7 @@ int main(void)
     signals();
     alarms();
     cpu();
+    profiled();
     errors();
     return 0;
 }

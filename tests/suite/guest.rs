@@ -81,6 +81,7 @@ guests! {
     tcp_holding: &[Link::Dynamic];
     tcp_closing: &[Link::Dynamic];
     tcp_many: &[Link::Dynamic];
+    streams: &[Link::Dynamic];
     tcp: GLIBC;
     udp: GLIBC;
     remote: &[Link::Dynamic];

@@ -193,7 +193,7 @@ fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, pla
     file.ops.write(ctx, file, src, pos)
 }
 
-/// A stream takes what it has room for; a blocking write goes on until all is written.
+/// A stream takes what it has room for; a blocking write waits until all is written.
 fn write_stream(
     cur: &CurrentTask,
     ctx: &OpCtx<'_>,
@@ -201,12 +201,17 @@ fn write_stream(
     src: &mut IoSrc<'_>,
     place: Place,
 ) -> SysResult<usize> {
-    let whole = file.ops.writes_all() && !file.nonblock() && !place.nowait();
+    let whole = file.ops.writes_all();
     let mut done = 0;
     let out = block(file, Events::OUT, place.nowait(), || {
-        let n = file.ops.write(ctx, file, src, place.pos.unwrap_or(vfs::HERE))?;
-        done += n;
-        if whole && n > 0 && src.left() > 0 { Err(Errno::EAGAIN.into()) } else { Ok(()) }
+        loop {
+            let n = file.ops.write(ctx, file, src, place.pos.unwrap_or(vfs::HERE))?;
+            done += n;
+            // What was taken need not be all that there was room for, and of room that was left nobody tells.
+            if !whole || n == 0 || src.left() == 0 {
+                return Ok(());
+            }
+        }
     });
     match out {
         Ok(()) => Ok(done),

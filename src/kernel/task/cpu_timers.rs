@@ -83,7 +83,7 @@ impl timer::Target for Look {
         };
         if ran_out {
             let sig = if self.which == Which::Virtual { SIGVTALRM } else { SIGPROF };
-            let _ = group.send(&info::plain(sig, info::SI_KERNEL));
+            let _ = group.send_to_spender(&info::plain(sig, info::SI_KERNEL), now / 1000);
         }
     }
 }

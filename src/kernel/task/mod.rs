@@ -236,6 +236,11 @@ impl Task {
         (at != 0).then(|| unsafe { &*(at as *const SlotHeader) })
     }
 
+    /// Whether it sleeps, in this kernel or in a call of the host's.
+    pub fn sleeps(&self) -> bool {
+        self.slot().is_some_and(|s| s.waker.sleeping.load(SeqCst) != 0 || s.place.load(SeqCst) == place::HOST_CALL)
+    }
+
     /// What the task has, as others may look at it; `None` once it has exited.
     pub fn shared(&self) -> Option<Own> {
         let held = self.own_lock.lock();

@@ -57,6 +57,19 @@ impl ThreadGroup {
     /// # Errors
     /// `EAGAIN` when a real-time signal cannot be queued.
     pub fn send(&self, info: &SigInfo) -> Result {
+        self.send_by(info, None)
+    }
+
+    /// As [`ThreadGroup::send`], for what CPU time has brought about: of the threads that are spending some and do not
+    /// block the signal one takes it, in turn by `turn` (Linux: whichever the clock's tick finds).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn send_to_spender(&self, info: &SigInfo, turn: u64) -> Result {
+        self.send_by(info, Some(turn))
+    }
+
+    fn send_by(&self, info: &SigInfo, turn: Option<u64>) -> Result {
         let info = &self.told(info);
         let sig = info.signo as u32;
         let blocked = |t: &Arc<Task>| t.blocked.load(SeqCst) & bit(sig) != 0;
@@ -77,7 +90,11 @@ impl ThreadGroup {
         self.pending.lock().add(info, &user, self.limits.get(limits::SIGPENDING).0)?;
         self.signal_wait.wake(Events::IN);
         // The leader is the usual one to take it; it comes first while it lives.
-        if let Some(task) = state.tasks.iter().find(takes) {
+        let spender = turn.and_then(|turn| {
+            let spending = || state.tasks.iter().filter(|t| takes(t) && !t.sleeps());
+            spending().nth((turn % spending().count().max(1) as u64) as usize)
+        });
+        if let Some(task) = spender.or_else(|| state.tasks.iter().find(takes)) {
             task.kick();
         }
         // Threads that wait for the signal explicitly look for themselves.

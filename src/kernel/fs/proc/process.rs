@@ -321,9 +321,7 @@ fn state(task: &Task) -> (char, &'static str) {
         Run::Stopped(_) => return ('T', "stopped"),
         Run::Running => {}
     }
-    let sleeps =
-        task.slot().is_some_and(|s| s.waker.sleeping.load(SeqCst) != 0 || s.place.load(SeqCst) == place::HOST_CALL);
-    if sleeps { ('S', "sleeping") } else { ('R', "running") }
+    if task.sleeps() { ('S', "sleeping") } else { ('R', "running") }
 }
 
 /// Every mapping in order, the vDSO in the window included.

@@ -18,11 +18,15 @@ use core::sync::atomic::Ordering::Relaxed;
 const TCP_INQ: u32 = 36;
 
 impl Tcp {
-    /// The peer that data goes to, and the addresses of both.
-    fn outlet(&self) -> Result<(Arc<End>, (Addr, Addr))> {
+    /// The peer that data goes to, and the addresses of both. `begun`: the call has sent some of its data before, and so
+    /// will not tell of an error, which stays for the next one.
+    fn outlet(&self, begun: bool) -> Result<(Arc<End>, (Addr, Addr))> {
         let state = self.state.lock();
         if state.phase == Phase::Connecting {
             return Err(Errno::EAGAIN);
+        }
+        if begun && self.end.has_error() {
+            return Err(Errno::EPIPE);
         }
         if let Some(e) = self.end.take_error() {
             return Err(e);
@@ -42,7 +46,7 @@ impl Tcp {
         {
             self.connect_to(&to, false)?;
         }
-        let (peer, ends) = self.outlet()?;
+        let (peer, ends) = self.outlet(src.done() > 0)?;
         if src.left() == 0 {
             return Ok(0);
         }
@@ -117,10 +121,11 @@ impl Tcp {
         }
     }
 
-    /// Data to an end that is closed is lost, and answered by a reset: the next operation tells.
+    /// Data to an end that is closed is lost, as much as goes out at once, and answered by a reset: the next operation
+    /// tells.
     fn answered_by_reset(&self, src: &mut IoSrc<'_>) -> usize {
-        let n = src.left();
-        src.limit(0);
+        let n = src.left().min(self.send_room());
+        src.advance(n);
         self.end.reset(Errno::ECONNRESET);
         n
     }
