@@ -78,6 +78,7 @@ guests! {
     sockopts: GLIBC;
     option_table: &[Link::Dynamic];
     multicast: &[Link::Dynamic];
+    local_errors: &[Link::Dynamic];
     tcp_holding: &[Link::Dynamic];
     tcp_closing: &[Link::Dynamic];
     tcp_many: &[Link::Dynamic];
@@ -120,6 +121,7 @@ guests_of_root! {
     bounds: GLIBC;
     mount_steps: GLIBC;
     link_layer: &[Link::Dynamic];
+    datagrams: &[Link::Dynamic];
 }
 
 /// What `below.c` expects to find.

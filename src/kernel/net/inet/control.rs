@@ -4,7 +4,8 @@ use super::addr::Ip;
 use super::options::{ip4, ip6};
 use super::proto;
 use crate::abi::{Errno, Result};
-use crate::net::socket::SendMsg;
+use crate::cred::{Cred, cap};
+use crate::net::socket::{Cmsg, Core, SOL_SOCKET, SendMsg, flag, so};
 
 /// What control messages say of one send.
 #[derive(Default)]
@@ -17,6 +18,10 @@ pub struct Overrides {
     pub tos: Option<u8>,
     /// `UDP_SEGMENT`.
     pub segment: Option<usize>,
+    /// `SO_MARK`.
+    pub mark: Option<u32>,
+    /// `SO_PRIORITY`.
+    pub priority: Option<u32>,
 }
 
 fn int(data: &[u8]) -> Result<i32> {
@@ -32,16 +37,51 @@ fn byte_or_int(data: &[u8]) -> Result<i32> {
     }
 }
 
+/// Whether a message names an interface that there is.
+fn interface(index: u32) -> Result {
+    if index > 1 { Err(Errno::ENODEV) } else { Ok(()) }
+}
+
+/// Control messages of level `SOL_SOCKET` (`__sock_cmsg_send`).
+fn of_socket(core: &Core, cred: &Cred, c: &Cmsg, out: &mut Overrides) -> Result {
+    /// `SOF_TIMESTAMPING_TX_HARDWARE`, and what else may be asked for one packet.
+    const SENT_BY_HARDWARE: i32 = 1;
+    const SENT: i32 = SENT_BY_HARDWARE | 1 << 1 | 1 << 8 | 1 << 9 | 1 << 18;
+    let admin = || core.ns.may(cred, cap::NET_ADMIN) || core.ns.may(cred, cap::NET_RAW);
+    match c.kind {
+        so::MARK if !admin() => return Err(Errno::EPERM),
+        so::MARK if c.data.len() == 4 => out.mark = Some(int(&c.data)? as u32),
+        so::PRIORITY if c.data.len() == 4 => {
+            let priority = int(&c.data)?;
+            if !(0..=6).contains(&priority) && !admin() {
+                return Err(Errno::EPERM);
+            }
+            out.priority = Some(priority as u32);
+        }
+        so::TIMESTAMPING | so::TIMESTAMPING_NEW if c.data.len() == 4 => match int(&c.data)? {
+            n if n & !SENT != 0 => return Err(Errno::EINVAL),
+            // Nothing notes when packets leave.
+            n if n & !SENT_BY_HARDWARE != 0 => return Err(Errno::EOPNOTSUPP),
+            _ => {}
+        },
+        // No queue goes by the time.
+        so::TXTIME if core.has(flag::TXTIME) && c.data.len() == 8 => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
 /// `ip_cmsg_send` and `ip6_datagram_send_ctl`.
 ///
 /// # Errors
-/// `EINVAL`.
-pub fn overrides(msg: &SendMsg) -> Result<Overrides> {
+/// `EINVAL`, `ENODEV`; `EPERM` for a mark without privilege.
+pub fn overrides(core: &Core, cred: &Cred, msg: &SendMsg) -> Result<Overrides> {
     let mut out = Overrides::default();
     for c in &msg.control {
         match (c.level, c.kind) {
             (proto::IP, ip4::PKTINFO) => {
                 let b = c.data.get(..12).ok_or(Errno::EINVAL)?;
+                interface(int(b)? as u32)?;
                 let ip = Ip::v4(u32::from_be_bytes([b[4], b[5], b[6], b[7]]));
                 out.source = Some(ip).filter(|ip| !ip.is_any());
             }
@@ -54,6 +94,7 @@ pub fn overrides(msg: &SendMsg) -> Result<Overrides> {
             }
             (proto::IPV6, ip6::PKTINFO) => {
                 let b = c.data.get(..20).ok_or(Errno::EINVAL)?;
+                interface(int(&b[16..])? as u32)?;
                 let mut ip = [0; 16];
                 ip.copy_from_slice(&b[..16]);
                 out.source = Some(Ip::from_bytes(ip)).filter(|ip| !ip.is_any());
@@ -77,7 +118,10 @@ pub fn overrides(msg: &SendMsg) -> Result<Overrides> {
                 out.segment = Some(usize::from(u16::from_ne_bytes([b[0], b[1]])));
             }
             (proto::UDP, _) => return Err(Errno::EINVAL),
-            (1 | proto::IP | proto::IPV6, _) => return Err(Errno::EINVAL),
+            // Nothing is put into fragments on the loopback interface.
+            (proto::IPV6, ip6::DONTFRAG) if matches!(int(&c.data), Ok(0 | 1)) => {}
+            (SOL_SOCKET, _) => of_socket(core, cred, c, &mut out)?,
+            (proto::IP | proto::IPV6, _) => return Err(Errno::EINVAL),
             _ => {}
         }
     }

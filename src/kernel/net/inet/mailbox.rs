@@ -360,6 +360,10 @@ fn describe6(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
     if ip.has(on::TCLASS6) {
         out.push_control(proto::IPV6, ip6::TCLASS, &i32::from(p.tos).to_ne_bytes());
     }
+    // There are no flow labels: the traffic class is all of it.
+    if ip.has(on::FLOWINFO6) && p.tos != 0 {
+        out.push_control(proto::IPV6, ip6::FLOWINFO, &[p.tos >> 4, p.tos << 4, 0, 0]);
+    }
     if ip.has(on::ORIGDSTADDR6) {
         out.push_control(proto::IPV6, ip6::RECVORIGDSTADDR, p.to.to_sockaddr(af::INET6).bytes());
     }

@@ -355,7 +355,7 @@ impl SocketOps for Netlink {
             ADD_MEMBERSHIP | DROP_MEMBERSHIP if !(1..=MOST_GROUPS).contains(&int) => return Err(Errno::EINVAL),
             ADD_MEMBERSHIP => state.groups |= 1 << (int - 1),
             DROP_MEMBERSHIP => state.groups &= !(1 << (int - 1)),
-            LISTEN_ALL if int != 0 && !self.core.ns.may(ctx.op.cred, NET_BROADCAST) => {
+            LISTEN_ALL if !self.core.ns.may(ctx.op.cred, NET_BROADCAST) => {
                 return Err(Errno::EPERM);
             }
             _ if option > 31 || SWITCHES >> option & 1 == 0 => return Err(Errno::ENOPROTOOPT),

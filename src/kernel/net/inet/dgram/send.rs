@@ -3,6 +3,7 @@
 use super::{Dgram, State, deliver};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::cred::Cred;
 use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
@@ -43,7 +44,7 @@ impl Dgram {
     }
 
     /// Sends one packet, or keeps its data for more.
-    pub(super) fn send_packet(&self, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
+    pub(super) fn send_packet(&self, cred: &Cred, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
         let len = src.left();
         if len > 0xffff {
             return Err(Errno::EMSGSIZE);
@@ -51,7 +52,7 @@ impl Dgram {
         if msg.flags.contains(MsgFlags::OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let say = overrides(msg)?;
+        let say = overrides(&self.core, cred, msg)?;
         let (from, to, more) = self.route(msg, &say)?;
         self.core.check_error()?;
         let most = if to.ip.is_v4() { MOST4 } else { MOST6 };
@@ -88,7 +89,7 @@ impl Dgram {
         if let Some(ip) = say.source
             && !self.core.ns.is_local(ip)
         {
-            return Err(Errno::EINVAL);
+            return Err(if ip.is_v4() { Errno::ENETUNREACH } else { Errno::EINVAL });
         }
         self.autobind(&mut state)?;
         let way = self.ip.source_for(&self.core, to.ip)?;
@@ -136,7 +137,8 @@ impl Dgram {
         self.core.ns.inet.datagrams[1].fetch_add(1, Relaxed);
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(&self.core.ns, to.ip));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
-        let mark = (self.core.mark.load(Relaxed), self.core.priority.load(Relaxed));
+        let mark = say.mark.unwrap_or_else(|| self.core.mark.load(Relaxed));
+        let mark = (mark, say.priority.unwrap_or_else(|| self.core.priority.load(Relaxed)));
         let packet = Packet { data, from, to, ttl, tos, mark, segment, time: 0 };
         let ns = &self.core.ns;
         // Packets are made for those who look at them only.

@@ -165,8 +165,8 @@ impl SocketOps for Raw {
         if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
     }
 
-    fn send(&self, _ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
-        Ok(self.send_packet(src, msg)?)
+    fn send(&self, ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        Ok(self.send_packet(ctx.op.cred, src, msg)?)
     }
 
     fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {

@@ -3,6 +3,7 @@
 use super::{Raw, State};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::cred::Cred;
 use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
@@ -60,7 +61,7 @@ impl Raw {
     }
 
     /// Sends one packet.
-    pub(super) fn send_packet(&self, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
+    pub(super) fn send_packet(&self, cred: &Cred, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
         let len = src.left();
         if len > if self.is_six() && !self.is_ping() { i32::MAX as usize } else { MOST } {
             return Err(Errno::EMSGSIZE);
@@ -72,7 +73,7 @@ impl Raw {
         if msg.flags.contains(MsgFlags::OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
-        let say = overrides(msg)?;
+        let say = overrides(&self.core, cred, msg)?;
         let (from, to) = self.route(msg, &say)?;
         self.core.check_error()?;
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();

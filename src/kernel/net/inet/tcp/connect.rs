@@ -187,6 +187,7 @@ impl Tcp {
             let mut inbox = listener.end.inbox.lock();
             let Some(backlog) = inbox.backlog.as_mut() else { return Outcome::Refused };
             if backlog.ready.len() > backlog.max || dropped {
+                backlog.forget_gone();
                 if backlog.waiting.try_reserve().is_err() {
                     return Outcome::Refused;
                 }

@@ -44,6 +44,24 @@ pub struct Backlog {
     pub waiting: StepQueue<Weak<Tcp>>,
 }
 
+impl Backlog {
+    /// Looks for sockets among those that wait that are gone, each time that the queue has doubled.
+    pub fn forget_gone(&mut self) {
+        /// So few may stay.
+        const FEW: usize = 64;
+        let count = self.waiting.len();
+        if count < FEW || !count.is_power_of_two() {
+            return;
+        }
+        for _ in 0..count {
+            match self.waiting.pop_front() {
+                Some(client) if client.strong_count() > 0 => self.waiting.push_back(client),
+                _ => {}
+            }
+        }
+    }
+}
+
 /// What the lock of an end guards.
 #[derive(Default)]
 pub struct Inbox {

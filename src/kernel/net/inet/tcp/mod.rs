@@ -238,6 +238,7 @@ impl Tcp {
 
     /// Ends the connection; `abort`: by a reset.
     fn hang_up(&self, state: &mut State, abort: bool) {
+        state.attempt_over();
         if abort {
             if let Some(peer) = state.peer.take()
                 && !self.end.is_dead()
