@@ -169,7 +169,5 @@ int main(void)
 	S(syscall(450, a, PG, 0, 1));
 	S(syscall(450, a, PG, 99, 0));
 	S(syscall(450, a + 1, PG, 0, 0));
-	unlink("f");
-	end();
 	return 0;
 }

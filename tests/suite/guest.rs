@@ -122,6 +122,8 @@ guests_of_root! {
     mount_steps: GLIBC;
     link_layer: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
+    immutable: GLIBC;
+    handles: GLIBC;
 }
 
 /// What `below.c` expects to find.

@@ -166,6 +166,9 @@ pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
     if !file.writable() || file.inode.file_type() != FileType::Regular {
         return Err(Errno::EINVAL.into());
     }
+    if file.inode.append_only() {
+        return Err(Errno::EPERM.into());
+    }
     limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size))?;
     notify::file(&file.path.dentry, linux::IN_MODIFY);
     Ok(())
@@ -193,6 +196,9 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     }
     if !file.writable() {
         return Err(Errno::EBADF.into());
+    }
+    if file.inode.immutable() || file.inode.append_only() && mode & !linux::FALLOC_FL_KEEP_SIZE != 0 {
+        return Err(Errno::EPERM.into());
     }
     match file.inode.file_type() {
         FileType::Fifo => return Err(Errno::ESPIPE.into()),

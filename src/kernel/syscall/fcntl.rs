@@ -123,6 +123,9 @@ fn dup_from(cur: &CurrentTask, file: Arc<OpenFile>, min: u64, cloexec: bool) -> 
 
 fn set_flags(cur: &CurrentTask, fd: Fd, file: &OpenFile, flags: u32) -> Result {
     const MAY: u32 = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
+    if (file.flags() ^ flags) & O_APPEND != 0 && file.inode.append_only() {
+        return Err(Errno::EPERM);
+    }
     if flags & O_NOATIME != 0 && file.flags() & O_NOATIME == 0 {
         access::check_owner(cur.cred(), &*file.inode)?;
     }
@@ -321,6 +324,9 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
             number.write(left as i32)?;
         }
         _ if super::namespaces::is_ours(request) => return super::namespaces::ioctl(cur, &file, request, arg),
+        _ if super::file_attr::is_ours(request) && file.inode.flags().is_some() => {
+            return super::file_attr::ioctl(cur, &file, request, arg);
+        }
         _ if super::seccomp::is_ours(request) => return super::seccomp::ioctl(cur, &file, request, arg),
         ioctl::TIOCGPTPEER if file.ops.is_tty() => return pty_peer(cur, &file, arg as u32),
         SIOCUNIXFILE => return super::socket::bound_file(cur, &file),

@@ -84,6 +84,9 @@ impl FileOps for Configured {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         Err(Errno::ENODATA.into())
     }
+    fn has_still_offset(&self) -> bool {
+        false
+    }
     fn as_any(&self) -> &dyn Any {
         self
     }

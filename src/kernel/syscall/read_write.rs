@@ -439,7 +439,8 @@ pub fn sys_lseek(cur: &CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResu
     }
     if !file.ops.seekable() {
         // What has no type has a position that nothing moves.
-        return if file.inode.file_type() == FileType::Anonymous { Ok(0) } else { Err(Errno::ESPIPE.into()) };
+        let still = file.inode.file_type() == FileType::Anonymous && file.ops.has_still_offset();
+        return if still { Ok(0) } else { Err(Errno::ESPIPE.into()) };
     }
     let mut at = file.offset.lock();
     let base = match whence {

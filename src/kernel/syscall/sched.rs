@@ -34,10 +34,15 @@ fn target(cur: &CurrentTask, pid: i32) -> Result<Arc<Task>> {
 fn range(policy: u32) -> Result<(u32, u32)> {
     match policy {
         SCHED_FIFO | SCHED_RR => Ok((99, 1)),
-        // The last is `SCHED_EXT`, which nobody can ask for.
-        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE | 7 => Ok((0, 0)),
+        SCHED_NORMAL | SCHED_BATCH | SCHED_IDLE | SCHED_DEADLINE => Ok((0, 0)),
         _ => Err(Errno::EINVAL),
     }
+}
+
+/// As [`range`], and of `SCHED_EXT`, which nobody can have.
+fn told(policy: i32) -> Result<(u32, u32)> {
+    const SCHED_EXT: i32 = 7;
+    if policy == SCHED_EXT { Ok((0, 0)) } else { range(policy as u32) }
 }
 
 /// `sched_get_priority_max(2)`.
@@ -45,7 +50,7 @@ fn range(policy: u32) -> Result<(u32, u32)> {
 /// # Errors
 /// `EINVAL`.
 pub fn sys_sched_get_priority_max(_cur: &CurrentTask, policy: i32) -> SysResult<u32> {
-    Ok(range(policy as u32)?.0)
+    Ok(told(policy)?.0)
 }
 
 /// `sched_get_priority_min(2)`.
@@ -53,7 +58,7 @@ pub fn sys_sched_get_priority_max(_cur: &CurrentTask, policy: i32) -> SysResult<
 /// # Errors
 /// `EINVAL`.
 pub fn sys_sched_get_priority_min(_cur: &CurrentTask, policy: i32) -> SysResult<u32> {
-    Ok(range(policy as u32)?.1)
+    Ok(told(policy)?.1)
 }
 
 /// `sched_getscheduler(2)`.

@@ -120,8 +120,14 @@ pub fn sys_statx(
     x.stx_mask |= if unique { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
     x.stx_mnt_id = place.mount.id;
     x.stx_attributes_mask = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
+    if let Some(flags) = place.inode().flags() {
+        // The bits are those of the flags.
+        let shown = linux::STATX_ATTR_IMMUTABLE | linux::STATX_ATTR_APPEND | linux::STATX_ATTR_NODUMP;
+        x.stx_attributes_mask |= u64::from(shown);
+        x.stx_attributes |= u64::from(flags & shown);
+    }
     if alloc::sync::Arc::ptr_eq(&place.dentry, &place.mount.root) {
-        x.stx_attributes = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
+        x.stx_attributes |= u64::from(linux::STATX_ATTR_MOUNT_ROOT);
     }
     Ok(out.write(x)?)
 }

@@ -483,8 +483,8 @@ table! {
     300 fanotify_init => None;
     301 fanotify_mark => None;
     302 prlimit64 => super::limits::sys_prlimit64, Full;
-    303 name_to_handle_at => None;
-    304 open_by_handle_at => None;
+    303 name_to_handle_at => super::handle::sys_name_to_handle_at, Partial, "files in /proc and in writable binds have no handles";
+    304 open_by_handle_at => super::handle::sys_open_by_handle_at, Partial, "a clean file of the host is found while it is remembered";
     305 clock_adjtime => super::timex::sys_clock_adjtime, Partial, "the clock's speed and TAI cannot be changed";
     306 syncfs => super::attr::sys_syncfs, Full;
     307 sendmmsg => super::socket::sys_sendmmsg, Partial, "AF_UNIX, AF_INET, AF_INET6 (TCP, UDP on loopback), AF_NETLINK (route)";
@@ -560,6 +560,6 @@ table! {
     465 listxattrat => super::xattr::sys_listxattrat, Partial, "POSIX ACLs; attributes of the host's files below an overlay";
     466 removexattrat => super::xattr::sys_removexattrat, Partial, "POSIX ACLs; attributes of the host's files below an overlay";
     467 open_tree_attr => None;
-    468 file_getattr => None;
-    469 file_setattr => None;
+    468 file_getattr => super::file_attr::sys_file_getattr, Partial, "in writable binds";
+    469 file_setattr => super::file_attr::sys_file_setattr, Partial, "in writable binds";
 }

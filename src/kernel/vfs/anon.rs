@@ -1,10 +1,11 @@
 //! Files without a name: pipes, sockets, eventfds and other anonymous inodes.
 
 use super::file::{FileOps, OpCtx, OpenFile};
-use super::inode::{FileType, Inode, SetAttr, Stat, StatFs};
+use super::inode::{FileType, Inode, Nanos, SetAttr, Stat, StatFs};
 use super::mount;
 use super::state::{FileState, StateRef};
 use crate::abi::{Errno, Result};
+use crate::time;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
@@ -19,6 +20,8 @@ pub type Reopen = Box<dyn Fn(&OpCtx<'_>, u32) -> Result<Box<dyn FileOps>> + Send
 /// The inode of an anonymous file.
 struct AnonInode {
     reopen: Option<Reopen>,
+    /// Its times: those of a pipe are when it was made, others have none.
+    made: Nanos,
     ino: u64,
     mode: AtomicU32,
     uid: AtomicU32,
@@ -43,6 +46,9 @@ impl Inode for AnonInode {
             uid: self.uid.load(Relaxed),
             gid: self.gid.load(Relaxed),
             blksize: 4096,
+            atime: self.made,
+            mtime: self.made,
+            ctime: self.made,
             ..Stat::default()
         })
     }
@@ -102,6 +108,7 @@ pub fn anon_file_with_ino(
     };
     let inode: Arc<dyn Inode> = Arc::new(AnonInode {
         reopen,
+        made: if name == "pipe" { time::now_coarse() } else { 0 },
         ino,
         mode: AtomicU32::new(mode),
         uid: AtomicU32::new(ctx.cred.fsuid),

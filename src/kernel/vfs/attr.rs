@@ -14,6 +14,14 @@ use crate::cred::{Cred, cap};
 use crate::time;
 use core::sync::atomic::Ordering::Relaxed;
 
+/// What is immutable or can only be appended to keeps its mode, its owner and its times.
+///
+/// # Errors
+/// `EPERM`.
+fn check_changeable(inode: &dyn Inode) -> Result {
+    if inode.immutable() || inode.append_only() { Err(Errno::EPERM) } else { Ok(()) }
+}
+
 /// Changes the permission bits.
 ///
 /// # Errors
@@ -21,6 +29,7 @@ use core::sync::atomic::Ordering::Relaxed;
 pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
+    check_changeable(inode)?;
     access::check_owner(ctx.cred, inode)?;
     if inode.file_type() == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
@@ -42,6 +51,9 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
 pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
+    if uid.or(gid).is_some() {
+        check_changeable(inode)?;
+    }
     let (mode, old_uid, old_gid) = inode.permissions()?;
     if !ctx.cred.capable_over(cap::CHOWN, old_uid, old_gid) {
         let owner = ctx.cred.fsuid == old_uid;
@@ -74,7 +86,8 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
 pub fn accessed(path: &Path, flags: u32) {
     let inode = path.inode();
     let not = if inode.file_type() == FileType::Dir { NOATIME | NODIRATIME } else { NOATIME };
-    if flags & O_NOATIME == 0 && path.mount.flags.load(Relaxed) & not == 0 && path.check_writable().is_ok() {
+    let keeps = inode.flags().is_some_and(|f| f & super::inode::flags::NOATIME != 0);
+    if flags & O_NOATIME == 0 && !keeps && path.mount.flags.load(Relaxed) & not == 0 && path.check_writable().is_ok() {
         inode.accessed(path.mount.keeps_all_accesses());
     }
 }
@@ -107,6 +120,10 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
     }
     path.check_writable()?;
     let inode = &**path.inode();
+    let now_only = atime == SetTime::Now && mtime == SetTime::Now;
+    if inode.immutable() || inode.append_only() && !now_only {
+        return Err(Errno::EPERM);
+    }
     let (_, uid, _) = inode.permissions()?;
     let owner = ctx.cred.owns(uid);
     if !owner {
@@ -139,6 +156,9 @@ pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> Result {
     }
     path.check_writable()?;
     access::check(ctx.cred, inode, WRITE)?;
+    if inode.append_only() {
+        return Err(Errno::EPERM);
+    }
     let _write = WriteAccess::new(path.inode())?;
     set_size(ctx, inode, size)?;
     notify::file(&path.dentry, IN_MODIFY);

@@ -82,6 +82,11 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// Whether an anonymous object that is not [`FileOps::seekable`] has a position at all, which nothing moves.
+    fn has_still_offset(&self) -> bool {
+        true
+    }
+
     /// The size for SEEK_END, and for SEEK_DATA and SEEK_HOLE the position asked for.
     ///
     /// # Errors

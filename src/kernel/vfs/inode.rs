@@ -42,6 +42,18 @@ impl FileType {
     }
 }
 
+/// Flags of files (`FS_*_FL`, `ioctl_iflags(2)`).
+pub mod flags {
+    /// It cannot be changed at all.
+    pub const IMMUTABLE: u32 = 0x10;
+    /// It can only be written behind its end.
+    pub const APPEND: u32 = 0x20;
+    /// Backups leave it out.
+    pub const NODUMP: u32 = 0x40;
+    /// Reading leaves its access time.
+    pub const NOATIME: u32 = 0x80;
+}
+
 /// The in-kernel object behind a FIFO's or socket's node.
 pub type Attached = crate::sync::Mutex<Option<Arc<dyn Any + Send + Sync>>>;
 
@@ -178,7 +190,26 @@ pub trait Inode: Send + Sync + Any {
 
     /// Whether nobody may write it, whatever its mode (`S_IMMUTABLE`).
     fn immutable(&self) -> bool {
-        false
+        self.flags().is_some_and(|f| f & flags::IMMUTABLE != 0)
+    }
+
+    /// Whether it can only become longer, and its names stay (`S_APPEND`).
+    fn append_only(&self) -> bool {
+        self.flags().is_some_and(|f| f & flags::APPEND != 0)
+    }
+
+    /// Its [`flags`], where the file system keeps some.
+    #[inline]
+    fn flags(&self) -> Option<u32> {
+        None
+    }
+
+    /// It has these flags from now on.
+    ///
+    /// # Errors
+    /// `EOPNOTSUPP`.
+    fn set_flags(&self, _flags: u32) -> Result {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Device and inode number.

@@ -15,6 +15,7 @@ pub mod dirfile;
 pub mod dnotify;
 pub mod fdtable;
 pub mod file;
+pub mod handles;
 pub mod inode;
 pub mod locks;
 pub mod mount;

@@ -107,6 +107,9 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
     }
     may_hard_link(ctx, from)?;
     may_create(ctx, &found.parent)?;
+    if from.inode().append_only() || from.inode().immutable() {
+        return Err(Errno::EPERM);
+    }
     if from.dentry.is_dir() {
         return Err(Errno::EPERM);
     }
@@ -306,7 +309,13 @@ fn may_create(ctx: &OpCtx<'_>, dir: &Path) -> Result {
 /// `want_dir`: what the caller expects the victim to be.
 fn may_delete(ctx: &OpCtx<'_>, dir: &Path, victim: &Path, want_dir: Option<bool>) -> Result {
     access::check(ctx.cred, &**dir.inode(), WRITE | EXEC)?;
+    if dir.inode().append_only() {
+        return Err(Errno::EPERM);
+    }
     access::check_sticky(ctx.cred, &**dir.inode(), &**victim.inode())?;
+    if victim.inode().append_only() || victim.inode().immutable() {
+        return Err(Errno::EPERM);
+    }
     match want_dir {
         Some(true) if !victim.dentry.is_dir() => return Err(Errno::ENOTDIR),
         Some(false) if victim.dentry.is_dir() => return Err(Errno::EISDIR),

@@ -9,7 +9,8 @@ use super::notify;
 use super::resolve::Lookup;
 use super::state::WriteAccess;
 use crate::abi::linux::{
-    IN_CREATE, IN_MODIFY, IN_OPEN, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE, O_TRUNC,
+    IN_CREATE, IN_MODIFY, IN_OPEN, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE,
+    O_TRUNC,
 };
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
@@ -140,6 +141,9 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
             want |= access::WRITE;
         }
         access::check(ctx.cred, &*inode, want)?;
+        if inode.append_only() && (want & access::WRITE != 0 && flags & O_APPEND == 0 || flags & O_TRUNC != 0) {
+            return Err(Errno::EPERM.into());
+        }
         if flags & O_NOATIME != 0 {
             access::check_owner(ctx.cred, &*inode)?;
         }

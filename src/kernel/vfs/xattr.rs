@@ -28,6 +28,9 @@ fn store(inode: &dyn Inode) -> Result<&Store> {
 fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
     let inode = &**path.inode();
     let kind = inode.file_type();
+    if write && (inode.immutable() || inode.append_only()) {
+        return Err(Errno::EPERM);
+    }
     if name.starts_with(b"user.") {
         if !matches!(kind, FileType::Regular | FileType::Dir) {
             return Err(if write { Errno::EPERM } else { Errno::ENODATA });

@@ -114,6 +114,8 @@ pub struct MemInode {
     body: Body,
     /// `F_SEAL_*`; only files of `memfd_create` can have any but `F_SEAL_SEAL`.
     seals: AtomicU32,
+    /// `FS_*_FL`.
+    flags: AtomicU32,
     /// Reading it moves its access time: it has changed since it was read last.
     access_due: AtomicBool,
     /// It differs from what an import would make of the host's file.
@@ -221,6 +223,7 @@ impl MemFs {
             size: AtomicU64::new(size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
+            flags: AtomicU32::new(0),
             access_due: AtomicBool::new(true),
             changed: AtomicBool::new(true),
             below: AtomicBool::new(false),
@@ -255,6 +258,7 @@ impl MemFs {
             size: AtomicU64::new(s.size),
             body,
             seals: AtomicU32::new(linux::F_SEAL_SEAL),
+            flags: AtomicU32::new(0),
             access_due: AtomicBool::new(true),
             changed: AtomicBool::new(false),
             below: AtomicBool::new(kind == FileType::Regular),
@@ -433,6 +437,20 @@ impl Inode for MemInode {
 
     fn file_type(&self) -> FileType {
         self.kind
+    }
+
+    #[inline]
+    fn flags(&self) -> Option<u32> {
+        matches!(self.kind, FileType::Regular | FileType::Dir | FileType::Symlink).then(|| self.flags.load(Relaxed))
+    }
+
+    fn set_flags(&self, flags: u32) -> Result {
+        if self.kind == FileType::Symlink {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        self.flags.store(flags, Relaxed);
+        self.touch(0);
+        Ok(())
     }
 
     #[inline]
