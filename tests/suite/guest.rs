@@ -124,6 +124,7 @@ guests_of_root! {
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;
     handles: GLIBC;
+    descriptors: GLIBC;
 }
 
 /// What `below.c` expects to find.
