@@ -60,7 +60,7 @@ pub fn handle_of(path: &Path) -> Result<Id> {
 pub fn found(at: &Path, id: Id) -> Result<Path> {
     let dentry = KNOWN.lock().as_ref().and_then(|known| known.by_id.get(&id)).and_then(Weak::upgrade);
     let dentry = dentry.ok_or(Errno::ESTALE)?;
-    if at.mount.root.inode.identity()?.0 != id.0 || dentry.inode.stat()?.nlink == 0 {
+    if !at.mount.has_in_file_system(&dentry) || dentry.inode.stat()?.nlink == 0 {
         return Err(Errno::ESTALE);
     }
     Ok(Path { mount: at.mount.clone(), dentry })

@@ -194,6 +194,11 @@ impl Mount {
         self.flags.load(Relaxed) & flags == flags
     }
 
+    /// Whether a file is of the file system that is mounted here.
+    pub fn has_in_file_system(&self, dentry: &Arc<Dentry>) -> bool {
+        self.fs.as_ref().is_some_and(|fs| dentry.is_below(&fs.root))
+    }
+
     /// Whether access times are those of the last reading (`MS_STRICTATIME`).
     pub fn keeps_all_accesses(&self) -> bool {
         self.fs.is_some() && self.flags.load(Relaxed) & (RELATIME | NOATIME) == 0
