@@ -37,7 +37,7 @@ struct arg {
     ONE(SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_RAW, SOCK_STREAM | SOCK_NONBLOCK, SOCK_DGRAM | SOCK_NONBLOCK,    \
         SOCK_STREAM | SOCK_CLOEXEC)
 #define PROTOCOLS ONE(0, 0, 0, IPPROTO_TCP, IPPROTO_UDP, NETLINK_SOCK_DIAG, IPPROTO_ICMP, 255)
-#define LEVELS ONE(SOL_SOCKET, SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK)
+#define LEVELS ONE(SOL_SOCKET, SOL_SOCKET, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK, 263)
 #define FD_FLAGS FLAGS(0, O_NONBLOCK, O_CLOEXEC, O_DIRECT)
 #define ITIMERS ONE(ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF, 3)
 #define XATTR_FLAGS FLAGS(0, 1, 2)
@@ -68,7 +68,7 @@ struct arg {
         0x40049409, 0xc020660b, 0x40085400, 0x8008660b, 0xff01, 0xff0b)
 #define OPTIONS                                                                                                       \
     ONE(1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 28, 29, 30, 32,   \
-        33, 35, 36, 38, 39, 41, 47, 50, 52, 53, 55, 57, 59, 60, 62, 65, 66, 67, 70, 100, 103)
+        33, 35, 36, 37, 38, 39, 41, 47, 50, 52, 53, 55, 57, 59, 60, 61, 62, 65, 66, 67, 70, 72, 100, 103)
 #define FUTEXES                                                                                                       \
     ONE(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 128, 129, 131, 132, 133, 134, 135, 136, 137, 138, 139, 140, 141,   \
         256, 257, 265, 393)

@@ -4,6 +4,7 @@
 pub mod addr;
 mod control;
 pub mod dgram;
+mod ends;
 mod icmp;
 mod input;
 pub mod ioctl;

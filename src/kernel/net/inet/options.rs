@@ -2,6 +2,8 @@
 //! (`do_ip_setsockopt`, `do_ipv6_setsockopt`).
 
 use super::addr::{Addr, Ip};
+use super::ends::prefer;
+pub use super::ends::{Ends, negative_room};
 use super::multicast::{Ask, Groups};
 pub use super::numbers::{ip4, ip6, on};
 use super::{proto, sources};
@@ -34,73 +36,8 @@ pub struct IpOptions {
     pub groups: Mutex<Groups>,
 }
 
-/// What options tell of a socket's addresses.
-#[derive(Clone, Copy)]
-pub struct Ends {
-    /// Its port, or the number of its protocol.
-    pub port: u16,
-    /// The address of its peer.
-    pub remote: Option<Ip>,
-}
-
-impl Ends {
-    /// The largest packet on the way to the peer, bytes.
-    ///
-    /// # Errors
-    /// `ENOTCONN`.
-    fn mtu(self) -> Result<i32> {
-        // The loopback interface's, which version 4 cuts to what its header can say.
-        Ok(if self.remote.ok_or(Errno::ENOTCONN)?.is_v4() { 65_535 } else { 65_536 })
-    }
-
-    /// `struct ip6_mtuinfo`.
-    fn path(self, room: usize) -> Result<Vec<u8>> {
-        if room < 32 {
-            return Err(Errno::EINVAL);
-        }
-        let mut info = [0u8; 32];
-        info[28..].copy_from_slice(&self.mtu()?.to_ne_bytes());
-        Ok(info.to_vec())
-    }
-}
-
-/// `IPV6_PREFER_SRC_*` (RFC 5014).
-mod prefer {
-    const TEMPORARY: u32 = 1;
-    const PUBLIC: u32 = 2;
-    const CARE_OF: u32 = 4;
-    const CGA: u32 = 8;
-    pub const DEFAULT: u32 = 0x100;
-    pub const HOME: u32 = 0x400;
-    const NO_CGA: u32 = 0x800;
-
-    /// What the preferences are then, those by default where nothing is said; `None` for a contradiction (`ip6_sock_set_addr_preferences`).
-    pub fn chosen(asked: u32) -> Option<u32> {
-        let one_of = |all: u32, default: u32| match asked & all {
-            0 => Some(default),
-            one if one.is_power_of_two() => Some(one),
-            _ => None,
-        };
-        if asked & CGA != 0 && asked & NO_CGA != 0 {
-            return None;
-        }
-        Some(one_of(TEMPORARY | PUBLIC | DEFAULT, DEFAULT)? | one_of(HOME | CARE_OF, HOME)?)
-    }
-}
-
 fn word(b: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
-}
-
-/// See [`crate::net::socket::SocketOps::negative_room`].
-pub fn negative_room(family: u16, protocol: u32, level: u32) -> Result {
-    match level {
-        proto::IP => Err(Errno::EINVAL),
-        proto::IPV6 if family == af::INET6 => Ok(()),
-        _ if level == protocol => Err(Errno::EINVAL),
-        _ if family == af::INET6 => Err(Errno::ENOPROTOOPT),
-        _ => Err(Errno::EOPNOTSUPP),
-    }
 }
 
 /// The options of `IPPROTO_IP` that take a value other than on or off.
