@@ -26,6 +26,9 @@ pub struct Message {
     pub text: Vec<u8>,
 }
 
+/// A place among those who wait: rank, and a running number.
+type Place = (i32, u64);
+
 struct Sender {
     /// `None` once it is in the queue.
     message: Option<Box<Message>>,
@@ -37,8 +40,8 @@ pub(super) struct State {
     messages: MendMap<(u32, u64), Message>,
     bytes: u64,
     next: u64,
-    receivers: MendMap<(i32, u64), Arc<Sleeper<Message>>>,
-    senders: MendMap<(i32, u64), Sender>,
+    receivers: MendMap<Place, Arc<Sleeper<Message>>>,
+    senders: MendMap<Place, Sender>,
     pub(super) registered: Option<Box<Registration>>,
     /// Access, modification, change; ns.
     pub(super) times: [i64; 3],
@@ -100,7 +103,7 @@ impl State {
         self.messages.insert(place, message);
     }
 
-    fn first_sender(&self) -> Option<((i32, u64), Arc<Sleeper<()>>)> {
+    fn first_sender(&self) -> Option<(Place, Arc<Sleeper<()>>)> {
         self.senders.first_key_value().map(|(place, sender)| (*place, sender.sleeper.clone()))
     }
 
