@@ -249,7 +249,7 @@ impl<'a> Lookup<'a> {
         }
         let text = link.inode().read_link(self.ctx)?;
         if link.inode().access_due() {
-            super::attr::accessed(&link, 0);
+            super::attr::accessed(link, 0);
         }
         if text.is_empty() { Err(Errno::ENOENT) } else { Ok(Leads::Text(text)) }
     }

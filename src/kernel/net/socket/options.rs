@@ -241,7 +241,7 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::TXTIME => core.set_txtime(cred, &core.ns, value),
         // No data of devices is ever lent.
         so::DEVMEM_DONTNEED if !is_tcp(core) => Err(Errno::EBADF),
-        so::DEVMEM_DONTNEED if value.len % 8 != 0 || value.len > 1024 => Err(Errno::EINVAL),
+        so::DEVMEM_DONTNEED if !value.len.is_multiple_of(8) || value.len > 1024 => Err(Errno::EINVAL),
         so::DEVMEM_DONTNEED => Ok(()),
         so::MARK if !raw_or_admin => Err(Errno::EPERM),
         so::MARK => keep(&core.mark, int),
