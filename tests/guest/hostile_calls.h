@@ -23,6 +23,44 @@ struct arg {
 #define A(k) {k}
 #define C(name, ...) [SYS_##name] = {__VA_ARGS__}
 
+/* Newer than the headers of some distributions. */
+#ifndef SYS_set_mempolicy_home_node
+#define SYS_set_mempolicy_home_node 450
+#endif
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+#endif
+#ifndef SYS_lsm_get_self_attr
+#define SYS_lsm_get_self_attr 459
+#endif
+#ifndef SYS_lsm_set_self_attr
+#define SYS_lsm_set_self_attr 460
+#endif
+#ifndef SYS_lsm_list_modules
+#define SYS_lsm_list_modules 461
+#endif
+#ifndef SYS_mseal
+#define SYS_mseal 462
+#endif
+#ifndef SYS_setxattrat
+#define SYS_setxattrat 463
+#endif
+#ifndef SYS_getxattrat
+#define SYS_getxattrat 464
+#endif
+#ifndef SYS_listxattrat
+#define SYS_listxattrat 465
+#endif
+#ifndef SYS_removexattrat
+#define SYS_removexattrat 466
+#endif
+#ifndef SYS_file_getattr
+#define SYS_file_getattr 468
+#endif
+#ifndef SYS_file_setattr
+#define SYS_file_setattr 469
+#endif
+
 #define OPEN_FLAGS                                                                                                    \
     FLAGS(O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK, O_NONBLOCK, O_DIRECTORY,         \
           O_NOFOLLOW, O_CLOEXEC, O_PATH, O_SYNC, O_TMPFILE, O_NOATIME, O_ASYNC, O_DIRECT)
@@ -210,6 +248,20 @@ static const struct arg calls[NUMBERS][6] = {
     C(futex_wake, A(BUF), A(SMALL), A(SMALL), ONE(0, 1, 2, 2, 0x82, 4)),
     C(futex_wait, A(BUF), A(SMALL), A(SMALL), ONE(0, 1, 2, 2, 0x82, 4), A(TS), ONE(0, 1, 2)),
     C(futex_requeue, A(WAITV), ONE(0), A(SMALL), A(SMALL)),
+    C(ustat, A(SMALL), A(OUT)), C(sysfs, ONE(1, 2, 3), A(TEXT), A(OUT)),
+    C(name_to_handle_at, A(DIRFD), A(PATH), A(BUF), A(OUT), FLAGS(0, 0x200, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW)),
+    C(open_by_handle_at, A(DIRFD), A(BUF), OPEN_FLAGS), C(pkey_alloc, ONE(0), ONE(0, 1, 2)), C(pkey_free, A(SMALL)),
+    C(mount_setattr, A(DIRFD), A(MOUNT), FLAGS(0, AT_EMPTY_PATH, 0x8000, AT_SYMLINK_NOFOLLOW), A(WORDS), ONE(32, 24, 40)),
+    C(process_mrelease, A(PIDFD), ONE(0)), C(set_mempolicy_home_node, A(ADDR), A(ALEN), ONE(0, 1), ONE(0)),
+    C(cachestat, A(FD), A(BUF), A(OUT), ONE(0, 1)), C(lsm_get_self_attr, A(SMALL), A(OUT), A(OFFP), FLAGS(0, 1)),
+    C(lsm_set_self_attr, A(SMALL), A(BUF), A(LEN), ONE(0)), C(lsm_list_modules, A(OUT), A(OFFP), ONE(0)),
+    C(mseal, A(ADDR), A(ALEN), ONE(0)),
+    C(setxattrat, A(DIRFD), A(PATH), AT_FLAGS, A(NAME), A(WORDS), ONE(16, 24, 8)),
+    C(getxattrat, A(DIRFD), A(PATH), AT_FLAGS, A(NAME), A(WORDS), ONE(16, 24, 8)),
+    C(listxattrat, A(DIRFD), A(PATH), AT_FLAGS, A(OUT), A(LEN)),
+    C(removexattrat, A(DIRFD), A(PATH), AT_FLAGS, A(NAME)),
+    C(file_getattr, A(DIRFD), A(PATH), A(OUT), ONE(24, 32, 16), AT_FLAGS),
+    C(file_setattr, A(DIRFD), A(PATH), A(BUF), ONE(24, 32, 16), AT_FLAGS),
     C(mbind, A(ADDR), A(ALEN), ONE(0, 1, 2, 3, 4, 5, 6, 0x8002), A(BUF), A(SMALL), FLAGS(0, 1, 2, 4)),
     C(set_mempolicy, ONE(0, 1, 2, 3, 4, 5, 6, 0x8002), A(BUF), A(SMALL)),
     C(get_mempolicy, A(OUT), A(OUT), A(SMALL), A(ADDR), FLAGS(0, 1, 2, 4)),
