@@ -39,13 +39,18 @@
 	if (status_) printf("a child ended with %x\n", status_); \
 } while (0)
 
-/* An empty directory becomes the working directory of a child that goes on; it is removed once that has ended. */
+/* An empty directory in one of its own, which ".." is, becomes the working directory of a child that goes on; both are
+ * removed once that has ended. */
 static inline void begin(void)
 {
 	char dir[] = "/tmp/drupe-check-XXXXXX";
 	setvbuf(stdout, NULL, _IONBF, 0);
 	umask(022);
+	char work[sizeof dir + 2];
 	if (!mkdtemp(dir) || chmod(dir, 01777))
+		exit(99);
+	sprintf(work, "%s/w", dir);
+	if (mkdir(work, 0777) || chmod(work, 01777))
 		exit(99);
 	pid_t child = fork();
 	if (child > 0) {
@@ -57,6 +62,6 @@ static inline void begin(void)
 		_exit(98);
 	}
 	alarm(25);
-	if (child < 0 || chdir(dir))
+	if (child < 0 || chdir(work))
 		_exit(97);
 }

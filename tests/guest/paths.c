@@ -47,7 +47,7 @@ int main(void)
 	"new2")); S(rename("g", p) || (p && rename(p, "g")) ? -1 : 0);
 	if (i == 0) { close(creat("f", 0644)); } S(mknod(p, S_IFREG | 0644, 0));
 	if (i == 1) unlink(p); S(mknod(p, S_IFIFO, 0)); if (i == 1) unlink(p);
-	S(mknod(p, S_IFDIR, 0)); S(mknod(p, 0170000, 0)); S(chmod(p, 0755));
+	S(mknod(p, S_IFDIR, 0)); S(mknod(p, 0170000, 0)); if (strcmp(p, "/")) S(chmod(p, 0755));
 	S(chown(p, -1, -1)); S(lchown(p, -1, -1)); S(truncate(p, 0));
 	S(truncate(p, -1)); S(access(p, F_OK)); S(access(p, 7)); S(access(p, 8));
 	S(readlink(p, b, 100)); S(readlink(p, b, 0)); S(readlink(p, BAD, 10));
