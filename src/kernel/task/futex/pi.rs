@@ -221,13 +221,15 @@ pub(super) enum Found {
     Again,
 }
 
-/// Takes the lock for `who` or finds its owner (`futex_lock_pi_atomic`). `guess` is the task that the word named a moment
-/// ago; `waiters`: the word is to say that somebody waits even if it becomes `who`'s.
+/// Whom a word named a moment ago: the id, 0 for nobody, and the task, if there was one with it.
+pub(super) type Guess = (u32, Option<Arc<Task>>);
+
+/// Takes the lock for `who` or finds its owner (`futex_lock_pi_atomic`). `waiters`: the word is to say that somebody waits even if it becomes `who`'s.
 pub(super) fn acquire(
     locks: &mut Locks,
     (key, ptr): (Key, UserPtr<u32>),
     who: Id,
-    guess: Option<&Arc<Task>>,
+    guess: &Guess,
     waiters: bool,
 ) -> Attempt<Found> {
     let old = ptr.load_nofault()?;
@@ -249,12 +251,16 @@ pub(super) fn acquire(
         }
         return Ok(Ok(Found::Mine));
     }
+    // A word that named nobody, or somebody else, says nothing of whether its owner of now has ended.
+    if old & TID_MASK != guess.0 {
+        return Ok(Ok(Found::Again));
+    }
     let new = old | WAITERS;
     if new != old && ptr.cmpxchg_nofault(old, new)? != old {
         return Ok(Ok(Found::Again));
     }
-    if let Some(owner) = guess {
-        if owner.shown_tid() != old & TID_MASK {
+    if let Some(owner) = &guess.1 {
+        if owner.shown_tid() != guess.0 {
             return Ok(Ok(Found::Again));
         }
         // First the lock, then a look whether its owner ends, who does it the other way round ([`ended`]).
@@ -270,7 +276,7 @@ pub(super) fn acquire(
 }
 
 /// The task that a word names.
-pub(super) fn owner_of(ptr: UserPtr<u32>) -> Result<(u32, Option<Arc<Task>>)> {
+pub(super) fn owner_of(ptr: UserPtr<u32>) -> Result<Guess> {
     let tid = ptr.read()? & TID_MASK;
     Ok((
         tid,
@@ -292,7 +298,7 @@ pub fn lock(cur: &CurrentTask, word: Word, deadline: Option<u64>, try_only: bool
     let ptr = word.ptr();
     loop {
         let key = word.key(cur)?;
-        let (tid, guess) = owner_of(ptr)?;
+        let guess = owner_of(ptr)?;
         let waiter = Waiter::new(cur, key);
         let found = ptr.under_lock(true, || {
             let others = TABLE[bucket(&key)].lock();
@@ -304,10 +310,7 @@ pub fn lock(cur: &CurrentTask, word: Word, deadline: Option<u64>, try_only: bool
             if has_others(&others, &key) {
                 return Ok(Err(Errno::EINVAL));
             }
-            if seen & TID_MASK != tid {
-                return Ok(Ok(Found::Again));
-            }
-            let found = acquire(&mut locks, (key, ptr), waiter.id, guess.as_ref(), false)?;
+            let found = acquire(&mut locks, (key, ptr), waiter.id, &guess, false)?;
             if !matches!(found, Ok(Found::Held)) {
                 return Ok(found);
             }

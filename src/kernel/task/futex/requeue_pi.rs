@@ -8,7 +8,6 @@ use crate::arena::{self, Object};
 use crate::mm::user::bring_in;
 use crate::sync::wait::{self, WaitEnd, WakeList};
 use crate::sync::{Kind, On};
-use crate::task::Task;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -85,7 +84,7 @@ pub fn requeue_pi(
         return Err(Errno::EINVAL.into());
     }
     loop {
-        let (_, guess) = pi::owner_of(to.ptr())?;
+        let guess = pi::owner_of(to.ptr())?;
         let outcome = from.ptr().under_lock(false, || {
             let mut list = WakeList::default();
             let (mut first, mut second, in_order) = two(&keys.0, &keys.1);
@@ -94,7 +93,7 @@ pub fn requeue_pi(
             if from.ptr().load_nofault()? != expected {
                 return Ok(Err(Errno::EAGAIN));
             }
-            move_to_lock(source, &mut locks, (keys, to), move_n as u32, guess.as_ref(), &mut list)
+            move_to_lock(source, &mut locks, (keys, to), move_n as u32, &guess, &mut list)
         })?;
         if let Some(n) = outcome? {
             return Ok(n);
@@ -120,7 +119,7 @@ fn move_to_lock(
     locks: &mut Locks,
     ((key, target), to): ((Key, Key), Word),
     move_n: u32,
-    guess: Option<&Arc<Task>>,
+    guess: &pi::Guess,
     list: &mut WakeList,
 ) -> Attempt<Option<u32>> {
     let (at, top) = match first(source, &key, &target) {
