@@ -195,6 +195,36 @@ impl<T: Plain> UserPtr<T> {
         Ok(unsafe { value.assume_init() })
     }
 
+    /// Says no to a size of a structure that grows from Linux to Linux: at least `least` bytes, at most a page.
+    ///
+    /// # Errors
+    /// `EINVAL`, `E2BIG`.
+    pub fn check_size(size: usize, least: usize) -> Result {
+        match size {
+            n if n < least => Err(Errno::EINVAL),
+            n if n > 4096 => Err(Errno::E2BIG),
+            _ => Ok(()),
+        }
+    }
+
+    /// Copies a structure in that grows from Linux to Linux, of which the program knows `size` bytes and no less than
+    /// `least` (`copy_struct_from_user`): what it does not know is zero, and so must be what is not known here.
+    ///
+    /// # Errors
+    /// `EINVAL`, `E2BIG`, `EFAULT`.
+    pub fn read_grown(self, size: usize, least: usize) -> Result<T> {
+        Self::check_size(size, least)?;
+        let known = size.min(size_of::<T>());
+        let rest = self.cast::<u8>().add(known).slice(size - known).read_vec()?;
+        if rest.iter().any(|&b| b != 0) {
+            return Err(Errno::E2BIG);
+        }
+        let mut value = MaybeUninit::<T>::zeroed();
+        copy_in(value.as_mut_ptr().cast(), self.0, known)?;
+        // SAFETY: zeros and what was copied fill it, and every bit pattern is a value (`Plain`).
+        Ok(unsafe { value.assume_init() })
+    }
+
     /// Copies a value out.
     ///
     /// # Errors

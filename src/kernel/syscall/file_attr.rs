@@ -76,18 +76,6 @@ fn set(cur: &CurrentTask, path: &Path, flags: u32) -> Result {
 /// Bytes of the first `struct file_attr`.
 const SIZE: usize = 24;
 
-/// The file that a call means, and whether the size of its structure is one.
-fn located(cur: &CurrentTask, dir: Fd, path: UserStr, size: usize, flags: u32) -> Result<Path> {
-    at::only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
-    if size > 4096 {
-        return Err(Errno::E2BIG);
-    }
-    if size < SIZE {
-        return Err(Errno::EINVAL);
-    }
-    files::place(cur, &cur.op_ctx(), dir, path, flags)
-}
-
 /// `file_getattr(2)`.
 ///
 /// # Errors
@@ -100,7 +88,9 @@ pub fn sys_file_getattr(
     size: usize,
     flags: u32,
 ) -> SysResult<()> {
-    let place = located(cur, dir, path, size, flags)?;
+    at::only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
+    UserPtr::<u32>::check_size(size, SIZE)?;
+    let place = files::place(cur, &cur.op_ctx(), dir, path, flags)?;
     let x = to_x(place.inode().flags().ok_or(Errno::EOPNOTSUPP)?);
     let mut all = [0u32; 1024];
     all[0] = x;
@@ -122,21 +112,10 @@ pub fn sys_file_setattr(
     flags: u32,
 ) -> SysResult<()> {
     at::only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
-    if size > 4096 {
-        return Err(Errno::E2BIG.into());
-    }
-    if size < SIZE {
-        return Err(Errno::EINVAL.into());
-    }
-    let bytes = from.cast::<u8>().slice(size).read_vec()?;
-    if bytes[SIZE..].iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    let word = |at: usize| u32::from_ne_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    if word(4) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
-    let wanted = of_x(word(0), [word(8), word(16), word(20)])?;
-    let place = located(cur, dir, path, size, flags)?;
+    // `struct file_attr`: flags in 64 bits, then as in `struct fsxattr`.
+    let [x, high, extent, _, project, cow] = from.cast::<[u32; 6]>().read_grown(size, SIZE)?;
+    at::only(high, 0)?;
+    let wanted = of_x(x, [extent, project, cow])?;
+    let place = files::place(cur, &cur.op_ctx(), dir, path, flags)?;
     Ok(set(cur, &place, wanted)?)
 }

@@ -13,6 +13,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::fs::devpts;
+use crate::fs::proc::FILE_SYSTEMS;
 use crate::mm::{IoDst, UserPtr, UserStr};
 use crate::sync::{Level, Mutex};
 use crate::task::CurrentTask;
@@ -111,10 +112,7 @@ pub fn sys_fsopen(cur: &CurrentTask, fstype: UserStr, flags: u32) -> SysResult<F
     may_mount(cur)?;
     at::only(flags, 1)?;
     let fstype = fstype.read(4096, Errno::EINVAL)?;
-    let known = crate::fs::proc::FILE_SYSTEMS
-        .lines()
-        .any(|l| l.strip_prefix("nodev\t").is_some_and(|f| f.as_bytes() == fstype));
-    if !known {
+    if !FILE_SYSTEMS.iter().any(|f| f.as_bytes() == fstype) {
         return Err(Errno::ENODEV.into());
     }
     install(cur, fstype, Phase::Options, flags & 1 != 0)
@@ -170,6 +168,35 @@ pub fn sys_fsconfig(
     }
 }
 
+/// Whether a file system takes an option of its own with this value.
+fn takes(fstype: &[u8], key: &[u8], value: Option<&[u8]>) -> bool {
+    let known: &[&[u8]] = match fstype {
+        b"tmpfs" | b"ramfs" => &[
+            b"mode",
+            b"uid",
+            b"gid",
+            b"size",
+            b"nr_blocks",
+            b"nr_inodes",
+            b"huge",
+            b"mpol",
+            b"inode32",
+            b"inode64",
+            b"noswap",
+        ],
+        b"devpts" => &[b"mode", b"uid", b"gid", b"ptmxmode", b"newinstance", b"max"],
+        _ => &[],
+    };
+    let number =
+        |radix| value.and_then(|v| core::str::from_utf8(v).ok()).is_some_and(|v| u32::from_str_radix(v, radix).is_ok());
+    known.contains(&key)
+        && match key {
+            b"mode" | b"ptmxmode" => number(8),
+            b"uid" | b"gid" => number(10),
+            _ => true,
+        }
+}
+
 impl Configured {
     fn set(&self, key: &[u8], value: Option<Vec<u8>>) -> SysResult<()> {
         let mut state = self.state.lock();
@@ -191,34 +218,7 @@ impl Configured {
             (b"sync" | b"dirsync" | b"lazytime" | b"async" | b"nolazytime", None) => {}
             (key, value) => {
                 let len = key.len() + value.as_ref().map_or(0, |v| v.len()) + 2;
-                let known: &[&[u8]] = match &self.fstype[..] {
-                    b"tmpfs" | b"ramfs" => &[
-                        b"mode",
-                        b"uid",
-                        b"gid",
-                        b"size",
-                        b"nr_blocks",
-                        b"nr_inodes",
-                        b"huge",
-                        b"mpol",
-                        b"inode32",
-                        b"inode64",
-                        b"noswap",
-                    ],
-                    b"devpts" => &[b"mode", b"uid", b"gid", b"ptmxmode", b"newinstance", b"max"],
-                    _ => &[],
-                };
-                if !known.contains(&key) || state.options.len() + len > OPTIONS_MAX {
-                    return Err(Errno::EINVAL.into());
-                }
-                let radix = match key {
-                    b"mode" | b"ptmxmode" => Some(8),
-                    b"uid" | b"gid" => Some(10),
-                    _ => None,
-                };
-                let number =
-                    |v: &[u8], radix| core::str::from_utf8(v).is_ok_and(|v| u32::from_str_radix(v, radix).is_ok());
-                if radix.is_some_and(|radix| !value.as_ref().is_some_and(|v| number(v, radix))) {
+                if !takes(&self.fstype, key, value.as_deref()) || state.options.len() + len > OPTIONS_MAX {
                     return Err(Errno::EINVAL.into());
                 }
                 state.options.extend_from_slice(key);
@@ -316,13 +316,13 @@ pub fn sys_fsmount(cur: &CurrentTask, fd: Fd, flags: u32, attr: u32) -> SysResul
     let context = configured(&file)?;
     let (made, source, read_only) = {
         let mut state = context.state.lock();
-        match state.phase {
-            Phase::Made(_) => {}
-            Phase::Reconfigure(_) => return Err(Errno::EBUSY.into()),
-            _ => return Err(Errno::EINVAL.into()),
-        }
-        let Phase::Made(made) = core::mem::replace(&mut state.phase, Phase::Failed) else {
-            return Err(Errno::EINVAL.into());
+        let made = match core::mem::replace(&mut state.phase, Phase::Failed) {
+            Phase::Made(made) => made,
+            other => {
+                let e = if matches!(other, Phase::Reconfigure(_)) { Errno::EBUSY } else { Errno::EINVAL };
+                state.phase = other;
+                return Err(e.into());
+            }
         };
         (made, state.source.take().unwrap_or_else(|| "none".into()), state.read_only)
     };
@@ -416,18 +416,9 @@ pub fn sys_mount_setattr(
     size: usize,
 ) -> SysResult<()> {
     at::only(flags, AT_EMPTY_PATH | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)?;
-    if size > 4096 {
-        return Err(Errno::E2BIG.into());
-    }
-    if size < 32 {
-        return Err(Errno::EINVAL.into());
-    }
+    UserPtr::<[u64; 4]>::check_size(size, 32)?;
     let namespace = may_mount(cur)?;
-    let rest = UserPtr::<u8>::new(from.addr().wrapping_add(32)).slice(size - 32).read_vec()?;
-    if rest.iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    let [set, clear, propagation, userns] = from.read()?;
+    let [set, clear, propagation, userns] = from.read_grown(size, 32)?;
     if set == 0 && clear == 0 && propagation == 0 {
         return Ok(());
     }

@@ -77,18 +77,7 @@ pub fn sys_creat(cur: &CurrentTask, path: UserStr, mode: u32) -> SysResult<Fd> {
 
 /// `openat2(2)`.
 pub fn sys_openat2(cur: &CurrentTask, dir: Fd, path: UserStr, how: UserPtr<open_how>, size: usize) -> SysResult<Fd> {
-    const KNOWN: usize = size_of::<open_how>();
-    if size < KNOWN {
-        return Err(Errno::EINVAL.into());
-    }
-    if size > 4096 {
-        return Err(Errno::E2BIG.into());
-    }
-    let rest = how.cast::<u8>().add(KNOWN).slice(size - KNOWN).read_vec()?;
-    if rest.iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    let how = how.read()?;
+    let how = how.read_grown(size, size_of::<open_how>())?;
     let flags = how.flags as u32;
     let both = u64::from(linux::RESOLVE_BENEATH | linux::RESOLVE_IN_ROOT);
     let mode_counts = flags & (O_CREAT | TMPFILE) != 0;

@@ -78,23 +78,12 @@ fn wanted_tids(list: u64, count: u64) -> Result<SetTid> {
 /// # Errors
 /// `EINVAL`, `E2BIG`, `EFAULT`, `EBADF` for a cgroup, `EEXIST` and `EPERM` for `set_tid`, and those of `clone(2)`.
 pub fn sys_clone3(cur: &CurrentTask, args: UserPtr<clone_args>, size: usize) -> SysResult<u32> {
-    if size < 64 {
+    let [flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup] =
+        args.cast::<[u64; 11]>().read_grown(size, 64)?;
+    if exit_signal > 64 || flags & INTO_CGROUP != 0 && (cgroup > i32::MAX as u64 || size < 88) {
         return Err(Errno::EINVAL.into());
     }
-    if size > 4096 {
-        return Err(Errno::E2BIG.into());
-    }
-    let raw = args.cast::<u8>().slice(size).read_vec()?;
-    let word = |i: usize| raw.get(i * 8..i * 8 + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
-    if raw.len() > 88 && raw[88..].iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    let (flags, pidfd, child_tid, parent_tid) = (word(0), word(1), word(2), word(3));
-    let (exit_signal, stack, stack_size, tls) = (word(4), word(5), word(6), word(7));
-    if exit_signal > 64 || flags & INTO_CGROUP != 0 && (word(10) > i32::MAX as u64 || size < 88) {
-        return Err(Errno::EINVAL.into());
-    }
-    let set_tid = wanted_tids(word(8), word(9))?;
+    let set_tid = wanted_tids(set_tid, set_tid_size)?;
     // The signal's bits of the old call, but for CLONE_NEWTIME.
     if flags & !CLONE3_FLAGS != 0 || flags & u64::from(CLONE_DETACHED | 0x7f) != 0 {
         return Err(Errno::EINVAL.into());

@@ -234,13 +234,12 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
         let _ = attr.cast::<u32>().write(ATTR_NEWEST);
         return Err(Errno::E2BIG.into());
     }
-    let a = attr.read()?;
-    let rest = UserPtr::<u8>::new(attr.addr() + u64::from(ATTR_SIZE)).slice((size - ATTR_SIZE) as usize).read_vec()?;
-    let newer = (ATTR_NEWEST - ATTR_SIZE) as usize;
-    if rest.iter().skip(newer).any(|&b| b != 0) {
-        let _ = attr.cast::<u32>().write(ATTR_NEWEST);
-        return Err(Errno::E2BIG.into());
-    }
+    let a = attr.cast::<[u32; ATTR_NEWEST as usize / 4]>().read_grown(size as usize, ATTR_SIZE as usize);
+    let a = a.inspect_err(|&e| {
+        if e == Errno::E2BIG {
+            let _ = attr.cast::<u32>().write(ATTR_NEWEST);
+        }
+    })?;
     let (flags, policy) = (u64::from(a[2]) | u64::from(a[3]) << 32, a[1]);
     if (policy as i32) < 0 || flags & !SCHED_FLAGS != 0 {
         // Bounds of the utilisation are the host's to set.

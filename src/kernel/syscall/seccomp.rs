@@ -139,21 +139,16 @@ fn give(cur: &CurrentTask, listener: &notify::Notifier, size: u32, arg: u64) -> 
     if !(ADDFD_BYTES..4096).contains(&size) {
         return Err(Errno::EINVAL.into());
     }
-    let bytes = UserPtr::<u8>::new(arg).slice(size).read_vec()?;
-    let (known, more) = bytes.split_at(ADDFD_BYTES);
-    if more.iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    let word = |at: usize| known[at..].first_chunk::<4>().map_or(0, |b| u32::from_ne_bytes(*b));
-    let id = u64::from(word(0)) | u64::from(word(4)) << 32;
-    let (flags, number, fd_flags) = (word(8), word(16), word(20));
+    let a = UserPtr::<[u32; ADDFD_BYTES / 4]>::new(arg).read_grown(size, ADDFD_BYTES)?;
+    let id = u64::from(a[0]) | u64::from(a[1]) << 32;
+    let (flags, number, fd_flags) = (a[2], a[4], a[5]);
     if fd_flags & !linux::O_CLOEXEC != 0
         || flags & !(notify::SETFD | notify::SEND) != 0
         || number != 0 && flags & notify::SETFD == 0
     {
         return Err(Errno::EINVAL.into());
     }
-    let file = cur.files().get(word(12) as i32)?;
+    let file = cur.files().get(a[3] as i32)?;
     let gift = notify::Gift { file, flags, number: number as i32, cloexec: fd_flags != 0 };
     listener.give(id, gift).map(|fd| fd as u64)
 }

@@ -1,6 +1,7 @@
 //! What there is: `sysfs`, `ustat`, and which security modules answer.
 
 use crate::abi::{Errno, SysResult};
+use crate::fs::proc::FILE_SYSTEMS;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
 
@@ -8,11 +9,6 @@ use crate::task::CurrentTask;
 const LSM_ID_CAPABILITY: u64 = 100;
 /// `LSM_ATTR_UNDEF`.
 const ATTR_UNDEF: u32 = 0;
-
-/// File systems by their number, as `/proc/filesystems` lists them.
-fn file_systems() -> impl Iterator<Item = &'static str> {
-    crate::fs::proc::FILE_SYSTEMS.lines().filter_map(|line| line.rsplit('\t').next())
-}
 
 /// `sysfs(2)`: names of file systems, their numbers, and how many there are.
 ///
@@ -25,16 +21,16 @@ pub fn sys_sysfs(_cur: &CurrentTask, option: i32, a: u64, b: UserPtr<u8>) -> Sys
             if name.is_empty() {
                 return Err(Errno::ENOENT.into());
             }
-            let at = file_systems().position(|f| f.as_bytes() == name).ok_or(Errno::EINVAL)?;
+            let at = FILE_SYSTEMS.iter().position(|f| f.as_bytes() == name).ok_or(Errno::EINVAL)?;
             Ok(at as u64)
         }
         2 => {
-            let name = usize::try_from(a).ok().and_then(|n| file_systems().nth(n)).ok_or(Errno::EINVAL)?;
+            let name = usize::try_from(a).ok().and_then(|n| FILE_SYSTEMS.get(n)).ok_or(Errno::EINVAL)?;
             b.slice(name.len()).write_from(name.as_bytes())?;
             b.add(name.len()).write(0)?;
             Ok(0)
         }
-        3 => Ok(file_systems().count() as u64),
+        3 => Ok(FILE_SYSTEMS.len() as u64),
         _ => Err(Errno::EINVAL.into()),
     }
 }

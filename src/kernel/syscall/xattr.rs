@@ -1,6 +1,7 @@
 //! Extended attributes: the calls by path, by path without following, and by descriptor.
 
 use super::Fd;
+use super::at;
 use super::files::{self, CWD};
 use crate::abi::linux::{
     AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, XATTR_CREATE, XATTR_NAME_MAX, XATTR_REPLACE, XATTR_SIZE_MAX,
@@ -118,30 +119,13 @@ pub struct XattrArgs {
 // SAFETY: three numbers without padding, for which all bits are valid.
 unsafe impl Plain for XattrArgs {}
 
-/// Most bytes of a `struct xattr_args` of a later Linux.
-const ARGS_MAX: usize = 4096;
-
-/// A structure of `size` bytes: a longer one than ours must hold nothing more (`copy_struct_from_user`).
-fn args(at: UserPtr<XattrArgs>, size: usize) -> SysResult<XattrArgs> {
-    if size < size_of::<XattrArgs>() {
-        return Err(Errno::EINVAL.into());
-    }
-    if size > ARGS_MAX {
-        return Err(Errno::E2BIG.into());
-    }
-    let rest = UserPtr::<u8>::new(at.addr().wrapping_add(size_of::<XattrArgs>() as u64));
-    if rest.slice(size - size_of::<XattrArgs>()).read_vec()?.iter().any(|&b| b != 0) {
-        return Err(Errno::E2BIG.into());
-    }
-    Ok(at.read()?)
-}
+/// The flags of the calls with a directory.
+const AT: u32 = AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH;
 
 /// The file that the calls with a directory mean. What may not be followed may not be opened otherwise, either: an empty
 /// path is the descriptor itself, which must then be open for input and output.
 fn located(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL);
-    }
+    at::only(flags, AT)?;
     let empty = path.0 == 0 || path.with_path(|p| Ok(p.is_empty()))?;
     if flags & AT_EMPTY_PATH != 0 && empty && dir != CWD {
         return opened(cur, dir);
@@ -159,10 +143,8 @@ pub fn sys_setxattrat(
     from: UserPtr<XattrArgs>,
     size: usize,
 ) -> SysResult<()> {
-    let a = args(from, size)?;
-    if at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let a = from.read_grown(size, size_of::<XattrArgs>())?;
+    at::only(at_flags, AT)?;
     let new = New::read(name, UserPtr::new(a.value), a.size as usize, a.flags)?;
     new.give(cur, &located(cur, dir, path, at_flags)?)
 }
@@ -177,10 +159,9 @@ pub fn sys_getxattrat(
     from: UserPtr<XattrArgs>,
     size: usize,
 ) -> SysResult<usize> {
-    let a = args(from, size)?;
-    if a.flags != 0 || at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    let a = from.read_grown(size, size_of::<XattrArgs>())?;
+    at::only(a.flags, 0)?;
+    at::only(at_flags, AT)?;
     let name = attribute(name)?;
     get(cur, &located(cur, dir, path, at_flags)?, &name, UserPtr::new(a.value), a.size as usize)
 }
@@ -199,9 +180,7 @@ pub fn sys_listxattrat(
 
 /// `removexattrat(2)`.
 pub fn sys_removexattrat(cur: &CurrentTask, dir: Fd, path: UserStr, at_flags: u32, name: UserStr) -> SysResult<()> {
-    if at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
-        return Err(Errno::EINVAL.into());
-    }
+    at::only(at_flags, AT)?;
     let name = attribute(name)?;
     Ok(xattr::remove(&cur.op_ctx(), &located(cur, dir, path, at_flags)?, &name)?)
 }

@@ -41,8 +41,7 @@ macro_rules! entries {
     };
 }
 /// The file systems that can be mounted.
-pub const FILE_SYSTEMS: &str =
-    "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tramfs\nnodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\n";
+pub const FILE_SYSTEMS: [&str; 7] = ["sysfs", "tmpfs", "proc", "ramfs", "devpts", "mqueue", "overlay"];
 
 entries! {
     /// The files of the top directory.
@@ -50,7 +49,7 @@ entries! {
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || cpuinfo();
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:\n".to_vec();
-    "filesystems" || FILE_SYSTEMS.as_bytes().to_vec();
+    "filesystems" || FILE_SYSTEMS.map(|name| format!("nodev\t{name}\n")).concat().into_bytes();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
     "loadavg" loadavg;

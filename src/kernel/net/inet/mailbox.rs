@@ -124,7 +124,7 @@ impl Mailbox {
 
     /// What the socket is ready for (`datagram_poll`); `shut`: its halves that were shut down, reading and writing.
     pub fn poll(&self, core: &Core, [read, write]: [bool; 2]) -> Events {
-        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        let mut events = core.ready(!self.is_empty());
         if core.has_error() || self.has_errors() || core.has_zerocopy() {
             events |= Events::ERR;
             if core.has(flag::SELECT_ERR_QUEUE) {
@@ -136,9 +136,6 @@ impl Mailbox {
         }
         if read && write {
             events |= Events::HUP;
-        }
-        if !self.is_empty() {
-            events |= Events::IN | Events::RDNORM;
         }
         events
     }

@@ -215,14 +215,7 @@ impl SocketOps for Netlink {
     }
 
     fn poll(&self) -> Events {
-        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() {
-            events |= Events::ERR;
-        }
-        if !self.inbox.lock().packets.is_empty() {
-            events |= Events::IN | Events::RDNORM;
-        }
-        events
+        self.core.ready(!self.inbox.lock().packets.is_empty())
     }
 
     fn close(&self) {

@@ -289,14 +289,7 @@ impl SocketOps for Packet {
     }
 
     fn poll(&self) -> Events {
-        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
-        if self.core.has_error() {
-            events |= Events::ERR;
-        }
-        if !self.inbox.lock().is_empty() {
-            events |= Events::IN | Events::RDNORM;
-        }
-        events
+        self.core.ready(!self.inbox.lock().is_empty())
     }
 
     fn close(&self) {

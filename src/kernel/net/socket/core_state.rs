@@ -219,6 +219,18 @@ impl Core {
         self.error.load(Relaxed) != 0
     }
 
+    /// What a socket without halves is ready for; `readable`: something waits to be received.
+    pub fn ready(&self, readable: bool) -> Events {
+        let mut events = Events::OUT | Events::WRNORM | Events::WRBAND;
+        if self.has_error() {
+            events |= Events::ERR;
+        }
+        if readable {
+            events |= Events::IN | Events::RDNORM;
+        }
+        events
+    }
+
     /// Takes the recorded error, 0 for none.
     pub fn take_error(&self) -> u32 {
         if self.has_error() { self.error.swap(0, Relaxed) } else { 0 }

@@ -3,7 +3,7 @@
 
 use super::Tcp;
 use super::end::{End, Inbox, Incoming};
-use super::segment::{ACK, SYN};
+use super::segment::{ACK, SYN, header};
 use super::stream::Parcel;
 use crate::abi::Errno;
 use crate::net::inet::addr::Addr;
@@ -16,8 +16,7 @@ use alloc::sync::{Arc, Weak};
 
 /// How long less than a segment is held back, ns (`tcp_write_xmit`: the shortest time-out of a retransmission).
 const CORK: u64 = 200_000_000;
-/// Bytes of a header without options.
-const HEAD: usize = 20;
+
 /// What is held at one end.
 #[derive(Default)]
 pub struct Hold {
@@ -107,11 +106,7 @@ impl Inbox {
 
 /// Whether a program lets a segment with these flags and data pass.
 pub fn passes(program: &[Insn], (from, to): (Addr, Addr), flags: u8, data: &[u8]) -> bool {
-    let mut head = [0u8; HEAD];
-    head[..2].copy_from_slice(&from.port.to_be_bytes());
-    head[2..4].copy_from_slice(&to.port.to_be_bytes());
-    head[12] = (HEAD as u8 / 4) << 4;
-    head[13] = flags;
+    let head = header((from.port, to.port), (0, 0), flags, 0);
     let protocol = if to.ip.is_v4() { 0x0800 } else { 0x86dd };
     bpf::run(program, &View { head: &head, data, protocol }) != 0
 }

@@ -23,6 +23,30 @@ const PSH: u8 = 8;
 /// See [`FIN`].
 pub(super) const ACK: u8 = 16;
 
+/// A header without options, whose checksum is still to be filled in. `numbers`: of its first byte, and of the one that is
+/// awaited.
+pub(super) fn header((from, to): (u16, u16), numbers: (u32, u32), bits: u8, window: u16) -> [u8; HEAD] {
+    let mut out = [0u8; HEAD];
+    out[..2].copy_from_slice(&from.to_be_bytes());
+    out[2..4].copy_from_slice(&to.to_be_bytes());
+    out[4..8].copy_from_slice(&numbers.0.to_be_bytes());
+    out[8..12].copy_from_slice(&numbers.1.to_be_bytes());
+    out[12] = (HEAD as u8 / 4) << 4;
+    out[13] = bits;
+    out[14..16].copy_from_slice(&window.to_be_bytes());
+    out
+}
+
+/// Fills the checksum in and shows the segment to whoever looks; `marks`: how far it goes, and its type of service.
+fn show(ns: &NetNamespace, (from, to): (Ip, Ip), marks: (u8, u8), segment: &mut [u8]) {
+    let protocol = super::PROTOCOL as u8;
+    let sum = checksum_between(from, to, protocol, segment);
+    segment[16..18].copy_from_slice(&sum.to_be_bytes());
+    if let Ok(d) = Datagram::new((from, to), protocol, marks, segment) {
+        input::show(ns, &d);
+    }
+}
+
 /// Whether a socket listens at an address.
 fn is_open(ns: &NetNamespace, at: Addr) -> bool {
     let ports = ns.inet.tcp.lock();
@@ -51,19 +75,8 @@ pub fn answer_segment(ns: &NetNamespace, d: &Datagram) {
         b if b & ACK != 0 => (acknowledged, 0, RST, 0),
         _ => (0, sequence.wrapping_add(used), RST | ACK, 0),
     };
-    let mut out = [0u8; HEAD];
-    out[..2].copy_from_slice(&to.port.to_be_bytes());
-    out[2..4].copy_from_slice(&from.port.to_be_bytes());
-    out[4..8].copy_from_slice(&own.to_be_bytes());
-    out[8..12].copy_from_slice(&next.to_be_bytes());
-    out[12] = (HEAD as u8 / 4) << 4;
-    out[13] = bits;
-    out[14..16].copy_from_slice(&window.to_be_bytes());
-    let sum = checksum_between(d.to, d.from, d.protocol, &out);
-    out[16..18].copy_from_slice(&sum.to_be_bytes());
-    if let Ok(answer) = Datagram::new((d.to, d.from), d.protocol, (ns.inet.ttl.load(Relaxed) as u8, 0), &out) {
-        input::show(ns, &answer);
-    }
+    let mut out = header((to.port, from.port), (own, next), bits, window);
+    show(ns, (d.to, d.from), (ns.inet.ttl.load(Relaxed) as u8, 0), &mut out);
 }
 
 /// Where the numbering of the bytes that go from one end to the other begins.
@@ -88,27 +101,15 @@ impl Tcp {
         if out.try_reserve_exact(HEAD + data.len()).is_err() {
             return;
         }
-        out.resize(HEAD, 0);
         // The first number of each direction is that of the SYN.
         let begun = u32::from(bits & SYN == 0);
         let own = origin(ends).wrapping_add(begun).wrapping_add(at.0 as u32);
         let next = if bits & ACK == 0 { 0 } else { origin((to, from)).wrapping_add(1).wrapping_add(at.1 as u32) };
-        out[..2].copy_from_slice(&from.port.to_be_bytes());
-        out[2..4].copy_from_slice(&to.port.to_be_bytes());
-        out[4..8].copy_from_slice(&own.to_be_bytes());
-        out[8..12].copy_from_slice(&next.to_be_bytes());
-        out[12] = (HEAD as u8 / 4) << 4;
-        out[13] = bits;
-        out[14..16].copy_from_slice(&u16::MAX.to_be_bytes());
+        out.extend_from_slice(&header((from.port, to.port), (own, next), bits, u16::MAX));
         out.extend_from_slice(data);
-        let protocol = super::PROTOCOL as u8;
-        let sum = checksum_between(from.ip, to.ip, protocol, &out);
-        out[16..18].copy_from_slice(&sum.to_be_bytes());
         let ns = &self.core.ns;
         let marks = (self.ip.ttl_for(ns, to.ip), self.ip.tos_for(to.ip));
-        if let Ok(d) = Datagram::new((from.ip, to.ip), protocol, marks, &out) {
-            input::show(ns, &d);
-        }
+        show(ns, (from.ip, to.ip), marks, &mut out);
     }
 
     /// Shows how a connection is made, or refused.
