@@ -135,6 +135,19 @@ fn keys_make_signals() {
     assert_eq!(t.status(), Some(4));
 }
 
+/// Runs a job that says "on" in the foreground of a shell, stops it, continues it and interrupts it; its line ends in `end`.
+fn stop_and_continue(t: &mut Terminal, job: &str, end: &str) {
+    t.press(&format!("{job}\n"));
+    t.expect("on\r\n");
+    t.press_until("\x1a", "Stopped");
+    t.expect("$ ");
+    t.press("fg\n");
+    t.expect(&format!("{end}\r\n"));
+    t.press_until("\x03", "$ ");
+    t.press("echo st=$?\n");
+    t.expect("st=130");
+}
+
 #[test]
 fn a_shell_controls_its_jobs() {
     if !common::has("bash") {
@@ -142,15 +155,7 @@ fn a_shell_controls_its_jobs() {
     }
     let mut t = Terminal::run(&["bash", "--norc", "--noediting", "-i"]);
     t.expect("$ ");
-    t.press("sh -c 'echo on; exec sleep 60'\n");
-    t.expect("on\r\n");
-    t.press_until("\x1a", "Stopped");
-    t.expect("$ ");
-    t.press("fg\n");
-    t.expect("sleep 60'\r\n");
-    t.press_until("\x03", "$ ");
-    t.press("echo st=$?\n");
-    t.expect("st=130");
+    stop_and_continue(&mut t, "sh -c 'echo on; exec sleep 60'", "sleep 60'");
     t.expect("$ ");
     t.press("cat\n");
     t.press("line\n");
@@ -239,15 +244,8 @@ fn ctrl_z_stops_an_exec_and_fg_continues_it() {
     outer.args(["--norc", "--noediting", "-i"]).envs(shell.get_envs().filter_map(|(k, v)| Some((k, v?))));
     let mut t = Terminal::launch(&mut outer);
     t.expect("$ ");
-    t.press(&format!("{} exec -it box sh -c 'echo on; sleep 60; echo over'\n", shell.get_program().display()));
-    t.expect("on\r\n");
-    t.press_until("\x1a", "Stopped");
-    t.expect("$ ");
-    t.press("fg\n");
-    t.expect("echo over'\r\n");
-    t.press_until("\x03", "$ ");
-    t.press("echo st=$?\n");
-    t.expect("st=130");
+    let job = format!("{} exec -it box sh -c 'echo on; sleep 60; echo over'", shell.get_program().display());
+    stop_and_continue(&mut t, &job, "echo over'");
     t.press("exit\n");
     t.status();
 }

@@ -1,49 +1,9 @@
 /* Datagrams: what goes and comes beside the data, errors, odd addresses, overflow, in a network of its own. */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "sockets.h"
 #include <fcntl.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
 #include <sys/un.h>
-#include <time.h>
-#include <unistd.h>
-static void say(const char *w, long r) { if (r < 0) printf("%s: %s\n", w, strerrorname_np(errno)); else printf("%s: %ld\n", w, r); }
-static int set(int s, int l, int o, int v) { return setsockopt(s, l, o, &v, sizeof v); }
-static int get(int s, int l, int o) { int v = -9; socklen_t n = sizeof v; if (getsockopt(s, l, o, &v, &n)) return -errno; return v; }
-static int ev(int s, int ms) { struct pollfd p = {s, POLLIN|POLLOUT|POLLPRI|POLLRDHUP, 0}; poll(&p, 1, ms); return p.revents; }
 static char buf[1 << 18];
-static struct sockaddr_in at(int s) { struct sockaddr_in x; socklen_t n = sizeof x; getsockname(s, (void *)&x, &n); return x; }
-static int udp(const char *ip) { struct sockaddr_in x = {.sin_family = AF_INET, .sin_addr.s_addr = inet_addr(ip)}; int s = socket(2, 2, 0); bind(s, (void *)&x, sizeof x); return s; }
-static void cm(const char *w, int s, int flags) {
-  char b[64], c[512]; struct sockaddr_storage ss; struct iovec v = {b, sizeof b}; struct msghdr m = {.msg_name = &ss, .msg_namelen = sizeof ss, .msg_iov=&v,.msg_iovlen=1,.msg_control=c,.msg_controllen=sizeof c};
-  ssize_t r = recvmsg(s, &m, flags | MSG_DONTWAIT); say(w, r); if (r < 0) return;
-  printf(" flags %x name %d", m.msg_flags, m.msg_namelen);
-  for (struct cmsghdr *h = CMSG_FIRSTHDR(&m); h; h = CMSG_NXTHDR(&m, h)) { printf(" [%d/%d/%zu", h->cmsg_level, h->cmsg_type, h->cmsg_len);
-    if (h->cmsg_level != 1 && !(h->cmsg_level == 0 && h->cmsg_type == 20) && !(h->cmsg_level == 41 && h->cmsg_type == 74)) { printf(" "); for (unsigned i = 0; i < h->cmsg_len - 16 && i < 20; i++) printf("%02x", CMSG_DATA(h)[i]); } printf("]"); }
-  printf("\n");
-}
-static int sendc(int s, struct sockaddr *to, socklen_t n, int level, int type, const void *d, int len) {
-  char c[256] = {0}; struct iovec v = {"x", 1}; struct msghdr m = {to, n, &v, 1, c, CMSG_SPACE(len), 0}; struct cmsghdr *h = CMSG_FIRSTHDR(&m); h->cmsg_level = level; h->cmsg_type = type; h->cmsg_len = CMSG_LEN(len); memcpy(CMSG_DATA(h), d, len); return sendmsg(s, &m, 0);
-}
-static void own_network(void) {
-  struct ifreq q = {0};
-  if (unshare(CLONE_NEWNET)) { say("unshare", -1); exit(0); }
-  int s = socket(AF_INET, SOCK_DGRAM, 0);
-  strcpy(q.ifr_name, "lo");
-  q.ifr_flags = IFF_UP;
-  say("up", ioctl(s, SIOCSIFFLAGS, &q));
-  close(s);
-}
 int main(void) {
   setvbuf(stdout, 0, _IONBF, 0); signal(SIGPIPE, SIG_IGN);
   own_network();

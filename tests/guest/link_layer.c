@@ -1,21 +1,8 @@
 /* Sockets of the link layer on the loopback interface: what they see and send, their addresses and options. */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "sockets.h"
 #include <linux/if_packet.h>
 #include <linux/if_ether.h>
 #include <linux/filter.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sched.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <unistd.h>
-static void say(const char *w, long r) { if (r < 0) printf("%s: %s\n", w, strerrorname_np(errno)); else printf("%s: %ld\n", w, r); }
 static void name(const char *w, int s) { struct sockaddr_ll l; memset(&l, 0xee, sizeof l); socklen_t n = sizeof l; int r = getsockname(s, (void *)&l, &n); printf("%s: %d len %d proto %04x index %d hatype %d type %d halen %d\n", w, r, n, ntohs(l.sll_protocol), l.sll_ifindex, l.sll_hatype, l.sll_pkttype, l.sll_halen); }
 static unsigned short port;
 static void show(const char *w, int s, int flags, int room) {
@@ -35,17 +22,6 @@ static void show(const char *w, int s, int flags, int room) {
     puts("");
     if (flags & MSG_PEEK) break;
   }
-}
-static int set(int s, int o, int v) { return setsockopt(s, SOL_PACKET, o, &v, sizeof v); }
-static int get(int s, int o) { int v = -9; socklen_t n = 4; if (getsockopt(s, SOL_PACKET, o, &v, &n)) return -errno; return v; }
-static void own_network(void) {
-  struct ifreq q = {0};
-  if (unshare(CLONE_NEWNET)) { say("unshare", -1); exit(0); }
-  int s = socket(AF_INET, SOCK_DGRAM, 0);
-  strcpy(q.ifr_name, "lo");
-  q.ifr_flags = IFF_UP;
-  say("up", ioctl(s, SIOCSIFFLAGS, &q));
-  close(s);
 }
 int main(void) {
   own_network();
@@ -78,14 +54,14 @@ int main(void) {
   sendto(c, "hello", 5, 0, (void *)&x, n); show("all", s, 0, 2000);
   show("ip", ip, 0, 2000); show("none", none, 0, 2000); char b[64];
   say("udp", recv(u, b, 64, MSG_DONTWAIT));
-  say("aux", set(s, PACKET_AUXDATA, 1)); printf("aux %d\n", get(s, PACKET_AUXDATA));
+  say("aux", set(s, SOL_PACKET, PACKET_AUXDATA, 1)); printf("aux %d\n", get(s, SOL_PACKET, PACKET_AUXDATA));
   sendto(c, "hello", 5, 0, (void *)&x, n); show("all", s, 0, 2000);
-  show("ip trunc", ip, MSG_TRUNC, 10); recv(u, b, 64, 0); set(s, PACKET_AUXDATA, 0);
-  say("ignore", set(s, PACKET_IGNORE_OUTGOING, 1)); say("ignore 2", set(s, PACKET_IGNORE_OUTGOING, 2));
-  printf("%d\n", get(s, PACKET_IGNORE_OUTGOING)); sendto(c, "hello", 5, 0, (void *)&x, n);
+  show("ip trunc", ip, MSG_TRUNC, 10); recv(u, b, 64, 0); set(s, SOL_PACKET, PACKET_AUXDATA, 0);
+  say("ignore", set(s, SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)); say("ignore 2", set(s, SOL_PACKET, PACKET_IGNORE_OUTGOING, 2));
+  printf("%d\n", get(s, SOL_PACKET, PACKET_IGNORE_OUTGOING)); sendto(c, "hello", 5, 0, (void *)&x, n);
   show("incoming only", s, 0, 2000); show("ip", ip, 0, 2000); recv(u, b, 64, 0);
-  set(s, PACKET_IGNORE_OUTGOING, 0);
-  say("origdev", set(s, PACKET_ORIGDEV, 1)); printf("%d\n", get(s, PACKET_ORIGDEV)); set(s, PACKET_ORIGDEV, 0);
+  set(s, SOL_PACKET, PACKET_IGNORE_OUTGOING, 0);
+  say("origdev", set(s, SOL_PACKET, PACKET_ORIGDEV, 1)); printf("%d\n", get(s, SOL_PACKET, PACKET_ORIGDEV)); set(s, SOL_PACKET, PACKET_ORIGDEV, 0);
   /* sends */
   unsigned char f[14 + 28 + 5] = {0}; f[12] = 8; unsigned char *h = f + 14;
   h[0] = 0x45; h[3] = 33; h[8] = 77; h[9] = 17; h[12] = 127; h[15] = 1;
@@ -133,7 +109,7 @@ int main(void) {
   struct sock_fprog fd = {1, drop}, fc = {1, cut}; setsockopt(s, 1, SO_ATTACH_FILTER, &fd, sizeof fd);
   sendto(c, "hello", 5, 0, (void *)&x, n); show("dropped", s, 0, 50);
   setsockopt(s, 1, SO_ATTACH_FILTER, &fc, sizeof fc); sendto(c, "hello", 5, 0, (void *)&x, n);
-  show("cut", s, 0, 50); set(s, 1, 0); setsockopt(s, 1, SO_DETACH_FILTER, &v, 4);
+  show("cut", s, 0, 50); set(s, SOL_PACKET, 1, 0); setsockopt(s, 1, SO_DETACH_FILTER, &v, 4);
   while (recv(ip, large, sizeof large, MSG_DONTWAIT) > 0);
   { struct pollfd p = {s, POLLIN | POLLOUT, 0}; poll(&p, 1, 0);
   printf("poll %x\n", p.revents); sendto(c, "hello", 5, 0, (void *)&x, n);

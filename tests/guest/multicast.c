@@ -1,15 +1,5 @@
 /* Multicast on the loopback interface: members and others, sources that are wanted and blocked, filters as a whole. */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
-static void say(const char *what, long r) { if (r < 0) printf("%s: %s\n", what, strerrorname_np(errno)); else printf("%s: %ld\n", what, r); }
+#include "sockets.h"
 static int one(int s, int option, const char *group, const char *source) {
   struct ip_mreq_source m = {.imr_multiaddr.s_addr = inet_addr(group), .imr_interface.s_addr = htonl(INADDR_LOOPBACK), .imr_sourceaddr.s_addr = inet_addr(source)};
   return setsockopt(s, IPPROTO_IP, option, &m, sizeof m);

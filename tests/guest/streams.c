@@ -1,42 +1,21 @@
 // One call that writes more than a stream has room for, by every call and to every kind of stream: it returns when all is
 // taken, however slowly that is read. And one that does not wait takes all that there is room for.
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "sockets.h"
 #include <fcntl.h>
-#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
 enum { SIZE = 2 << 20 };
 static char out[SIZE], in[SIZE];
 
-static void connected(int family, int fds[2])
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-	socklen_t len = sizeof a;
-	int l = socket(family, SOCK_STREAM, 0);
-	if (bind(l, (void *)&a, len) || listen(l, 1) || getsockname(l, (void *)&a, &len))
-		perror("listen");
-	fds[1] = socket(family, SOCK_STREAM, 0);
-	if (connect(fds[1], (void *)&a, len))
-		perror("connect");
-	fds[0] = accept(l, 0, 0);
-	close(l);
-}
-
 static void make(const char *kind, int fds[2])
 {
-	if (!strcmp(kind, "tcp"))
-		connected(AF_INET, fds);
-	else if (!strcmp(kind, "unix"))
+	int listener;
+	if (!strcmp(kind, "tcp")) {
+		pair(&fds[1], &fds[0], &listener);
+		close(listener);
+	} else if (!strcmp(kind, "unix"))
 		socketpair(AF_UNIX, SOCK_STREAM, 0, fds);
 	else {
 		int ends[2];

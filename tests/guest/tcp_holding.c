@@ -1,32 +1,9 @@
 /* What keeps data of a connection back: deferred accepts, corks, low water, filters, windows; looks at data that stays, time stamps. */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "sockets.h"
 #include <fcntl.h>
 #include <linux/filter.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/ioctl.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
-#include <time.h>
-#include <unistd.h>
-static void say(const char *w, long r) { if (r < 0) printf("%s: %s\n", w, strerrorname_np(errno)); else printf("%s: %ld\n", w, r); }
-static int set(int s, int l, int o, int v) { return setsockopt(s, l, o, &v, sizeof v); }
-static int get(int s, int l, int o) { int v = -9; socklen_t n = sizeof v; if (getsockopt(s, l, o, &v, &n)) return -errno; return v; }
-static int ev(int s, int ms) { struct pollfd p = {s, POLLIN|POLLOUT|POLLPRI|POLLRDHUP, 0}; poll(&p, 1, ms); return p.revents; }
-static int waitfor(int s, int e, int ms) { struct pollfd p = {s, e, 0}; poll(&p, 1, ms); return p.revents; }
-static int st(int s) { struct tcp_info i; socklen_t n = sizeof i; if (getsockopt(s, 6, TCP_INFO, &i, &n)) return -errno; return i.tcpi_state; }
-static struct sockaddr_in at(int s) { struct sockaddr_in x; socklen_t n = sizeof x; getsockname(s, (void *)&x, &n); return x; }
-static int lis(int back) { struct sockaddr_in x = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)}; int l = socket(2, 1, 0); bind(l, (void *)&x, sizeof x); if (back >= 0) listen(l, back); return l; }
-static void pair(int *c, int *a, int *l) { *l = lis(5); struct sockaddr_in x = at(*l); *c = socket(2, 1, 0); connect(*c, (void *)&x, sizeof x); *a = accept(*l, 0, 0); }
-static long ms(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1000 + t.tv_nsec / 1000000; }
 static char buf[1 << 20];
 int main(void) {
   setvbuf(stdout, 0, _IONBF, 0);
