@@ -294,10 +294,19 @@ static void binding(void) {
         }
     }
     close(a);
-    a = listener("0.0.0.0", 0, 1);
-    port = port_of(a);
+    struct sockaddr_in6 y = {.sin6_family = AF_INET6};
+    do {
+        // A port that no socket of version 6 has: others use the host's as well.
+        y.sin6_port = 0;
+        c = socket(AF_INET6, SOCK_STREAM, 0);
+        set(c, IPPROTO_IPV6, IPV6_V6ONLY, 1);
+        bind(c, (void *)&y, sizeof y);
+        port = port_of(c);
+        a = listener("0.0.0.0", port, 1);
+        close(c);
+    } while (a < 0);
+    y.sin6_port = htons(port);
     b = socket(AF_INET6, SOCK_STREAM, 0);
-    struct sockaddr_in6 y = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
     say("dual beside any", bind(b, (void *)&y, sizeof y));
     set(b, IPPROTO_IPV6, IPV6_V6ONLY, 1);
     say("only beside any", bind(b, (void *)&y, sizeof y));
