@@ -10,6 +10,7 @@ pub mod doctor;
 mod error;
 mod filter;
 pub mod image;
+mod inner;
 mod jail;
 #[doc(hidden)]
 pub mod layers;
@@ -29,13 +30,11 @@ pub use jail::Jail;
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 
-use channel::{FromSupervisor, Received};
-use drupe_kernel::abi::control::{Event, Request, Response};
+use drupe_kernel::abi::control::{Request, Response};
 use link::{Link, Wait};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use std::collections::{HashMap, VecDeque};
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -393,169 +392,6 @@ impl AsFd for Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-impl Inner {
-    /// Sends a request and waits for its answer.
-    fn ask(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Response> {
-        let id = {
-            let mut state = lock(&self.state);
-            if let Some(end) = &state.end {
-                return Err(end.error());
-            }
-            state.next_id += 1;
-            state.next_id
-        };
-        match self.link.request(id, request, fds) {
-            Ok(()) => {}
-            // It is gone: its last words say why.
-            Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
-            Err(e) => return Err(Error::host("send a request to the supervisor", e)),
-        }
-        match self.until(|state| state.replies.remove(&id))? {
-            Response::Err { errno, message } => Err(Error::Refused { errno, message }),
-            other => Ok(other),
-        }
-    }
-
-    fn ask_ok(&self, request: Request) -> Result {
-        self.ask(request, Vec::new()).map(drop)
-    }
-
-    /// Waits until the kernel has booted.
-    fn booted(&self) -> Result {
-        self.until(|state| state.booted.then_some(()))
-    }
-
-    /// Waits until `found` finds something.
-    fn until<T>(&self, found: impl FnMut(&mut State) -> Option<T>) -> Result<T> {
-        // With `wait` there is always an answer.
-        self.poll(Wait::Ever, found)?.ok_or_else(|| Error::Ended("nothing more will come".into()))
-    }
-
-    /// Takes messages in until `found` finds something, or `wait` is over and there are none.
-    fn poll<T>(&self, wait: Wait, mut found: impl FnMut(&mut State) -> Option<T>) -> Result<Option<T>> {
-        if wait == Wait::Not
-            && let Some(bell) = &self.bell
-        {
-            let _ = bell.read();
-        }
-        let mut state = lock(&self.state);
-        loop {
-            if let Some(t) = found(&mut state) {
-                return Ok(Some(t));
-            }
-            if let Some(end) = &state.end {
-                return Err(end.error());
-            }
-            if state.reading {
-                let left = match wait {
-                    Wait::Not => Duration::ZERO,
-                    Wait::Until(end) => end.saturating_duration_since(Instant::now()),
-                    Wait::Ever => Duration::MAX,
-                };
-                if left.is_zero() {
-                    return Ok(None);
-                }
-                state.waiting += 1;
-                state = match wait {
-                    Wait::Ever => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
-                    _ => self.changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                };
-                state.waiting -= 1;
-                continue;
-            }
-            state.reading = true;
-            drop(state);
-            let received = self.link.receive(wait);
-            state = lock(&self.state);
-            state.reading = false;
-            let pending = matches!(received, Ok(Received::Pending));
-            self.apply(&mut state, received);
-            self.tell(&state);
-            if pending && wait != Wait::Ever {
-                return Ok(found(&mut state));
-            }
-        }
-    }
-
-    /// Something in the state has changed.
-    fn tell(&self, state: &State) {
-        // Nearly always there is nobody, and the host need not be asked to look.
-        if state.waiting > 0 {
-            self.changed.notify_all();
-        }
-        if let Some(bell) = &self.bell {
-            let _ = bell.write(1);
-        }
-    }
-
-    /// Whoever waits for news looks again.
-    fn stir(&self) {
-        let mut state = lock(&self.state);
-        state.news += 1;
-        self.tell(&state);
-    }
-
-    fn apply(&self, state: &mut State, received: io::Result<Received<FromSupervisor>>) {
-        match received {
-            Ok(Received::Message(FromSupervisor::Reply { id, response }, _)) => {
-                if let Response::Pid(pid) = response {
-                    // Numbers come round again: this is a new process.
-                    state.changes.remove(&pid);
-                    state.first.get_or_insert(pid);
-                }
-                state.replies.insert(id, response);
-            }
-            Ok(Received::Message(FromSupervisor::Event(event), _)) => self.event(state, event),
-            Ok(Received::Message(FromSupervisor::Failed { errno, unsupported, message }, _)) => {
-                state.end.get_or_insert(match unsupported {
-                    true => End::Unsupported(message),
-                    false => End::Refused { errno, message },
-                });
-            }
-            Ok(Received::Message(FromSupervisor::Started, _)) => state.booted = true,
-            Ok(Received::Message(FromSupervisor::Expired(limit), _)) => {
-                state.end.get_or_insert(End::Expired(limit));
-            }
-            Ok(Received::Pending) => {}
-            Ok(Received::HungUp) | Err(_) => {
-                if state.end.is_none() {
-                    let when = if state.booted { "" } else { " while the kernel booted" };
-                    state.end = Some(self.link.lost(&format!("its supervisor has ended{when}")));
-                }
-            }
-        }
-    }
-
-    fn event(&self, state: &mut State, event: Event) {
-        match event {
-            Event::Exited { pid, status } => {
-                if state.first == Some(pid) && state.first_status.is_none() {
-                    state.first_status = Some(status);
-                }
-                state.changes.entry(pid).or_default().push_back(Change::Exited(ExitStatus::from_raw(status)));
-            }
-            Event::Stopped { pid, signal } => {
-                state.changes.entry(pid).or_default().push_back(Change::Stopped(signal));
-            }
-            Event::Panic(text) => {
-                state.end.get_or_insert(End::Panic(text));
-            }
-            Event::OutOfMemory { pid, name, bytes } => state.happened(Happening::OutOfMemory { pid, name, bytes }),
-            Event::Unimplemented { pid, call } => state.happened(Happening::Unimplemented { pid, call }),
-            Event::News => state.news += 1,
-            // Between supervisor and kernel only.
-            Event::Arm { .. } | Event::Mother | Event::BuildText { .. } | Event::TextChecked { .. } => {}
-        }
-    }
-
-    fn stop(&self) {
-        lock(&self.state).end.get_or_insert(End::Stopped);
-        self.tell(&lock(&self.state));
-        self.link.end();
-        self.tell(&lock(&self.state));
     }
 }
 

@@ -8,11 +8,12 @@
 //! record of what the host did. So the record is true whatever fails.
 
 mod locked;
+mod patched;
 mod place;
 mod remap;
 pub mod remote;
 
-use super::rewrite::{self, Heat, Patches, StubHit, Trapped};
+use super::rewrite::{self, Heat, Patches};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
 use super::{Mappable, budget};
 use crate::abi::layout::{END, GUARD, MMAP_LOW, TASK_SIZE};
@@ -524,65 +525,14 @@ impl AddressSpace {
         Ok(all)
     }
 
-    /// A call at `site` trapped: hot sites are rewritten.
-    #[inline]
-    pub fn call_trapped(&self, site: u64) {
-        if !rewrite::enabled() {
-            return;
-        }
-        match self.heat.trapped(site) {
-            Trapped::First => self.learn(site),
-            Trapped::Hot(again) => {
-                let inner = &mut *self.inner.write();
-                inner.patches.rewrite(&mut inner.vmas, site, again);
-            }
-            Trapped::Again => {}
-        }
-    }
-
-    /// Remembers a site for those who will map the same code.
-    fn learn(&self, site: u64) {
-        let inner = self.inner.read();
-        if let Some(vma) = inner.vmas.find(site)
-            && let (Some((text, fd)), Backing::File { map, offset, .. }) = (&vma.text, &vma.backing)
-        {
-            text.learn(*offset, vma.len(), offset + (site - vma.start), map, *fd);
-        }
-    }
-
     /// For fork: nothing changes while what this returns lives.
     pub fn freeze(&self) -> Frozen<'_> {
         Frozen { space: self, inner: self.inner.read() }
     }
 
-    /// The call site on whose way to the kernel `pc` is.
-    pub fn site_of_stub(&self, pc: u64) -> Option<StubHit> {
-        if !rewrite::enabled() { None } else { self.inner.read().patches.site_of_stub(pc) }
-    }
-
-    /// After a failure to fetch an instruction at `addr`: whether that may be because text was being written there,
-    /// and if so a number that no other address space has, nor this one once text was written again. Waits for the end of
-    /// a write under way.
-    pub fn awaits_text(&self, addr: u64) -> Option<u64> {
-        let inner = self.inner.read();
-        let may_run = inner.vmas.find(addr).is_some_and(|v| v.prot & PROT_EXEC != 0);
-        may_run.then(|| self.id << 32 | inner.patches.writes() & 0xffff_ffff)
-    }
-
     /// Runs `f` on the record, alone. Text is written, and read past its protection, in it.
     fn exclusively<R>(&self, f: impl FnOnce(&mut Inner) -> R) -> R {
         f(&mut self.inner.write())
-    }
-
-    /// The guest wants gs for itself: no site is rewritten any more.
-    pub fn give_up_rewriting(&self) {
-        let inner = &mut *self.inner.write();
-        inner.patches.give_up(&inner.vmas);
-    }
-
-    /// Whether gs is the guest's.
-    pub fn guest_has_gs(&self) -> bool {
-        self.inner.read().patches.guest_gs()
     }
 
     /// Bytes mapped, by what they count against.

@@ -4,6 +4,7 @@
 //! Order of locks (a lock may be taken while one further up is held): see [`Level`].
 
 pub mod deferred;
+mod entries;
 pub mod left;
 mod lockdep;
 pub mod mend;

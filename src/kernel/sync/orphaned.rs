@@ -59,7 +59,7 @@ fn repaired(level: Level, lock: usize) -> bool {
 /// Readies what the allocator's locks need of this (at boot).
 pub fn init() {
     arena::lock::set_stuck(look);
-    super::wait::init();
+    super::entries::init();
 }
 
 /// The host has ended the thread of `slot`: gives back the locks that it held, and lets those look again who sleep for
