@@ -120,6 +120,8 @@ guests_of_root! {
     paths: GLIBC;
     bounds: GLIBC;
     mount_steps: GLIBC;
+    propagation: &[Link::Dynamic];
+    tmpfs: &[Link::Dynamic];
     link_layer: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;

@@ -393,6 +393,28 @@ impl PagedBuf {
         Ok(start)
     }
 
+    /// Up to where bytes from `from` to `to` can be written with at most `pages` more pages. Pages between what an extent
+    /// holds and what is written behind that count, as [`PagedBuf::reserve_range`] charges for them.
+    pub fn end_with(&self, from: u64, to: u64, pages: u64) -> u64 {
+        let (mut at, mut left) = (from, pages);
+        for p in self.pieces.from(from).take_while(|p| p.start < to) {
+            let hole = p.start.saturating_sub(at).div_ceil(PAGE);
+            if hole > left {
+                break;
+            }
+            left -= hole;
+            // What was touched of it is paid for.
+            at = at.max((p.start + p.extent.touched).min(to));
+            let rest = p.end().min(to).saturating_sub(at).div_ceil(PAGE);
+            if rest > left {
+                break;
+            }
+            left -= rest;
+            at = at.max(p.end().min(to));
+        }
+        to.min((at & !(PAGE - 1)).saturating_add(left.saturating_mul(PAGE)).max(at)).max(from)
+    }
+
     /// The contiguous piece at `at`: address and length, `None` in a hole.
     pub fn piece(&self, at: u64) -> Option<(*mut u8, usize)> {
         let p = self.pieces.at_or_after(at).filter(|p| p.start <= at)?;

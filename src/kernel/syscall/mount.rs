@@ -6,7 +6,7 @@ use crate::abi::linux::{
     MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, UMOUNT_NOFOLLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::{Cred, Kind as IdKind, UserNamespace, cap};
+use crate::cred::{UserNamespace, cap};
 use crate::fs::{devpts, memfs, proc};
 use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
@@ -39,6 +39,7 @@ pub fn sys_mount(
     flags: u32,
     data: UserStr,
 ) -> SysResult<()> {
+    let no_type = fstype.0 == 0;
     let (fstype, data) = (text(fstype)?, text(data)?);
     // The upper half once held a magic number.
     let flags = if flags & 0xffff_0000 == 0xc0ed_0000 { flags & 0xffff } else { flags };
@@ -57,10 +58,8 @@ pub fn sys_mount(
         if flags & MS_BIND == 0 && !cur.cred().capable_in(at.mount.user_ns(), cap::SYS_ADMIN) {
             return Err(Errno::EPERM.into());
         }
-        if flags & MS_BIND == 0
-            && let Some(changed) = devpts::remount(&at.mount.root.inode, &data)
-        {
-            changed?;
+        if flags & MS_BIND == 0 {
+            reconfigure(cur, &at.mount, &data)?;
         }
         return Ok(namespace.remount(&at, new, flags & MS_BIND == 0)?);
     }
@@ -82,12 +81,25 @@ pub fn sys_mount(
         let from = origin(cur, source)?;
         return Ok(namespace.move_mount(&from, &at)?);
     }
+    if no_type {
+        return Err(Errno::EINVAL.into());
+    }
     let made = make(cur, &namespace, &fstype, &data, kept(flags))?;
     let source = if source.0 == 0 { b"none".to_vec() } else { text(source)? };
     let source = alloc::string::String::from_utf8_lossy(&source);
     let mount = Mount::new_in(&made.owner, made.root, kept(flags), made.name, &source);
     mount.flags.fetch_or(made.locks, Relaxed);
     Ok(namespace.attach(&mount, &at)?)
+}
+
+/// Changes a file system's own options.
+///
+/// # Errors
+/// `EINVAL` for what it does not take.
+pub(super) fn reconfigure(cur: &CurrentTask, mount: &Mount, data: &[u8]) -> Result {
+    let root = &mount.root.inode;
+    let changed = devpts::remount(root, data).or_else(|| memfs::remount(root, data, cur.cred()));
+    changed.unwrap_or(Ok(()))
 }
 
 /// The caller's mount namespace, if it may change that.
@@ -161,15 +173,15 @@ pub(super) fn make(
     if !cur.cred().capable_in(owner, cap::SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
+    let memory = |ramfs| memfs::limited(memfs::Options::parse(data, ramfs, cur.cred())?, ramfs, cur.cred());
     match fstype {
         b"mqueue" => {
             let root = mqueue::root(&ipc::namespace(cur));
             Ok(Made { name: "mqueue", root, owner: owner.clone(), locks: 0 })
         }
-        b"tmpfs" => plain("tmpfs", tmpfs(cur.cred(), data)?),
-        b"ramfs" => plain("ramfs", tmpfs(cur.cred(), data)?),
+        b"tmpfs" => plain("tmpfs", memory(false)?),
+        b"ramfs" => plain("ramfs", memory(true)?),
         b"devpts" => plain("devpts", devpts::instance(data, false)?),
-        b"" => Err(Errno::EINVAL),
         b"proc" => {
             let locks = further(namespace, "proc", flags)?;
             Ok(Made { name: "proc", root: proc::root(cur.pid_namespace()), owner: owner.clone(), locks })
@@ -201,35 +213,14 @@ fn existing(namespace: &MountNamespace, fstype: &[u8]) -> Option<(&'static str, 
     Some((m.fstype, m.root.inode.clone()))
 }
 
-fn tmpfs(cred: &Cred, data: &[u8]) -> Result<Arc<dyn Inode>> {
-    let (mut mode, mut uid, mut gid) = (0o1777, cred.fsuid, cred.fsgid);
-    for option in data.split(|&b| b == b',').filter(|o| !o.is_empty()) {
-        let (key, value) = match option.iter().position(|&b| b == b'=') {
-            Some(i) => (&option[..i], &option[i + 1..]),
-            None => (option, &b""[..]),
-        };
-        let number = |radix| {
-            core::str::from_utf8(value).ok().and_then(|v| u32::from_str_radix(v, radix).ok()).ok_or(Errno::EINVAL)
-        };
-        match key {
-            b"mode" => mode = number(8)? & 0o7777,
-            b"uid" => uid = cred.user_ns.meant(IdKind::User, number(10)?)?,
-            b"gid" => gid = cred.user_ns.meant(IdKind::Group, number(10)?)?,
-            // The memory file has one limit for all of the sandbox.
-            b"size" | b"nr_blocks" | b"nr_inodes" | b"huge" | b"mpol" | b"inode64" | b"inode32" | b"noswap" => {}
-            _ => return Err(Errno::EINVAL),
-        }
-    }
-    Ok(memfs::tmpfs(mode, uid, gid))
-}
-
 /// `umount2(2)`.
 pub fn sys_umount2(cur: &CurrentTask, target: UserStr, flags: u32) -> SysResult<()> {
     if flags & !(MNT_FORCE | MNT_DETACH | MNT_EXPIRE | UMOUNT_NOFOLLOW) != 0 {
         return Err(Errno::EINVAL.into());
     }
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
-    let at = files::place(cur, &cur.op_ctx(), CWD, target, follow)?;
+    // What lies on the working directory is meant by ".", too (`LOOKUP_MOUNTPOINT`).
+    let at = files::place(cur, &cur.op_ctx(), CWD, target, follow)?.descend();
     let namespace = may_mount(cur)?;
     if flags & MNT_FORCE != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());

@@ -4,15 +4,15 @@
 use super::Fd;
 use super::at;
 use super::files::{self, CWD};
-use super::mount::{Made, make, may_mount};
+use super::mount::{Made, make, may_mount, reconfigure};
 use crate::abi::linux::{
     self, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
     MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME, MS_PRIVATE, MS_SHARED, MS_SLAVE, MS_UNBINDABLE, O_CLOEXEC, O_PATH,
 };
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::cap;
-use crate::fs::devpts;
+use crate::cred::{Cred, cap};
+use crate::fs::memfs;
 use crate::fs::proc::FILE_SYSTEMS;
 use crate::mm::{IoDst, UserPtr, UserStr};
 use crate::sync::{Level, Mutex};
@@ -152,8 +152,8 @@ pub fn sys_fsconfig(
     let context = configured(&file)?;
     let key = if key.0 == 0 { Vec::new() } else { key.read(256, Errno::EINVAL)? };
     match command {
-        SET_FLAG => context.set(&key, None),
-        SET_STRING => context.set(&key, Some(UserStr(value.addr()).read(256, Errno::EINVAL)?)),
+        SET_FLAG => context.set(cur, &key, None),
+        SET_STRING => context.set(cur, &key, Some(UserStr(value.addr()).read(256, Errno::EINVAL)?)),
         CMD_CREATE | CMD_CREATE_EXCL => context.create(cur),
         CMD_RECONFIGURE => context.reconfigure(cur),
         SET_BINARY => {
@@ -168,37 +168,23 @@ pub fn sys_fsconfig(
     }
 }
 
-/// Whether a file system takes an option of its own with this value.
-fn takes(fstype: &[u8], key: &[u8], value: Option<&[u8]>) -> bool {
-    let known: &[&[u8]] = match fstype {
-        b"tmpfs" | b"ramfs" => &[
-            b"mode",
-            b"uid",
-            b"gid",
-            b"size",
-            b"nr_blocks",
-            b"nr_inodes",
-            b"huge",
-            b"mpol",
-            b"inode32",
-            b"inode64",
-            b"noswap",
-        ],
-        b"devpts" => &[b"mode", b"uid", b"gid", b"ptmxmode", b"newinstance", b"max"],
-        _ => &[],
+/// Refuses what a file system does not take as an option of its own.
+fn check_option(cred: &Cred, fstype: &[u8], key: &[u8], value: Option<&[u8]>) -> Result {
+    let number = |radix| {
+        let text = value.and_then(|v| core::str::from_utf8(v).ok());
+        text.filter(|v| u32::from_str_radix(v, radix).is_ok()).map(drop).ok_or(Errno::EINVAL)
     };
-    let number =
-        |radix| value.and_then(|v| core::str::from_utf8(v).ok()).is_some_and(|v| u32::from_str_radix(v, radix).is_ok());
-    known.contains(&key)
-        && match key {
-            b"mode" | b"ptmxmode" => number(8),
-            b"uid" | b"gid" => number(10),
-            _ => true,
-        }
+    match (fstype, key) {
+        (b"tmpfs" | b"ramfs", _) => memfs::Options::default().take(key, value, fstype == b"ramfs", cred),
+        (b"devpts", b"mode" | b"ptmxmode") => number(8),
+        (b"devpts", b"uid" | b"gid" | b"max") => number(10),
+        (b"devpts", b"newinstance") if value.is_none() => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
 }
 
 impl Configured {
-    fn set(&self, key: &[u8], value: Option<Vec<u8>>) -> SysResult<()> {
+    fn set(&self, cur: &CurrentTask, key: &[u8], value: Option<Vec<u8>>) -> SysResult<()> {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Options | Phase::Reconfigure(_) => {}
@@ -218,7 +204,8 @@ impl Configured {
             (b"sync" | b"dirsync" | b"lazytime" | b"async" | b"nolazytime", None) => {}
             (key, value) => {
                 let len = key.len() + value.as_ref().map_or(0, |v| v.len()) + 2;
-                if !takes(&self.fstype, key, value.as_deref()) || state.options.len() + len > OPTIONS_MAX {
+                check_option(cur.cred(), &self.fstype, key, value.as_deref())?;
+                if state.options.len() + len > OPTIONS_MAX {
                     return Err(Errno::EINVAL.into());
                 }
                 state.options.extend_from_slice(key);
@@ -258,9 +245,7 @@ impl Configured {
         if !cur.cred().capable_in(path.mount.user_ns(), cap::SYS_ADMIN) {
             return Err(Errno::EPERM.into());
         }
-        if let Some(changed) = devpts::remount(&path.mount.root.inode, &options) {
-            changed?;
-        }
+        reconfigure(cur, &path.mount, &options)?;
         let ns = path.mount.namespace().ok_or(Errno::EINVAL)?;
         let flags = path.mount.flags.load(Relaxed) & mount::KEPT;
         Ok(ns.remount(&path.mount.root_path(), if read_only { flags | RDONLY } else { flags & !RDONLY }, true)?)

@@ -345,7 +345,7 @@ table! {
     162 sync => super::attr::sys_sync, Full;
     163 acct => None;
     164 settimeofday => super::time::sys_settimeofday, Full;
-    165 mount => super::mount::sys_mount, Partial, "size limits of a single tmpfs; MS_SYNCHRONOUS, MS_MANDLOCK";
+    165 mount => super::mount::sys_mount, Partial, "what mappings bring in counts against a tmpfs's size only later; its huge= and mpol= (but never, default), quotas; MS_SYNCHRONOUS, MS_MANDLOCK";
     166 umount2 => super::mount::sys_umount2, Full;
     167 swapon => None;
     168 swapoff => None;

@@ -363,7 +363,8 @@ impl Path {
     /// As [`Path::name`].
     pub fn display(&self, root: &Path) -> Result<Vec<u8>> {
         let (mut name, reachable) = self.name(root)?;
-        if !reachable && self.mount.at().is_none() && name == b"/" {
+        // A mount that was taken away shows its root.
+        if !reachable && self.mount.fs.is_none() && name == b"/" {
             name = self.inode().shown_name().unwrap_or_else(|| self.mount.source.as_bytes().to_vec());
         }
         if self.dentry.unlinked() {

@@ -1,10 +1,12 @@
 //! Open regular files.
 
 use super::handles::Handle;
+use super::limits::Limits;
+use super::own::COUNT_EVERY;
 use super::{Data, MemInode};
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::host::files;
-use crate::mm::memfile::{self, PagedBuf};
+use crate::mm::memfile::{self, PAGE, PagedBuf};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped};
 use crate::sync::WriteGuard;
 use crate::time;
@@ -107,6 +109,10 @@ impl MemFile {
             Data::Own => true,
             _ => false,
         };
+        if !ready || self.inode.own.get().is_some() {
+            let end = pos + src.left() as u64;
+            src.limit((self.inode.end_within_limits(&data, pos, end)? - pos) as usize);
+        }
         let content: &mut Data = if ready { WriteGuard::scratch(&mut data) } else { &mut data };
         let done = match (content, self.inode.own.get()) {
             (Data::Memory(buf), _) => fill(buf, src, pos)?,
@@ -131,8 +137,9 @@ impl MemFile {
         drop(meta);
         xattr::lose_capabilities(&*self.inode);
         if let (Data::Own, Some(own)) = (&*data, self.inode.own.get()) {
-            own.wrote(done as u64);
+            own.wrote(if self.inode.fs.limits.is_some() { COUNT_EVERY } else { done as u64 });
         }
+        self.inode.count_pages(&data);
         if append {
             // The caller's offset follows the end.
             file.set_append_end(end);
@@ -287,6 +294,13 @@ impl FileOps for MemFile {
 
     fn fallocate(&self, ctx: &OpCtx<'_>, mode: u32, offset: u64, len: u64) -> Result {
         let keep = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
+        let what = mode & !linux::FALLOC_FL_KEEP_SIZE;
+        let punch = what == linux::FALLOC_FL_PUNCH_HOLE && keep;
+        // tmpfs zeroes no ranges, the file system that an overlay stands for does.
+        let zeroes = what == linux::FALLOC_FL_ZERO_RANGE && self.inode.fs.lower.is_some();
+        if !punch && !zeroes && what != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let end = offset.checked_add(len).filter(|&e| e <= MAX_SIZE).ok_or(Errno::EFBIG)?;
         let mut data = self.inode.file()?.write();
         self.inode.copy_up(&mut data, u64::MAX)?;
@@ -297,14 +311,10 @@ impl FileOps for MemFile {
         {
             return Err(Errno::EPERM);
         }
-        let what = mode & !linux::FALLOC_FL_KEEP_SIZE;
-        let punch = what == linux::FALLOC_FL_PUNCH_HOLE && keep;
-        if !punch && !matches!(what, 0 | linux::FALLOC_FL_ZERO_RANGE) {
-            return Err(Errno::EOPNOTSUPP);
-        }
         if !keep && end > ctx.fsize_limit {
             return Err(Errno::EFBIG);
         }
+        self.admit_in_limits(&mut data, punch, offset, end)?;
         match (&mut *data, self.inode.own.get()) {
             (Data::Memory(buf), _) => {
                 if what != linux::FALLOC_FL_PUNCH_HOLE {
@@ -317,6 +327,7 @@ impl FileOps for MemFile {
             (Data::Own, Some(own)) => own.fallocate(mode, offset, len)?,
             _ => return Err(Errno::EIO),
         }
+        self.inode.count_pages(&data);
         let mut meta = self.inode.meta.lock();
         if !keep {
             self.inode.size.store(size.max(end), Relaxed);
@@ -351,6 +362,18 @@ impl FileOps for MemFile {
 const ALL_SEALS: u64 = 0x3f;
 
 impl MemFile {
+    /// Looks whether all of a range that is to be allocated fits into the file system's limits.
+    fn admit_in_limits(&self, data: &mut Data, punch: bool, offset: u64, end: u64) -> Result {
+        let Some(most) = self.inode.fs.limits.as_ref().and_then(Limits::most) else { return Ok(()) };
+        if punch {
+            // Only a file of the host's says how much a hole gives back.
+            return self.inode.own_file(data).map(drop);
+        }
+        let pages = end.div_ceil(PAGE) - offset / PAGE;
+        let fits = pages <= most && self.inode.end_within_limits(data, offset, end)? == end;
+        if fits { Ok(()) } else { Err(Errno::ENOSPC) }
+    }
+
     fn add_seals(&self, mut seals: u32) -> Result {
         let _data = self.inode.file()?.write();
         if self.inode.sealed(linux::F_SEAL_SEAL) {

@@ -149,19 +149,7 @@ impl Inode for MemInode {
     }
 
     fn statfs(&self) -> Result<StatFs> {
-        let total = crate::mm::memfile::limit() / 4096;
-        let used = (crate::mm::memfile::held() / 4096).min(total);
-        Ok(StatFs {
-            magic: if self.fs.lower.is_some() { 0x794c_7630 } else { 0x0102_1994 },
-            bsize: 4096,
-            blocks: total,
-            bfree: total - used,
-            bavail: total - used,
-            files: 1 << 20,
-            ffree: 1 << 19,
-            namelen: 255,
-            flags: 0,
-        })
+        Ok(self.fs.figures())
     }
 
     fn layered(&self) -> bool {
@@ -221,6 +209,7 @@ impl Directory for MemInode {
             NewNode::Symlink(target) => (FileType::Symlink, 0, Body::Symlink(target.into())),
             NewNode::Node(kind, rdev) => (kind, rdev, Body::Special(Mutex::new(Level::FileData, None))),
         };
+        self.fs.enter()?;
         let inode = self.fs.node(kind, mode, ctx.cred.fsuid, gid, rdev, body);
         self.touch_dir(i32::from(kind == FileType::Dir));
         Ok(inode)
@@ -234,6 +223,7 @@ impl Directory for MemInode {
         };
         let gid = if dir_mode & 0o2000 != 0 { dir_gid } else { ctx.cred.fsgid };
         let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
+        self.fs.enter()?;
         let inode = self.fs.node(FileType::Regular, mode, ctx.cred.fsuid, gid, 0, body);
         inode.meta.lock().nlink = 0;
         Ok(inode)
@@ -245,13 +235,17 @@ impl Directory for MemInode {
             return Err(Errno::EXDEV);
         }
         arena::charge(Object::Name)?;
+        // A file without a name has its inode already.
+        if node.meta.lock().nlink > 0 {
+            self.fs.enter()?;
+        }
         node.touch(1);
         self.touch_dir(0);
         Ok(())
     }
 
     fn unlink(&self, _ctx: &OpCtx<'_>, _name: &[u8], inode: &Arc<dyn Inode>, dir: bool) -> Result {
-        mem(inode)?.touch(if dir { -2 } else { -1 });
+        mem(inode)?.lose_name(dir);
         self.touch_dir(-i32::from(dir));
         Ok(())
     }
@@ -281,7 +275,7 @@ impl Directory for MemInode {
                 swapped = lost;
                 t.touch(0);
             } else {
-                t.touch(if lost == 1 { -2 } else { -1 });
+                t.lose_name(lost == 1);
             }
         }
         node.touch(0);

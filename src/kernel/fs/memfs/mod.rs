@@ -13,6 +13,7 @@
 mod file;
 mod handles;
 mod inode;
+mod limits;
 mod lower;
 mod own;
 
@@ -30,6 +31,8 @@ use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 use handles::Handle;
+use limits::Limits;
+pub use limits::{Options, limited, remount, shown_options};
 use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
 use once_cell::race::OnceBox;
@@ -41,6 +44,8 @@ pub struct MemFs {
     dev: u64,
     next_ino: AtomicU64,
     lower: Option<Lower>,
+    /// What it may hold, of a tmpfs that can be mounted.
+    limits: Option<Limits>,
 }
 
 static NEXT_DEV: AtomicU64 = AtomicU64::new(0x20);
@@ -126,12 +131,22 @@ pub struct MemInode {
     writable_maps: AtomicU32,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
     state: FileState,
+    /// Pages that count against the file system's limits.
+    counted: AtomicU64,
+}
+
+impl Drop for MemInode {
+    fn drop(&mut self) {
+        if let Some(limits) = &self.fs.limits {
+            limits.recount(*self.counted.get_mut(), 0);
+            limits.leave();
+        }
+    }
 }
 
 /// The root of an empty tmpfs.
 pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
-    let fs = MemFs::new(None);
-    fs.node(FileType::Dir, mode, uid, gid, 0, Body::Dir(None))
+    limits::plain_root(mode, uid, gid)
 }
 
 /// A file without a name (`memfd_create(2)`) with this mode and these seals.
@@ -140,7 +155,7 @@ pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
 /// Those of opening it.
 pub fn memfd(ctx: &OpCtx<'_>, name: &[u8], mode: u32, seals: u32) -> Result<Arc<OpenFile>> {
     let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
-    let inode = MemFs::new(None).node(FileType::Regular, mode, ctx.cred.fsuid, ctx.cred.fsgid, 0, body);
+    let inode = MemFs::new(None, None).node(FileType::Regular, mode, ctx.cred.fsuid, ctx.cred.fsgid, 0, body);
     inode.meta.lock().nlink = 0;
     inode.seals.store(seals, Relaxed);
     let ops = file::open(inode.clone(), linux::O_RDWR)?;
@@ -154,7 +169,7 @@ pub fn memfd(ctx: &OpCtx<'_>, name: &[u8], mode: u32, seals: u32) -> Result<Arc<
 /// # Errors
 /// The host's, when the directory cannot be looked at.
 pub fn overlay(root: crate::host::HostFd) -> Result<Arc<dyn Inode>> {
-    let fs = MemFs::new(Some(Lower::new(root)));
+    let fs = MemFs::new(Some(Lower::new(root)), None);
     let inode = fs.import(b"")?;
     Ok(inode)
 }
@@ -187,9 +202,9 @@ pub fn host_statfs(fd: i32) -> Result<StatFs> {
 }
 
 impl MemFs {
-    fn new(lower: Option<Lower>) -> Arc<MemFs> {
+    fn new(lower: Option<Lower>, limits: Option<Limits>) -> Arc<MemFs> {
         let dev = NEXT_DEV.fetch_add(1, Relaxed);
-        Arc::new(MemFs { dev, next_ino: AtomicU64::new(1), lower })
+        Arc::new(MemFs { dev, next_ino: AtomicU64::new(1), lower, limits })
     }
 
     /// A new node in memory.
@@ -228,6 +243,7 @@ impl MemFs {
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
             state: FileState::default(),
+            counted: AtomicU64::new(0),
         })
     }
 
@@ -263,6 +279,7 @@ impl MemFs {
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
             state: FileState::default(),
+            counted: AtomicU64::new(0),
         }))
     }
 }
@@ -363,6 +380,7 @@ impl MemInode {
             (Data::Own, Some(own)) => own.resize(size)?,
             _ => return Err(Errno::EIO),
         }
+        self.count_pages(&data);
         let _meta = self.meta.lock();
         self.size.store(size, Relaxed);
         Ok(())
@@ -376,6 +394,7 @@ impl MemInode {
             // Nobody else can have set it: the data is locked.
             let _ = self.own.set(Box::new(own));
             *data = Data::Own;
+            self.count_pages(data);
         }
         self.own.get().ok_or(Errno::EIO)
     }
@@ -390,6 +409,14 @@ impl MemInode {
         meta.nlink = meta.nlink.saturating_add_signed(delta_links);
         meta.ctime = time::now_coarse();
         self.access_due.store(true, Relaxed);
+    }
+
+    /// One of its names is gone. All but the last count against the file system's limits.
+    fn lose_name(&self, dir: bool) {
+        if !dir && self.meta.lock().nlink > 1 {
+            self.fs.leave();
+        }
+        self.touch(if dir { -2 } else { -1 });
     }
 
     fn touch_dir(&self, delta_links: i32) {

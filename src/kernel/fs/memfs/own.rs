@@ -8,7 +8,7 @@
 use super::handles;
 use crate::abi::{Errno, Result, linux};
 use crate::host::{HostFd, files};
-use crate::mm::memfile::{self, PagedBuf};
+use crate::mm::memfile::{self, PAGE, PagedBuf};
 use crate::sync::{Level, Mutex};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -36,7 +36,7 @@ static ALL: Mutex<BTreeMap<u64, Weak<Held>>> = Mutex::new(Level::Leaf, BTreeMap:
 static NEXT_KEY: AtomicU64 = AtomicU64::new(1);
 
 /// How many bytes are written before it is counted again.
-const COUNT_EVERY: u64 = 1 << 20;
+pub const COUNT_EVERY: u64 = 1 << 20;
 
 impl Own {
     /// A host file of `size` bytes with what `buf` holds.
@@ -72,6 +72,34 @@ impl Own {
     /// Bytes of memory that it holds.
     pub fn held(&self) -> u64 {
         self.held.bytes()
+    }
+
+    /// Bytes that it held when it was counted last.
+    pub fn counted(&self) -> u64 {
+        self.held.counted.load(Relaxed)
+    }
+
+    /// Up to where bytes from `pos` to `end` can be written with at most `pages` more pages.
+    ///
+    /// # Errors
+    /// The host's.
+    pub fn end_with(&self, pos: u64, end: u64, pages: u64) -> Result<u64> {
+        let (mut at, mut left) = (pos, pages);
+        while at < end {
+            // Behind the last data, and behind the end, all is a hole.
+            let data = self.seek(at, true).unwrap_or(u64::MAX);
+            if data > at {
+                let hole = data.min(end).next_multiple_of(PAGE) - (at & !(PAGE - 1));
+                if hole / PAGE > left {
+                    return Ok(end.min((at & !(PAGE - 1)) + left * PAGE).max(pos));
+                }
+                left -= hole / PAGE;
+                at = data.min(end);
+            } else {
+                at = self.seek(at, false)?;
+            }
+        }
+        Ok(end)
     }
 
     /// Counts what it holds now.

@@ -398,6 +398,9 @@ impl Inode for ProcInode {
         match self.node {
             Node::Entry(pid, tid, e) if e.name == process::MEM => mem::open(ctx, &task_of(pid, tid)?),
             Node::Entry(pid, tid, e) if id_map::is_one(e) => id_map::open(&*task_of(pid, tid)?, e, ctx, flags),
+            Node::Entry(pid, tid, e) if mounts::is_one(e) => {
+                Ok(mounts::open(&*task_of(pid, tid)?, Text::new(self.node, &self.pids))?)
+            }
             node => Ok(Text::new(node, &self.pids)),
         }
     }

@@ -1,13 +1,22 @@
 //! What `/proc/PID/{mounts,mountinfo,mountstats}` say of the mounts that a task sees.
 
-use super::process::View;
-use crate::abi::{Errno, Result};
-use crate::fs::devpts;
+use super::files::Text;
+use super::process::{Entry, View};
+use crate::abi::{Errno, Result, SysResult};
+use crate::fs::{devpts, memfs};
+use crate::mm::IoDst;
+use crate::sync::deferred::drop_later;
+use crate::sync::{Events, WaitQueue};
 use crate::task::Task;
-use crate::vfs::mount;
+use crate::vfs::mount::{self, MountNamespace};
+use crate::vfs::{FileOps, OpCtx, OpenFile, Whence};
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::any::Any;
 use core::fmt::Write;
+use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A mount that the process can reach, its mount point as the process sees it, and the part of its file
 /// system that it shows.
@@ -77,7 +86,8 @@ pub fn mounts(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
 
 /// Options of the file system, each behind a comma.
 fn of_fs(m: &mount::Mount) -> String {
-    devpts::shown_options(&m.root.inode).unwrap_or_default()
+    let root = &m.root.inode;
+    devpts::shown_options(root).or_else(|| memfs::shown_options(root)).unwrap_or_default()
 }
 
 fn source(m: &mount::Mount) -> String {
@@ -111,4 +121,63 @@ pub fn mountinfo(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
         let _ = writeln!(out, " - {} {} {access}{}", m.fstype, source(&m), of_fs(&m));
     }
     Ok(out.into_bytes())
+}
+
+/// An open `mounts`, `mountinfo` or `mountstats`: a change of the tree is an exception (`mounts_poll`).
+pub struct Watched {
+    text: Box<Text>,
+    ns: Option<Arc<MountNamespace>>,
+    /// Changes that were told.
+    seen: AtomicU64,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if let Some(ns) = self.ns.take() {
+            drop_later(ns);
+        }
+    }
+}
+
+/// Whether the entry is one of those.
+pub fn is_one(entry: &Entry) -> bool {
+    matches!(entry.name, "mounts" | "mountinfo" | "mountstats")
+}
+
+/// Opens one of them.
+///
+/// # Errors
+/// `EINVAL` of a task that is gone.
+pub fn open(task: &Task, text: Box<Text>) -> Result<Box<Watched>> {
+    let ns = task.shared().ok_or(Errno::EINVAL)?.fs.namespace()?;
+    let seen = AtomicU64::new(ns.changes());
+    Ok(Box::new(Watched { text, ns: Some(ns), seen }))
+}
+
+impl FileOps for Watched {
+    fn read(&self, ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+        self.text.read(ctx, file, dst, pos)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn seek_to(&self, file: &OpenFile, whence: Whence, offset: i64) -> Result<u64> {
+        self.text.seek_to(file, whence, offset)
+    }
+
+    fn poll(&self) -> Events {
+        let changes = self.ns.as_ref().map_or(0, |ns| ns.changes());
+        let news = if self.seen.swap(changes, SeqCst) != changes { Events::PRI | Events::ERR } else { Events::empty() };
+        Events::IN | Events::RDNORM | news
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        self.ns.as_ref().map(|ns| ns.watchers())
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
 }

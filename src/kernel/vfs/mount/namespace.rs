@@ -6,11 +6,12 @@ use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::count::{self, Charge, Of};
 use crate::cred::{Cred, UserNamespace};
-use crate::sync::{Level, RwLock};
+use crate::sync::{Events, Level, RwLock, WaitQueue};
 use crate::vfs::context::FsContext;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use hashbrown::HashSet;
 
 /// Most mounts that a namespace can have (`fs.mount-max`): each copy of a tree into itself doubles it.
 const MOUNT_MAX: usize = 10_000;
@@ -24,6 +25,9 @@ pub struct MountNamespace {
     _charge: Option<Charge>,
     root: RwLock<Option<Arc<Mount>>>,
     count: AtomicUsize,
+    /// Changes of the tree, and who waits for the next.
+    changes: AtomicU64,
+    watchers: WaitQueue,
     /// No process is in it: it holds what `fsmount(2)` and `open_tree(2)` made.
     detached: bool,
 }
@@ -116,6 +120,7 @@ fn take_apart(top: &Arc<Mount>) -> Vec<(Arc<Mount>, Option<Path>)> {
     for m in subtree(top) {
         if let Some(ns) = m.namespace() {
             ns.count.fetch_sub(1, Relaxed);
+            ns.touch();
         }
         let at = unhang(&m);
         m.set_kind(Kind::Private);
@@ -212,6 +217,8 @@ impl MountNamespace {
             _charge: charge,
             root: RwLock::new(Level::Mounts, None),
             count: AtomicUsize::new(0),
+            changes: AtomicU64::new(0),
+            watchers: WaitQueue::new(),
         });
         ns.adopt(&root);
         *ns.root.write() = Some(root);
@@ -235,6 +242,23 @@ impl MountNamespace {
             m.links.write().namespace = Arc::downgrade(self);
             self.count.fetch_add(1, Relaxed);
         }
+        self.touch();
+    }
+
+    /// The tree has changed (`touch_mnt_namespace`).
+    fn touch(&self) {
+        self.changes.fetch_add(1, SeqCst);
+        self.watchers.wake(Events::IN | Events::PRI | Events::ERR);
+    }
+
+    /// How often the tree has changed.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(SeqCst)
+    }
+
+    /// Who waits for a change.
+    pub fn watchers(&self) -> &WaitQueue {
+        &self.watchers
     }
 
     /// Whether a mount is part of this namespace.
@@ -374,6 +398,7 @@ impl MountNamespace {
         unhang(mount);
         to.dentry.pin();
         hang(mount, &to);
+        self.touch();
         Ok(())
     }
 
@@ -415,6 +440,7 @@ impl MountNamespace {
         if let Some(fs) = fs {
             fs.flags.store(flags & RDONLY, Relaxed);
         }
+        self.touch();
         Ok(())
     }
 
@@ -465,18 +491,9 @@ impl MountNamespace {
         if !lazy && (!mount.children().is_empty() || Arc::strong_count(&mount) > 2) {
             return Err(Errno::EBUSY);
         }
-        let mut going = alloc::vec![mount];
-        each_target(&at.mount, (), &mut |target, _, ()| {
-            if let Some(child) = target.child(&at.dentry).filter(|c| Arc::ptr_eq(&c.root, &going[0].root)) {
-                if !lazy && child.children().is_empty() && Arc::strong_count(&child) > 2 {
-                    return Err(Errno::EBUSY);
-                }
-                if lazy || child.children().is_empty() {
-                    going.push(child);
-                }
-            }
-            Ok(None)
-        })?;
+        let mut going = members(&mount, lazy);
+        drop(mount);
+        spread_end(&mut going, lazy)?;
         let gone: Vec<_> = going.iter().map(take_apart).collect();
         drop(trees);
         drop((gone, going, at));
@@ -537,6 +554,7 @@ impl MountNamespace {
             Some(place) => hang(&new.mount, &place),
             None => *self.root.write() = Some(new.mount.clone()),
         }
+        self.touch();
         Ok(())
     }
 
@@ -582,6 +600,34 @@ impl MountNamespace {
         fs.enter(root, cwd, ns.clone());
         Ok(ns)
     }
+}
+
+/// Adds to the mounts that are going those of other trees that go with them, because what they lie on is of one peer
+/// group or a slave of it. Those stay on which something else lies (`propagate_umount` in `fs/pnode.c`).
+///
+/// # Errors
+/// `EBUSY` where one of these is in use, unless it may be.
+fn spread_end(going: &mut Vec<Arc<Mount>>, lazy: bool) -> Result {
+    let mut known: HashSet<usize> = going.iter().map(|m| Arc::as_ptr(m) as usize).collect();
+    // What lies above comes first, so that who carries it is free of it.
+    for at in (0..going.len()).rev() {
+        let mount = going[at].clone();
+        let Some(place) = mount.at() else { continue };
+        each_target(&place.mount, (), &mut |target, _, ()| {
+            let same = |c: &Arc<Mount>| Arc::ptr_eq(&c.root, &mount.root);
+            let Some(child) = target.child(&place.dentry).filter(same) else { return Ok(None) };
+            let on_it = child.children();
+            if !lazy && on_it.is_empty() && Arc::strong_count(&child) > 2 {
+                return Err(Errno::EBUSY);
+            }
+            let free = on_it.iter().all(|m| known.contains(&(Arc::as_ptr(m) as usize)));
+            if free && known.insert(Arc::as_ptr(&child) as usize) {
+                going.push(child);
+            }
+            Ok(None)
+        })?;
+    }
+    Ok(())
 }
 
 /// Whether `mount` is `other` or lies on it.
