@@ -103,7 +103,7 @@ enum Net {
     None,
     /// A loopback interface of its own
     Loopback,
-    /// The host's network (refused: there is none yet)
+    /// The host's network (local and netlink sockets stay the sandbox's own)
     Host,
 }
 

@@ -25,7 +25,7 @@ pub enum Network {
     /// A loopback of its own.
     #[default]
     Loopback,
-    /// The host's. Not available yet: starting such a sandbox is an error.
+    /// The host's: internet sockets are sockets of the host. Local and netlink sockets are the sandbox's own.
     Host,
 }
 
@@ -376,11 +376,23 @@ impl SandboxBuilder {
         })
     }
 
+    /// Binds of the files by which the host finds names, for a sandbox on its network with another root.
+    fn names_of_the_host(&self) -> Vec<Mount> {
+        if self.network != Network::Host || self.root == Path::new("/") {
+            return Vec::new();
+        }
+        let bind = |name: &str| {
+            let source = Path::new(name).canonicalize().ok()?;
+            let there = self.root.join(&name[1..]).symlink_metadata();
+            // A tree whose file is a link says itself where its names are; one that is written to gets no new file.
+            let fits = there.map_or(!self.root_writable, |m| m.is_file());
+            fits.then(|| Mount::Bind { source, target: name.into(), read_only: true })
+        };
+        ["/etc/resolv.conf", "/etc/hosts"].into_iter().filter_map(bind).collect()
+    }
+
     /// The kernel's view of the settings. Opened paths are left in `files`.
     fn config(&self, files: &mut Vec<OwnedFd>) -> Result<Config> {
-        if self.network == Network::Host {
-            return Err(Error::Setting("the host's network is not available yet: use none or loopback".into()));
-        }
         let valid_name = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.' || c == '_';
         if self.hostname.is_empty() || self.hostname.len() > 64 || !self.hostname.chars().all(valid_name) {
             return Err(Error::Setting(format!("not a host name: {:?}", self.hostname)));
@@ -406,7 +418,7 @@ impl SandboxBuilder {
         }
         let root_fd = keep(root_fd)?;
         let mut mounts = Vec::new();
-        for mount in &self.mounts {
+        for mount in self.names_of_the_host().iter().chain(&self.mounts) {
             mounts.push(match mount {
                 Mount::Bind { source, target, read_only } => MountSpec::Bind {
                     fd: keep(open_path(source)?)?,
@@ -439,7 +451,11 @@ impl SandboxBuilder {
             root_path: self.root.to_string_lossy().into_owned(),
             root_writable: self.root_writable,
             mounts,
-            net: if self.network == Network::None { NetMode::None } else { NetMode::Loopback },
+            net: match self.network {
+                Network::None => NetMode::None,
+                Network::Loopback => NetMode::Loopback,
+                Network::Host => NetMode::Host,
+            },
             hostname: self.hostname.clone(),
             memory: self.memory,
             pids: self.pids,

@@ -151,6 +151,50 @@ const IOCTLS: &[u32] = &[
     0x402c_542d, // TCGETS2, TCSETS2, TCSETSW2, TCSETSF2
 ];
 
+/// As [`PLAIN`], of the calls on sockets: for sandboxes that were given the host's network. They concern descriptors, and
+/// [`FAMILIES`] says of which kinds there can be any.
+const NETWORKING: &[i64] = &[
+    libc::SYS_connect,
+    libc::SYS_accept4,
+    libc::SYS_sendto,
+    libc::SYS_recvfrom,
+    libc::SYS_sendmsg,
+    libc::SYS_recvmsg,
+    libc::SYS_shutdown,
+    libc::SYS_bind,
+    libc::SYS_listen,
+    libc::SYS_getsockname,
+    libc::SYS_getpeername,
+    libc::SYS_setsockopt,
+    libc::SYS_getsockopt,
+];
+
+/// The families of sockets that the kernel makes on the host's network.
+const FAMILIES: &[u32] = &[libc::AF_INET as u32, libc::AF_INET6 as u32];
+
+/// As [`IOCTLS`], of sockets of the host's network: what is asked of one, and of interfaces. None of them changes anything.
+const SOCKET_IOCTLS: &[u32] = &[
+    0x8905,
+    0x8906,
+    0x8907,
+    0x894b,
+    0x8010_8906,
+    0x8010_8907, // SIOCATMARK, SIOCGSTAMP, SIOCGSTAMPNS (old and new), SIOCOUTQNSD
+    0x8910,
+    0x8912,
+    0x8913,
+    0x8915,
+    0x8917,
+    0x8919,
+    0x891b,
+    0x891d,
+    0x8921,
+    0x8927,
+    0x8933,
+    0x8942,
+    0x8970, // SIOCGIF*
+];
+
 /// What the kernel asks of its descriptors.
 const FCNTLS: &[u32] = &[libc::F_GETFL as u32];
 
@@ -228,11 +272,12 @@ fn jump(code: u16, k: u32, jt: usize, jf: usize) -> sock_filter {
 }
 
 /// Compiles the filter. `gate` and `sigreturn` are the addresses behind the two `syscall`
-/// instructions, as the host reports them. `writable`: something on the host may be changed.
+/// instructions, as the host reports them. `writable`: something on the host may be changed. `network`: the host's
+/// network is given.
 ///
 /// # Errors
 /// When the two do not lie in one 4 GiB (the loader never does that).
-pub fn build(gate: u64, sigreturn: u64, writable: bool) -> Result<BpfProgram> {
+pub fn build(gate: u64, sigreturn: u64, writable: bool, network: bool) -> Result<BpfProgram> {
     if gate >> 32 != sigreturn >> 32 || gate == sigreturn {
         return Err(internal("the gate is not where it should be"));
     }
@@ -247,12 +292,26 @@ pub fn build(gate: u64, sigreturn: u64, writable: bool) -> Result<BpfProgram> {
     for (nr, dirs) in NAMING.iter().chain(changing) {
         p.extend(refused(*nr, dirs, 0));
     }
-    p.extend(bitmap(PLAIN));
-    for (nr, argument, values) in LISTED {
-        p.extend(list(*nr, *argument, values));
+    p.extend(bitmap(&[PLAIN, if network { NETWORKING } else { &[] }].concat()));
+    for (nr, (argument, values)) in listed(LISTED, network) {
+        p.extend(list(nr, argument, &values));
     }
     p.extend(allowlist);
     Ok(p)
+}
+
+/// The calls of a list, each with all its values; with the host's network, those that this takes, too.
+fn listed(calls: &[(i64, u32, &[u32])], network: bool) -> Vec<(i64, (u32, Vec<u32>))> {
+    let sockets: &[(i64, u32, &[u32])] =
+        if network { &[(libc::SYS_socket, 0, FAMILIES), (libc::SYS_ioctl, 1, SOCKET_IOCTLS)] } else { &[] };
+    let mut all = Vec::<(i64, (u32, Vec<u32>))>::new();
+    for (nr, argument, values) in calls.iter().chain(sockets) {
+        match all.iter_mut().find(|(n, _)| n == nr) {
+            Some((_, (_, known))) => known.extend_from_slice(values),
+            None => all.push((*nr, (*argument, values.to_vec()))),
+        }
+    }
+    all
 }
 
 /// Everything in front of seccompiler's program.
@@ -388,7 +447,7 @@ mod tests {
     }
 
     fn judge(writable: bool, ip: u64, nr: i64, args: [u64; 6]) -> u32 {
-        let program = build(GATE, SIGRETURN, writable).expect("it compiles");
+        let program = build(GATE, SIGRETURN, writable, false).expect("it compiles");
         interpret(&program, ARCH_X86_64, nr as u32, ip, args)
     }
 
@@ -487,7 +546,7 @@ mod tests {
 
     #[test]
     fn other_architectures_trap_even_at_the_gate() {
-        let program = build(GATE, SIGRETURN, true).expect("it compiles");
+        let program = build(GATE, SIGRETURN, true, false).expect("it compiles");
         for ip in [GATE, SIGRETURN, 0x40_1000] {
             assert_eq!(interpret(&program, I386, 3, ip, [0; 6]), RET_TRAP);
             let x32 = X32_BIT | libc::SYS_write as u32;
@@ -498,7 +557,7 @@ mod tests {
 
     #[test]
     fn the_program_fits_and_every_jump_lands() {
-        let program = build(GATE, SIGRETURN, true).expect("it compiles");
+        let program = build(GATE, SIGRETURN, true, false).expect("it compiles");
         assert!(program.len() <= 4096);
         for (at, i) in program.iter().enumerate() {
             if i.code & 7 == 5 {

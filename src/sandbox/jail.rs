@@ -2,7 +2,7 @@
 //! that has taken over its kernel reaches the supervisor through the memory that they share.
 //!
 //! In this order, and for good: no privileges by exec, the capabilities that nothing given needs, and (Landlock)
-//! every part of the host's tree that was not given, TCP, devices' ioctls, signals to processes outside and
+//! every part of the host's tree that was not given, TCP (but where the host's network was given), devices' ioctls, signals to processes outside and
 //! abstract sockets outside. Whatever was opened before stays open.
 
 use super::error::{Error, Result};
@@ -45,6 +45,8 @@ pub struct Reach {
     pub write: Vec<RawFd>,
     /// Directory of copies of code.
     pub cache: Option<RawFd>,
+    /// Whether it has the host's network.
+    pub network: bool,
 }
 
 impl Reach {
@@ -110,8 +112,11 @@ fn restrict(given: &Reach) -> std::result::Result<RestrictionStatus, RulesetErro
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
     let mut rules = Ruleset::default()
         .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?
-        .handle_access(AccessNet::from_all(NEWEST))?
+        .handle_access(AccessFs::from_all(NEWEST))?;
+    if !given.network {
+        rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
+    }
+    let mut rules = rules
         .scope(Scope::from_all(NEWEST))?
         .create()?
         .set_compatibility(CompatLevel::BestEffort);
@@ -156,14 +161,20 @@ pub mod cap {
     pub const DAC_READ_SEARCH: u32 = 2;
     pub const FOWNER: u32 = 3;
     pub const FSETID: u32 = 4;
+    pub const NET_BIND_SERVICE: u32 = 10;
+    pub const NET_RAW: u32 = 13;
     pub const SYS_ADMIN: u32 = 21;
 }
 
 /// The capabilities that files need that were given: to read those of every user, as the person who starts a program
-/// as root expects, and to write and remove them where something is writable. The broker changes what they are.
+/// as root expects, and to write and remove them where something is writable. The broker changes what they are. And those
+/// of the host's network, where it was given: low ports and raw sockets.
 fn needed(given: &Reach) -> u64 {
     let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
-    1 << cap::DAC_READ_SEARCH | if given.writable() { writing } else { 0 }
+    let networking = 1 << cap::NET_BIND_SERVICE | 1 << cap::NET_RAW;
+    1 << cap::DAC_READ_SEARCH
+        | if given.writable() { writing } else { 0 }
+        | if given.network { networking } else { 0 }
 }
 
 /// The capabilities that the sandbox's processes have, of those that the user had.

@@ -88,13 +88,13 @@ fn unshare(flags: i32) -> Result {
 
 fn guests_filter() -> Result {
     jail::enter()?;
-    let program = filter::build(0x7e80_0020_1000, 0x7e80_0020_2000, false)?;
+    let program = filter::build(0x7e80_0020_1000, 0x7e80_0020_2000, false, false)?;
     filter::install(&program).map_err(|e| super::Error::host("install a filter", e))
 }
 
 fn supervisors_filter() -> Result {
     jail::enter()?;
-    filter::install(&filter::of_supervisor(true)?).map_err(|e| super::Error::host("install a filter", e))
+    filter::install(&filter::of_supervisor(true, false)?).map_err(|e| super::Error::host("install a filter", e))
 }
 
 fn broker() -> Result {
@@ -117,5 +117,5 @@ fn all() -> Result {
         namespaces::Given { fd: root.as_raw_fd(), writable: false, at: None },
         namespaces::Given { fd: proc.as_raw_fd(), writable: false, at: Some(namespaces::PROC) },
     ];
-    namespaces::enter(&given)
+    namespaces::enter(&given, false)
 }

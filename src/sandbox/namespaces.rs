@@ -2,7 +2,7 @@
 //!
 //! Mounts: the root directory becomes an empty one that holds `/proc` alone, and what was given is there only by the
 //! sandbox's descriptors, each a copy of its mounts that nothing leads out of (`..` ends at its top), read-only where
-//! it was given so. A host without Landlock, or a hole in it, opens no more than that. Network, System V IPC, host
+//! it was given so. A host without Landlock, or a hole in it, opens no more than that. Network (unless it was given), System V IPC, host
 //! name and control groups: empty, or copies. User: where the user is not privileged, since only that allows the
 //! others; it maps the user alone.
 //!
@@ -102,15 +102,15 @@ fn is_first() -> bool {
     std::process::id() == 1
 }
 
-/// Leaves the host's namespaces. The calling process must have one thread.
+/// Leaves the host's namespaces; not that of its network with `network`. The calling process must have one thread.
 ///
 /// # Errors
 /// A host that has none, or does not let this user make them; what was given and is not there any more.
-pub fn enter(given: &[Given]) -> Result {
+pub fn enter(given: &[Given], network: bool) -> Result {
     let places = given.iter().map(place).collect::<Result<Vec<_>>>()?;
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-    let others =
-        libc::CLONE_NEWNS | libc::CLONE_NEWNET | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
+    let net = if network { 0 } else { libc::CLONE_NEWNET };
+    let others = libc::CLONE_NEWNS | net | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | libc::CLONE_NEWCGROUP;
     // SAFETY: plain numbers.
     let privileged = unsafe { libc::unshare(others) } == 0;
     if !privileged {

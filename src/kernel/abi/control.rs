@@ -89,6 +89,8 @@ pub enum NetMode {
     None,
     /// A loopback inside the arena.
     Loopback,
+    /// The host's; local and netlink sockets are the arena's.
+    Host,
 }
 
 /// The sandbox's settings.
@@ -400,7 +402,7 @@ pub enum Event {
         /// As `wait(2)` encodes it.
         status: i32,
     },
-    /// Watch this host descriptor, once, for these `poll(2)` events.
+    /// Watch this host descriptor for these `poll(2)` events, once, or, with `EPOLLET` among them, for good.
     Arm {
         /// Host descriptor.
         fd: i32,

@@ -3,7 +3,7 @@
 
 mod mounts;
 
-use crate::abi::control::{BootParams, Config, Event, NetMode};
+use crate::abi::control::{BootParams, Config, Event};
 use crate::abi::slot::{CANARY, SlotHeader, place};
 use crate::abi::{Errno, Result, linux};
 use crate::arch::{self, frame};
@@ -113,7 +113,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     }
     zygote::set_mother_wanted(mother_wanted);
     clone::set_child_main(entry::CHILD_MAIN);
-    net::ns::init(config.net == NetMode::Loopback);
+    net::ns::init(config.net);
     proc::set_network(&NETWORK);
     proc::set_ipc(&IPC);
     ipc::mqueue::set_deliver(net::netlink::deliver);
@@ -296,7 +296,7 @@ pub extern "C" fn timer() -> u64 {
 
 /// An armed host descriptor became ready.
 pub extern "C" fn host_ready(fd: i32, events: u32) {
-    hostfd::ready(fd, events);
+    crate::sync::polled::ready(fd, events);
     crate::task::async_io::run();
     crate::task::session::run_hang_ups();
 }

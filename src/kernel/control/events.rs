@@ -3,9 +3,8 @@
 
 use crate::abi::Errno;
 use crate::abi::control::{Event, Recorded};
-use crate::fs::hostfd;
 use crate::host::panic;
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, polled};
 use crate::syscall::TABLE;
 use crate::task::{exit, kernel, record, signals};
 use alloc::collections::VecDeque;
@@ -27,7 +26,7 @@ pub fn register(recording: bool) {
         record::record(|| Recorded::Unimplemented { pid, call });
         push_event(Event::Unimplemented { pid, call });
     });
-    hostfd::set_arm(|fd, events| push_event(Event::Arm { fd, events }));
+    polled::set_ask(|fd, events| push_event(Event::Arm { fd, events }));
 }
 
 /// Queues an event and rings the supervisor.

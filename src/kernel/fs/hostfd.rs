@@ -6,7 +6,7 @@
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserSlice};
-use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Level, Mutex, Polled, WaitQueue};
 use crate::task::session::{self, Terminal};
 use crate::tty::host::{self, HostTerminal};
 use crate::tty::{job, pty};
@@ -17,28 +17,11 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use hashbrown::HashMap;
 use linux_raw_sys::ioctl;
 
-/// What the supervisor must watch for us, and whom it wakes.
-static ARMED: Mutex<Option<HashMap<i32, Weak<HostFile>>>> = Mutex::new(Level::Leaf, None);
-/// Raises an event for the supervisor: descriptor, poll events. Registered at boot.
-static ARM: once_cell::race::OnceBox<fn(i32, u32)> = once_cell::race::OnceBox::new();
-
-/// Registers how the supervisor is asked to watch a descriptor.
-pub fn set_arm(arm: fn(i32, u32)) {
-    let _ = ARM.set(Box::new(arm));
-}
-
-/// The supervisor saw that `fd` is ready.
-pub fn ready(fd: i32, events: u32) {
-    let file = ARMED.lock().as_ref().and_then(|m| m.get(&fd).and_then(Weak::upgrade));
-    if let Some(file) = file {
-        file.armed.store(0, SeqCst);
-        file.queue.wake(Events::from_bits_truncate(events) | Events::IN | Events::OUT);
-    }
-}
+/// Those that were handed in, by their descriptors.
+static HANDED: Mutex<Option<HashMap<i32, Weak<HostFile>>>> = Mutex::new(Level::Leaf, None);
 
 /// Requests that change a terminal: no background process may make them.
 const CHANGES: [u32; 13] = [
@@ -65,9 +48,7 @@ pub struct HostFile {
     terminal: Option<Arc<HostTerminal>>,
     /// The offset is the host's: others share the description.
     seekable: bool,
-    /// Events that the supervisor watches for; it forgets all of them with the first that comes.
-    armed: AtomicU32,
-    queue: WaitQueue,
+    polled: Arc<Polled>,
 }
 
 struct HostInode(Arc<HostFile>, SharedState);
@@ -91,10 +72,9 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
         kind,
         terminal: tty.then(|| host::of_device(stat.rdev)),
         seekable,
-        armed: AtomicU32::new(0),
-        queue: WaitQueue::of(Kind::Host),
+        polled: Polled::new(raw),
     });
-    ARMED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
+    HANDED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
     let flags = flags & !linux::O_NONBLOCK;
     if let Some(node) = tty.then(|| place(&file.name(), &stat)).flatten() {
         let inode = node.inode().clone();
@@ -107,7 +87,7 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
 
 impl Drop for HostFile {
     fn drop(&mut self) {
-        if let Some(m) = ARMED.lock().as_mut() {
+        if let Some(m) = HANDED.lock().as_mut() {
             m.remove(&self.fd.raw());
         }
     }
@@ -227,13 +207,8 @@ impl FileOps for HostOps {
         if files::poll_now(fd, Events::OUT.bits()) == Ok(0) {
             wanted |= Events::OUT;
         }
-        let armed = Events::from_bits_truncate(self.0.armed.fetch_or(wanted.bits(), SeqCst));
-        if !armed.contains(wanted)
-            && let Some(arm) = ARM.get()
-        {
-            arm(fd, wanted.bits());
-        }
-        Some(&self.0.queue)
+        self.0.polled.arm(wanted);
+        Some(self.0.polled.queue())
     }
 
     fn ioctl(&self, ctx: &OpCtx<'_>, file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
@@ -299,7 +274,7 @@ impl FileOps for HostOps {
 /// `ENXIO` when there is none, or none of its descriptors is left.
 pub fn open_terminal(ctx: &OpCtx<'_>, device: u64, flags: u32) -> Result<Box<dyn FileOps>> {
     // Dropping one takes the lock again, so they are taken out first.
-    let files: Vec<_> = ARMED.lock().iter().flat_map(|m| m.values()).filter_map(Weak::upgrade).collect();
+    let files: Vec<_> = HANDED.lock().iter().flat_map(|m| m.values()).filter_map(Weak::upgrade).collect();
     // To the host it is the same terminal whichever of its descriptors is used.
     let is_it = |f: &Arc<HostFile>| f.terminal.as_ref().is_some_and(|t| t.host_device == device);
     let found = files.into_iter().find(is_it).ok_or(Errno::ENXIO)?;

@@ -6,6 +6,7 @@ pub mod files;
 pub mod futex;
 pub mod log;
 pub mod mem;
+pub mod net;
 pub mod panic;
 pub mod process;
 pub mod random;

@@ -309,6 +309,38 @@ macro_rules! common {
             pub fn advance(&mut self, n: usize) {
                 self.cursor.advance(n);
             }
+            /// All that is left, piece by piece, for a host call that moves it; follow with [`Self::advance_over`].
+            ///
+            /// # Errors
+            /// `EFAULT` if a piece is no guest memory; those of `each`.
+            pub fn pieces(&self, mut each: impl FnMut(IoVec) -> Result) -> Result {
+                let c = &self.cursor;
+                let (mut offset, mut left) = (c.offset, c.left);
+                for v in c.vecs.get(c.at..).unwrap_or_default() {
+                    let len = v.len.saturating_sub(offset).min(left as u64);
+                    let base = v.base.wrapping_add(offset);
+                    offset = 0;
+                    if len == 0 {
+                        continue;
+                    }
+                    if !c.kernel && !range_ok(base, len) {
+                        return Err(Errno::EFAULT);
+                    }
+                    each(IoVec { base, len })?;
+                    left -= len as usize;
+                }
+                Ok(())
+            }
+            /// Counts `n` bytes, of as many pieces as they take, as moved.
+            pub fn advance_over(&mut self, mut n: usize) {
+                while n > 0
+                    && let Some((_, len)) = self.cursor.piece()
+                {
+                    let step = len.min(n);
+                    self.cursor.advance(step);
+                    n -= step;
+                }
+            }
         }
     };
 }

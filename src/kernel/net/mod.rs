@@ -2,9 +2,10 @@
 //!
 //! [`socket`] holds what every family shares: the trait by which the system calls know a socket, the
 //! state and options of level `SOL_SOCKET`, addresses and messages. A family is one line of
-//! [`socket::family`]'s table. [`ns`] is the network that sockets live in. Nothing here reaches the
-//! host's network.
+//! [`socket::family`]'s table. [`ns`] is the network that sockets live in. [`hostnet`] alone reaches the host's
+//! network, where the sandbox was given that.
 
+pub mod hostnet;
 pub mod inet;
 pub mod netlink;
 pub mod ns;

@@ -2,6 +2,7 @@
 //! sockets share.
 
 use super::inet::InetState;
+use crate::abi::control::NetMode;
 use super::socket::SocketOps;
 use crate::cred::count::Charge;
 use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
@@ -20,6 +21,8 @@ pub struct NetNamespace {
     /// Capabilities over it count here.
     user_ns: Arc<UserNamespace>,
     _charge: Option<Charge>,
+    /// Whether it is the host's.
+    host: bool,
     /// Whether the loopback interface is up.
     loopback: AtomicBool,
     /// What the next socket's cookie is (`SO_COOKIE`).
@@ -47,17 +50,18 @@ pub fn seen_uid(uid: u32) -> u32 {
 static ROOT: Mutex<Option<Arc<NetNamespace>>> = Mutex::new(Level::Leaf, None);
 
 impl NetNamespace {
-    /// A namespace of its own, its loopback interface up or down.
-    pub fn new(loopback: bool) -> Arc<NetNamespace> {
-        NetNamespace::numbered(loopback, cred_ns::ino::NET, UserNamespace::initial(), None)
+    /// The first one of a sandbox.
+    pub fn new(mode: NetMode) -> Arc<NetNamespace> {
+        NetNamespace::numbered(mode, cred_ns::ino::NET, UserNamespace::initial(), None)
     }
 
-    fn numbered(loopback: bool, ino: u32, user_ns: &Arc<UserNamespace>, charge: Option<Charge>) -> Arc<NetNamespace> {
+    fn numbered(mode: NetMode, ino: u32, user_ns: &Arc<UserNamespace>, charge: Option<Charge>) -> Arc<NetNamespace> {
         Arc::new(NetNamespace {
             ino,
             user_ns: user_ns.clone(),
             _charge: charge,
-            loopback: AtomicBool::new(loopback),
+            host: mode == NetMode::Host,
+            loopback: AtomicBool::new(mode != NetMode::None),
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
@@ -71,6 +75,11 @@ impl NetNamespace {
     /// Whether capability number `n` counts for what is in it.
     pub fn may(&self, cred: &Cred, n: u32) -> bool {
         cred.capable_in(&self.user_ns, n)
+    }
+
+    /// Whether its internet sockets are the host's.
+    pub fn is_host(&self) -> bool {
+        self.host
     }
 
     /// Whether the loopback interface is up.
@@ -125,9 +134,11 @@ impl task::ns::NetNamespace for NetNamespace {
 
 /// Makes the first process's namespace, before there is one. Those that are made later start with the loopback
 /// interface down.
-pub fn init(loopback: bool) {
-    *ROOT.lock() = Some(NetNamespace::new(loopback));
-    task::ns::set_make_net(|user_ns, charge| NetNamespace::numbered(false, cred_ns::new_ino(), user_ns, Some(charge)));
+pub fn init(mode: NetMode) {
+    *ROOT.lock() = Some(NetNamespace::new(mode));
+    task::ns::set_make_net(|user_ns, charge| {
+        NetNamespace::numbered(NetMode::None, cred_ns::new_ino(), user_ns, Some(charge))
+    });
 }
 
 /// The namespace of the running task.
@@ -135,5 +146,5 @@ pub fn current() -> Arc<NetNamespace> {
     if let Some(Ok(own)) = task::ns::running_net().map(|n| n.into_any().downcast::<NetNamespace>()) {
         return own;
     }
-    ROOT.lock().get_or_insert_with(|| NetNamespace::new(true)).clone()
+    ROOT.lock().get_or_insert_with(|| NetNamespace::new(NetMode::Loopback)).clone()
 }

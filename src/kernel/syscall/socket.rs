@@ -466,19 +466,20 @@ pub fn sys_setsockopt(
     }
     let value = OptionValue { at: value, len };
     let ctx = ctx(cur);
-    if level == SOL_SOCKET
-        && let Some(outcome) = socket::set_common(&ctx, &*it.socket, option, value)
+    let common = match level == SOL_SOCKET && !it.socket.is_host() {
+        true => socket::set_common(&ctx, &*it.socket, option, value),
+        false => None,
+    };
+    let outcome = common.unwrap_or_else(|| it.socket.set_option(&ctx, level, option, value));
+    // What is open, but no program (`SO_ATTACH_BPF`).
+    if outcome == Err(Errno::EBADF)
+        && level == SOL_SOCKET
+        && so::TAKES_PROGRAM.contains(&option)
+        && value.int().is_ok_and(|fd| cur.files().get_any(fd).is_ok())
     {
-        // What is open, but no program (`SO_ATTACH_BPF`).
-        if outcome == Err(Errno::EBADF)
-            && so::TAKES_PROGRAM.contains(&option)
-            && value.int().is_ok_and(|fd| cur.files().get_any(fd).is_ok())
-        {
-            return Err(Errno::EINVAL.into());
-        }
-        return Ok(outcome?);
+        return Err(Errno::EINVAL.into());
     }
-    Ok(it.socket.set_option(&ctx, level, option, value)?)
+    Ok(outcome?)
 }
 
 /// `SO_PEERPIDFD`: a descriptor of the process that made the other end.
@@ -511,6 +512,9 @@ pub fn sys_getsockopt(
 ) -> SysResult<()> {
     let it = opened(cur, fd)?;
     let room = len.read()?;
+    if let Some(filled) = it.socket.get_option_there(level, option, out, room) {
+        return Ok(len.write(filled?)?);
+    }
     let room = match room {
         0..=MAX_ROOM => room,
         _ if level == SOL_SOCKET => return Err(Errno::EINVAL.into()),

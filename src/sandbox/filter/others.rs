@@ -113,11 +113,11 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
 
 /// The supervisor's filter, wherever a call comes from. The processes that it makes later inherit it: what it refuses
 /// is therefore a trap, which is what a guest's call shall be, and ends the supervisor. Their own filter decides
-/// of all else. `cache`: copies of code are kept beyond its end.
+/// of all else. `cache`: copies of code are kept beyond its end. `network`: as in [`build`].
 ///
 /// # Errors
 /// None that a caller could cause.
-pub fn of_supervisor(cache: bool) -> Result<BpfProgram> {
+pub fn of_supervisor(cache: bool, network: bool) -> Result<BpfProgram> {
     let clone = vec![(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?])].into_iter().collect();
     let clone: BpfProgram = SeccompFilter::new(clone, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(internal)?
@@ -129,9 +129,8 @@ pub fn of_supervisor(cache: bool) -> Result<BpfProgram> {
         // The time of a copy is its seal.
         plain.push(libc::SYS_utimensat);
     }
-    let mut listed = BTreeMap::<i64, (u32, Vec<u32>)>::new();
-    for (nr, argument, values) in LISTED.iter().chain(SUPERVISING_LISTED) {
-        listed.entry(*nr).or_insert((*argument, Vec::new())).1.extend_from_slice(values);
+    if network {
+        plain.extend_from_slice(NETWORKING);
     }
     let mut p = vec![
         stmt(LD_ABS, DATA_ARCH),
@@ -142,7 +141,7 @@ pub fn of_supervisor(cache: bool) -> Result<BpfProgram> {
         stmt(RET, RET_TRAP),
     ];
     p.extend(bitmap(&plain));
-    for (nr, (argument, values)) in listed {
+    for (nr, (argument, values)) in listed(&[LISTED, SUPERVISING_LISTED].concat(), network) {
         p.extend(list_or(nr, argument, &values, RET_TRAP));
     }
     p.extend(clone);

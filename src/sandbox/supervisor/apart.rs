@@ -118,7 +118,7 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     File::from(owned(fd)?).read_to_end(&mut bytes).ok()?;
     let sent: Sent = postcard::from_bytes(&bytes).ok()?;
     let keep = sent.keep.into_iter().map(owned).collect::<Option<Vec<_>>>()?;
-    let given = jail::Reach { read: sent.read, write: sent.write, cache: None };
+    let given = jail::Reach { read: sent.read, write: sent.write, ..jail::Reach::default() };
     let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
     let jail = *JAILS.get(usize::from(sent.jail))?;
     let (timeout, confined, perf_map) = (sent.timeout, sent.confined, sent.perf_map);

@@ -22,7 +22,7 @@ use super::meter::Meter;
 use super::namespaces::{self, Given};
 use super::{filter, image};
 pub use children::Helper;
-use drupe_kernel::abi::control::{BootParams, Config, ImageHeader};
+use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, NetMode};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
 pub use serve::{Means, Server};
@@ -170,6 +170,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     if !config.name.is_empty() {
         show_name(&config.name);
     }
+    given.network = config.net == NetMode::Host;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
@@ -208,7 +209,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     // One that stays is not ours to wait for.
     strangers.extend(meter.as_ref().filter(|m| m.stays).map(|m| m.helper.pid()));
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
-    let program = filter::build(gate, sigreturn, writable)?;
+    let program = filter::build(gate, sigreturn, writable, given.network)?;
     jail::shut(jail, &given, had)?;
     let standing = Standing {
         doorbell: doorbell.as_raw_fd(),
@@ -228,7 +229,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let server = Server::new(socket, header, window, means, timeout, strangers)?;
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
-        filter::install(&filter::of_supervisor(cached)?).map_err(|e| Error::host("confine the supervisor", e))?;
+        filter::install(&filter::of_supervisor(cached, given.network)?).map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
 }
@@ -260,7 +261,7 @@ fn leave_host(given: &jail::Reach, proc: RawFd, texts: &mut texts::Builder) -> R
         all.push(Given { fd: cache.fd(), writable: true, at: Some("cache") });
         cache.moved_to("/cache");
     }
-    namespaces::enter(&all)
+    namespaces::enter(&all, given.network)
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.

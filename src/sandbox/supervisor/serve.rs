@@ -389,14 +389,16 @@ impl Server {
     }
 
     fn arm(&mut self, fd: RawFd, events: u32) {
-        let wanted = self.armed.get(&fd).copied().unwrap_or(0) | events;
-        let flags = wanted | libc::EPOLLONESHOT as u32;
+        let for_good = events & libc::EPOLLET as u32 != 0;
+        let wanted = if for_good { events } else { self.armed.get(&fd).copied().unwrap_or(0) | events };
+        let flags = if for_good { wanted } else { wanted | libc::EPOLLONESHOT as u32 };
         let token = fd as u64;
         let armed = match self.control(libc::EPOLL_CTL_MOD, fd, flags, token) {
             Err(e) if e.raw_os_error() == Some(libc::ENOENT) => self.control(libc::EPOLL_CTL_ADD, fd, flags, token),
             other => other,
         };
         match armed {
+            Ok(()) if for_good => {}
             Ok(()) => {
                 self.armed.insert(fd, wanted);
             }

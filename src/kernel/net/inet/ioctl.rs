@@ -4,7 +4,7 @@ use super::addr::Ip;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::UserPtr;
-use crate::net::NetNamespace;
+use crate::net::{NetNamespace, hostnet};
 use crate::vfs::OpCtx;
 
 /// Bytes of a `struct ifreq`, and of the name in it.
@@ -69,6 +69,9 @@ fn configured(ns: &NetNamespace, arg: u64) -> Result {
 /// # Errors
 /// `ENODEV`, `EADDRNOTAVAIL`, `EPERM`, `EFAULT`; `ENOTTY` for one that is not about interfaces.
 pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, arg: u64) -> SysResult<u64> {
+    if ns.is_host() {
+        return Ok(hostnet::ioctl::interface(request, arg)?);
+    }
     if request == sioc::GIFCONF {
         configured(ns, arg)?;
         return Ok(0);

@@ -1,5 +1,5 @@
 //! Internet sockets of both versions (`ip(7)`, `ipv6(7)`, `tcp(7)`, `udp(7)`, `raw(7)`), between sockets of one
-//! sandbox only: the loopback network is shared memory. Packets are made for raw sockets only ([`wire`]).
+//! sandbox only: the loopback network is shared memory. (Those of the host's network are [`hostnet`]'s.) Packets are made for raw sockets only ([`wire`]).
 
 pub mod addr;
 mod control;
@@ -24,7 +24,7 @@ pub use mailbox::copy as copy_packet;
 pub use state::{Extra, InetState};
 
 use crate::abi::{Errno, Result};
-use crate::net::NetNamespace;
+use crate::net::{NetNamespace, hostnet};
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{SockCtx, SocketOps, af, sock};
 use alloc::sync::Arc;
@@ -50,8 +50,11 @@ pub mod proto {
 /// `socket(2)` (`inet_create`, `inet6_create`).
 ///
 /// # Errors
-/// `EINVAL`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, `EPERM`.
+/// `EINVAL`, `ESOCKTNOSUPPORT`, `EPROTONOSUPPORT`, `EPERM`; the host's, for its network.
 pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
+    if ns.is_host() {
+        return hostnet::create(ctx, ns, wanted);
+    }
     if wanted.protocol > 262 {
         return Err(Errno::EINVAL);
     }

@@ -20,7 +20,7 @@ pub use message::{Cmsg, MsgFlags, RecvMsg, SendMsg, Ucred};
 pub use options::{OptionValue, get_common, set_common, so};
 
 use crate::abi::{Errno, Result, SysResult};
-use crate::mm::{IoDst, IoSrc};
+use crate::mm::{IoDst, IoSrc, UserPtr};
 use crate::sync::{Events, WaitQueue};
 use crate::vfs::{FsContext, OpCtx, OpenFile, Path};
 use alloc::string::String;
@@ -246,6 +246,19 @@ pub trait SocketOps: Any + Send + Sync {
     /// `EINVAL`; what it says where there are no options of that level.
     fn negative_room(&self, _level: u32, _option: u32) -> Result {
         Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Whether it is a socket of the host's network, which has all its options.
+    fn is_host(&self) -> bool {
+        false
+    }
+
+    /// `getsockopt(2)` of a socket that puts the value where the guest wants it by itself: the value's length.
+    ///
+    /// # Errors
+    /// Those of [`SocketOps::get_option`].
+    fn get_option_there(&self, _level: u32, _option: u32, _at: UserPtr<u8>, _room: u32) -> Option<Result<u32>> {
+        None
     }
 
     /// An option of `SOL_SOCKET` has another value now.
