@@ -286,8 +286,18 @@ fn special(nr: i64) -> Vec<(String, [u64; 6])> {
             [1; 6],
             named!(F_DUPFD, F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_SETLK, F_SETOWN, F_DUPFD_CLOEXEC, F_SETLEASE),
         ),
-        libc::SYS_ioctl => (0x5400..0x5480).chain(0x8900..0x89ff)
-            .chain([0x802c_542a, 0x402c_542b, 0x402c_542c, 0x402c_542d, 0x4004_6602, 0x4020_9409, 0x8010_8906, 0x8010_8907])
+        libc::SYS_ioctl => (0x5400..0x5480)
+            .chain(0x8900..0x89ff)
+            .chain([
+                0x802c_542a,
+                0x402c_542b,
+                0x402c_542c,
+                0x402c_542d,
+                0x4004_6602,
+                0x4020_9409,
+                0x8010_8906,
+                0x8010_8907,
+            ])
             .flat_map(|n| numbers(n..n + 1, 1))
             .collect(),
         libc::SYS_socket => at(0, [0; 6], named!(AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_VSOCK)),

@@ -110,16 +110,12 @@ pub fn landlock_version() -> u32 {
 
 fn restrict(given: &Reach) -> std::result::Result<RestrictionStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let mut rules = Ruleset::default()
-        .set_compatibility(CompatLevel::BestEffort)
-        .handle_access(AccessFs::from_all(NEWEST))?;
+    let mut rules =
+        Ruleset::default().set_compatibility(CompatLevel::BestEffort).handle_access(AccessFs::from_all(NEWEST))?;
     if !given.network {
         rules = rules.handle_access(AccessNet::from_all(NEWEST))?;
     }
-    let mut rules = rules
-        .scope(Scope::from_all(NEWEST))?
-        .create()?
-        .set_compatibility(CompatLevel::BestEffort);
+    let mut rules = rules.scope(Scope::from_all(NEWEST))?.create()?.set_compatibility(CompatLevel::BestEffort);
     for &fd in &given.read {
         rules = allow(rules, fd, read)?;
     }
@@ -172,9 +168,7 @@ pub mod cap {
 fn needed(given: &Reach) -> u64 {
     let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
     let networking = 1 << cap::NET_BIND_SERVICE | 1 << cap::NET_RAW;
-    1 << cap::DAC_READ_SEARCH
-        | if given.writable() { writing } else { 0 }
-        | if given.network { networking } else { 0 }
+    1 << cap::DAC_READ_SEARCH | if given.writable() { writing } else { 0 } | if given.network { networking } else { 0 }
 }
 
 /// The capabilities that the sandbox's processes have, of those that the user had.

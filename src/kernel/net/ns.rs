@@ -2,8 +2,8 @@
 //! sockets share.
 
 use super::inet::InetState;
-use crate::abi::control::NetMode;
 use super::socket::SocketOps;
+use crate::abi::control::NetMode;
 use crate::cred::count::Charge;
 use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
 use crate::sync::{Level, Mutex};

@@ -229,7 +229,8 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let server = Server::new(socket, header, window, means, timeout, strangers)?;
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
-        filter::install(&filter::of_supervisor(cached, given.network)?).map_err(|e| Error::host("confine the supervisor", e))?;
+        filter::install(&filter::of_supervisor(cached, given.network)?)
+            .map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
 }

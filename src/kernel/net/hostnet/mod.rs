@@ -12,12 +12,14 @@ mod options;
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::cap;
 use crate::host::HostFd;
-use crate::host::net::{self, ADDR_MAX, Message, Piece};
 use crate::host::files;
+use crate::host::net::{self, ADDR_MAX, Message, Piece};
 use crate::mm::{IoDst, IoSrc, UserPtr};
 use crate::net::NetNamespace;
 use crate::net::socket::family::Wanted;
-use crate::net::socket::{Core, Halves, MsgFlags, OptionValue, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps, af, sock};
+use crate::net::socket::{
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps, af, sock,
+};
 use crate::sync::{Events, Polled, WaitQueue};
 use crate::vfs::OpCtx;
 use alloc::sync::Arc;
@@ -242,13 +244,7 @@ impl SocketOps for HostSocket {
         }
     }
 
-    fn receive(
-        &self,
-        _ctx: &SockCtx<'_>,
-        dst: &mut IoDst<'_>,
-        flags: MsgFlags,
-        out: &mut RecvMsg,
-    ) -> SysResult<usize> {
+    fn receive(&self, _ctx: &SockCtx<'_>, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
         self.core.check_error()?;
         let waits = !flags.intersects(MsgFlags::DONTWAIT | MsgFlags::ERRQUEUE | MsgFlags::OOB);
         if waits && self.is_stream() && self.wants_more(self.core.low_water.load(Relaxed), dst.left()) {
@@ -277,7 +273,8 @@ impl SocketOps for HostSocket {
             Err(Errno::EAGAIN) if waits && !self.is_stream() && self.poll().contains(Events::RDHUP) => return Ok(0),
             other => other?,
         };
-        if waits && flags.contains(MsgFlags::PEEK | MsgFlags::WAITALL) && self.is_stream() && !self.ended() && n < room {
+        if waits && flags.contains(MsgFlags::PEEK | MsgFlags::WAITALL) && self.is_stream() && !self.ended() && n < room
+        {
             return Err(Errno::EAGAIN.into());
         }
         if out.wants_name && name_len > 0 {

@@ -74,7 +74,9 @@ pub fn set(it: &HostSocket, ctx: &SockCtx<'_>, level: u32, option: u32, value: O
         // What was looked at is what the host is given.
         let own = &mut own[..len as usize];
         value.at.slice(own.len()).read_into(own)?;
-        if is_privileged(level, option, own) && !ns.may(ctx.op.cred, cap::NET_ADMIN) && !ns.may(ctx.op.cred, cap::NET_RAW)
+        if is_privileged(level, option, own)
+            && !ns.may(ctx.op.cred, cap::NET_ADMIN)
+            && !ns.may(ctx.op.cred, cap::NET_RAW)
         {
             return Err(Errno::EPERM);
         }

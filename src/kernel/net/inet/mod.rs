@@ -24,9 +24,9 @@ pub use mailbox::copy as copy_packet;
 pub use state::{Extra, InetState};
 
 use crate::abi::{Errno, Result};
-use crate::net::{NetNamespace, hostnet};
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{SockCtx, SocketOps, af, sock};
+use crate::net::{NetNamespace, hostnet};
 use alloc::sync::Arc;
 
 /// `IPPROTO_*`.
