@@ -32,4 +32,21 @@ drupe_park:
         ret
         .size drupe_park, . - drupe_park
 
+/* void drupe_unpark(u64 *parked, u64 stack)  does not return: goes on in drupe_park's caller, whose
+ * registers lie at `stack`, which is what *parked said.
+ */
+        .globl drupe_unpark
+        .type drupe_unpark, @function
+drupe_unpark:
+        mov     rsp, rsi
+        mov     qword ptr [rdi], 0
+        pop     r15
+        pop     r14
+        pop     r13
+        pop     r12
+        pop     rbx
+        pop     rbp
+        ret
+        .size drupe_unpark, . - drupe_unpark
+
         .section .note.GNU-stack, "", @progbits

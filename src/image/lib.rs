@@ -49,6 +49,15 @@ unsafe extern "C" fn image_boot(params: *const BootParams) -> i64 {
     on_slot(boot::boot as *const (), core::ptr::from_ref(params) as u64, 0, 0, 0)
 }
 
+unsafe extern "C" fn image_restore(params: *const BootParams, revival: *const u8, len: usize) -> i64 {
+    // SAFETY: as for `image_boot`.
+    let params = unsafe { &*params };
+    if let Err(e) = boot::early(params) {
+        return -i64::from(e.raw());
+    }
+    on_slot(boot::restore::restore as *const (), core::ptr::from_ref(params) as u64, revival as u64, len as u64, 0)
+}
+
 unsafe extern "C" fn image_spawn_mother() -> i64 {
     on_slot(boot::spawn_mother as *const (), 0, 0, 0, 0)
 }
@@ -90,6 +99,7 @@ pub static DRUPE_IMAGE: Exported = Exported(ImageHeader {
     timer: image_timer,
     host_ready: image_host_ready,
     next_event: image_next_event,
+    restore: image_restore,
     gate_ip: drupe_gate_ip as unsafe extern "C" fn(),
     sigreturn_ip: drupe_sigreturn_ip as unsafe extern "C" fn(),
 });

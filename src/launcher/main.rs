@@ -3,6 +3,7 @@
 
 mod against;
 mod bench;
+mod checkpoint;
 mod closed;
 mod doctor;
 mod exec;
@@ -46,6 +47,11 @@ enum Verb {
     Pause(outside::Named),
     /// Let a paused sandbox go on
     Resume(outside::Named),
+    /// Write an image of a running sandbox, and end it
+    Checkpoint(checkpoint::CheckpointArgs),
+    /// Let the sandbox of an image go on, with this command's standard streams
+    #[command(after_help = STATUSES)]
+    Restore(checkpoint::RestoreArgs),
     /// Wait for the end of a sandbox's first process, and print its exit status
     Wait(outside::Named),
     /// Print what has happened in a running sandbox, a JSON object a line
@@ -118,7 +124,7 @@ fn launch() -> u8 {
             return if e.use_stderr() { FAILED } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Exec(_)) {
+    if !matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_)) {
         // A list whose reader goes away ends quietly, as that of any tool.
         // SAFETY: no handler is installed.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -130,6 +136,8 @@ fn launch() -> u8 {
         Verb::Kill(args) => outside::kill(&args),
         Verb::Pause(named) => outside::pause(&named),
         Verb::Resume(named) => outside::resume(&named),
+        Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Restore(args) => checkpoint::restore(&args),
         Verb::Wait(named) => outside::wait(&named),
         Verb::Events(args) => outside::events(&args),
         Verb::Debug(named) => outside::debug(&named),

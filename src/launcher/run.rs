@@ -278,7 +278,12 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Err(Error::Expired(_)) => return Ok(EXPIRED),
         Err(e) => return Err(e.into()),
     };
-    match follow(&sandbox, &mut child, &signals) {
+    end_of(follow(&sandbox, &mut child, &signals))
+}
+
+/// What is said of a sandbox that has ended before its program.
+pub fn end_of(followed: anyhow::Result<u8>) -> anyhow::Result<u8> {
+    match followed {
         Err(e) => match e.downcast::<Error>() {
             Ok(Error::Panic(text)) => Ok(panicked(&text)),
             Ok(Error::Expired(_)) => Ok(EXPIRED),
@@ -389,7 +394,7 @@ fn current_umask() -> u32 {
 }
 
 /// Passes signals on until the program has ended.
-fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Result<u8> {
+pub fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Result<u8> {
     loop {
         while let Some(change) = child.try_change()? {
             match change {

@@ -6,7 +6,7 @@ use super::error::{Error, Result};
 use super::jail::{Jail, Reach};
 use super::link::Link;
 use super::supervisor::{self, Plan};
-use super::{Given, Sandbox, open_path, outside, perf};
+use super::{Given, Sandbox, open_path, outside, perf, save};
 use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
 use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -43,7 +43,7 @@ pub enum LogLevel {
 }
 
 #[derive(Clone, Debug)]
-enum Mount {
+pub(super) enum Mount {
     Bind { source: PathBuf, target: PathBuf, read_only: bool },
     Tmpfs { target: PathBuf },
 }
@@ -52,29 +52,29 @@ enum Mount {
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct SandboxBuilder {
-    root: PathBuf,
-    root_writable: bool,
-    mounts: Vec<Mount>,
-    network: Network,
-    hostname: String,
-    memory: u64,
-    pids: u32,
-    cpus: u32,
-    open_files: Option<u64>,
-    file_size: Option<u64>,
-    timeout: Option<Duration>,
-    confined: bool,
-    rewrite: bool,
-    strace: Option<Vec<String>>,
-    strace_file: Option<Arc<File>>,
-    log_level: LogLevel,
-    user: Option<(u32, u32)>,
-    seed: Option<[u8; 32]>,
-    clock_ahead: i64,
-    text_cache: Option<PathBuf>,
-    jail: Jail,
-    name: Option<String>,
-    perf_map: bool,
+    pub(super) root: PathBuf,
+    pub(super) root_writable: bool,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) network: Network,
+    pub(super) hostname: String,
+    pub(super) memory: u64,
+    pub(super) pids: u32,
+    pub(super) cpus: u32,
+    pub(super) open_files: Option<u64>,
+    pub(super) file_size: Option<u64>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) confined: bool,
+    pub(super) rewrite: bool,
+    pub(super) strace: Option<Vec<String>>,
+    pub(super) strace_file: Option<Arc<File>>,
+    pub(super) log_level: LogLevel,
+    pub(super) user: Option<(u32, u32)>,
+    pub(super) seed: Option<[u8; 32]>,
+    pub(super) clock_ahead: i64,
+    pub(super) text_cache: Option<PathBuf>,
+    pub(super) jail: Jail,
+    pub(super) name: Option<String>,
+    pub(super) perf_map: bool,
 }
 
 impl Default for SandboxBuilder {
@@ -291,17 +291,32 @@ impl SandboxBuilder {
             self.hide_registry();
         }
         let perf_map = self.perf_map;
+        let settings = save::settings_of(&self);
         let plan = self.plan()?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
         let pid = supervisor::start(plan, above_stdio(theirs)?)?;
-        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim)?;
+        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim, Some(settings))?;
         if perf_map {
             super::without_signals(|| std::thread::Builder::new().spawn(move || perf::follow(pid as u32)))
                 .map_err(|e| Error::host("start a thread", e))?;
         }
         Ok(sandbox)
+    }
+
+    /// As [`SandboxBuilder::start`], with the kernel and the processes of an image.
+    pub(super) fn start_saved(mut self, saved: supervisor::Saved) -> Result<Sandbox> {
+        let given = self.given(None);
+        self.confined = true;
+        let claim = self.name.as_deref().map(outside::claim).transpose()?;
+        let settings = save::settings_of(&self);
+        let plan = self.plan()?.with_saved(saved)?;
+        let floor = plan.floor();
+        let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(|e| Error::host("make the control socket", e))?;
+        let pid = supervisor::start(plan, supervisor::lift(theirs, floor)?)?;
+        Sandbox::over(Link::apart(Channel::new(above_stdio(ours)?), pid), given, claim, Some(settings))
     }
 
     /// Puts an empty directory in the place of the one in which running sandboxes are registered, wherever it would be
@@ -342,7 +357,7 @@ impl SandboxBuilder {
         }
         let server = supervisor::here(self.plan()?)?;
         let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
-        Sandbox::over(link, given, None)
+        Sandbox::over(link, given, None, None)
     }
 
     fn given(&self, limits: Option<Vec<(u64, u64)>>) -> Given {
@@ -373,6 +388,7 @@ impl SandboxBuilder {
             timeout: self.timeout,
             confined,
             perf_map: self.perf_map,
+            saved: None,
         })
     }
 
@@ -504,7 +520,7 @@ fn groups() -> Vec<u32> {
     groups
 }
 
-fn entropy() -> Result<[u8; 32]> {
+pub(super) fn entropy() -> Result<[u8; 32]> {
     let mut seed = [0; 32];
     // SAFETY: fills the buffer. Requests of up to 256 bytes are never cut short.
     match unsafe { libc::getrandom(seed.as_mut_ptr().cast(), seed.len(), 0) } {

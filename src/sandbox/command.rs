@@ -362,6 +362,11 @@ pub struct Child {
 }
 
 impl Child {
+    /// A process that runs already.
+    pub(super) fn known(inner: Arc<Inner>, pid: u32) -> Child {
+        Child { inner, pid, status: None, stdin: None, stdout: None, stderr: None }
+    }
+
     /// Its process id in the sandbox. The first process is 1.
     pub fn id(&self) -> u32 {
         self.pid

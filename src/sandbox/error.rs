@@ -1,5 +1,6 @@
 //! What can go wrong, said so that a person can act on it.
 
+use super::save::{ImageError, SaveError};
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -86,6 +87,12 @@ pub enum Error {
     /// and was ended.
     #[error("the sandbox has ended: its time of {0:?} is over")]
     Expired(Duration),
+    /// The sandbox was not saved, and goes on.
+    #[error("the sandbox cannot be saved: {0}")]
+    Save(#[from] SaveError),
+    /// An image was not restored.
+    #[error("the image cannot be restored: {0}")]
+    Image(#[from] ImageError),
     /// The kernel in the sandbox panicked; the sandbox is gone.
     #[error("{0}")]
     Panic(String),

@@ -65,17 +65,19 @@ impl Segment {
 }
 
 /// Maps the image at `base + layout::IMAGE`, its data in the window's memory file. Returns its header. `anonymous`: its
-/// code is a copy in memory of no file, whose names `perf` takes from a map ([`symbols`]).
+/// code is a copy in memory of no file, whose names `perf` takes from a map ([`symbols`]). `saved`: the window holds the
+/// data of a kernel that runs, which stays as it is.
 ///
 /// # Errors
 /// A damaged image; the host refusing to map executable memory.
-pub fn load(base: u64, window: BorrowedFd<'_>, anonymous: bool) -> Result<ImageHeader> {
+pub fn load(base: u64, window: BorrowedFd<'_>, anonymous: bool, saved: bool) -> Result<ImageHeader> {
     let header = FileHeader64::<Endianness>::parse(bytes()).map_err(bad)?;
     let endian = header.endian().map_err(bad)?;
     let program = header.program_headers(endian, bytes()).map_err(bad)?;
     let load_at = base + layout::IMAGE;
     let segments = segments(endian, program)?;
     let mut sealed = Vec::new();
+    let kept = |s: &Segment| saved && s.writable() && !s.relro;
     for segment in &segments {
         if anonymous && segment.protection & libc::PROT_EXEC != 0 {
             copy_text(segment, load_at)?;
@@ -83,11 +85,13 @@ pub fn load(base: u64, window: BorrowedFd<'_>, anonymous: bool) -> Result<ImageH
             place_text(segment, load_at, window)?;
         } else if segment.relro && move_own_pages(segment, load_at) {
             sealed.push(segment.pages());
+        } else if kept(segment) {
+            map_file(segment, load_at, window)?;
         } else {
             place_data(segment, load_at, window)?;
         }
     }
-    relocate(endian, program, load_at, &segments)?;
+    relocate(endian, program, load_at, &segments, kept)?;
     for (start, len) in sealed {
         // SAFETY: pages of the image that nobody writes to from here on.
         unsafe { libc::mprotect((load_at + start) as *mut libc::c_void, len as usize, libc::PROT_READ) };
@@ -142,7 +146,13 @@ fn segments(endian: Endianness, program: &[ProgramHeader64<Endianness>]) -> Resu
 
 /// Applies `R_X86_64_RELATIVE` to data that is in place; there must be nothing else, and no library
 /// needed.
-fn relocate(endian: Endianness, program: &[ProgramHeader64<Endianness>], load_at: u64, segments: &[Segment]) -> Result {
+fn relocate(
+    endian: Endianness,
+    program: &[ProgramHeader64<Endianness>],
+    load_at: u64,
+    segments: &[Segment],
+    kept: impl Fn(&Segment) -> bool,
+) -> Result {
     let (mut table, mut len) = (0, 0);
     for ph in program {
         for d in ph.dynamic(endian, bytes()).map_err(bad)?.unwrap_or_default() {
@@ -171,6 +181,9 @@ fn relocate(endian: Endianness, program: &[ProgramHeader64<Endianness>], load_at
         }
         if segment.is_none() {
             return Err(bad(format_args!("a relocation at {at:#x} lies outside")));
+        }
+        if segment.is_some_and(&kept) {
+            continue;
         }
         let value = load_at.wrapping_add(entry.r_addend.get(endian) as u64);
         // SAFETY: eight bytes of a writable segment, which was mapped just now and which nobody reads yet.

@@ -66,6 +66,13 @@ pub struct Meter {
     asked: u64,
 }
 
+impl Meter {
+    /// The descriptor by which it is asked, if it is.
+    pub fn descriptor(&self) -> Option<i32> {
+        self.socket.as_ref().map(AsRawFd::as_raw_fd)
+    }
+}
+
 /// What it says.
 #[derive(Debug, Default)]
 pub struct Sizes {

@@ -19,6 +19,7 @@ mod meter;
 mod namespaces;
 pub mod outside;
 mod perf;
+mod save;
 mod stdio;
 mod supervisor;
 
@@ -27,6 +28,7 @@ pub use command::{Change, Child, Command, shell_status};
 pub use drupe_kernel::abi::control::{PsEntry, Stats};
 pub use error::{Error, Result};
 pub use jail::Jail;
+pub use save::{Image, ImageError, SaveError, Streams};
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 
@@ -70,6 +72,10 @@ struct Inner {
     base: Mutex<Option<Base>>,
     /// Readable when something has come in, where a thread of its own takes it in.
     bell: Option<EventFd>,
+    /// What an image is to know; `None` where this process is the supervisor, which sees no other's memory.
+    settings: Option<save::Saving>,
+    /// One at a time.
+    saving: Mutex<()>,
 }
 
 /// What a sandbox's first program was started with, and others by name are.
@@ -188,12 +194,17 @@ impl Sandbox {
     }
 
     /// With `claim`, it is served by its name from now on.
-    fn over(link: Link, given: Given, claim: Option<outside::Claim>) -> Result<Sandbox> {
+    fn over(
+        link: Link,
+        given: Given,
+        claim: Option<outside::Claim>,
+        settings: Option<save::Saving>,
+    ) -> Result<Sandbox> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         let bell = claim.as_ref().map(|_| EventFd::from_flags(flags)).transpose();
         let bell = bell.map_err(|e| Error::host("make a descriptor", e))?;
         let (state, changed, base) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let inner = Arc::new(Inner { link, state, changed, given, base, bell });
+        let inner = Arc::new(Inner { link, state, changed, given, base, bell, settings, saving: Mutex::default() });
         let mut sandbox = Sandbox { inner, desk: None };
         if sandbox.inner.link.served_here().is_none() {
             sandbox.inner.booted()?;

@@ -1,6 +1,7 @@
 //! What the host half and the kernel say to each other, encoded with postcard. Both are built from
 //! this file; the build hash in [`ImageHeader`] keeps two builds apart.
 
+use super::saved::Frozen;
 use super::text::{Patched, TextKey, TextPlan};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,10 @@ pub struct ImageHeader {
     pub host_ready: unsafe extern "C" fn(i32, u32),
     /// `next_event(buf, cap) -> len, 0 for none`: takes one [`Event`].
     pub next_event: unsafe extern "C" fn(*mut u8, usize) -> i64,
+    /// `restore(&BootParams, revival, its length) -> 0 or -errno`: instead of `boot` in a window that holds a saved
+    /// kernel. `config` is that of the restored sandbox; the revival is a postcard-encoded
+    /// [`Revival`](super::saved::Revival).
+    pub restore: unsafe extern "C" fn(*const BootParams, *const u8, usize) -> i64,
     /// Addresses that the filter lets through: after the gate's and after the sigreturn's `syscall`.
     pub gate_ip: unsafe extern "C" fn(),
     /// See `gate_ip`.
@@ -192,6 +197,11 @@ pub enum Request {
     Pause,
     /// Undo one [`Request::Pause`].
     Unpause,
+    /// Say how the sandbox can be saved, which must stand still; answered by [`Response::Frozen`]. Nothing else is
+    /// served until [`Request::Thaw`], and the supervisor does nothing.
+    Freeze,
+    /// The end of [`Request::Freeze`].
+    Thaw,
     /// A whole file.
     ReadFile {
         /// Absolute path.
@@ -376,6 +386,8 @@ pub enum Response {
     },
     /// Bytes of memory in use of those that the sandbox was given.
     Memory(u64),
+    /// What is to be saved.
+    Frozen(Frozen),
     /// The program of a [`Request::Spawn`] is not there, or is none that can be run.
     Unrunnable {
         /// Error number.

@@ -81,6 +81,9 @@ pub mod fast {
     pub const WHOLE: u64 = 2;
 }
 
+/// In [`SlotHeader::still`]: the thread has no task, waits for work, and holds nothing.
+pub const IDLE: u64 = 1;
+
 /// What a task sleeps on. The word only ever counts up; a sleeper reads it, looks at its condition,
 /// then waits for it to change, so that no wake can be lost in between.
 #[repr(C)]
@@ -160,6 +163,9 @@ pub struct SlotHeader {
     /// Stack pointer of a parked thread, 0 while it is not parked: what its function preserves lies there
     /// (`asm/park.S`).
     pub parked: AtomicU64,
+    /// What the host has of a parked thread beyond its registers (a `task::park::Still` on its stack), or [`IDLE`]; 0
+    /// while the thread may change something.
+    pub still: AtomicU64,
     /// Where the broker answers (`abi::broker`).
     pub broker: AtomicU32,
     /// The child that the thread is making (a raw `Arc<Task>`): it is known, and may not have a host thread yet.

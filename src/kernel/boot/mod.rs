@@ -2,6 +2,7 @@
 //! supervisor calls on its own slot (number 0).
 
 mod mounts;
+pub mod restore;
 
 use crate::abi::control::{BootParams, Config, Event};
 use crate::abi::slot::{CANARY, SlotHeader, place};
@@ -285,13 +286,14 @@ fn use_huge_pages() -> bool {
     all
 }
 
-/// What the supervisor has to do whenever it wakes: runs the timers that are due; the next deadline.
+/// What the supervisor has to do whenever it wakes: runs the timers that are due; the next deadline, on the host's
+/// monotonic clock.
 pub extern "C" fn timer() -> u64 {
     consider_huge_pages();
     let next = time::timer::run();
     crate::task::async_io::run();
     crate::task::session::run_hang_ups();
-    next
+    host_time::host_deadline(next)
 }
 
 /// An armed host descriptor became ready.

@@ -10,14 +10,15 @@ mod words;
 pub use events::{next_event, push_event};
 
 use crate::abi::control::{Config, Event, Recorded, Request, Response};
+use crate::abi::saved::Frozen;
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
-use crate::fs::memfs;
+use crate::fs::{hostfd, memfs};
 use crate::host::HostFd;
 use crate::mm::{IoSrc, budget, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, oom, park, record, tree};
+use crate::task::{kernel, lookup_group, oom, park, record, revive, tree};
 use crate::tty;
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
@@ -87,6 +88,8 @@ fn answer_to(request: Request) -> Response {
             Response::Ok
         }
         Request::Unpause => done(unpause(), || String::from("the sandbox is not paused")),
+        Request::Freeze => freeze(),
+        Request::Thaw => Response::Ok,
         Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
             Ok(data) => Response::Data(data),
             Err(e) => failed(e, alloc::format!("cannot read '{}': {}", String::from_utf8_lossy(&path), words(e))),
@@ -114,6 +117,25 @@ fn answer_to(request: Request) -> Response {
             Response::Records { list, first }
         }
     }
+}
+
+/// What is to be known of a sandbox that stands still.
+fn freeze() -> Response {
+    if !park::is_paused() {
+        return failed(Errno::EINVAL, String::from("the sandbox is not paused"));
+    }
+    if !park::all_still() {
+        return failed(Errno::EAGAIN, alloc::format!("{} tasks have not come to rest", park::moving().max(1)));
+    }
+    Response::Frozen(Frozen {
+        base: crate::arch::slot::window(),
+        monotonic: crate::time::host_monotonic(),
+        spaces: revive::spaces(),
+        handed_in: hostfd::handed_in(),
+        window_fd: crate::host::window::fd(),
+        text_cache: text::cache(),
+        ..Frozen::default()
+    })
 }
 
 /// As `kill(2)` from outside.

@@ -18,6 +18,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// Most descriptors of a fresh process.
 const NOFILE: u64 = 1 << 20;
@@ -38,6 +39,9 @@ pub fn spawn(mut s: Spawn) -> Response {
         Err(Unable::Setting(errno, what)) => failed(errno, format!("{what}: {}", words(errno))),
     }
 }
+
+/// How many programs were to be started.
+static STARTS: AtomicU32 = AtomicU32::new(0);
 
 /// Why nothing was started.
 enum Unable {
@@ -61,10 +65,11 @@ fn start(s: Spawn, fds: Vec<Option<HostFd>>) -> Outcome<u32> {
     enter(&fs, &ctx, &s.cwd).map_err(|e| Unable::Setting(e, format!("working directory '{}'", text(&s.cwd))))?;
     let path = find_program(&fs, &ctx, &s)?;
     let files = Arc::new(FdTable::new());
+    let nth = STARTS.fetch_add(1, Relaxed);
     for (number, fd) in fds.into_iter().enumerate() {
         let Some(fd) = fd else { continue };
         let install = |fd| {
-            hostfd::open(fd, |name, stat| terminal(&fs, name, stat))
+            hostfd::open(fd, [nth, number as u32], |name, stat| terminal(&fs, name, stat))
                 .and_then(|f| files.install_at(number as i32, f, false, NOFILE))
         };
         install(fd).map_err(|e| Unable::Setting(e, format!("descriptor {number}")))?;

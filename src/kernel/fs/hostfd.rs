@@ -3,6 +3,7 @@
 //! Reads and writes go through the gate and block there, interruptibly. O_NONBLOCK is never set on
 //! the host's description, because the user's shell shares it: a non-blocking guest polls first.
 
+use crate::abi::saved::HandedIn;
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::host::{HostFd, files};
 use crate::mm::{HostRun, IoDst, IoSrc, MapWish, Mappable, Mapped, UserSlice};
@@ -17,6 +18,7 @@ use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use hashbrown::HashMap;
 use linux_raw_sys::ioctl;
 
@@ -47,19 +49,41 @@ pub struct HostFile {
     /// Which terminal it is.
     terminal: Option<Arc<HostTerminal>>,
     /// The offset is the host's: others share the description.
-    seekable: bool,
+    seekable: AtomicBool,
+    /// Which program it came with, and as which of its descriptors.
+    place: [u32; 2],
     polled: Arc<Polled>,
 }
 
 struct HostInode(Arc<HostFile>, SharedState);
 struct HostOps(Arc<HostFile>);
 
-/// An open file description over the host descriptor `fd`. `place` is asked for the node that a
+/// Every descriptor that was handed in and is open.
+pub fn handed_in() -> Vec<HandedIn> {
+    let all: Vec<_> = HANDED.lock().iter().flat_map(|m| m.values().filter_map(Weak::upgrade)).collect();
+    all.iter().map(|f| HandedIn { fd: f.fd.raw(), program: f.place[0], number: f.place[1] }).collect()
+}
+
+/// Other descriptors have taken the place of those that were handed in.
+pub fn restored() {
+    let all: Vec<_> = HANDED.lock().iter().flat_map(|m| m.values().filter_map(Weak::upgrade)).collect();
+    for file in all {
+        file.seekable.store(files::lseek(file.fd.raw(), 0, linux::SEEK_CUR).is_ok(), SeqCst);
+        file.polled.queue().wake_all();
+    }
+}
+
+/// An open file description over the host descriptor `fd`, which comes with program number `program` as its descriptor
+/// `number`. `place` is asked for the node that a
 /// terminal of this name and these attributes has in the sandbox.
 ///
 /// # Errors
 /// The host's, when it cannot be looked at.
-pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Result<Arc<OpenFile>> {
+pub fn open(
+    fd: HostFd,
+    [program, number]: [u32; 2],
+    place: impl FnOnce(&[u8], &Stat) -> Option<Path>,
+) -> Result<Arc<OpenFile>> {
     let stat = super::memfs::host_stat(fd.raw())?;
     let kind = FileType::from_mode(stat.mode);
     let mut winsize = [0u8; 64];
@@ -71,7 +95,8 @@ pub fn open(fd: HostFd, place: impl FnOnce(&[u8], &Stat) -> Option<Path>) -> Res
         fd,
         kind,
         terminal: tty.then(|| host::of_device(stat.rdev)),
-        seekable,
+        seekable: AtomicBool::new(seekable),
+        place: [program, number],
         polled: Polled::new(raw),
     });
     HANDED.lock().get_or_insert_with(HashMap::new).insert(raw, Arc::downgrade(&file));
@@ -147,7 +172,7 @@ impl FileOps for HostOps {
         if file.nonblock() && !f.ready_for(Events::IN)? {
             return Err(Errno::EAGAIN.into());
         }
-        let n = if f.seekable && pos != HERE {
+        let n = if f.seekable.load(SeqCst) && pos != HERE {
             files::pread(f.fd.raw(), addr, len, pos)?
         } else {
             files::read_blocking(f.fd.raw(), addr, len)?
@@ -163,7 +188,7 @@ impl FileOps for HostOps {
             if file.nonblock() && !f.ready_for(Events::OUT)? {
                 return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN.into()) };
             }
-            let put = if f.seekable && pos != HERE {
+            let put = if f.seekable.load(SeqCst) && pos != HERE {
                 files::pwrite(f.fd.raw(), addr, len, pos.saturating_add(done as u64)).map_err(SysError::from)
             } else {
                 files::write_blocking(f.fd.raw(), addr, len)
@@ -184,11 +209,11 @@ impl FileOps for HostOps {
     }
 
     fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
-        if self.0.seekable { Err(Errno::EOPNOTSUPP) } else { Err(Errno::ESPIPE) }
+        if self.0.seekable.load(SeqCst) { Err(Errno::EOPNOTSUPP) } else { Err(Errno::ESPIPE) }
     }
 
     fn host_seek(&self, whence: u32, offset: i64) -> Option<Result<u64>> {
-        self.0.seekable.then(|| files::lseek(self.0.fd.raw(), offset, whence))
+        self.0.seekable.load(SeqCst).then(|| files::lseek(self.0.fd.raw(), offset, whence))
     }
 
     fn poll(&self) -> Events {

@@ -4,12 +4,12 @@ use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use core::sync::atomic::AtomicU32;
 
-/// Sleeps while `word` holds `expected`, at most until `deadline` (host monotonic ns).
+/// Sleeps while `word` holds `expected`, at most until `deadline` (the sandbox's monotonic clock, ns).
 ///
 /// # Errors
 /// `EAGAIN` if the word differs, `ETIMEDOUT`, `EINTR`.
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<u64>) -> Result {
-    let ts = deadline.map(|ns| linux::__kernel_timespec {
+    let ts = deadline.map(super::time::host_deadline).map(|ns| linux::__kernel_timespec {
         tv_sec: (ns / 1_000_000_000) as i64,
         tv_nsec: (ns % 1_000_000_000) as i64,
     });

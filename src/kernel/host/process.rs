@@ -20,9 +20,9 @@ pub const KICK: u32 = linux::SIGSTKFLT;
 /// Host pid of the supervisor, the host parent of every process.
 static SUPERVISOR: AtomicI32 = AtomicI32::new(0);
 
-/// Records the supervisor's host pid (at boot).
-pub fn set_supervisor(pid: i32) {
-    SUPERVISOR.store(pid, SeqCst);
+/// Records the supervisor's host pid (at boot); the one before.
+pub fn set_supervisor(pid: i32) -> i32 {
+    SUPERVISOR.swap(pid, SeqCst)
 }
 
 /// Whether this is the supervisor.
@@ -70,6 +70,52 @@ pub fn clone(
     arg: u64,
     tls: Option<u64>,
 ) -> Result<i32> {
+    ready(slot);
+    start_on(kind, slot, stack, start, arg, tls)
+}
+
+/// As [`clone`], for a slot whose thread was parked: what lies on its stack and in its header stays. The new thread has
+/// the stack below `slot.parked`.
+///
+/// # Errors
+/// As [`clone`].
+pub fn clone_parked(kind: CloneKind, slot: &'static SlotHeader, start: Start, arg: u64) -> Result<i32> {
+    start_on(kind, slot, slot.parked.load(SeqCst) - 256, start, arg, None)
+}
+
+/// Makes the header of a slot that nobody runs on fit for a new thread.
+fn ready(slot: &SlotHeader) {
+    slot.canary.store(CANARY, SeqCst);
+    slot.place.store(place::KERNEL, SeqCst);
+    slot.kick.store(0, SeqCst);
+    slot.frame.store(0, SeqCst);
+    slot.parked.store(0, SeqCst);
+    slot.still.store(0, SeqCst);
+    slot.locks_held.store(0, SeqCst);
+    slot.lock_levels.store(0, SeqCst);
+    slot.waking.store(0, SeqCst);
+    slot.making.store(0, SeqCst);
+    slot.ticket.store(0, SeqCst);
+    slot.left_len.store(0, SeqCst);
+    if cfg!(debug_assertions) {
+        // What one that was killed here may have left of its record of locks (`sync::lockdep`).
+        let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;
+        // SAFETY: the record's length, in the header page of a slot that nobody runs on.
+        unsafe { record.write(0) };
+    }
+    slot.waker.sleeping.store(0, SeqCst);
+    slot.stack_top.store(frame::stack_top(slot), SeqCst);
+    slot.generation.fetch_add(1, SeqCst);
+}
+
+fn start_on(
+    kind: CloneKind,
+    slot: &'static SlotHeader,
+    stack: u64,
+    start: Start,
+    arg: u64,
+    tls: Option<u64>,
+) -> Result<i32> {
     let mut flags = linux::CLONE_FILES | linux::CLONE_PARENT_SETTID | linux::CLONE_CHILD_CLEARTID;
     flags |= match kind {
         CloneKind::Thread => {
@@ -89,26 +135,6 @@ pub fn clone(
         flags |= linux::CLONE_CHILD_SETTID;
         &slot.host_tgid
     };
-    slot.canary.store(CANARY, SeqCst);
-    slot.place.store(place::KERNEL, SeqCst);
-    slot.kick.store(0, SeqCst);
-    slot.frame.store(0, SeqCst);
-    slot.parked.store(0, SeqCst);
-    slot.locks_held.store(0, SeqCst);
-    slot.lock_levels.store(0, SeqCst);
-    slot.waking.store(0, SeqCst);
-    slot.making.store(0, SeqCst);
-    slot.ticket.store(0, SeqCst);
-    slot.left_len.store(0, SeqCst);
-    if cfg!(debug_assertions) {
-        // What one that was killed here may have left of its record of locks (`sync::lockdep`).
-        let record = (core::ptr::from_ref(slot) as usize + HELD_LOCKS) as *mut usize;
-        // SAFETY: the record's length, in the header page of a slot that nobody runs on.
-        unsafe { record.write(0) };
-    }
-    slot.waker.sleeping.store(0, SeqCst);
-    slot.stack_top.store(frame::stack_top(slot), SeqCst);
-    slot.generation.fetch_add(1, SeqCst);
     let own_tgid = arch::slot().host_tgid.load(SeqCst);
     slot.host_tgid.store(if kind == CloneKind::Thread { own_tgid } else { 0 }, SeqCst);
     let sp = ((stack & !15) - 32) as *mut u64;

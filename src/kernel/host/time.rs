@@ -2,7 +2,28 @@
 
 use crate::abi::linux;
 use crate::arch;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+
+/// What the sandbox's monotonic clocks are ahead of the host's, ns: not 0 once it was restored.
+static MONOTONIC_AHEAD: AtomicI64 = AtomicI64::new(0);
+
+/// See [`set_monotonic_ahead`].
+pub fn monotonic_ahead() -> i64 {
+    MONOTONIC_AHEAD.load(Relaxed)
+}
+
+/// Sets what the sandbox's monotonic clocks are ahead of the host's, ns.
+pub fn set_monotonic_ahead(ns: i64) {
+    MONOTONIC_AHEAD.store(ns, Relaxed);
+}
+
+/// A deadline of the sandbox's monotonic clock as one of the host's, ns; `u64::MAX`, which is none, stays.
+pub fn host_deadline(deadline: u64) -> u64 {
+    match deadline {
+        u64::MAX => u64::MAX,
+        at => at.saturating_add_signed(monotonic_ahead().saturating_neg()),
+    }
+}
 
 static CLOCK_GETTIME: AtomicU64 = AtomicU64::new(0);
 

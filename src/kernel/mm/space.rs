@@ -175,7 +175,7 @@ fn page_up(n: u64) -> Result<u64> {
 }
 
 /// Whether a range reaches into the kernel's part of the address space.
-pub(super) fn outside_guest(start: u64, end: u64) -> bool {
+pub fn outside_guest(start: u64, end: u64) -> bool {
     in_window(start, end) || end > TASK_SIZE
 }
 

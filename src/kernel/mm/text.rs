@@ -138,6 +138,11 @@ pub fn set_cache(dir: i32) {
     CACHE.store(dir, SeqCst);
 }
 
+/// See [`set_cache`].
+pub fn cache() -> i32 {
+    CACHE.load(SeqCst)
+}
+
 /// What the cache has of this state of the piece.
 fn cached(key: &TextKey) -> Option<TextCopy> {
     let dir = CACHE.load(Relaxed);

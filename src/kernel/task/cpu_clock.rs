@@ -114,10 +114,12 @@ fn thread_time(task: &Task, kind: Kind) -> Option<u64> {
     if tid == 0 || tgid == 0 {
         return None;
     }
-    if arch::slot().host_tgid.load(SeqCst) == tgid {
-        return host::time::clock(!(tid as i32) << 3 | PER_THREAD | kind as i32).map(|ns| ns as u64);
-    }
-    schedstat(tgid, tid)
+    let now = if arch::slot().host_tgid.load(SeqCst) == tgid {
+        host::time::clock(!(tid as i32) << 3 | PER_THREAD | kind as i32).map(|ns| ns as u64)
+    } else {
+        schedstat(tgid, tid)
+    };
+    Some(now? + task.spent.load(SeqCst))
 }
 
 /// Time on a CPU as `/proc/PID/task/TID/schedstat` of the host says (`Documentation/scheduler/sched-stats`).

@@ -23,6 +23,7 @@ pub mod memory;
 pub mod ns;
 pub mod oom;
 pub mod park;
+pub mod revive;
 pub mod pid;
 pub mod posix_timers;
 pub mod record;
@@ -122,6 +123,8 @@ pub struct Task {
     pub restart: Mutex<Option<Restart>>,
     /// Priorities and `prctl` settings.
     pub attr: Attr,
+    /// CPU time that it spent before it was restored, ns.
+    pub spent: AtomicU64,
     /// What others ask it to do.
     work: work::Queue,
     /// Its own filters.
@@ -209,6 +212,7 @@ impl Task {
             vfork: Mutex::new(Level::Leaf, None),
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
+            spent: AtomicU64::new(0),
             work: work::Queue::default(),
             seccomp: seccomp::State::default(),
             traced: AtomicU32::new(0),

@@ -6,10 +6,11 @@
 //! `slot.parked` says (`asm/park.S`), and a thread that loads that stack pointer and returns goes on.
 
 use super::{Task, kernel, work};
-use crate::abi::slot::{SlotHeader, kick};
+use crate::abi::slot::{IDLE, SlotHeader, kick};
+use crate::abi::linux::CLOCK_THREAD_CPUTIME_ID;
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
-use crate::host::futex;
+use crate::host::{futex, process, sched, time};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
@@ -42,6 +43,51 @@ pub fn pause() {
     }
 }
 
+/// What the host has of a thread beyond its registers, noted when it parks.
+#[derive(Clone, Copy, Debug)]
+pub struct Still {
+    /// Bases of fs and gs.
+    pub bases: [u64; 2],
+    /// The CPUs that it may run on, and how many bytes of them the host has told.
+    pub affinity: ([u8; 128], usize),
+    /// What its process has registered for `membarrier(2)`, as its commands.
+    pub barriers: u64,
+    /// User and system time of its host process, ns.
+    pub process_times: [u64; 2],
+    /// CPU time of the thread itself, ns.
+    pub thread_time: u64,
+}
+
+impl Still {
+    fn of_running() -> Still {
+        const GET_REGISTRATIONS: u32 = 1 << 9;
+        let mut mask = [0; 128];
+        let told = sched::getaffinity(&mut mask).unwrap_or(0);
+        let (user, system) = time::process_times();
+        Still {
+            bases: [process::ARCH_GET_FS, process::ARCH_GET_GS].map(process::base),
+            affinity: (mask, told.min(128)),
+            barriers: sched::membarrier(GET_REGISTRATIONS, 0, 0).unwrap_or(0),
+            process_times: [user, system],
+            thread_time: time::clock(CLOCK_THREAD_CPUTIME_ID as i32).map_or(0, |ns| ns as u64),
+        }
+    }
+
+    /// What was noted of the thread of a slot, which is parked.
+    pub fn of(slot: &SlotHeader) -> Option<Still> {
+        let at = slot.still.load(SeqCst);
+        let inside = slot.parked.load(SeqCst) != 0 && at > IDLE && frame::on_slot_stack(at);
+        // SAFETY: a parked thread keeps it on its stack, which lies in the window.
+        inside.then(|| unsafe { *(at as *const Still) })
+    }
+}
+
+/// Whether nothing in the kernel changes: every task is parked, and no thread without a task does anything. Asked by the
+/// supervisor, it stays so until the supervisor does something, or the host ends a process.
+pub fn all_still() -> bool {
+    is_paused() && moving() == 0 && super::slots::all_still()
+}
+
 /// Undoes one [`pause`].
 ///
 /// # Errors
@@ -54,6 +100,8 @@ pub fn unpause() -> Result {
                 slot.waker.wake();
             }
         }
+        // The mother makes nothing meanwhile.
+        super::zygote::look_again();
     }
     Ok(())
 }
@@ -79,8 +127,11 @@ pub(super) fn park_while_paused() {
     }
     let slot = arch::slot();
     make_whole();
+    let still = Still::of_running();
+    slot.still.store(&raw const still as u64, SeqCst);
     // SAFETY: the word lies in the slot, and the function returns.
     unsafe { drupe_park(slot.parked.as_ptr(), wait) };
+    slot.still.store(0, SeqCst);
 }
 
 /// Makes the frame of the running thread hold the extended state.
@@ -88,6 +139,24 @@ pub(super) fn make_whole() {
     if let Some(f) = MAKE_WHOLE.get() {
         f(arch::slot());
     }
+}
+
+/// Waits as a parked thread does, and goes on where the thread of this slot has parked, on its stack.
+pub(super) fn go_on() -> ! {
+    unsafe extern "C" {
+        #[cfg(feature = "image")]
+        fn drupe_unpark(parked: *mut u64, stack: u64) -> !;
+    }
+    wait();
+    let slot = arch::slot();
+    #[cfg(feature = "image")]
+    // SAFETY: what the stack pointer leads to was laid there by `drupe_park`, and lies above everything that this
+    // function uses.
+    unsafe {
+        drupe_unpark(slot.parked.as_ptr(), slot.parked.load(SeqCst))
+    }
+    #[cfg(not(feature = "image"))]
+    unreachable!("only the image parks: {:?}", slot.parked)
 }
 
 extern "C" fn wait() {

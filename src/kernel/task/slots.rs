@@ -361,6 +361,29 @@ fn release(index: u32, host_pid: u32) -> Option<&'static SlotHeader> {
     }
 }
 
+/// No host process of the saved sandbox is there any more: what was entered under its pid is not. Of the supervisor of a
+/// restored one, before it makes others.
+pub fn forget_host() {
+    let mut slots = SLOTS.lock();
+    UNREAPED.store(0, SeqCst);
+    for index in 1..slots.places.len() as u32 {
+        slots.forget(index);
+        let slot = arch::slot_at(index);
+        slot.host_tid.store(0, SeqCst);
+        slot.host_tgid.store(0, SeqCst);
+    }
+}
+
+/// Whether every thread is parked or idle, or gone, or about to go without looking back. The supervisor, which asks, does
+/// not count.
+pub fn all_still() -> bool {
+    let slots = SLOTS.lock();
+    slots.places.iter().enumerate().skip(1).all(|(index, &place)| {
+        let slot = arch::slot_at(index as u32);
+        place != IN_USE || slot.still.load(SeqCst) != 0 || slot.host_tid.load(SeqCst) == 0
+    })
+}
+
 /// Lets every task that sleeps look again.
 pub fn wake_all() {
     let all = SLOTS.lock().places.len() as u32;

@@ -148,7 +148,7 @@ impl CurrentTask {
     }
 
     /// Where the task is in a time namespace of its own, its vDSO asks the kernel from now on.
-    pub(super) fn settle_clocks(&self) {
+    pub fn settle_clocks(&self) {
         if ANY.load(SeqCst) && self.own().ns.time.ino != ns::ino::TIME {
             vdso::ask_the_kernel();
         }

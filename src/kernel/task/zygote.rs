@@ -12,7 +12,7 @@
 
 use super::{Task, exit, slots};
 use crate::abi::sigctx::SigContext;
-use crate::abi::slot::SlotHeader;
+use crate::abi::slot::{IDLE, SlotHeader};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
 use crate::host::{futex, mem, panic, process, sched};
@@ -492,7 +492,7 @@ pub fn first() -> ! {
 pub fn mother_loop() -> ! {
     loop {
         let seen = CHANGES.load(SeqCst);
-        let short = POOL.lock().short();
+        let short = !super::park::is_paused() && POOL.lock().short();
         if short {
             match spawn() {
                 Ok(()) => continue,
@@ -500,13 +500,27 @@ pub fn mother_loop() -> ! {
                     FAILURES.fetch_add(1, SeqCst);
                     changed();
                     let soon = crate::time::host_monotonic() + 20_000_000;
-                    let _ = futex::wait(&CHANGES, CHANGES.load(SeqCst), Some(soon));
+                    idle(|| futex::wait(&CHANGES, CHANGES.load(SeqCst), Some(soon)));
                     continue;
                 }
             }
         }
-        let _ = futex::wait(&CHANGES, seen, None);
+        idle(|| futex::wait(&CHANGES, seen, None));
     }
+}
+
+/// Does what only waits: meanwhile the running thread counts as one that changes nothing.
+fn idle(wait: impl FnOnce() -> Result) {
+    let slot = arch::slot();
+    slot.still.store(IDLE, SeqCst);
+    // Whoever waits looks again, whatever has ended the wait.
+    let _ = wait();
+    slot.still.store(0, SeqCst);
+}
+
+/// The mother looks whether there is something to do.
+pub(super) fn look_again() {
+    changed();
 }
 
 fn spawn() -> Result {
@@ -543,7 +557,7 @@ fn run() -> ! {
                 break job;
             }
             slot.waker.sleeping.store(1, SeqCst);
-            let _ = futex::wait(&slot.waker.word, ticket, None);
+            idle(|| futex::wait(&slot.waker.word, ticket, None));
             slot.waker.sleeping.store(0, SeqCst);
         };
         job.run(zygote.spent)

@@ -1,4 +1,4 @@
-//! The timer heap. Deadlines are on the host's monotonic clock; the supervisor, which sleeps until the
+//! The timer heap. Deadlines are on the sandbox's monotonic clock; the supervisor, which sleeps until the
 //! earliest one, runs what is due. There is no ticker.
 //!
 //! A timer with an interval is not armed again when it runs out but when somebody takes note of it (reads
@@ -24,7 +24,7 @@ pub trait Target: Send + Sync {
 /// A timer that was armed: its deadline and number.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Armed {
-    /// Host monotonic ns.
+    /// The sandbox's monotonic clock, ns.
     pub deadline: u64,
     id: u64,
 }

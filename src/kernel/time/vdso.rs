@@ -3,7 +3,7 @@
 //! Its functions (`asm/vdso.S`) call the host's, which the host half has moved into the window, and add
 //! what the sandbox's clocks are ahead.
 
-use super::OFFSETS;
+use super::REALTIME_AHEAD;
 use crate::abi::layout::{VDSO, VDSO_MAX};
 use crate::abi::vdso::{ASK, VdsoData};
 use crate::abi::{Errno, Result};
@@ -27,7 +27,7 @@ pub fn install(clock_gettime: u64, getcpu: u64) -> Result {
     if clock_gettime == 0 || image.is_empty() {
         return Ok(());
     }
-    let [realtime_ahead, monotonic_ahead] = [OFFSETS[0].load(Relaxed), OFFSETS[1].load(Relaxed)];
+    let (realtime_ahead, monotonic_ahead) = (REALTIME_AHEAD.load(Relaxed), crate::host::time::monotonic_ahead());
     let moved = u32::from(realtime_ahead != 0 || monotonic_ahead != 0);
     let data = VdsoData { clock_gettime, getcpu, realtime_ahead, monotonic_ahead, moved, pad: 0 };
     // The mapping is read-only: through the file.

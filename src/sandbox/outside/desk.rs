@@ -275,8 +275,31 @@ impl Client<'_> {
                 Response::Text(text) => Ok(FromSandbox::Text(text)),
                 other => Err(crate::sandbox::unexpected(other)),
             },
-            ToSandbox::Signal(_) | ToSandbox::Foreground(_) => Ok(refused(libc::EPROTO, "no program was asked for")),
+            ToSandbox::Save => self.save(fds),
+            ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::Go { .. } => Ok(refused(libc::EPROTO, "no program was asked for")),
         }
+    }
+
+    /// Writes an image, and ends the sandbox once the client has put it in its place, unless it is to go on.
+    fn save(&mut self, fds: Vec<OwnedFd>) -> Result<FromSandbox> {
+        let shared = self.shared;
+        let Some(file) = fds.into_iter().next() else { return Ok(refused(libc::EPROTO, "no file came along")) };
+        let _one = lock(&shared.pausing);
+        shared.inner.ask_ok(Request::Pause)?;
+        let saved = shared.inner.save(std::fs::File::from(file));
+        let mut ends = false;
+        if let Ok(bytes) = &saved {
+            let _ = self.say(&FromSandbox::Saved(*bytes));
+            ends = matches!(self.channel.receive(true), Ok(Received::Message(ToSandbox::Go { on: false }, _)));
+        }
+        if ends {
+            // With its first process the sandbox may be gone at any time from here on.
+            let _ = shared.inner.ask_ok(Request::Kill { pid: 0, signal: libc::SIGKILL });
+            let _ = shared.inner.ask_ok(Request::Unpause);
+            return Ok(FromSandbox::Done);
+        }
+        shared.inner.ask_ok(Request::Unpause)?;
+        saved.map(|_| FromSandbox::Done)
     }
 
     /// Whether the client has hung up.

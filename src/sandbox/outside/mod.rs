@@ -23,6 +23,7 @@ use registry::{Entry, Registry};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -220,6 +221,27 @@ impl Remote {
         self.connect()?.done(&ToSandbox::Resume)
     }
 
+    /// Writes an image of it to `path`, which is there when the image is whole. The sandbox stands still meanwhile, and is
+    /// ended then unless it is to go on. How many bytes the image has.
+    ///
+    /// # Errors
+    /// As [`Remote::status`]; [`Error::Refused`] if it cannot be saved, and goes on; [`Error::Path`].
+    pub fn save(&self, path: &Path, leave_running: bool) -> Result<u64> {
+        let failed = |source| Error::Path { path: path.to_path_buf(), source };
+        let image = Unfinished::new(path).map_err(failed)?;
+        let mut connection = self.connect()?;
+        connection.say(&ToSandbox::Save, &[image.file.as_fd()])?;
+        connection.patient()?;
+        match connection.hear()? {
+            FromSandbox::Saved(bytes) => {
+                image.finish().map_err(failed)?;
+                connection.done(&ToSandbox::Go { on: leave_running })?;
+                Ok(bytes)
+            }
+            other => Err(connection.unexpected(other)),
+        }
+    }
+
     /// Waits for the end of its first process.
     ///
     /// # Errors
@@ -258,6 +280,37 @@ impl Remote {
             FromSandbox::Text(text) => Ok(text),
             other => Err(connection.unexpected(other)),
         }
+    }
+}
+
+/// A file that has its name only once it is whole.
+struct Unfinished {
+    file: std::fs::File,
+    temporary: PathBuf,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    fn new(path: &Path) -> io::Result<Unfinished> {
+        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
+        let mut temporary = OsString::from(".");
+        temporary.push(name);
+        temporary.push(format!(".{}", std::process::id()));
+        let temporary = path.with_file_name(temporary);
+        let file = std::fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
+        Ok(Unfinished { file, temporary, path: path.to_path_buf() })
+    }
+
+    fn finish(self) -> io::Result<()> {
+        self.file.sync_all()?;
+        std::fs::rename(&self.temporary, &self.path)
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // Nothing has this name any more where it was finished.
+        let _ = std::fs::remove_file(&self.temporary);
     }
 }
 

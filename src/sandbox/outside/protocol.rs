@@ -6,7 +6,7 @@ use drupe_kernel::abi::control::Record;
 use serde::{Deserialize, Serialize};
 
 /// Changes with the messages: builds that differ in it do not understand each other.
-pub const PROTOCOL: u32 = 1;
+pub const PROTOCOL: u32 = 2;
 
 /// A program to be run in a running sandbox. Its standard streams come with the message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -60,6 +60,14 @@ pub enum ToSandbox {
     Pause,
     /// Answered by [`FromSandbox::Done`].
     Resume,
+    /// Write an image to the file that comes along; answered by [`FromSandbox::Saved`]. The sandbox is paused until
+    /// [`ToSandbox::Go`].
+    Save,
+    /// After [`FromSandbox::Saved`]; answered by [`FromSandbox::Done`]. A client that hangs up instead lets it go on.
+    Go {
+        /// It goes on; otherwise it is ended.
+        on: bool,
+    },
     /// Answered by [`FromSandbox::Exited`] with the first process's status.
     Wait,
     /// Answered by [`FromSandbox::Records`], as often as there are some, and [`FromSandbox::Done`].
@@ -115,6 +123,8 @@ pub enum FromSandbox {
     },
     /// For a person.
     Text(String),
+    /// An image of so many bytes was written.
+    Saved(u64),
 }
 
 /// How a sandbox is.

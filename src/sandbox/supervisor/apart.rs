@@ -48,6 +48,7 @@ struct Sent {
     timeout: Option<Duration>,
     confined: bool,
     perf_map: bool,
+    saved: Option<super::Revived>,
     socket: RawFd,
     holder: libc::pid_t,
 }
@@ -122,7 +123,8 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let text_cache = sent.text_cache.map(|path| PathBuf::from(OsStr::from_bytes(&path)));
     let jail = *JAILS.get(usize::from(sent.jail))?;
     let (timeout, confined, perf_map) = (sent.timeout, sent.confined, sent.perf_map);
-    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, perf_map };
+    let saved = sent.saved;
+    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, perf_map, saved };
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
@@ -196,6 +198,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
         timeout: plan.timeout,
         confined: plan.confined,
         perf_map: plan.perf_map,
+        saved: plan.saved.clone(),
         socket: socket.as_raw_fd(),
         holder,
     };

@@ -47,6 +47,11 @@ pub fn remember_list(proc: RawFd) {
     }
 }
 
+/// The descriptor of that list, if it was opened.
+pub(super) fn list_fd() -> Option<RawFd> {
+    LIST.with(|known| known.get().map(|f| std::os::fd::AsRawFd::as_raw_fd(f)))
+}
+
 /// Children of this process, dead ones among them; `None` where the host does not tell.
 fn children() -> Option<Vec<i32>> {
     let list = LIST.with(|known| match known.get() {

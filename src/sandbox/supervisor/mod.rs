@@ -8,6 +8,8 @@
 
 mod apart;
 mod children;
+mod hold;
+mod revive;
 mod serve;
 mod texts;
 mod vdso;
@@ -22,6 +24,7 @@ use super::meter::Meter;
 use super::namespaces::{self, Given};
 use super::{filter, image};
 pub use children::Helper;
+pub use revive::{Revived, Saved, lift};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, NetMode};
 use drupe_kernel::abi::layout;
 use seccompiler::sock_filter;
@@ -54,6 +57,8 @@ pub struct Plan {
     pub confined: bool,
     /// The kernel's code is to be memory of no file.
     pub perf_map: bool,
+    /// The kernel and its processes are those of an image.
+    pub saved: Option<Revived>,
 }
 
 /// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
@@ -166,7 +171,7 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, perf_map } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, perf_map, saved } = plan;
     if !config.name.is_empty() {
         show_name(&config.name);
     }
@@ -174,6 +179,9 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     raise_limits();
     jail::enter()?;
     unregister_rseq();
+    if let Some(saved) = &saved {
+        saved.take_places()?;
+    }
 
     let mut texts = texts::Builder { cache: None };
     if config.rewrite {
@@ -184,8 +192,11 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
         }
     }
     let [a, b, c, d, e, f, g, h, ..] = config.seed;
-    let window = Window::new([a, b, c, d, e, f, g, h])?;
-    let header = image::load(window.base, window.as_fd(), perf_map)?;
+    let window = match &saved {
+        Some(saved) => saved.window()?,
+        None => Window::new([a, b, c, d, e, f, g, h])?,
+    };
+    let header = image::load(window.base, window.as_fd(), perf_map, saved.is_some())?;
     window.map_data()?;
     let doorbell = event_fd()?;
     let proc = super::open_path(Path::new("/proc"))?;
@@ -216,7 +227,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
         proc: proc.as_raw_fd(),
         broker: broker.as_ref().map_or(-1, Broker::fd),
     };
-    let booted = boot(&header, &window, &standing, &config, &program);
+    let booted = boot(&header, &window, &standing, &config, &program, saved.as_ref());
     // The kernel owns these from here on, even if it has failed.
     std::mem::forget((proc, keep));
     if let Err(e) = booted {
@@ -226,7 +237,11 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     }
     let cached = texts.cache.is_some();
     let means = Means { doorbell, texts, broker, meter };
-    let server = Server::new(socket, header, window, means, timeout, strangers)?;
+    let mut server = Server::new(socket, header, window, means, timeout, strangers)?;
+    if let Some(saved) = saved {
+        server.take_over(&saved);
+    }
+    server.knows([config.text_cache, config.log_fd, config.strace_fd, standing.proc]);
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
         filter::install(&filter::of_supervisor(cached, given.network)?)
@@ -453,6 +468,7 @@ fn boot(
     standing: &Standing,
     config: &Config,
     program: &[sock_filter],
+    saved: Option<&Revived>,
 ) -> Result {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
     let config = postcard::to_stdvec(config).map_err(|e| Error::Setting(format!("settings cannot be encoded: {e}")))?;
@@ -471,7 +487,15 @@ fn boot(
     };
     // SAFETY: the header comes from the image that was mapped just now; the parameters, the filter
     // and the settings outlive the call.
-    let answer = unsafe { (header.boot)(&raw const params) };
+    let answer = unsafe {
+        match saved {
+            Some(saved) => (header.restore)(&raw const params, saved.revival.as_ptr(), saved.revival.len()),
+            None => (header.boot)(&raw const params),
+        }
+    };
+    if answer < 0 && saved.is_some() {
+        return Err(Error::host("restore the kernel", io::Error::from_raw_os_error(-answer as i32)));
+    }
     if answer < 0 {
         return Err(Error::host("boot the kernel", io::Error::from_raw_os_error(-answer as i32)));
     }

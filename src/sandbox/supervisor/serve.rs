@@ -32,7 +32,7 @@ const TIMER: u64 = 4 << 40;
 
 /// Why the loop ended.
 #[derive(Clone, Copy)]
-enum End {
+pub(super) enum End {
     /// The holder said so, or is gone.
     Told,
     /// The kernel panicked.
@@ -49,32 +49,36 @@ pub enum Holder {
 
 /// The running supervisor.
 pub struct Server {
-    holder: Holder,
+    pub(super) holder: Holder,
     image: ImageHeader,
     window: Window,
-    epoll: OwnedFd,
-    children: OwnedFd,
-    doorbell: OwnedFd,
-    timer: OwnedFd,
+    pub(super) epoll: OwnedFd,
+    pub(super) children: OwnedFd,
+    pub(super) doorbell: OwnedFd,
+    pub(super) timer: OwnedFd,
     /// Deadline that the timer is set to.
     deadline: u64,
     /// How long the sandbox may live, and until when (host monotonic ns).
     limit: Option<(Duration, u64)>,
     /// What each armed descriptor waits for.
-    armed: HashMap<RawFd, u32>,
+    pub(super) armed: HashMap<RawFd, u32>,
     /// Armed descriptors that the host cannot poll: plain files, always ready.
-    always_ready: Vec<(RawFd, u32)>,
+    pub(super) always_ready: Vec<(RawFd, u32)>,
     answer: Vec<u8>,
     texts: Builder,
-    broker: Option<Broker>,
-    meter: Option<Meter>,
+    pub(super) broker: Option<Broker>,
+    pub(super) meter: Option<Meter>,
     strangers: Vec<i32>,
     /// How many of the holder's programs have not ended; `None` before there was one.
-    running: Option<usize>,
+    pub(super) running: Option<usize>,
     /// The kernel keeps processes in reserve, which do not end by themselves.
-    reserve: bool,
+    pub(super) reserve: bool,
     ended: Option<End>,
     buried: bool,
+    /// Descriptors that the settings name and that are none of the kernel's objects.
+    pub(super) named: Vec<RawFd>,
+    /// What was asked while the sandbox was held still.
+    pub(super) postponed: VecDeque<(u64, Request, Vec<OwnedFd>)>,
 }
 
 /// What a server works with besides the kernel.
@@ -161,6 +165,8 @@ impl Server {
             reserve: false,
             ended: None,
             buried: false,
+            named: Vec::new(),
+            postponed: VecDeque::new(),
         })
     }
 
@@ -388,7 +394,7 @@ impl Server {
         };
     }
 
-    fn arm(&mut self, fd: RawFd, events: u32) {
+    pub(super) fn arm(&mut self, fd: RawFd, events: u32) {
         let for_good = events & libc::EPOLLET as u32 != 0;
         let wanted = if for_good { events } else { self.armed.get(&fd).copied().unwrap_or(0) | events };
         let flags = if for_good { wanted } else { wanted | libc::EPOLLONESHOT as u32 };
@@ -435,8 +441,14 @@ impl Server {
             let Holder::Apart(channel) = &mut self.holder else { return Ok(()) };
             match channel.receive::<ToSupervisor>(false) {
                 Ok(Received::Message(ToSupervisor::Request { id, request }, fds)) => {
-                    let response = self.ask(request.into_owned(), fds);
+                    let request = request.into_owned();
+                    let freezes = matches!(request, Request::Freeze);
+                    let response = self.ask(request, fds);
+                    let frozen = freezes && matches!(response, Response::Frozen(_));
                     self.say(FromSupervisor::Reply { id, response })?;
+                    if frozen {
+                        self.hold()?;
+                    }
                 }
                 Ok(Received::Pending) => return Ok(()),
                 Ok(Received::Message(ToSupervisor::Stop, _) | Received::HungUp) | Err(_) => return Err(End::Told),
@@ -445,7 +457,7 @@ impl Server {
     }
 
     /// Puts one request to the kernel.
-    fn ask(&mut self, mut request: Request, fds: Vec<OwnedFd>) -> Response {
+    pub(super) fn ask(&mut self, mut request: Request, fds: Vec<OwnedFd>) -> Response {
         if let Request::Spawn(spawn) = &mut request {
             let mut given: Vec<Option<OwnedFd>> = fds.into_iter().map(Some).collect();
             for slot in &mut spawn.fds {
@@ -467,13 +479,17 @@ impl Server {
                 failed(errno, &io::Error::from_raw_os_error(errno).to_string())
             }
         };
+        let mut response = response;
+        if let Response::Frozen(frozen) = &mut response {
+            self.complete(frozen);
+        }
         if matches!(response, Response::Pid(_)) {
             *self.running.get_or_insert(0) += 1;
         }
         response
     }
 
-    fn say(&mut self, message: FromSupervisor) -> Result<(), End> {
+    pub(super) fn say(&mut self, message: FromSupervisor) -> Result<(), End> {
         match &mut self.holder {
             Holder::Apart(channel) => channel::send(channel.as_fd(), &message, &[]).map_err(|_| End::Told),
             Holder::Here(said) => {

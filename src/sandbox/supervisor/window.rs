@@ -66,6 +66,20 @@ impl Window {
         Err(Error::Unsupported("no free range of addresses for the kernel".into()))
     }
 
+    /// A window that was saved, at the address that it had.
+    ///
+    /// # Errors
+    /// Something is mapped there in this process.
+    pub fn at(base: u64, file: OwnedFd) -> Result<Window> {
+        match map(base, layout::END + layout::GUARD, libc::PROT_NONE, None) {
+            Ok(()) => {
+                unmap(base, layout::END + layout::GUARD);
+                Ok(Window { base, file })
+            }
+            Err(e) => Err(Error::host(format!("have the kernel's memory at {base:#x}, where it was"), e)),
+        }
+    }
+
     /// Maps everything behind the image: the vDSO's pages, and heap, slots and memory file as one.
     ///
     /// # Errors

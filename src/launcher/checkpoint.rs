@@ -1,0 +1,57 @@
+//! `drupe checkpoint` and `drupe restore`.
+
+use crate::run::{end_of, follow};
+use crate::signals::Signals;
+use crate::closed;
+use anyhow::Context;
+use drupe::outside::Remote;
+use drupe::sandbox::console::Console;
+use drupe::{Image, Streams};
+use std::path::PathBuf;
+
+#[derive(clap::Args)]
+pub struct CheckpointArgs {
+    /// The sandbox
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// The image, which is there once it is whole
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Let the sandbox go on afterwards
+    #[arg(long)]
+    leave_running: bool,
+}
+
+#[derive(clap::Args)]
+pub struct RestoreArgs {
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Give the sandbox a name by which other commands reach it
+    #[arg(long, value_name = "NAME")]
+    name: Option<String>,
+    /// Take files that are only read as they are now, though they were others
+    #[arg(long)]
+    allow_changed: bool,
+}
+
+/// Saves a running sandbox.
+pub fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
+    Remote::find(&args.name)?.save(&args.file, args.leave_running)?;
+    Ok(0)
+}
+
+/// Goes on with a saved one, and returns the exit status that tells the fate of its first program.
+pub fn restore(args: &RestoreArgs) -> anyhow::Result<u8> {
+    let _console = Console::new();
+    let image = Image::open(&args.file)?;
+    let streams = Streams { stdin: closed::stream(0), stdout: closed::stream(1), stderr: closed::stream(2) };
+    let name = args.name.clone();
+    let named = |builder: drupe::SandboxBuilder| match name {
+        Some(name) => builder.name(name),
+        None => builder,
+    };
+    let (sandbox, mut child) = image.restore(&streams, args.allow_changed, named)?;
+    let signals = Signals::take().context("take the signals that are meant for the program")?;
+    end_of(follow(&sandbox, &mut child, &signals))
+}

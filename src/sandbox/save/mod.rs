@@ -1,0 +1,150 @@
+//! Saving a sandbox that runs, and making one again from its image.
+//!
+//! The holder writes the image: it is outside of the jail, and sees the memory of the sandbox's processes and its
+//! window's as the host shows them. The sandbox is paused meanwhile, so that all of its state lies in the window, and the
+//! supervisor does nothing (`Request::Freeze`). An image has, in this order, what the processor can do, the build, the settings and
+//! what is needed of the host, the kernel's memory, and the programs' memory (`format.rs`).
+//!
+//! To restore, the holder looks whether the image is whole and fits, opens what it needs, and starts a supervisor that takes the window
+//! as it is (`supervisor/revive.rs`); the kernel makes host processes for the parked tasks (`task/revive.rs`).
+
+mod cpu;
+mod error;
+mod format;
+mod process;
+mod read;
+mod recipe;
+mod settings;
+mod write;
+
+pub use error::{ImageError, SaveError};
+pub use read::{Image, Streams};
+
+use super::builder::SandboxBuilder;
+use super::error::Result;
+use super::{Inner, Sandbox, lock, unexpected};
+use drupe_kernel::abi::control::{Request, Response};
+use drupe_kernel::abi::saved::{Fill, Frozen};
+use drupe_kernel::abi::text::Checksum;
+use recipe::{Descriptor, FileNeed, MemoryFile};
+use serde::{Deserialize, Serialize};
+use settings::{First, Settings};
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+use write::Subject;
+
+/// How long a save waits until everything has come to rest.
+const REST: Duration = Duration::from_secs(5);
+
+/// Which build wrote an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Build {
+    version: String,
+    kernel: u64,
+}
+
+impl Build {
+    fn own() -> Build {
+        static SUM: OnceLock<u64> = OnceLock::new();
+        let kernel = *SUM.get_or_init(|| Checksum::of(super::image::bytes()));
+        Build { version: env!("CARGO_PKG_VERSION").into(), kernel }
+    }
+}
+
+impl std::fmt::Display for Build {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (kernel {:016x})", self.version, self.kernel)
+    }
+}
+
+/// Settings, and what an image needs of the host.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Needs {
+    settings: Settings,
+    first: First,
+    descriptors: Vec<Descriptor>,
+    /// Files that are mapped.
+    mapped: Vec<FileNeed>,
+    /// Base of the window.
+    base: u64,
+    monotonic: u64,
+    armed: Vec<(i32, u32)>,
+    running: Option<u32>,
+}
+
+/// The kernel's memory and the files in memory.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct KernelPart {
+    window: Vec<Fill>,
+    files: Vec<MemoryFile>,
+}
+
+/// How long saving took, from when everything stood still.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+struct Times {
+    /// Until all was looked at.
+    looked: Duration,
+    /// Until the kernel's memory was written.
+    kernel: Duration,
+    /// Until the programs' memory was written.
+    memory: Duration,
+}
+
+impl Sandbox {
+    /// Writes an image of the sandbox, which must be paused, and is so afterwards. It returns how many bytes that are.
+    /// The stream is written once from start to end; where it fails the sandbox is as before, and what was written is no
+    /// image.
+    ///
+    /// What other threads ask of the sandbox meanwhile is done afterwards.
+    ///
+    /// # Errors
+    /// [`Error::Save`](super::Error::Save) says what is in the way; [`Error::Ended`](super::Error::Ended).
+    pub fn save_to(&self, out: impl Write) -> Result<u64> {
+        self.inner.save(out)
+    }
+}
+
+impl Inner {
+    /// See [`Sandbox::save_to`].
+    pub(super) fn save(&self, out: impl Write) -> Result<u64> {
+        let Some(settings) = &self.settings else {
+            return Err(SaveError::Unsavable("its supervisor is the process that started it".into()).into());
+        };
+        let _one = lock(&self.saving);
+        let frozen = self.freeze()?;
+        let first = {
+            let state = lock(&self.state);
+            First::of(state.first, state.first_status, lock(&self.base).as_ref())
+        };
+        let subject = Subject { supervisor: self.link.pid(), frozen: &frozen, settings: settings.clone(), first };
+        let written = write::write(&subject, out);
+        self.ask_ok(Request::Thaw)?;
+        Ok(written?)
+    }
+
+    /// Waits until nothing moves.
+    fn freeze(&self) -> Result<Frozen> {
+        let end = Instant::now() + REST;
+        loop {
+            match self.ask(Request::Freeze, Vec::new()) {
+                Ok(Response::Frozen(frozen)) => return Ok(frozen),
+                Ok(other) => return Err(unexpected(other)),
+                Err(super::Error::Refused { errno: libc::EINVAL, .. }) => return Err(SaveError::NotPaused.into()),
+                Err(super::Error::Refused { errno: libc::EAGAIN, message }) if Instant::now() >= end => {
+                    return Err(SaveError::Restless(message).into());
+                }
+                Err(super::Error::Refused { errno: libc::EAGAIN, .. }) => std::thread::sleep(Duration::from_micros(200)),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+}
+
+/// What is kept of a builder for an image.
+pub fn settings_of(builder: &SandboxBuilder) -> Saving {
+    Settings::of(builder)
+}
+
+/// See [`settings_of`].
+pub type Saving = Settings;

@@ -1,0 +1,227 @@
+//! Writes the image of a sandbox that stands still.
+
+use super::cpu::Features;
+use super::error::{SaveError, Saved};
+use super::format::{PAGE, Tag, Writer};
+use super::process::{Mapping, Process};
+use super::recipe::{self, FileNeed, Identity, Known, MemoryFile, Recipe};
+use super::settings::Settings;
+use super::{Build, KernelPart, Needs, Times};
+use crate::sandbox::save::settings::First;
+use drupe_kernel::abi::layout;
+use drupe_kernel::abi::saved::{Fill, Frozen, HostMap, Space};
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
+use std::time::Instant;
+
+/// How much is read at a time.
+const PIECE: usize = 1 << 20;
+
+/// What is known of a sandbox from outside.
+pub struct Subject<'a> {
+    pub supervisor: u32,
+    pub frozen: &'a Frozen,
+    pub settings: Settings,
+    pub first: First,
+}
+
+/// A mapping with what lies behind it.
+struct Placed {
+    map: HostMap,
+    /// It stands for the file whose descriptor it has as an index into `Needs::mapped`.
+    of_file: bool,
+    /// All that can be read of it is in the image, for want of a file.
+    whole: bool,
+}
+
+struct Memory {
+    process: Process,
+    pids: Vec<u32>,
+    maps: Vec<Placed>,
+}
+
+/// Writes it; how many bytes.
+///
+/// # Errors
+/// See [`SaveError`]. Nothing of the sandbox has changed.
+pub fn write(subject: &Subject<'_>, out: impl Write) -> Saved<u64> {
+    let began = Instant::now();
+    let frozen = subject.frozen;
+    if subject.settings.has_namespaces() {
+        return Err(SaveError::Unsavable("it is in namespaces of its own (--jail namespaces)".into()));
+    }
+    let known = recipe::all(subject.supervisor, frozen)?;
+    recipe::sync(subject.supervisor, &known)?;
+    let mut mapped = Vec::new();
+    let spaces = frozen.spaces.iter().map(|pids| memory(subject, pids, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
+    let looked = began.elapsed();
+    let mut writer = Writer::new(out);
+    let failed = SaveError::Write;
+    writer.section(Tag::Cpu, &Features::here()).map_err(failed)?;
+    writer.section(Tag::Build, &Build::own()).map_err(failed)?;
+    let needs = Needs {
+        settings: subject.settings.clone(),
+        first: subject.first.clone(),
+        descriptors: known.iter().map(|k| k.descriptor.clone()).collect(),
+        mapped,
+        base: frozen.base,
+        monotonic: frozen.monotonic,
+        armed: frozen.armed.clone(),
+        running: frozen.running,
+    };
+    writer.section(Tag::Needs, &needs).map_err(failed)?;
+    let kernel = kernel(subject.supervisor, frozen, &known, &mut writer)?;
+    writer.section(Tag::Kernel, &kernel).map_err(failed)?;
+    let kernel_done = began.elapsed();
+    let spaces = spaces.into_iter().map(|m| private(m, &mut writer)).collect::<Saved<Vec<_>>>()?;
+    writer.section(Tag::Memory, &spaces).map_err(failed)?;
+    let times = Times { looked, kernel: kernel_done, memory: began.elapsed() };
+    writer.finish(&times).map_err(failed)
+}
+
+/// The kernel's memory and the files in memory.
+fn kernel<W: Write>(supervisor: u32, frozen: &Frozen, known: &[Known], writer: &mut Writer<W>) -> Saved<KernelPart> {
+    let open = |number: i32| {
+        File::open(format!("/proc/{supervisor}/fd/{number}"))
+            .map_err(|e| SaveError::host(format!("read the sandbox's host descriptor {number}"), e))
+    };
+    let mut window = Vec::new();
+    contents(&open(frozen.window_fd)?, layout::END, writer, &mut window)?;
+    let mut files = Vec::new();
+    for k in known.iter().filter(|k| k.descriptor.recipe == Recipe::Memory) {
+        let number = k.descriptor.number;
+        let file = open(number)?;
+        let size = file.metadata().map_err(|e| SaveError::host("look at a file in memory", e))?.len();
+        // SAFETY: plain numbers. A file that is none in memory has no seals.
+        let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) }.max(0);
+        let mut fills = Vec::new();
+        contents(&file, size, writer, &mut fills)?;
+        files.push(MemoryFile { number, size, seals, fills });
+    }
+    Ok(KernelPart { window, files })
+}
+
+/// What a sparse file holds.
+fn contents<W: Write>(file: &File, size: u64, writer: &mut Writer<W>, fills: &mut Vec<Fill>) -> Saved {
+    let failed = |e| SaveError::host("read the sandbox's memory", e);
+    let seek = |from: u64, whence: i32| {
+        // SAFETY: plain numbers.
+        match unsafe { libc::lseek(file.as_raw_fd(), from as i64, whence) } {
+            -1 if io::Error::last_os_error().raw_os_error() == Some(libc::ENXIO) => Ok(size),
+            -1 => Err(failed(io::Error::last_os_error())),
+            at => Ok((at as u64).min(size)),
+        }
+    };
+    let mut piece = vec![0; PIECE];
+    let mut at = 0;
+    while at < size {
+        at = seek(at, libc::SEEK_DATA)? / PAGE * PAGE;
+        let end = seek(at, libc::SEEK_HOLE)?;
+        while at < end {
+            let len = (end - at).min(PIECE as u64) as usize;
+            file.read_exact_at(&mut piece[..len], at).map_err(failed)?;
+            let whole = len.next_multiple_of(PAGE as usize);
+            piece[len..whole].fill(0);
+            writer.pages(at, &piece[..whole], true, fills).map_err(SaveError::Write)?;
+            at += whole as u64;
+        }
+    }
+    Ok(())
+}
+
+/// The mappings of an address space.
+fn memory(subject: &Subject<'_>, pids: &[u32], known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Memory> {
+    let first = *pids.first().ok_or_else(|| SaveError::Unsavable("an address space has no process".into()))?;
+    let process = Process::open(first, subject.supervisor)?;
+    let base = subject.frozen.base;
+    let window = base..base + layout::END + layout::GUARD;
+    let mut maps = Vec::new();
+    for m in process.mappings(window)? {
+        maps.push(place(&m, known, mapped)?);
+    }
+    Ok(Memory { process, pids: pids.to_vec(), maps })
+}
+
+fn place(m: &Mapping, known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
+    let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: m.shared, fd: -1, offset: m.offset };
+    let anonymous = Placed { map: HostMap { offset: 0, ..map.clone() }, of_file: false, whole: false };
+    if m.file.2 == 0 {
+        return Ok(anonymous);
+    }
+    let own = known.iter().find(|k| k.key == m.file && matches!(k.descriptor.recipe, Recipe::Window | Recipe::Memory));
+    if let Some(own) = own {
+        return Ok(Placed { map: HostMap { fd: own.descriptor.number, ..map }, of_file: false, whole: false });
+    }
+    // The same file may be mapped to be read and to be written.
+    let flags = if m.shared && m.prot & 2 != 0 { libc::O_RDWR } else { libc::O_RDONLY };
+    let find = |need: &FileNeed| need.path == m.name && need.identity.ino == m.file.2 && need.flags == flags;
+    if let Some(index) = mapped.iter().position(find) {
+        return Ok(Placed { map: HostMap { fd: index as i32, ..map }, of_file: true, whole: false });
+    }
+    let there = fs::symlink_metadata(&m.name).ok().filter(|meta| meta.ino() == m.file.2);
+    match there {
+        Some(meta) => {
+            let contents = flags == libc::O_RDONLY;
+            mapped.push(FileNeed { path: m.name.clone(), identity: Identity::of(&meta), flags, contents });
+            Ok(Placed { map: HostMap { fd: mapped.len() as i32 - 1, ..map }, of_file: true, whole: false })
+        }
+        // What is mapped for itself alone may become memory of no file.
+        None if !m.shared => Ok(Placed { whole: true, ..anonymous }),
+        None => Err(SaveError::Unsavable(format!("{} is mapped and has no name any more", m.name.trim_end_matches(" (deleted)")))),
+    }
+}
+
+use std::os::unix::fs::MetadataExt;
+
+/// Writes what an address space has of its own.
+fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace> {
+    let Memory { process, pids, maps } = memory;
+    let mut all = Vec::new();
+    let mut piece = vec![0; PIECE];
+    for Placed { map, whole, .. } in &maps {
+        // None reaches from one mapping into the next.
+        let mut fills = Vec::new();
+        if map.shared {
+            continue;
+        }
+        let runs = if *whole {
+            vec![super::process::Present { start: map.start, end: map.end }]
+        } else {
+            process.own_pages(map.start, map.end)?
+        };
+        for run in runs {
+            let mut at = run.start;
+            while at < run.end {
+                let len = (run.end - at).min(PIECE as u64) as usize;
+                match process.read(at, &mut piece[..len]) {
+                    Ok(n) if n == len => {}
+                    // Behind the end of its file.
+                    _ if *whole => break,
+                    Ok(_) => return Err(gone(&process, io::Error::from(io::ErrorKind::UnexpectedEof))),
+                    Err(e) => return Err(gone(&process, e)),
+                }
+                writer.pages(at, &piece[..len], map.fd < 0, &mut fills).map_err(SaveError::Write)?;
+                at += len as u64;
+            }
+        }
+        all.append(&mut fills);
+    }
+    let of_files = maps.iter().map(|m| m.of_file).collect();
+    let space =
+        Space { host_pid: pids[0], sharers: pids[1..].to_vec(), maps: maps.into_iter().map(|m| m.map).collect(), fills: all };
+    Ok(SavedSpace { space, of_files })
+}
+
+fn gone(process: &Process, e: io::Error) -> SaveError {
+    SaveError::host(format!("read the memory of the host process {}", process.pid()), e)
+}
+
+/// A space whose mappings may name files of [`Needs::mapped`] by their index.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct SavedSpace {
+    pub space: Space,
+    /// Of each mapping, whether its descriptor is such an index.
+    pub of_files: Vec<bool>,
+}
