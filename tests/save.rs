@@ -1,0 +1,292 @@
+//! Saving a sandbox in the middle and restoring it: the result is that of an uninterrupted run.
+
+mod common;
+
+use drupe::{Error, Image, ImageError, Sandbox, SandboxBuilder, SaveError, Stdio, Streams};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How long a program may take after it was restored.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory of this test's own.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Place {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("save-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("writable");
+        Place(dir)
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file to append to.
+    fn log(&self, name: &str) -> File {
+        File::options().create(true).append(true).open(self.path(name)).expect("writable")
+    }
+
+    fn text(&self, name: &str) -> String {
+        let mut text = String::new();
+        File::open(self.path(name)).and_then(|mut f| f.read_to_string(&mut text)).expect("readable");
+        text
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn streams(place: &Place) -> Streams {
+    Streams { stdin: Stdio::Null, stdout: place.log("out").into(), stderr: place.log("err").into() }
+}
+
+/// Starts a program, saves it after `delay`, ends it, restores it, and so on for each delay; its exit status and what it
+/// has printed in all its lives.
+fn interrupted(name: &str, settings: SandboxBuilder, program: &[&str], delays: &[u64]) -> (i32, String) {
+    let place = Place::new(name);
+    let given = streams(&place);
+    let mut sandbox = settings.start().expect("it starts");
+    let mut command = sandbox.command(program[0]);
+    command.args(&program[1..]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
+    let mut child = command.spawn().expect("it runs");
+    for (round, delay) in delays.iter().enumerate() {
+        sleep(Duration::from_millis(*delay));
+        sandbox.pause().expect("it pauses");
+        let path = place.path("image");
+        let written = sandbox.save_to(File::create(&path).expect("writable"));
+        let bytes = written.unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
+        assert_eq!(bytes, fs::metadata(&path).expect("there").len(), "the length of the image");
+        sandbox.stop();
+        let image = Image::open(&path).unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
+        (sandbox, child) =
+            image.restore(&given, false, |b| b).unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
+    }
+    let status = child.wait_timeout(LIMIT).expect("the sandbox lives").unwrap_or_else(|| {
+        panic!("{name} hangs:\n{}\n{}", sandbox.dump().unwrap_or_default(), place.text("err"))
+    });
+    assert_eq!(place.text("err"), "", "{name}");
+    (status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), place.text("out"))
+}
+
+const PIPELINES: &str = "i=0; while [ $i -lt 12 ]; do echo $i $(echo x | cat | tr x y); sleep 0.05; i=$((i+1)); done; exit 7";
+
+fn pipelines() -> String {
+    (0..12).map(|i| format!("{i} y\n")).collect()
+}
+
+#[test]
+fn a_shell_with_pipelines() {
+    let told = interrupted("shell", Sandbox::builder(), &["bash", "-c", PIPELINES], &[150, 120, 10]);
+    assert_eq!(told, (7, pipelines()));
+}
+
+#[test]
+fn without_rewriting_and_without_a_jail() {
+    let told =
+        interrupted("traps", Sandbox::builder().rewrite(false), &["bash", "-c", PIPELINES], &[200, 100]);
+    assert_eq!(told, (7, pipelines()));
+    let told =
+        interrupted("open", Sandbox::builder().jail(drupe::Jail::Off), &["bash", "-c", PIPELINES], &[200, 100]);
+    assert_eq!(told, (7, pipelines()));
+}
+
+/// Threads, a child behind pipes, a connection over loopback, an interval timer and an epoll set, all in use.
+const PYTHON: &str = r#"
+import threading, subprocess, time, os, socket, signal, sys, hashlib, select, tempfile
+res = []
+def worker(i):
+    h = hashlib.sha256()
+    for k in range(20):
+        h.update(b"%d %d" % (i, k)); time.sleep(0.04)
+    res.append((i, h.hexdigest()[:8]))
+ts = [threading.Thread(target=worker, args=(i,)) for i in range(6)]
+[t.start() for t in ts]
+p = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+q = subprocess.Popen(["sh", "-c", "sleep 1; echo late"], stdout=subprocess.PIPE)
+srv = socket.create_server(("127.0.0.1", 0)); port = srv.getsockname()[1]
+def serve():
+    c, _ = srv.accept()
+    while d := c.recv(100): c.sendall(d.upper())
+    c.close()
+st = threading.Thread(target=serve); st.start()
+cl = socket.create_connection(("127.0.0.1", port))
+alarms = [0]
+def onalarm(s, f): alarms[0] += 1
+signal.signal(signal.SIGALRM, onalarm)
+signal.setitimer(signal.ITIMER_REAL, 0.1, 0.1)
+ep = select.epoll(); r, w = os.pipe(); ep.register(r, select.EPOLLIN)
+f = tempfile.TemporaryFile(); mono = time.monotonic()
+out = []
+for i in range(12):
+    p.stdin.write(b"line %d\n" % i); p.stdin.flush(); out.append(p.stdout.readline())
+    cl.sendall(b"msg%d" % i); out.append(cl.recv(100))
+    os.write(w, b"x"); out.append(len(ep.poll(1))); os.read(r, 1)
+    f.write(b"%d" % i); f.flush()
+    time.sleep(0.1)
+mono = time.monotonic() - mono
+cl.close(); st.join(); [t.join() for t in ts]; p.stdin.close(); p.wait()
+f.seek(0)
+print(out); print(sorted(res)); print(q.stdout.read(), q.wait(), p.returncode, f.read())
+print(1.1 < mono < 20, 3 < alarms[0])
+sys.exit(3)
+"#;
+
+#[test]
+fn python_with_threads_pipes_sockets_and_timers() {
+    let whole = Sandbox::builder().start().expect("it starts");
+    let whole = whole.command("python3").args(["-c", PYTHON]).output().expect("it runs");
+    let want = (3, String::from_utf8(whole.stdout).expect("text"));
+    assert_eq!(whole.status.code(), Some(3));
+    let told = interrupted("python", Sandbox::builder(), &["python3", "-c", PYTHON], &[400, 200, 150]);
+    assert_eq!(told, want);
+}
+
+#[test]
+fn thirty_rounds() {
+    let script = "import time,hashlib\nh=hashlib.sha256()\nfor i in range(30000):\n  h.update(b'%d'%i)\n  if i%100==0: time.sleep(0.002)\nprint(h.hexdigest())";
+    let rounds: Vec<u64> = (0..30).map(|i| 1 + i * 7 % 13).collect();
+    let whole = Sandbox::builder().start().expect("it starts");
+    let whole = whole.command("python3").args(["-c", script]).output().expect("it runs");
+    let told = interrupted("rounds", Sandbox::builder(), &["python3", "-c", script], &rounds);
+    assert_eq!(told, (0, String::from_utf8(whole.stdout).expect("text")));
+}
+
+/// A sandbox that sleeps, paused.
+fn paused(settings: SandboxBuilder) -> Sandbox {
+    let sandbox = settings.start().expect("it starts");
+    let mut command = sandbox.command("sleep");
+    command.arg("100").stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).spawn().expect("it runs");
+    sleep(Duration::from_millis(100));
+    sandbox.pause().expect("it pauses");
+    sandbox
+}
+
+#[test]
+fn only_what_is_paused_is_saved_and_it_goes_on() {
+    let sandbox = paused(Sandbox::builder());
+    sandbox.unpause().expect("it goes on");
+    assert!(matches!(sandbox.save_to(Vec::new()), Err(Error::Save(SaveError::NotPaused))));
+    sandbox.pause().expect("it pauses");
+    sandbox.pause().expect("twice");
+    let mut image = Vec::new();
+    sandbox.save_to(&mut image).expect("saved");
+    sandbox.unpause().expect("once");
+    sandbox.unpause().expect("twice");
+    assert_eq!(sandbox.command("echo").arg("on").output().expect("it runs").stdout, b"on\n");
+    // It was paused twice, and is so once now.
+    let streams = Streams { stdin: Stdio::Null, stdout: Stdio::Null, stderr: Stdio::Null };
+    let (restored, child) = Image::read(&image[..]).expect("whole").restore(&streams, false, |b| b).expect("restored");
+    assert!(restored.stats().expect("it lives").paused);
+    restored.unpause().expect("once more");
+    assert_eq!(restored.command("echo").arg("on").output().expect("it runs").stdout, b"on\n");
+    drop((restored, child));
+}
+
+/// Takes so many bytes, and no more.
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0 == 0 {
+            return Err(std::io::Error::from_raw_os_error(libc::ENOSPC));
+        }
+        let n = bytes.len().min(self.0);
+        self.0 -= n;
+        Ok(n)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_cannot_be_saved_is_named_and_goes_on() {
+    let sandbox = paused(Sandbox::builder());
+    for room in [0, 100, 5000, 300_000] {
+        let e = sandbox.save_to(Full(room)).expect_err("there is no room");
+        assert!(matches!(e, Error::Save(SaveError::Write(_))), "{e}");
+    }
+    sandbox.unpause().expect("it goes on");
+    let mut session = sandbox.command("sleep");
+    let mut session = session.arg("50").stdout(File::create("/dev/null").expect("there")).spawn().expect("it runs");
+    sleep(Duration::from_millis(100));
+    sandbox.pause().expect("it pauses");
+    let e = sandbox.save_to(Vec::new()).expect_err("a session").to_string();
+    assert!(e.contains("started from outside"), "{e}");
+    sandbox.unpause().expect("it goes on");
+    session.kill().expect("it can be ended");
+}
+
+#[test]
+fn a_changed_or_missing_file_is_named() {
+    let place = Place::new("changed");
+    let file = place.path("data");
+    fs::write(&file, "0123456789").expect("writable");
+    let sandbox = Sandbox::builder().bind(&place.0, "/data", true).start().expect("it starts");
+    let mut command = sandbox.command("bash");
+    command.args(["-c", "exec 5</data/data; read -n 4 -u 5 a; sleep 0.5; read -u 5 b; echo $a,$b"]);
+    command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn().expect("it runs");
+    sleep(Duration::from_millis(200));
+    sandbox.pause().expect("it pauses");
+    let mut image = Vec::new();
+    sandbox.save_to(&mut image).expect("saved");
+    sandbox.stop();
+    let given = streams(&place);
+    let image = Image::read(&image[..]).expect("whole");
+    let (restored, mut child) = image.restore(&given, false, |b| b).expect("restored");
+    assert!(child.wait_timeout(LIMIT).expect("it lives").expect("it ends").success());
+    assert_eq!(place.text("out"), "0123,456789\n");
+    drop(restored);
+    File::options().write(true).open(&file).expect("there").write_all_at(b"x", 9).expect("writable");
+    let e = image.restore(&given, false, |b| b).expect_err("it was changed");
+    assert!(matches!(&e, Error::Image(ImageError::Changed(path)) if path.ends_with("/data")), "{e}");
+    let (restored, mut child) = image.restore(&given, true, |b| b).expect("restored");
+    assert!(child.wait_timeout(LIMIT).expect("it lives").expect("it ends").success());
+    assert_eq!(place.text("out"), "0123,456789\n0123,45678x\n");
+    drop(restored);
+    fs::remove_file(&file).expect("there");
+    let e = image.restore(&given, false, |b| b).expect_err("it is gone");
+    assert!(matches!(&e, Error::Image(ImageError::Missing { path, .. }) if path.ends_with("/data")), "{e}");
+}
+
+#[test]
+fn a_damaged_image_is_an_error_of_one_line() {
+    let sandbox = paused(Sandbox::builder());
+    let mut image = Vec::new();
+    sandbox.save_to(&mut image).expect("saved");
+    sandbox.stop();
+    // Headers begin 64 bytes before a page.
+    let headers: Vec<usize> = (1..image.len() / 4096).map(|page| page * 4096 - 64).collect();
+    let headers: Vec<usize> = headers.into_iter().filter(|&at| image[at..].starts_with(b"drupesv1")).collect();
+    assert!(headers.len() >= 7, "{headers:?}");
+    let mut seed = 1u64;
+    let mut random = || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) as usize
+    };
+    let mut places: Vec<usize> = headers[..3].iter().flat_map(|&at| at..at + 64).collect();
+    places.extend((0..100).map(|_| random() % image.len()));
+    for at in places {
+        let mut damaged = image.clone();
+        damaged[at] ^= 1 << (random() % 8);
+        let e = Image::read(&damaged[..]).expect_err("it is damaged");
+        assert!(matches!(e, Error::Image(_)), "byte {at}: {e}");
+        assert_eq!(e.to_string().lines().count(), 1, "byte {at}: {e}");
+    }
+    for len in (0..image.len()).step_by(4096) {
+        let e = Image::read(&image[..len]).expect_err("it is cut off");
+        assert!(matches!(e, Error::Image(ImageError::Truncated | ImageError::NotAnImage)), "{len} bytes: {e}");
+    }
+    assert!(matches!(Image::read(&b"#!/bin/sh\n"[..]), Err(Error::Image(_))));
+}
