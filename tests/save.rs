@@ -69,17 +69,18 @@ fn interrupted(name: &str, settings: SandboxBuilder, program: &[&str], delays: &
         assert_eq!(bytes, fs::metadata(&path).expect("there").len(), "the length of the image");
         sandbox.stop();
         let image = Image::open(&path).unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
-        (sandbox, child) =
-            image.restore(&given, false, |b| b).unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
+        (sandbox, child) = image.restore(&given, false, |b| b).unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
     }
-    let status = child.wait_timeout(LIMIT).expect("the sandbox lives").unwrap_or_else(|| {
-        panic!("{name} hangs:\n{}\n{}", sandbox.dump().unwrap_or_default(), place.text("err"))
-    });
+    let status = child
+        .wait_timeout(LIMIT)
+        .expect("the sandbox lives")
+        .unwrap_or_else(|| panic!("{name} hangs:\n{}\n{}", sandbox.dump().unwrap_or_default(), place.text("err")));
     assert_eq!(place.text("err"), "", "{name}");
     (status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)), place.text("out"))
 }
 
-const PIPELINES: &str = "i=0; while [ $i -lt 12 ]; do echo $i $(echo x | cat | tr x y); sleep 0.05; i=$((i+1)); done; exit 7";
+const PIPELINES: &str =
+    "i=0; while [ $i -lt 12 ]; do echo $i $(echo x | cat | tr x y); sleep 0.05; i=$((i+1)); done; exit 7";
 
 fn pipelines() -> String {
     (0..12).map(|i| format!("{i} y\n")).collect()
@@ -93,11 +94,9 @@ fn a_shell_with_pipelines() {
 
 #[test]
 fn without_rewriting_and_without_a_jail() {
-    let told =
-        interrupted("traps", Sandbox::builder().rewrite(false), &["bash", "-c", PIPELINES], &[200, 100]);
+    let told = interrupted("traps", Sandbox::builder().rewrite(false), &["bash", "-c", PIPELINES], &[200, 100]);
     assert_eq!(told, (7, pipelines()));
-    let told =
-        interrupted("open", Sandbox::builder().jail(drupe::Jail::Off), &["bash", "-c", PIPELINES], &[200, 100]);
+    let told = interrupted("open", Sandbox::builder().jail(drupe::Jail::Off), &["bash", "-c", PIPELINES], &[200, 100]);
     assert_eq!(told, (7, pipelines()));
 }
 

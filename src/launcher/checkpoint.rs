@@ -1,8 +1,8 @@
 //! `drupe checkpoint` and `drupe restore`.
 
+use crate::closed;
 use crate::run::{end_of, follow};
 use crate::signals::Signals;
-use crate::closed;
 use anyhow::Context;
 use drupe::outside::Remote;
 use drupe::sandbox::console::Console;

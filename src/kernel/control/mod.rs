@@ -10,8 +10,8 @@ mod words;
 pub use events::{next_event, push_event};
 
 use crate::abi::control::{Config, Event, Recorded, Request, Response};
-use crate::abi::saved::Frozen;
 use crate::abi::linux::{O_CREAT, O_TRUNC, O_WRONLY};
+use crate::abi::saved::Frozen;
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Cred;
 use crate::fs::{hostfd, memfs};

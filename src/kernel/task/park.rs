@@ -6,8 +6,8 @@
 //! `slot.parked` says (`asm/park.S`), and a thread that loads that stack pointer and returns goes on.
 
 use super::{Task, kernel, work};
-use crate::abi::slot::{IDLE, SlotHeader, kick};
 use crate::abi::linux::CLOCK_THREAD_CPUTIME_ID;
+use crate::abi::slot::{IDLE, SlotHeader, kick};
 use crate::abi::{Errno, Result};
 use crate::arch::{self, frame};
 use crate::host::{futex, process, sched, time};

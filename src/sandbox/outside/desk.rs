@@ -276,7 +276,9 @@ impl Client<'_> {
                 other => Err(crate::sandbox::unexpected(other)),
             },
             ToSandbox::Save => self.save(fds),
-            ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::Go { .. } => Ok(refused(libc::EPROTO, "no program was asked for")),
+            ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::Go { .. } => {
+                Ok(refused(libc::EPROTO, "no program was asked for"))
+            }
         }
     }
 

@@ -263,7 +263,8 @@ impl<'a> Reader<'a> {
                 return Err(damaged);
             };
             let aligned = fill.len > 0 && [fill.to, fill.len, fill.at].iter().all(|n| n.is_multiple_of(PAGE));
-            if !aligned || fill.to < last || to > limit || !self.pages.iter().any(|p| p.start <= fill.at && at <= p.end) {
+            if !aligned || fill.to < last || to > limit || !self.pages.iter().any(|p| p.start <= fill.at && at <= p.end)
+            {
                 return Err(damaged);
             }
             last = to;

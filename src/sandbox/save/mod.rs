@@ -134,7 +134,9 @@ impl Inner {
                 Err(super::Error::Refused { errno: libc::EAGAIN, message }) if Instant::now() >= end => {
                     return Err(SaveError::Restless(message).into());
                 }
-                Err(super::Error::Refused { errno: libc::EAGAIN, .. }) => std::thread::sleep(Duration::from_micros(200)),
+                Err(super::Error::Refused { errno: libc::EAGAIN, .. }) => {
+                    std::thread::sleep(Duration::from_micros(200))
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -126,7 +126,12 @@ impl Process {
             let count = match unsafe { pagemap_scan(self.pages.as_raw_fd(), &raw mut scan) } {
                 Ok(count) => count as usize,
                 Err(nix::Error::ENOTTY) => return self.own_pages_listed(start, end),
-                Err(e) => return Err(SaveError::host(format!("look at the pages of the host process {}", self.pid), e.into())),
+                Err(e) => {
+                    return Err(SaveError::host(
+                        format!("look at the pages of the host process {}", self.pid),
+                        e.into(),
+                    ));
+                }
             };
             for r in regions.iter().take(count).filter(|r| r.categories == 0) {
                 add(&mut found, r.start, r.end);
@@ -243,9 +248,8 @@ mod tests {
         // SAFETY: no arguments.
         let parent = unsafe { libc::getppid() } as u32;
         let me = Process::open(std::process::id(), parent).expect("it is shown");
-        let holds = |found: &[Present], page: u64| {
-            found.iter().any(|p| (p.start..p.end).contains(&(first + page * PAGE)))
-        };
+        let holds =
+            |found: &[Present], page: u64| found.iter().any(|p| (p.start..p.end).contains(&(first + page * PAGE)));
         for found in [me.own_pages(first, first + 60 * PAGE), me.own_pages_listed(first, first + 60 * PAGE)] {
             let found = found.expect("told");
             assert!([3, 4, 9].iter().all(|&page| holds(&found, page)));

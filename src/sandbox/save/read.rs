@@ -150,7 +150,9 @@ impl Image {
                     let stream = [&streams.stdin, &streams.stdout, &streams.stderr][*n as usize];
                     match stream.open(*n as i32)? {
                         (Some(fd), None) => fd,
-                        (None, None) => File::options().read(true).write(true).open("/dev/null").map_err(ImageError::Read)?.into(),
+                        (None, None) => {
+                            File::options().read(true).write(true).open("/dev/null").map_err(ImageError::Read)?.into()
+                        }
                         _ => return Err(Error::Setting("a restored program gets no pipes: pass their ends".into())),
                     }
                 }

@@ -25,7 +25,9 @@ pub struct Identity {
 
 impl Identity {
     pub fn of(meta: &Metadata) -> Identity {
-        let state = meta.is_file().then(|| (meta.size(), i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())));
+        let state = meta
+            .is_file()
+            .then(|| (meta.size(), i128::from(meta.mtime()) * 1_000_000_000 + i128::from(meta.mtime_nsec())));
         Identity { dev: meta.dev(), ino: meta.ino(), mode: meta.mode() & libc::S_IFMT, state }
     }
 
@@ -54,7 +56,8 @@ impl FileNeed {
     pub fn open(&self, allow_changed: bool) -> Loaded<File> {
         let missing = |source| ImageError::Missing { path: self.path.clone(), source };
         let access = self.flags & libc::O_ACCMODE;
-        let flags = (self.flags & !(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_EXCL | libc::O_NOFOLLOW)) | libc::O_NONBLOCK;
+        let flags = (self.flags & !(libc::O_ACCMODE | libc::O_CREAT | libc::O_TRUNC | libc::O_EXCL | libc::O_NOFOLLOW))
+            | libc::O_NONBLOCK;
         let mut options = fs::OpenOptions::new();
         options.read(access != libc::O_WRONLY).write(access != libc::O_RDONLY).custom_flags(flags | libc::O_NOCTTY);
         // Not before it is known to be what it was: opening a device or a pipe can do something.
@@ -145,7 +148,10 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
     let place = format!("/proc/{supervisor}/fd/{number}");
     let failed = |e| SaveError::host(format!("look at the sandbox's host descriptor {number}"), e);
     let name = fs::read_link(&place).map_err(failed)?;
-    let name = name.to_str().ok_or_else(|| SaveError::Unsavable(format!("{} is no name that can be kept", name.display())))?.to_string();
+    let name = name
+        .to_str()
+        .ok_or_else(|| SaveError::Unsavable(format!("{} is no name that can be kept", name.display())))?
+        .to_string();
     let (flags, offset) = description(supervisor, number).map_err(failed)?;
     let meta = fs::metadata(&place).map_err(failed)?;
     let key = (libc::major(meta.dev()), libc::minor(meta.dev()), meta.ino());
@@ -163,7 +169,10 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
         }
     } else if name.starts_with("/memfd:") {
         Recipe::Memory
-    } else if name.starts_with("anon_inode:[event") || name.starts_with("anon_inode:[signalfd") || name.starts_with("anon_inode:[timerfd") {
+    } else if name.starts_with("anon_inode:[event")
+        || name.starts_with("anon_inode:[signalfd")
+        || name.starts_with("anon_inode:[timerfd")
+    {
         // Of the supervisor.
         return Ok(None);
     } else if meta.file_type().is_socket() || meta.file_type().is_fifo() || !name.starts_with('/') {
@@ -200,11 +209,16 @@ fn file(name: String, flags: i32, meta: &Metadata) -> Saved<Option<FileNeed>> {
 pub fn sync(supervisor: u32, known: &[Known]) -> Saved {
     for k in known {
         let Recipe::File(need) = &k.descriptor.recipe else { continue };
-        if need.flags & libc::O_ACCMODE == libc::O_RDONLY || need.identity.mode != libc::S_IFREG || need.flags & libc::O_PATH != 0 {
+        if need.flags & libc::O_ACCMODE == libc::O_RDONLY
+            || need.identity.mode != libc::S_IFREG
+            || need.flags & libc::O_PATH != 0
+        {
             continue;
         }
         let failed = |source| SaveError::Sync { path: need.path.clone(), source };
-        File::open(format!("/proc/{supervisor}/fd/{}", k.descriptor.number)).and_then(|f| f.sync_all()).map_err(failed)?;
+        File::open(format!("/proc/{supervisor}/fd/{}", k.descriptor.number))
+            .and_then(|f| f.sync_all())
+            .map_err(failed)?;
     }
     Ok(())
 }

@@ -138,7 +138,8 @@ impl First {
     }
 
     pub fn base(&self) -> Base {
-        let pair = |(key, value): &(Vec<u8>, Vec<u8>)| (OsString::from_vec(key.clone()), OsString::from_vec(value.clone()));
+        let pair =
+            |(key, value): &(Vec<u8>, Vec<u8>)| (OsString::from_vec(key.clone()), OsString::from_vec(value.clone()));
         Base {
             command: self.command.clone(),
             env: self.env.iter().map(pair).collect(),

@@ -55,7 +55,8 @@ pub fn write(subject: &Subject<'_>, out: impl Write) -> Saved<u64> {
     let known = recipe::all(subject.supervisor, frozen)?;
     recipe::sync(subject.supervisor, &known)?;
     let mut mapped = Vec::new();
-    let spaces = frozen.spaces.iter().map(|pids| memory(subject, pids, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
+    let spaces =
+        frozen.spaces.iter().map(|pids| memory(subject, pids, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
     let looked = began.elapsed();
     let mut writer = Writer::new(out);
     let failed = SaveError::Write;
@@ -169,7 +170,10 @@ fn place(m: &Mapping, known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Plac
         }
         // What is mapped for itself alone may become memory of no file.
         None if !m.shared => Ok(Placed { whole: true, ..anonymous }),
-        None => Err(SaveError::Unsavable(format!("{} is mapped and has no name any more", m.name.trim_end_matches(" (deleted)")))),
+        None => Err(SaveError::Unsavable(format!(
+            "{} is mapped and has no name any more",
+            m.name.trim_end_matches(" (deleted)")
+        ))),
     }
 }
 
@@ -209,8 +213,12 @@ fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace
         all.append(&mut fills);
     }
     let of_files = maps.iter().map(|m| m.of_file).collect();
-    let space =
-        Space { host_pid: pids[0], sharers: pids[1..].to_vec(), maps: maps.into_iter().map(|m| m.map).collect(), fills: all };
+    let space = Space {
+        host_pid: pids[0],
+        sharers: pids[1..].to_vec(),
+        maps: maps.into_iter().map(|m| m.map).collect(),
+        fills: all,
+    };
     Ok(SavedSpace { space, of_files })
 }
 

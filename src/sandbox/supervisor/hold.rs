@@ -2,8 +2,8 @@
 
 use super::serve::{End, Holder, Server};
 use crate::sandbox::broker::Broker;
-use crate::sandbox::meter::Meter;
 use crate::sandbox::channel::{FromSupervisor, Received, ToSupervisor};
+use crate::sandbox::meter::Meter;
 use drupe_kernel::abi::control::{Request, Response};
 use drupe_kernel::abi::saved::Frozen;
 use std::os::fd::{AsRawFd, RawFd};
