@@ -122,6 +122,9 @@ guests_of_root! {
     mount_steps: GLIBC;
     propagation: &[Link::Dynamic];
     tmpfs: &[Link::Dynamic];
+    acls: &[Link::Dynamic];
+    leases: &[Link::Dynamic];
+    mount_answers: &[Link::Dynamic];
     link_layer: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;

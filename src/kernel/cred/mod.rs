@@ -81,6 +81,7 @@ pub mod cap {
     pub const SYS_TIME: u32 = 25;
     pub const SYS_TTY_CONFIG: u32 = 26;
     pub const MKNOD: u32 = 27;
+    pub const LEASE: u32 = 28;
     pub const SETFCAP: u32 = 31;
     pub const WAKE_ALARM: u32 = 35;
     pub const SYSLOG: u32 = 34;

@@ -169,16 +169,16 @@ pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
     if file.inode.append_only() {
         return Err(Errno::EPERM.into());
     }
-    limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size))?;
+    limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size).map_err(Into::into))?;
     notify::file(&file.path.dentry, linux::IN_MODIFY);
     Ok(())
 }
 
-fn limited(cur: &CurrentTask, out: Result) -> SysResult<()> {
-    if out == Err(Errno::EFBIG) {
+fn limited(cur: &CurrentTask, out: SysResult<()>) -> SysResult<()> {
+    if matches!(out, Err(SysError::Errno(Errno::EFBIG))) {
         files::too_big(cur);
     }
-    Ok(out?)
+    out
 }
 
 /// `fallocate(2)`.
@@ -210,7 +210,7 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     if offset.checked_add(len).is_none() {
         return Err(Errno::EFBIG.into());
     }
-    limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64))?;
+    limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64).map_err(Into::into))?;
     notify::file(&file.path.dentry, linux::IN_MODIFY);
     Ok(())
 }

@@ -10,11 +10,13 @@ use crate::fs::devpts;
 use crate::fs::pipe::PipeEnd;
 use crate::mm::UserPtr;
 use crate::sync::left::Kept;
-use crate::task::CurrentTask;
+use crate::task::{CurrentTask, kernel};
 use crate::vfs::async_io::O_ASYNC;
+use crate::vfs::lease;
 use crate::vfs::locks::{Owner, Range};
 use crate::vfs::open::open_at;
-use crate::vfs::{FileType, OpenFile, Whence, access};
+use crate::vfs::{FdTable, FileType, OpenFile, Whence, access};
+use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 use linux_raw_sys::ioctl;
@@ -111,9 +113,38 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
         }
         linux::F_GETPIPE_SZ | linux::F_SETPIPE_SZ if PipeEnd::of_file(&file).is_none() => Err(Errno::EBADF.into()),
         F_GET_RW_HINT | F_SET_RW_HINT => write_hint(cur, &file, command, UserPtr::new(arg)),
-        linux::F_GETLEASE => Ok(u64::from(linux::F_UNLCK)),
+        linux::F_GETLEASE => Ok(u64::from(lease::held(&file))),
+        linux::F_SETLEASE => set_lease(cur, fd, &file, arg as u32),
         _ => file.ops.fcntl(&cur.op_ctx(), &file, command, arg),
     }
+}
+
+/// Leases are broken by opening and `truncate(2)`; nobody is told of what a name of the file goes through.
+fn set_lease(cur: &CurrentTask, fd: Fd, file: &Arc<OpenFile>, kind: u32) -> SysResult<u64> {
+    lease::set(cur.cred(), file, fd.0, kind, || read_by_others(file))?;
+    if kind == linux::F_UNLCK {
+        file.async_io.forget_lease();
+    } else {
+        owner::claim(cur, file);
+    }
+    Ok(0)
+}
+
+/// Whether a process has a description of the same file that can only read. Only write leases ask, so openers do not count.
+fn read_by_others(file: &OpenFile) -> bool {
+    let reads = |other: &OpenFile| {
+        other.id != file.id
+            && other.readable()
+            && !other.writable()
+            && other.flags() & linux::O_PATH == 0
+            && Arc::ptr_eq(&other.inode, &file.inode)
+    };
+    let in_table = |files: &FdTable| files.numbers().into_iter().any(|fd| files.get_any(fd).is_ok_and(|f| reads(&f)));
+    let mut seen = BTreeSet::new();
+    kernel().roots().pid.tasks().iter().filter_map(|task| task.shared()).any(|own| {
+        // Threads share tables.
+        seen.insert(own.files.owner()) && in_table(&own.files)
+    })
 }
 
 fn dup_from(cur: &CurrentTask, file: Arc<OpenFile>, min: u64, cloexec: bool) -> SysResult<u64> {

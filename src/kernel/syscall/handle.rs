@@ -43,7 +43,7 @@ pub fn sys_name_to_handle_at(
         return Err(Errno::EINVAL.into());
     }
     if flags & UNIQUE != 0 {
-        mount.cast::<u64>().write(place.mount.id)?;
+        mount.cast::<u64>().write(place.mount.unique_id())?;
     } else {
         mount.write(place.mount.id as u32)?;
     }

@@ -45,6 +45,7 @@ pub mod socket;
 pub mod socket_msg;
 pub mod splice;
 pub mod stat;
+pub mod statmount;
 pub mod strace;
 pub mod syslog;
 pub mod system;

@@ -267,6 +267,25 @@ fn plain_flags(attr: u64) -> u32 {
     .fold(0, |flags, (_, flag)| flags | flag)
 }
 
+/// The `MOUNT_ATTR_*` that a mount's flags mean.
+pub(super) fn attributes(flags: u32) -> u64 {
+    let pairs = [
+        (RDONLY, MOUNT_ATTR_RDONLY),
+        (NOSUID, MOUNT_ATTR_NOSUID),
+        (NODEV, MOUNT_ATTR_NODEV),
+        (NOEXEC, MOUNT_ATTR_NOEXEC),
+        (NODIRATIME, MOUNT_ATTR_NODIRATIME),
+        (NOSYMFOLLOW, MOUNT_ATTR_NOSYMFOLLOW),
+    ];
+    let plain = pairs.iter().filter(|(flag, _)| flags & flag != 0).fold(0, |all, (_, attr)| all | u64::from(*attr));
+    plain
+        | u64::from(match flags & (NOATIME | mount::RELATIME) {
+            mount::RELATIME => 0,
+            0 => MOUNT_ATTR_STRICTATIME,
+            _ => MOUNT_ATTR_NOATIME,
+        })
+}
+
 /// `MOUNT_ATTR_*` that there are, but for id-mapped mounts.
 const ATTRS: u64 = (MOUNT_ATTR_RDONLY
     | MOUNT_ATTR_NOSUID

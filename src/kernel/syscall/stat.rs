@@ -115,10 +115,9 @@ pub fn sys_statx(
     }
     (x.stx_rdev_major, x.stx_rdev_minor) = split(s.rdev);
     (x.stx_dev_major, x.stx_dev_minor) = split(s.dev);
-    // Ids of mounts are not used again, so that both kinds are the same here.
     let unique = mask & linux::STATX_MNT_ID_UNIQUE != 0;
     x.stx_mask |= if unique { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
-    x.stx_mnt_id = place.mount.id;
+    x.stx_mnt_id = if unique { place.mount.unique_id() } else { place.mount.id };
     x.stx_attributes_mask = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
     if let Some(flags) = place.inode().flags() {
         // The bits are those of the flags.

@@ -151,6 +151,8 @@ pub fn attend(slot: &'static SlotHeader) {
         for item in task.work.take() {
             item.run(&task);
         }
+        // Signals that the thread has put off until it leaves the kernel, and sleeps before.
+        super::async_io::run();
     }
 }
 

@@ -1,5 +1,7 @@
 //! Permission checks (`path_resolution(7)`, "Permissions").
 
+use super::acl;
+use super::file::OpCtx;
 use super::inode::{FileType, Inode};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
@@ -30,14 +32,17 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
     if dir && cred.capable_over(cap::DAC_OVERRIDE, uid, gid) {
         return Ok(());
     }
-    let shift = if cred.fsuid == uid {
-        6
-    } else if cred.in_group(gid) {
-        3
-    } else {
-        0
-    };
-    if (mode >> shift) & want == want {
+    // A list counts only where its mask, which the mode shows as the group's bits, lets anybody do anything.
+    let listed = if cred.fsuid != uid && mode & 0o070 != 0 { acl::permits(cred, inode, gid, want) } else { None };
+    let permitted = listed.unwrap_or_else(|| {
+        let shift = match cred.fsuid == uid {
+            true => 6,
+            false if cred.in_group(gid) => 3,
+            false => 0,
+        };
+        (mode >> shift) & want == want
+    });
+    if permitted {
         return Ok(());
     }
     if cred.capable_over(cap::DAC_OVERRIDE, uid, gid) && (want & EXEC == 0 || mode & 0o111 != 0) {
@@ -49,12 +54,18 @@ pub fn check(cred: &Cred, inode: &dyn Inode, want: u32) -> Result {
     Err(Errno::EACCES)
 }
 
-/// The mode of a new file in `dir`: whoever is not of the directory's group cannot make programs for it
-/// (`mode_strip_sgid` in Linux).
+/// The mode of a new file in `dir` for which `mode` was asked: whoever is not of the directory's group cannot make
+/// programs for it, and the umask counts where the directory has no default list (`vfs_prepare_mode` in Linux).
 ///
 /// # Errors
 /// As [`Inode::stat`].
-pub fn new_mode(cred: &Cred, dir: &dyn Inode, mode: u32) -> Result<u32> {
+pub fn new_mode(ctx: &OpCtx<'_>, dir: &dyn Inode, is_dir: bool, mode: u32) -> Result<u32> {
+    let mode = if is_dir { mode } else { without_set_gid(ctx.cred, dir, mode)? };
+    Ok(mode & 0o7777 & if acl::has_default(dir) { !0 } else { !ctx.umask })
+}
+
+/// See [`new_mode`] (`mode_strip_sgid`).
+fn without_set_gid(cred: &Cred, dir: &dyn Inode, mode: u32) -> Result<u32> {
     if mode & 0o2010 != 0o2010 {
         return Ok(mode);
     }

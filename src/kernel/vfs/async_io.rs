@@ -50,6 +50,8 @@ pub(super) struct State {
     pub(super) target: Option<(Arc<Target>, u64)>,
     /// The registration for urgent data while a socket has an owner.
     urgent: Option<(Arc<Target>, u64)>,
+    /// Who is told that a lease ends.
+    lease: Option<Arc<Target>>,
     /// What is watched of a directory.
     pub(super) directories: Vec<Arc<DirWatch>>,
 }
@@ -188,7 +190,8 @@ impl Notify for Target {
 impl AsyncIo {
     /// Nobody is told.
     pub(super) const fn new() -> AsyncIo {
-        let state = State { owner: Owner::NONE, signal: 0, target: None, urgent: None, directories: Vec::new() };
+        let state =
+            State { owner: Owner::NONE, signal: 0, target: None, urgent: None, lease: None, directories: Vec::new() };
         let (on, tells_urgent) = (AtomicBool::new(false), AtomicBool::new(false));
         AsyncIo { on, tells_urgent, watches: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
     }
@@ -213,11 +216,25 @@ impl AsyncIo {
         f(&mut s);
         let told = (s.owner, s.signal);
         let directories = s.directories.iter().map(|w| w.target());
-        let targets: Vec<_> = s.target.iter().chain(&s.urgent).map(|t| &t.0).chain(directories).cloned().collect();
+        let targets: Vec<_> =
+            s.target.iter().chain(&s.urgent).map(|t| &t.0).chain(&s.lease).chain(directories).cloned().collect();
         drop(s);
         for target in targets {
             *target.told.lock() = told;
         }
+    }
+
+    /// The owner is told by this one that the description's lease ends.
+    pub(super) fn set_lease(&self, target: Arc<Target>) {
+        let old = self.state.lock().lease.replace(target);
+        drop(old);
+    }
+
+    /// The lease has ended: nobody is told of anything any more (`lease_modify`).
+    pub fn forget_lease(&self) {
+        self.change(|s| (s.owner, s.signal) = (Owner::NONE, 0));
+        let old = self.state.lock().lease.take();
+        drop(old);
     }
 
     /// One that tells the owner of what happens to descriptor `fd`.

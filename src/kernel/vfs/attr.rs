@@ -2,14 +2,16 @@
 //! `utimensat(2)` and `truncate(2)`.
 
 use super::access::{self, WRITE};
+use super::acl;
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, Nanos, SetAttr};
+use super::lease;
 use super::mount::{NOATIME, NODIRATIME, Path};
 use super::notify;
 use super::state::WriteAccess;
 use super::xattr;
 use crate::abi::linux::{IN_ATTRIB, IN_MODIFY, O_NOATIME};
-use crate::abi::{Errno, Result};
+use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Cred, cap};
 use crate::time;
 use core::sync::atomic::Ordering::Relaxed;
@@ -40,6 +42,7 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
         mode &= !0o2000;
     }
     inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    acl::follow_mode(inode, mode)?;
     notify::file(&path.dentry, IN_ATTRIB);
     Ok(())
 }
@@ -147,19 +150,20 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
 ///
 /// # Errors
 /// `EISDIR`, `EINVAL`, `EACCES`, `EROFS`, `EFBIG`.
-pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> Result {
+pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> SysResult<()> {
     let inode = &**path.inode();
     match inode.file_type() {
-        FileType::Dir => return Err(Errno::EISDIR),
+        FileType::Dir => return Err(Errno::EISDIR.into()),
         FileType::Regular => {}
-        _ => return Err(Errno::EINVAL),
+        _ => return Err(Errno::EINVAL.into()),
     }
     path.check_writable()?;
     access::check(ctx.cred, inode, WRITE)?;
     if inode.append_only() {
-        return Err(Errno::EPERM);
+        return Err(Errno::EPERM.into());
     }
     let _write = WriteAccess::new(path.inode())?;
+    lease::break_leases(inode, true, false)?;
     set_size(ctx, inode, size)?;
     notify::file(&path.dentry, IN_MODIFY);
     Ok(())

@@ -272,6 +272,11 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// Which access control lists it has, where the file system keeps such (`acl::Kind`).
+    fn acls(&self) -> Option<&super::acl::Kinds> {
+        None
+    }
+
     /// As `Any`, for file systems to recognise their own.
     fn as_any(&self) -> &dyn Any;
 }

@@ -6,6 +6,7 @@
 //! trees) are not cached ([`Inode::cacheable`]).
 
 pub mod access;
+pub mod acl;
 pub mod anon;
 pub mod async_io;
 pub mod attr;
@@ -17,6 +18,7 @@ pub mod fdtable;
 pub mod file;
 pub mod handles;
 pub mod inode;
+pub mod lease;
 pub mod locks;
 pub mod mount;
 pub mod names;

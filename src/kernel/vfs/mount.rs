@@ -184,6 +184,14 @@ impl Mount {
         Mount::of(root, Some(Arc::new(fs)), flags, fstype, source)
     }
 
+    /// Ids that are never used again are larger (`MNT_UNIQUE_ID_OFFSET`).
+    pub const FIRST_UNIQUE: u64 = 1 << 31;
+
+    /// Its id among all that there will ever be (`STATX_MNT_ID_UNIQUE`).
+    pub fn unique_id(&self) -> u64 {
+        self.id + Mount::FIRST_UNIQUE
+    }
+
     /// Its root as a place.
     pub fn root_path(self: &Arc<Self>) -> Path {
         Path { mount: self.clone(), dentry: self.root.clone() }

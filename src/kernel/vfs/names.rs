@@ -78,8 +78,7 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
     }
     let mode = match node {
         NewNode::Symlink(_) => 0o777,
-        NewNode::Dir => mode & 0o7777 & !ctx.umask,
-        _ => access::new_mode(ctx.cred, &**found.parent.inode(), mode & 0o7777 & !ctx.umask)?,
+        _ => access::new_mode(ctx, &**found.parent.inode(), matches!(node, NewNode::Dir), mode)?,
     };
     let dentry = found.parent.dentry.create(ctx, &found.last, node, mode)?;
     notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);

@@ -4,13 +4,14 @@ use super::access;
 use super::context::FsContext;
 use super::file::{FileOps, OpCtx, OpenFile};
 use super::inode::{FileType, NewNode};
+use super::lease;
 use super::mount::Path;
 use super::notify;
 use super::resolve::Lookup;
 use super::state::WriteAccess;
 use crate::abi::linux::{
-    IN_CREATE, IN_MODIFY, IN_OPEN, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_PATH, O_TMPFILE,
-    O_TRUNC,
+    IN_CREATE, IN_MODIFY, IN_OPEN, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_PATH,
+    O_TMPFILE, O_TRUNC,
 };
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
@@ -84,7 +85,7 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
             found.parent.check_writable()?;
             found.parent.check_owner_known(ctx.cred)?;
             access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
-            let mode = access::new_mode(ctx.cred, &**found.parent.inode(), how.mode & 0o7777 & !ctx.umask)?;
+            let mode = access::new_mode(ctx, &**found.parent.inode(), false, how.mode)?;
             match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {
                 Ok(dentry) => {
                     notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
@@ -158,6 +159,9 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     if kind == FileType::Socket {
         return Err(Errno::ENXIO.into());
     }
+    if kind == FileType::Regular && !created {
+        lease::break_leases(&*inode, flags & 3 != 0, flags & O_NONBLOCK != 0)?;
+    }
     // Only a FIFO waits here, for its other side.
     let ops = inode.clone().open_at(ctx, &target, flags).map_err(|e| match e {
         Errno::EINTR => SysError::Restart(Restart::Sys),
@@ -181,7 +185,7 @@ fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<
     }
     dir.check_writable()?;
     access::check(ctx.cred, &**dir.inode(), access::WRITE | access::EXEC)?;
-    let mode = access::new_mode(ctx.cred, &**dir.inode(), mode & 0o7777 & !ctx.umask)?;
+    let mode = access::new_mode(ctx, &**dir.inode(), false, mode)?;
     let dentry = dir.dentry.nameless(ctx, mode)?;
     dentry.inode.state().get(&*dentry.inode)?.set_linkable(flags & O_EXCL == 0);
     open_at(ctx, Path { mount: dir.mount, dentry }, flags & !(TMPFILE | O_DIRECTORY), true)

@@ -2,6 +2,7 @@
 //! runs it.
 
 use super::inode::Inode;
+use super::lease::Leases;
 use super::locks::FileLocks;
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
@@ -17,6 +18,8 @@ use once_cell::race::OnceBox;
 pub struct FileState {
     /// Advisory locks.
     pub locks: FileLocks,
+    /// Leases, once somebody has asked for one.
+    pub(super) leases: OnceBox<Leases>,
     /// Open descriptions that may write; below zero: programs that run it (`i_writecount` in Linux).
     writers: AtomicI32,
     /// `RWH_*` of `fcntl(2)`.
@@ -29,6 +32,11 @@ impl FileState {
     /// Whether it can be given a name although it has none.
     pub fn linkable(&self) -> bool {
         self.linkable.load(SeqCst)
+    }
+
+    /// Open descriptions that may write; below zero: programs that run it.
+    pub fn writers(&self) -> i32 {
+        self.writers.load(SeqCst)
     }
 
     /// See [`FileState::linkable`].

@@ -1,6 +1,7 @@
 //! Extended attributes (`xattr(7)`), for file systems that keep them in memory.
 
 use super::access::{self, READ, WRITE};
+use super::acl;
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, SetAttr};
 use super::mount::Path;
@@ -148,6 +149,9 @@ fn shown(cred: &Cred, value: Vec<u8>) -> Result<Vec<u8>> {
 /// # Errors
 /// `ENODATA`, `EOPNOTSUPP`, `EACCES`.
 pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
+    if let Some(kind) = acl::Kind::of(name) {
+        return acl::get(ctx, path, kind);
+    }
     let inode = &**path.inode();
     check(ctx, path, name, false)?;
     let value = store(inode)?.lock().get(name).cloned().ok_or(Errno::ENODATA)?;
@@ -159,6 +163,9 @@ pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// `EEXIST`, `ENODATA`, `EOPNOTSUPP`, `EPERM`, `EACCES`, `EROFS`, `ENOSPC`, `EINVAL` for no capabilities of a file.
 pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u32) -> Result {
+    if let Some(kind) = acl::Kind::of(&name) {
+        return acl::set(ctx, path, kind, &value);
+    }
     path.check_writable()?;
     let inode = &**path.inode();
     let value = if name == CAPABILITY && !value.is_empty() { capabilities(ctx.cred, path, value)? } else { value };
@@ -194,6 +201,9 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
 /// # Errors
 /// As [`set`].
 pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
+    if let Some(kind) = acl::Kind::of(name) {
+        return acl::set(ctx, path, kind, &[]);
+    }
     path.check_writable()?;
     let inode = &**path.inode();
     check(ctx, path, name, true)?;
@@ -211,8 +221,12 @@ pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
 pub fn list(ctx: &OpCtx<'_>, path: &Path) -> Result<Vec<u8>> {
     let Some(store) = path.inode().xattrs() else { return Ok(Vec::new()) };
     let mut out = Vec::new();
+    for name in acl::names(&**path.inode()) {
+        out.extend_from_slice(name);
+        out.push(0);
+    }
     for name in store.lock().keys() {
-        if name.starts_with(b"trusted.") && !ctx.cred.capable(cap::SYS_ADMIN) {
+        if acl::Kind::of(name).is_some() || name.starts_with(b"trusted.") && !ctx.cred.capable(cap::SYS_ADMIN) {
             continue;
         }
         out.try_reserve(name.len() + 1).map_err(|_| Errno::ENOMEM)?;

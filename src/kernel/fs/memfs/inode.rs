@@ -6,6 +6,7 @@ use crate::arena::{self, Object};
 use crate::mm::memfile::PagedBuf;
 use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
+use crate::vfs::acl::{self, Inherited};
 use crate::vfs::inode::{Attached, Emit, Nanos};
 use crate::vfs::open::DirFile;
 use crate::vfs::state::StateRef;
@@ -172,8 +173,12 @@ impl Inode for MemInode {
         }
     }
 
+    fn acls(&self) -> Option<&acl::Kinds> {
+        self.xattrs().is_some().then_some(&self.acls)
+    }
+
     fn xattrs(&self) -> Option<&Mutex<BTreeMap<Vec<u8>, Vec<u8>>>> {
-        Some(&self.xattrs)
+        (!self.fs.is_ramfs()).then_some(&self.xattrs)
     }
 
     fn as_any(&self) -> &dyn Any {
@@ -209,8 +214,10 @@ impl Directory for MemInode {
             NewNode::Symlink(target) => (FileType::Symlink, 0, Body::Symlink(target.into())),
             NewNode::Node(kind, rdev) => (kind, rdev, Body::Special(Mutex::new(Level::FileData, None))),
         };
+        let inherited = Inherited::from(self, kind, mode)?;
         self.fs.enter()?;
-        let inode = self.fs.node(kind, mode, ctx.cred.fsuid, gid, rdev, body);
+        let inode = self.fs.node(kind, inherited.mode, ctx.cred.fsuid, gid, rdev, body);
+        inherited.give(&*inode)?;
         self.touch_dir(i32::from(kind == FileType::Dir));
         Ok(inode)
     }
@@ -223,8 +230,10 @@ impl Directory for MemInode {
         };
         let gid = if dir_mode & 0o2000 != 0 { dir_gid } else { ctx.cred.fsgid };
         let body = Body::File(RwLock::new(Level::FileData, Data::Memory(PagedBuf::new())));
+        let inherited = Inherited::from(self, FileType::Regular, mode)?;
         self.fs.enter()?;
-        let inode = self.fs.node(FileType::Regular, mode, ctx.cred.fsuid, gid, 0, body);
+        let inode = self.fs.node(FileType::Regular, inherited.mode, ctx.cred.fsuid, gid, 0, body);
+        inherited.give(&*inode)?;
         inode.meta.lock().nlink = 0;
         Ok(inode)
     }

@@ -321,6 +321,11 @@ impl MemFs {
         }
     }
 
+    /// Whether it is a ramfs, whose files have no attributes but the plain ones.
+    pub(super) fn is_ramfs(&self) -> bool {
+        self.limits.as_ref().is_some_and(|limits| limits.ramfs)
+    }
+
     /// `statfs(2)`.
     pub(super) fn figures(&self) -> StatFs {
         let magic = match &self.limits {

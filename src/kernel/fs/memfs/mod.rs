@@ -24,7 +24,7 @@ use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
 use crate::vfs::inode::{Attached, Nanos};
 use crate::vfs::state::FileState;
-use crate::vfs::{FileType, Inode, OpCtx, OpenFile, Stat, StatFs, mount};
+use crate::vfs::{FileType, Inode, OpCtx, OpenFile, Stat, StatFs, acl, mount};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -130,6 +130,8 @@ pub struct MemInode {
     /// Mappings through which a guest may write to it (`i_mmap_writable` in Linux).
     writable_maps: AtomicU32,
     xattrs: Mutex<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// Which access control lists there are.
+    acls: acl::Kinds,
     state: FileState,
     /// Pages that count against the file system's limits.
     counted: AtomicU64,
@@ -242,6 +244,7 @@ impl MemFs {
             own: OnceBox::new(),
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+            acls: acl::Kinds::new(0),
             state: FileState::default(),
             counted: AtomicU64::new(0),
         })
@@ -278,6 +281,7 @@ impl MemFs {
             own: OnceBox::new(),
             writable_maps: AtomicU32::new(0),
             xattrs: Mutex::new(Level::Leaf, BTreeMap::new()),
+            acls: acl::Kinds::new(0),
             state: FileState::default(),
             counted: AtomicU64::new(0),
         }))

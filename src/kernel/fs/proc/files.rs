@@ -33,7 +33,7 @@ impl Mend for Made {
 
 impl Text {
     /// `pids` are those that the file shows.
-    pub fn new(node: Node, pids: &Arc<PidNamespace>) -> Box<Text> {
+    pub(super) fn new(node: Node, pids: &Arc<PidNamespace>) -> Box<Text> {
         Box::new(Text { node, pids: pids.clone(), text: Mutex::mended(Level::FileData, Made(None)) })
     }
 

@@ -6,7 +6,7 @@
 mod files;
 mod id_map;
 mod mem;
-mod mounts;
+pub mod mounts;
 pub mod ns;
 mod process;
 mod system;

@@ -85,7 +85,7 @@ pub fn mounts(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
 }
 
 /// Options of the file system, each behind a comma.
-fn of_fs(m: &mount::Mount) -> String {
+pub fn of_fs(m: &mount::Mount) -> String {
     let root = &m.root.inode;
     devpts::shown_options(root).or_else(|| memfs::shown_options(root)).unwrap_or_default()
 }

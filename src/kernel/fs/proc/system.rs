@@ -12,13 +12,13 @@ use crate::task::pid::PidNamespace;
 use crate::task::time_ns::running_ahead;
 use crate::task::{coredump, kernel, seccomp, uts, work};
 use crate::tty::pty;
-use crate::vfs::OpCtx;
+use crate::vfs::{OpCtx, lease};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::Write;
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// A file of the top directory.
 #[derive(Debug)]
@@ -354,6 +354,11 @@ fn set_most_spaces(of: Of, value: &[u8]) -> Result {
     Ok(())
 }
 
+fn set_word(word: &AtomicU32, value: &[u8]) -> Result {
+    word.store(decimal(value)?, Relaxed);
+    Ok(())
+}
+
 fn set_aio_most(value: &[u8]) -> Result {
     aio::set_most(decimal(value)?);
     Ok(())
@@ -375,6 +380,8 @@ settings! {
     "fs/pipe-max-size" || number(pipe::SIZE_MAX as u64);
     "fs/pipe-user-pages-hard" || number(0);
     "fs/pipe-user-pages-soft" || number(pipe::USER_PAGES_SOFT);
+    "fs/lease-break-time" || number(u64::from(lease::BREAK_TIME.load(Relaxed))), |v| set_word(&lease::BREAK_TIME, v);
+    "fs/leases-enable" || number(u64::from(lease::ENABLED.load(Relaxed))), |v| set_word(&lease::ENABLED, v);
     "fs/inotify/max_queued_events" || number(inotify::QUEUED_MAX as u64);
     "fs/inotify/max_user_instances" || number(inotify::INSTANCES_MAX);
     "fs/inotify/max_user_watches" || number(inotify::WATCHES_MAX);

@@ -298,6 +298,9 @@ pub fn release_description(file: &OpenFile) {
     if let Some(state) = file.inode.state().known(&*file.inode) {
         state.locks.release(Owner::Description(file.id));
         state.locks.release(Owner::Flock(file.id));
+        if let Some(leases) = state.leases.get() {
+            leases.release(file.id);
+        }
     }
 }
 
