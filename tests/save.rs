@@ -161,6 +161,14 @@ fn thirty_rounds() {
     assert_eq!(told, (0, String::from_utf8(whole.stdout).expect("text")));
 }
 
+/// Each round a process that shares the memory until its exec, by a clean process that somebody has to make.
+#[test]
+fn programs_are_started_before_and_after() {
+    let script = "import subprocess, time\nfor i in range(40):\n  print(subprocess.check_output(['echo', str(i)]).decode().strip(), flush=True)\n  time.sleep(0.02)";
+    let told = interrupted("spawns", Sandbox::builder(), &["python3", "-c", script], &[400, 150, 100]);
+    assert_eq!(told, (0, (0..40).map(|i| format!("{i}\n")).collect()));
+}
+
 /// A sandbox that sleeps, paused.
 fn paused(settings: SandboxBuilder) -> Sandbox {
     let sandbox = settings.start().expect("it starts");

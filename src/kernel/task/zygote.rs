@@ -492,7 +492,12 @@ pub fn first() -> ! {
 pub fn mother_loop() -> ! {
     loop {
         let seen = CHANGES.load(SeqCst);
-        let short = !super::park::is_paused() && POOL.lock().short();
+        // In a paused sandbox only for those who wait: they cannot park before.
+        let paused = super::park::is_paused();
+        let short = {
+            let pool = POOL.lock();
+            pool.short() && (pool.wanted > pool.ready.len() || !paused)
+        };
         if short {
             match spawn() {
                 Ok(()) => continue,
