@@ -146,7 +146,12 @@ impl Inode for SysInode {
 
     fn stat(&self) -> Result<Stat> {
         let now = crate::time::now_coarse();
-        let (bits, nlink, size) = if self.text().is_some() { (0o444, 1, 4096) } else { (0o555, 2, 0) };
+        let (bits, nlink, size) = if self.text().is_some() {
+            (0o444, 1, 4096)
+        } else {
+            let dirs = self.tree.children(self.at).filter(|(_, node)| kind(node) == FileType::Dir).count();
+            (if self.at == 0 { 0o555 } else { 0o755 }, 2 + dirs as u32, 0)
+        };
         let mode = self.file_type() as u32 | bits;
         let (dev, ino) = (DEV, self.at as u64 + 1);
         Ok(Stat { dev, ino, mode, nlink, size, blksize: 4096, atime: now, mtime: now, ctime: now, ..Stat::default() })

@@ -347,6 +347,11 @@ impl PidNamespace {
         table.pids.values().filter_map(|p| p.process()).collect()
     }
 
+    /// How many processes there are, zombies included.
+    pub fn process_count(&self) -> u32 {
+        self.table.lock().pids.values().filter(|p| p.process().is_some()).count() as u32
+    }
+
     /// All threads that have not been reaped, in the order of their numbers.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
         let table = self.table.lock();

@@ -168,7 +168,7 @@ impl Node {
 
     fn mode(self) -> u32 {
         let bits = match self {
-            Node::Fds(..) | Node::FdInfos(..) => 0o500,
+            Node::Fds(..) => 0o500,
             Node::Namespaces(..) => 0o511,
             Node::Entry(_, _, e) => e.mode,
             Node::Setting(s) => s.mode(),
@@ -179,6 +179,33 @@ impl Node {
             _ => 0o444,
         };
         self.kind() as u32 | bits
+    }
+
+    /// Names of the inode: of a directory, two and one for each directory in it. Those below `sys` have one
+    /// (`proc_sys_make_inode` in `fs/proc/proc_sysctl.c`).
+    fn links(self, pids: &PidNamespace) -> u32 {
+        match self {
+            Node::Sys(_) => 1,
+            Node::Tasks(pid) => 2 + group_of(pid).map_or(0, |g| g.state.lock().tasks.len() as u32),
+            Node::Fds(..) | Node::FdInfos(..) => 2,
+            _ if self.kind() == FileType::Dir => {
+                let dirs = self.fixed().iter().filter(|(_, node)| node.kind() == FileType::Dir).count() as u32;
+                2 + dirs + if self == Node::Root { pids.process_count() } else { 0 }
+            }
+            _ => 1,
+        }
+    }
+
+    /// Size in bytes: the number of descriptors in `fd` (`proc_fd_getattr` in `fs/proc/fd.c`).
+    fn size(self) -> u64 {
+        match self {
+            Node::Fd(..) => 64,
+            Node::Fds(pid, tid) => {
+                let own = task_of(pid, tid).ok().and_then(|task| task.shared());
+                own.map_or(0, |own| own.files.numbers().len() as u64)
+            }
+            _ => 0,
+        }
     }
 
     fn process(self) -> Option<(u32, u32)> {
@@ -345,15 +372,14 @@ impl Inode for ProcInode {
     fn stat(&self) -> Result<Stat> {
         let (uid, gid) = self.node.owner();
         let now = crate::time::now_coarse();
-        let nlink = if self.node.kind() == FileType::Dir { 2 } else { 1 };
         Ok(Stat {
             dev: if self.pids.level == 0 { DEV } else { u64::from(self.pids.ino & 0xff) | 0x100 },
             ino: self.node.ino(),
             mode: self.node.mode(),
-            nlink,
+            nlink: self.node.links(&self.pids),
             uid,
             gid,
-            size: if matches!(self.node, Node::Fd(..)) { 64 } else { 0 },
+            size: self.node.size(),
             blksize: 1024,
             atime: now,
             mtime: now,
