@@ -15,7 +15,7 @@ mod ready;
 use crate::abi::linux::{self, EPOLLET, EPOLLEXCLUSIVE, EPOLLONESHOT, EPOLLWAKEUP};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
-use crate::sync::{Events, Kind, Level, Mutex, MutexGuard, Notify, WaitQueue};
+use crate::sync::{Events, Kind, Knob, Level, Mutex, MutexGuard, Notify, WaitQueue};
 use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -38,7 +38,7 @@ const EXCLUSIVE_MAY: u32 = EXCLUSIVE_EVENTS | EPOLLWAKEUP | EPOLLET | EPOLLEXCLU
 /// The events among them: IN, OUT, ERR, HUP.
 const EXCLUSIVE_EVENTS: u32 = 0x1d;
 /// Most files that a user's instances watch (`/proc/sys/fs/epoll/max_user_watches`).
-pub const WATCHES_MAX: u64 = 1 << 20;
+pub static WATCHES_MAX: Knob = Knob::new(1 << 20, 0, i64::MAX as u64);
 
 struct Item {
     fd: i32,
@@ -291,7 +291,7 @@ impl Epoll {
             if interest.key(fd, file).is_some() {
                 return Err(Errno::EEXIST);
             }
-            if !charge(&self.user.epoll_watches, 1, WATCHES_MAX) {
+            if !charge(&self.user.epoll_watches, 1, WATCHES_MAX.get()) {
                 return Err(Errno::ENOSPC);
             }
             interest.place(fd, file, mask, data).inspect_err(|_| uncharge(&self.user.epoll_watches, 1))?

@@ -7,7 +7,7 @@ use crate::abi::linux::{
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
 use crate::mm::{IoDst, UserPtr};
-use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
+use crate::sync::{Events, Kind, Knob, Level, Mutex, WaitQueue};
 use crate::vfs::notify::{self, Id, Listener};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
@@ -16,11 +16,11 @@ use alloc::sync::{Arc, Weak};
 use core::any::Any;
 
 /// `/proc/sys/fs/inotify/max_queued_events`.
-pub const QUEUED_MAX: usize = 16384;
+pub static QUEUED_MAX: Knob = Knob::new(16384, 0, i32::MAX as u64);
 /// `/proc/sys/fs/inotify/max_user_watches`.
-pub const WATCHES_MAX: u64 = 65536;
+pub static WATCHES_MAX: Knob = Knob::new(65536, 0, i32::MAX as u64);
 /// `/proc/sys/fs/inotify/max_user_instances`.
-pub const INSTANCES_MAX: u64 = 128;
+pub static INSTANCES_MAX: Knob = Knob::new(128, 0, i32::MAX as u64);
 /// The bits of a watch that are kept.
 const KEPT: u32 = IN_ALL_EVENTS | IN_ONESHOT | IN_EXCL_UNLINK;
 /// Size of `struct inotify_event`; names are padded to it.
@@ -72,6 +72,8 @@ struct State {
     watches: BTreeMap<i32, Watch>,
     by_id: BTreeMap<Id, i32>,
     last: i32,
+    /// Most events, as it was allowed when the instance was made.
+    most: usize,
 }
 
 impl State {
@@ -81,8 +83,8 @@ impl State {
             return;
         }
         let event = match self.events.len() {
-            n if n < QUEUED_MAX => event,
-            QUEUED_MAX => Event { wd: -1, mask: IN_Q_OVERFLOW, cookie: 0, name: Box::default() },
+            n if n < self.most => event,
+            n if n == self.most => Event { wd: -1, mask: IN_Q_OVERFLOW, cookie: 0, name: Box::default() },
             _ => return,
         };
         if self.events.try_reserve(1).is_ok() {
@@ -117,13 +119,13 @@ pub fn inotify(ctx: &OpCtx<'_>, flags: u32) -> Result<Arc<OpenFile>> {
         return Err(Errno::EINVAL);
     }
     let user = User::of(ctx.cred.uid);
-    if !charge(&user.inotify_instances, 1, INSTANCES_MAX) {
+    if !charge(&user.inotify_instances, 1, INSTANCES_MAX.get()) {
         return Err(Errno::EMFILE);
     }
     let instance = Arc::new_cyclic(|me| Inotify {
         user,
         // Events come while other locks are held: nothing is called under this one.
-        state: Mutex::new(Level::Leaf, State::default()),
+        state: Mutex::new(Level::Leaf, State { most: QUEUED_MAX.get() as usize, ..State::default() }),
         queue: WaitQueue::of(Kind::Inotify),
         me: me.clone(),
     });
@@ -163,7 +165,7 @@ impl Inotify {
                 (wd, watch.mask)
             } else {
                 crate::arena::charge(crate::arena::Object::Watch)?;
-                if !charge(&self.user.inotify_watches, 1, WATCHES_MAX) {
+                if !charge(&self.user.inotify_watches, 1, WATCHES_MAX.get()) {
                     return Err(Errno::ENOSPC);
                 }
                 let mut wd = state.last;

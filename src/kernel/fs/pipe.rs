@@ -12,9 +12,10 @@ mod splice;
 pub use ends::{PipeEnd, open_fifo, pipe};
 pub use ring::{Buf, PAGE, Page};
 
+use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::cred::user::{User, uncharge};
-use crate::sync::{Kind, Level, Mutex, WaitQueue};
+use crate::sync::{Kind, Knob, Level, Mutex, WaitQueue};
 use crate::vfs::OpCtx;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
@@ -25,10 +26,29 @@ const SLOTS: usize = 16;
 /// What a pipe gets when its user has too many (`PIPE_MIN_DEF_BUFFERS`).
 const SLOTS_FEW: usize = 2;
 /// Largest capacity that an ordinary user may ask for, bytes (`/proc/sys/fs/pipe-max-size`).
-pub const SIZE_MAX: usize = 1 << 20;
+pub static SIZE_MAX: Knob = Knob::new(1 << 20, PAGE as u64, 1 << 31);
 /// Pages of pipes from which on an ordinary user's new ones are small
 /// (`/proc/sys/fs/pipe-user-pages-soft`).
-pub const USER_PAGES_SOFT: u64 = 16384;
+pub static USER_PAGES_SOFT: Knob = Knob::new(16384, 0, u64::MAX);
+/// Pages of pipes that an ordinary user may have (`/proc/sys/fs/pipe-user-pages-hard`).
+pub static USER_PAGES_HARD: Knob = Knob::new(0, 0, u64::MAX);
+
+/// Whether so many pages are more than a bound, of which 0 is none.
+fn over(pages: u64, bound: &Knob) -> bool {
+    let bound = bound.get();
+    bound != 0 && pages > bound
+}
+
+/// Sets [`SIZE_MAX`], to a power of two of at least a page.
+///
+/// # Errors
+/// `EINVAL` for 0 and what cannot be rounded.
+pub fn set_size_max(bytes: u64) -> Result {
+    if bytes == 0 || bytes > 1 << 31 {
+        return Err(Errno::EINVAL);
+    }
+    SIZE_MAX.set(bytes.max(PAGE as u64).next_power_of_two())
+}
 
 /// The object between the ends.
 pub struct Pipe {
@@ -47,22 +67,28 @@ fn privileged(ctx: &OpCtx<'_>) -> bool {
 }
 
 impl Pipe {
-    fn new(ctx: &OpCtx<'_>) -> Arc<Pipe> {
+    /// # Errors
+    /// `ENFILE` where its user has more than the hard bound allows.
+    fn new(ctx: &OpCtx<'_>) -> Result<Arc<Pipe>> {
         let user = User::of(ctx.cred.uid);
         let had = user.pipe_pages.fetch_add(SLOTS as u64, Relaxed);
-        let few = had + SLOTS as u64 > USER_PAGES_SOFT && !privileged(ctx);
+        let few = over(had + SLOTS as u64, &USER_PAGES_SOFT) && !privileged(ctx);
         if few {
             uncharge(&user.pipe_pages, (SLOTS - SLOTS_FEW) as u64);
         }
         let slots = if few { SLOTS_FEW } else { SLOTS };
-        Arc::new(Pipe {
+        if over(had + slots as u64, &USER_PAGES_HARD) && !privileged(ctx) {
+            uncharge(&user.pipe_pages, slots as u64);
+            return Err(Errno::ENFILE);
+        }
+        Ok(Arc::new(Pipe {
             ring: Mutex::mended(Level::FileData, Ring::new(slots)),
             readers: AtomicU32::new(0),
             writers: AtomicU32::new(0),
             opened: [const { AtomicU32::new(0) }; 2],
             queue: WaitQueue::of(Kind::Pipe),
             user,
-        })
+        }))
     }
 }
 

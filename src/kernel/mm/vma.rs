@@ -9,10 +9,11 @@ use super::tree::{Span, Tree};
 use crate::abi::linux::{PROT_NONE, PROT_WRITE};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::sync::Knob;
 use alloc::sync::Arc;
 
 /// Most mappings of one address space (`vm.max_map_count`).
-pub const MAX_MAPS: usize = 65530;
+pub static MAX_MAPS: Knob = Knob::new(65530, 0, i32::MAX as u64);
 
 /// What lies behind a mapping.
 #[derive(Clone)]
@@ -210,7 +211,7 @@ impl VmaTree {
     /// # Errors
     /// `ENOMEM`.
     pub fn admit(&mut self, new: usize) -> Result {
-        if new > 0 && self.tree.len() + new > MAX_MAPS {
+        if new > 0 && (self.tree.len() + new) as u64 > MAX_MAPS.get() {
             return Err(Errno::ENOMEM);
         }
         arena::charge(Object::Mapping)?;

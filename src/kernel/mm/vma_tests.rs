@@ -57,7 +57,7 @@ fn protecting_the_middle_splits_in_three_and_back() {
 #[test]
 fn there_are_at_most_so_many_mappings() {
     let mut t = VmaTree::default();
-    for i in 0..MAX_MAPS as u64 {
+    for i in 0..MAX_MAPS.get() {
         t.admit(1).expect("room");
         t.insert(anon(2 * i * PAGE, (2 * i + 1) * PAGE, 1));
     }

@@ -3,7 +3,9 @@
 use super::inet::addr::{Addr, Ip};
 use super::inet::proto;
 use super::ns;
+use super::socket::core_state::{RECEIVE_MAX, SEND_MAX};
 use super::socket::{Core, SocketOps, af, sock};
+use crate::abi::{Errno, Result};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -275,7 +277,9 @@ pub fn setting(name: &str) -> Option<String> {
     let ns = ns::current();
     let (low, high) = ns.port_range();
     Some(match name {
+        "core/rmem_max" => format!("{}", RECEIVE_MAX.get()),
         "core/somaxconn" => format!("{}", ns.somaxconn()),
+        "core/wmem_max" => format!("{}", SEND_MAX.get()),
         "ipv4/ip_local_port_range" => format!("{low}\t{high}"),
         "ipv4/ip_unprivileged_port_start" => format!("{}", ns.inet.unprivileged.load(Relaxed)),
         "ipv4/ip_nonlocal_bind" => format!("{}", u8::from(ns.inet.nonlocal.load(Relaxed))),
@@ -289,23 +293,26 @@ pub fn setting(name: &str) -> Option<String> {
     })
 }
 
-/// Sets a setting; values that it cannot have change nothing.
-pub fn set_setting(name: &str, text: &[u8]) {
+/// Sets a setting.
+///
+/// # Errors
+/// `EINVAL` for what it cannot be.
+pub fn set_setting(name: &str, text: &[u8]) -> Result {
     let ns = ns::current();
     let text = core::str::from_utf8(text).unwrap_or("");
     let mut numbers = text.split_ascii_whitespace().map(|w| w.parse::<i32>().unwrap_or(-1));
     let (first, second) = (numbers.next().unwrap_or(-1), numbers.next().unwrap_or(-1));
     match name {
+        "core/rmem_max" => RECEIVE_MAX.set(u64::try_from(first).map_err(|_| Errno::EINVAL)?)?,
+        "core/wmem_max" => SEND_MAX.set(u64::try_from(first).map_err(|_| Errno::EINVAL)?)?,
         "core/somaxconn" if first >= 0 => ns.somaxconn.store(first, Relaxed),
         "ipv4/ip_local_port_range" => {
-            if let (Ok(low), Ok(high)) = (u16::try_from(first), u16::try_from(second)) {
-                let _ = ns.set_port_range(low, high);
-            }
+            let [low, high] = [first, second].map(u16::try_from);
+            ns.set_port_range(low.map_err(|_| Errno::EINVAL)?, high.map_err(|_| Errno::EINVAL)?)?;
         }
         "ipv4/ping_group_range" => {
-            if let (Ok(low), Ok(high)) = (u32::try_from(first), u32::try_from(second)) {
-                ns.inet.raw.set_ping_groups(low, high);
-            }
+            let [low, high] = [first, second].map(u32::try_from);
+            ns.inet.raw.set_ping_groups(low.map_err(|_| Errno::EINVAL)?, high.map_err(|_| Errno::EINVAL)?);
         }
         "ipv4/ip_unprivileged_port_start" if (0..=65_535).contains(&first) => {
             ns.inet.unprivileged.store(first, Relaxed);
@@ -313,6 +320,7 @@ pub fn set_setting(name: &str, text: &[u8]) {
         "ipv4/ip_nonlocal_bind" if (0..=1).contains(&first) => ns.inet.nonlocal.store(first == 1, Relaxed),
         "ipv4/ip_default_ttl" if (1..=255).contains(&first) => ns.inet.ttl.store(first, Relaxed),
         "ipv6/bindv6only" if (0..=1).contains(&first) => ns.inet.v6only.store(first == 1, Relaxed),
-        _ => {}
+        _ => return Err(Errno::EINVAL),
     }
+    Ok(())
 }

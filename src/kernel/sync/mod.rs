@@ -5,6 +5,7 @@
 
 pub mod deferred;
 mod entries;
+mod knob;
 pub mod left;
 mod lockdep;
 pub mod mend;
@@ -19,6 +20,7 @@ pub mod waiting;
 #[cfg(test)]
 mod tests;
 
+pub use knob::Knob;
 pub use lockdep::{Level, may_block, may_fault};
 pub use mend::{Mend, MendMap};
 pub use mutex::{Mutex, MutexGuard};

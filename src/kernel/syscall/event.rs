@@ -20,7 +20,7 @@ use alloc::sync::Arc;
 /// `pipe2(2)`.
 pub fn sys_pipe2(cur: &CurrentTask, fds: UserPtr<[i32; 2]>, flags: u32) -> SysResult<()> {
     at::only(flags, O_CLOEXEC | O_NONBLOCK | O_DIRECT)?;
-    let (read, write) = pipe::pipe(&cur.op_ctx(), flags & (O_NONBLOCK | O_DIRECT));
+    let (read, write) = pipe::pipe(&cur.op_ctx(), flags & (O_NONBLOCK | O_DIRECT))?;
     let a = files::install(cur, read, flags)?;
     let b = match files::install(cur, write, flags) {
         Ok(b) => b,

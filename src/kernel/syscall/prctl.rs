@@ -23,7 +23,7 @@ pub fn set_cred(cur: &CurrentTask, cred: Cred) {
         }
         let ids = |c: &Cred| [c.euid, c.egid, c.fsuid, c.fsgid];
         if ids(old) != ids(&cred) || !old.covers(&cred) {
-            cur.set_dumpable(0);
+            cur.set_dumpable(crate::task::coredump::OF_SET_ID.get() as u32);
             cur.attr.death_signal.store(0, SeqCst);
         }
     }

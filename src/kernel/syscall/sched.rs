@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Kind, cap};
 use crate::host::sched;
 use crate::mm::UserPtr;
-use crate::task::{CurrentTask, RESET_ON_FORK, Task, access, limits, tree, work};
+use crate::task::{CurrentTask, RESET_ON_FORK, Task, access, attr, limits, tree, work};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -171,14 +171,14 @@ pub fn sys_sched_setparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> S
     set_priority(cur, pid, None, param.read()?)
 }
 
-/// `sched_rr_get_interval(2)`: 100 ms for SCHED_RR, nothing where there is no slice.
+/// `sched_rr_get_interval(2)`: nothing where there is no slice.
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EFAULT`.
 pub fn sys_sched_rr_get_interval(cur: &CurrentTask, pid: i32, out: UserPtr<[i64; 2]>) -> SysResult<()> {
     let t = target(cur, pid)?;
     let ns = match t.attr.policy.load(Relaxed) & !RESET_ON_FORK {
-        SCHED_RR => 100_000_000,
+        SCHED_RR => attr::RR_SLICE_MS.get() as i64 * 1_000_000,
         SCHED_FIFO | SCHED_DEADLINE => 0,
         _ => 4_000_000,
     };

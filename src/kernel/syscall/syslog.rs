@@ -4,7 +4,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{UserNamespace, cap};
 use crate::mm::UserPtr;
 use crate::sync::Events;
-use crate::task::syslog::{SIZE, Syslog};
+use crate::task::syslog::{RESTRICTED, SIZE, Syslog};
 use crate::task::{CurrentTask, kernel};
 use alloc::string::String;
 
@@ -35,7 +35,7 @@ fn copy(text: &str, start: usize, buf: UserPtr<u8>, len: usize) -> Result<usize>
 /// `EPERM` without CAP_SYSLOG for all but reading everything, `EINVAL`, `EFAULT`; a restart when interrupted.
 pub fn sys_syslog(cur: &CurrentTask, action: u32, buf: UserPtr<u8>, len: i32) -> SysResult<usize> {
     let log = kernel().syslog();
-    let free = matches!(action, READ_ALL | SIZE_BUFFER);
+    let free = matches!(action, READ_ALL | SIZE_BUFFER) && RESTRICTED.get() == 0;
     let privileged = || cur.cred().capable_in(UserNamespace::initial(), cap::SYSLOG);
     if action > SIZE_BUFFER {
         return Err(Errno::EINVAL.into());

@@ -1,7 +1,10 @@
 //! What a thread carries besides its objects: priorities, and what `prctl(2)` sets.
 
-use crate::sync::{Level, Mutex};
+use crate::sync::{Knob, Level, Mutex};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// The slice of SCHED_RR, ms (`/proc/sys/kernel/sched_rr_timeslice_ms`).
+pub static RR_SLICE_MS: Knob = Knob::new(100, 1, i32::MAX as u64);
 
 /// See the module. Inherited by children unless said otherwise.
 pub struct Attr {

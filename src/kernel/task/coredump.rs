@@ -14,7 +14,7 @@ use crate::host::{mem, process};
 use crate::mm::space::remote::Force;
 use crate::mm::{Backing, IoSrc, Mappable, Vma};
 use crate::sync::wait::sleep_deaf;
-use crate::sync::{Kind, Level, Mutex, On};
+use crate::sync::{Kind, Knob, Level, Mutex, On};
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, OpCtx, OpenFile};
 use alloc::sync::Arc;
@@ -22,6 +22,10 @@ use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::Relaxed, Ordering::SeqCst};
 
 const PAGE: u64 = 4096;
+/// Whether programs that were given other ids, or that changed them, dump a core after all (`/proc/sys/fs/suid_dumpable`;
+/// its value 2 is not there).
+pub static OF_SET_ID: Knob = Knob::new(0, 0, 1);
+
 /// Memory is copied in such pieces.
 const PIECE: usize = 64 << 10;
 /// Longest core pattern (`CORENAME_MAX_SIZE`).

@@ -165,7 +165,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
     if outcome.secure || outcome.changed {
         cur.attr.death_signal.store(0, SeqCst);
     }
-    cur.set_dumpable(u32::from(plan.dumpable));
+    cur.set_dumpable(if plan.dumpable { 1 } else { super::coredump::OF_SET_ID.get() as u32 });
     *cur.altstack.lock() = SigStack::default();
     cur.robust_list.store(0, SeqCst);
     *cur.comm.lock() = plan.comm.clone();

@@ -25,6 +25,8 @@ pub struct Kernel {
     tasks: AtomicU32,
     /// Most of them.
     task_limit: AtomicU32,
+    /// What the sandbox was given.
+    tasks_given: AtomicU32,
     /// Tasks that were ever made (`processes` in `/proc/stat`).
     forks: AtomicU64,
     /// Told of calls that are not there, as often as the bucket allows.
@@ -74,6 +76,7 @@ static KERNEL: Kernel = Kernel {
     paused: AtomicU32::new(0),
     tasks: AtomicU32::new(0),
     task_limit: AtomicU32::new(TASKS_DEFAULT),
+    tasks_given: AtomicU32::new(TASKS_DEFAULT),
     forks: AtomicU64::new(0),
     unimplemented: OnceBox::new(),
     syslog: Syslog::new(),
@@ -112,6 +115,20 @@ impl Kernel {
     /// Sets it (at boot).
     pub fn set_task_limit(&self, most: u32) {
         self.task_limit.store(most, Relaxed);
+        self.tasks_given.store(most, Relaxed);
+    }
+
+    /// Sets it to less than the sandbox was given, or back (`/proc/sys/kernel/threads-max`).
+    ///
+    /// # Errors
+    /// `EINVAL` for less than 20 (`MIN_THREADS` in `kernel/fork.c`) and for more than the sandbox was given.
+    pub fn lower_task_limit(&self, most: u64) -> Result {
+        let given = u64::from(self.tasks_given.load(Relaxed));
+        if !(20.min(given)..=given).contains(&most) {
+            return Err(Errno::EINVAL);
+        }
+        self.task_limit.store(most as u32, Relaxed);
+        Ok(())
     }
 
     /// Counts a task that is being made for a user. `limit` is its maker's `RLIMIT_NPROC`, which does not bind

@@ -68,7 +68,7 @@ impl Limits {
         if soft > hard {
             return Err(Errno::EINVAL);
         }
-        if resource == NOFILE && hard > crate::vfs::fdtable::NR_OPEN {
+        if resource == NOFILE && hard > crate::vfs::fdtable::NR_OPEN.get() {
             return Err(Errno::EPERM);
         }
         if hard > self.get(resource).1 && !privileged {

@@ -6,7 +6,7 @@
 
 pub mod access;
 pub mod async_io;
-mod attr;
+pub mod attr;
 pub mod clone;
 pub mod coredump;
 pub mod cpu_clock;

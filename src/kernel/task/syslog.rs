@@ -2,12 +2,15 @@
 //! tells the person who runs it is not for programs.
 
 use super::uts;
-use crate::sync::{Level, Mutex, WaitQueue};
+use crate::sync::{Knob, Level, Mutex, WaitQueue};
 use alloc::format;
 use alloc::string::String;
 
 /// Size of the log, bytes; the oldest lines beyond it go.
 pub const SIZE: usize = 1 << 17;
+
+/// Whether reading the log takes CAP_SYSLOG (`/proc/sys/kernel/dmesg_restrict`).
+pub static RESTRICTED: Knob = Knob::new(0, 0, 1);
 
 /// See the module.
 pub struct Syslog {

@@ -5,6 +5,7 @@ use super::file::OpCtx;
 use super::inode::{FileType, Inode};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
+use crate::sync::Knob;
 
 /// Bits of a wanted access, as in `access(2)`.
 pub const READ: u32 = 4;
@@ -81,6 +82,62 @@ fn without_set_gid(cred: &Cred, dir: &dyn Inode, mode: u32) -> Result<u32> {
 pub fn check_owner(cred: &Cred, inode: &dyn Inode) -> Result {
     let (_, uid, _) = inode.permissions()?;
     if cred.owns(uid) { Ok(()) } else { Err(Errno::EPERM) }
+}
+
+/// Whether links, FIFOs and files in sticky directories that all may write to are met with suspicion, so that nobody's
+/// program is led astray in `/tmp`: `/proc/sys/fs/protected_*` (`proc(5)`).
+pub static PROTECTED: Protected = Protected {
+    symlinks: Knob::new(0, 0, 1),
+    hardlinks: Knob::new(1, 0, 1),
+    fifos: Knob::new(0, 0, 2),
+    regular: Knob::new(0, 0, 2),
+};
+
+/// See [`PROTECTED`].
+#[derive(Debug)]
+pub struct Protected {
+    /// Symbolic links are followed only by their owner, or where the directory's owner made them.
+    pub symlinks: Knob,
+    /// Hard links are made only to files that one owns or could read and write.
+    pub hardlinks: Knob,
+    /// With 1, `O_CREAT` opens no FIFO of another in a directory that others than owner and group may write to; with 2
+    /// also not where the group may.
+    pub fifos: Knob,
+    /// As that, of regular files.
+    pub regular: Knob,
+}
+
+/// Whether `cred` may follow the symbolic link that was found in `dir` (`may_follow_link` in `fs/namei.c`).
+///
+/// # Errors
+/// `EACCES`.
+pub fn check_follow(cred: &Cred, dir: &dyn Inode, link: &dyn Inode) -> Result {
+    if PROTECTED.symlinks.get() == 0 {
+        return Ok(());
+    }
+    let (mode, dir_uid, _) = dir.permissions()?;
+    let (_, uid, _) = link.permissions()?;
+    if mode & 0o1002 != 0o1002 || cred.fsuid == uid || dir_uid == uid { Ok(()) } else { Err(Errno::EACCES) }
+}
+
+/// Whether `cred` may open by `O_CREAT` what is already there (`may_create_in_sticky` in `fs/namei.c`).
+///
+/// # Errors
+/// `EACCES`.
+pub fn check_reuse(cred: &Cred, dir: &dyn Inode, inode: &dyn Inode) -> Result {
+    let level = match inode.file_type() {
+        FileType::Fifo => PROTECTED.fifos.get(),
+        FileType::Regular => PROTECTED.regular.get(),
+        _ => 0,
+    };
+    if level == 0 {
+        return Ok(());
+    }
+    let ((mode, dir_uid, _), (_, uid, _)) = (dir.permissions()?, inode.permissions()?);
+    if mode & 0o1000 == 0 || uid == dir_uid || uid == cred.fsuid {
+        return Ok(());
+    }
+    if mode & 0o002 != 0 || level > 1 && mode & 0o020 != 0 { Err(Errno::EACCES) } else { Ok(()) }
 }
 
 /// The sticky bit's rule: who may remove or rename `victim` from `dir`.

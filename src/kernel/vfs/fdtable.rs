@@ -5,13 +5,13 @@ use crate::abi::{Errno, Result};
 use crate::sync::deferred::drop_later;
 use crate::sync::left::Left;
 use crate::sync::mend::step;
-use crate::sync::{Level, Mend, Mutex, StepArray, StepQueue};
+use crate::sync::{Knob, Level, Mend, Mutex, StepArray, StepQueue};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// Most descriptors that a table ever has (`/proc/sys/fs/nr_open`).
-pub const NR_OPEN: u64 = 1 << 20;
+/// Most descriptors that a table may have (`/proc/sys/fs/nr_open`).
+pub static NR_OPEN: Knob = Knob::new(1 << 20, 64, 1 << 20);
 
 #[derive(Clone, Default)]
 struct Slot {
@@ -203,7 +203,7 @@ impl FdTable {
         let start = min.max(inner.lowest);
         let len = inner.slots.len();
         let fd = (start..len).find(|&i| inner.slots[i].file.is_none()).unwrap_or(len.max(start));
-        if fd as u64 >= limit.min(NR_OPEN) {
+        if fd as u64 >= limit.min(NR_OPEN.get()) {
             return Err(Errno::EMFILE);
         }
         grow(&mut inner.slots, fd)?;
@@ -222,7 +222,7 @@ impl FdTable {
         let inner = self.inner.lock();
         let len = inner.slots.len();
         let fd = (inner.lowest..len).find(|&i| inner.slots[i].file.is_none()).unwrap_or(len.max(inner.lowest));
-        if fd as u64 >= limit.min(NR_OPEN) { Err(Errno::EMFILE) } else { Ok(()) }
+        if fd as u64 >= limit.min(NR_OPEN.get()) { Err(Errno::EMFILE) } else { Ok(()) }
     }
 
     /// Installs at exactly `fd`; returns what was there.
@@ -230,7 +230,7 @@ impl FdTable {
     /// # Errors
     /// `EBADF` past the limit, `ENOMEM`.
     pub fn install_at(&self, fd: i32, file: Arc<OpenFile>, cloexec: bool, limit: u64) -> Result<Option<Arc<OpenFile>>> {
-        if fd < 0 || fd as u64 >= limit.min(NR_OPEN) {
+        if fd < 0 || fd as u64 >= limit.min(NR_OPEN.get()) {
             return Err(Errno::EBADF);
         }
         let mut inner = self.inner.lock();

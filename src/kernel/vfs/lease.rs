@@ -13,17 +13,16 @@ use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::arena::{self, Object};
 use crate::cred::{Cred, cap};
-use crate::sync::{Events, Level, Mutex, WaitEnd, WaitQueue};
+use crate::sync::{Events, Knob, Level, Mutex, WaitEnd, WaitQueue};
 use crate::time::{SECOND, host_monotonic};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// `fs.lease-break-time`, seconds (0: a holder may take its time), and `fs.leases-enable`.
-pub static BREAK_TIME: AtomicU32 = AtomicU32::new(45);
+pub static BREAK_TIME: Knob = Knob::new(45, 0, i32::MAX as u64);
 /// See [`BREAK_TIME`].
-pub static ENABLED: AtomicU32 = AtomicU32::new(1);
+pub static ENABLED: Knob = Knob::new(1, 0, 1);
 
 /// A lease.
 struct Lease {
@@ -141,7 +140,7 @@ pub fn held(file: &OpenFile) -> u32 {
 /// `EINVAL`, `EACCES` for who does not own the file, `EAGAIN` where others have it open in a way that conflicts or there is
 /// no lease to be taken away, `ENOMEM`.
 pub fn set(cred: &Cred, file: &OpenFile, fd: i32, kind: u32, read_by_others: impl FnOnce() -> bool) -> Result {
-    if !matches!(kind, F_RDLCK | F_WRLCK | F_UNLCK) || ENABLED.load(Relaxed) == 0 && kind != F_UNLCK {
+    if !matches!(kind, F_RDLCK | F_WRLCK | F_UNLCK) || ENABLED.get() == 0 && kind != F_UNLCK {
         return Err(Errno::EINVAL);
     }
     let inode = &*file.inode;
@@ -203,9 +202,9 @@ fn break_all(all: &Leases, writes: bool, nonblock: bool) -> SysResult<()> {
     if all.in_the_way(writes).is_none() {
         return Ok(());
     }
-    let until = match BREAK_TIME.load(Relaxed) {
+    let until = match BREAK_TIME.get() {
         0 => EVER,
-        seconds => host_monotonic() + u64::from(seconds) * SECOND as u64,
+        seconds => host_monotonic() + seconds * SECOND as u64,
     };
     for lease in all.list.lock().iter_mut().filter(|l| l.conflicts(writes)) {
         if lease.ends.is_some() || !writes && lease.weakens.is_some() {

@@ -126,7 +126,7 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
 fn may_hard_link(ctx: &OpCtx<'_>, from: &Path) -> Result {
     let inode = &**from.inode();
     let (mode, uid, _) = inode.permissions()?;
-    if ctx.cred.owns(uid) {
+    if access::PROTECTED.hardlinks.get() == 0 || ctx.cred.owns(uid) {
         return Ok(());
     }
     let special = mode & 0o4000 != 0 || mode & 0o2010 == 0o2010;

@@ -75,6 +75,9 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
             if creating && flags & O_EXCL != 0 {
                 return Err(Errno::EEXIST.into());
             }
+            if creating {
+                access::check_reuse(ctx.cred, &**found.parent.inode(), &**t.inode())?;
+            }
             (t, false)
         }
         None if !creating => return Err(Errno::ENOENT.into()),

@@ -173,7 +173,11 @@ impl<'a> Lookup<'a> {
                 rest.advance();
                 continue;
             }
-            match self.follow(&at, &step.from(&at))? {
+            let link = step.from(&at);
+            if last.is_some() {
+                access::check_follow(self.ctx.cred, &**at.inode(), &**link.inode())?;
+            }
+            match self.follow(&at, &link)? {
                 Leads::Place(place) => {
                     at = place;
                     rest.advance();

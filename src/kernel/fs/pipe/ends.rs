@@ -1,7 +1,7 @@
 //! The ends of pipes and FIFOs.
 
 use super::ring::{Buf, PAGE, Page};
-use super::{Pipe, SIZE_MAX, USER_PAGES_SOFT, privileged};
+use super::{Pipe, SIZE_MAX, USER_PAGES_HARD, USER_PAGES_SOFT, over, privileged};
 use crate::abi::{Errno, Result, SysResult, linux};
 use crate::cred::cap;
 use crate::cred::user::uncharge;
@@ -47,13 +47,13 @@ impl PipeEnd {
         let size = (want as usize).max(PAGE).next_power_of_two();
         let slots = size / PAGE;
         let had = self.pipe.ring.lock().slots();
-        if slots > had && size > SIZE_MAX && !ctx.cred.capable(cap::SYS_RESOURCE) {
+        if slots > had && size as u64 > SIZE_MAX.get() && !ctx.cred.capable(cap::SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         let pages = &self.pipe.user.pipe_pages;
         let more = slots.saturating_sub(had) as u64;
         let all = pages.fetch_add(more, Relaxed) + more;
-        if more > 0 && all > USER_PAGES_SOFT && !privileged(ctx) {
+        if more > 0 && (over(all, &USER_PAGES_SOFT) || over(all, &USER_PAGES_HARD)) && !privileged(ctx) {
             uncharge(pages, more);
             return Err(Errno::EPERM);
         }
@@ -309,16 +309,19 @@ impl FileOps for PipeEnd {
 }
 
 /// A pipe's two ends: the one to read from, the one to write to. `flags`: O_NONBLOCK and O_DIRECT count.
-pub fn pipe(ctx: &OpCtx<'_>, flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
-    let pipe = Pipe::new(ctx);
+///
+/// # Errors
+/// `ENFILE` past the user's bound.
+pub fn pipe(ctx: &OpCtx<'_>, flags: u32) -> Result<(Arc<OpenFile>, Arc<OpenFile>)> {
+    let pipe = Pipe::new(ctx)?;
     let ino = anon::new_ino();
     let read = PipeEnd::new(&pipe, true, false);
     let write = PipeEnd::new(&pipe, false, true);
     let reading = flags & linux::O_NONBLOCK;
-    (
+    Ok((
         anon::anon_file_with_ino("pipe", read, reading | linux::O_RDONLY, ctx, ino, Some(reopen(&pipe))),
         anon::anon_file_with_ino("pipe", write, flags | linux::O_WRONLY, ctx, ino, Some(reopen(&pipe))),
-    )
+    ))
 }
 
 /// Opens a FIFO (`fifo(7)`): waits for the other side unless O_NONBLOCK or O_RDWR.
@@ -327,7 +330,7 @@ pub fn pipe(ctx: &OpCtx<'_>, flags: u32) -> (Arc<OpenFile>, Arc<OpenFile>) {
 /// `ENXIO` for a writer that will not wait, `EINTR`.
 pub fn open_fifo(ctx: &OpCtx<'_>, inode: Arc<dyn Inode>, flags: u32) -> Result<Box<dyn FileOps>> {
     let attached = inode.attached().ok_or(Errno::ENXIO)?;
-    let fresh = Pipe::new(ctx);
+    let fresh = Pipe::new(ctx).map_err(|_| Errno::ENOMEM)?;
     let pipe: Arc<Pipe> = {
         let mut slot = attached.lock();
         let any = slot.get_or_insert_with(|| fresh.clone()).clone();

@@ -9,6 +9,7 @@ mod mem;
 pub mod mounts;
 pub mod ns;
 mod process;
+mod sysctl;
 mod system;
 #[cfg(test)]
 mod tests;
@@ -68,7 +69,7 @@ enum Node {
     Terminals,
     /// A directory below `sys`, by its path with a slash at the end; empty for `sys` itself.
     Sys(&'static str),
-    Setting(&'static system::Setting),
+    Setting(&'static sysctl::Setting),
 }
 
 /// An inode of `/proc`. Tasks in a [`Node`] have their numbers of the initial pid namespace; names and texts have those
@@ -301,10 +302,10 @@ impl Node {
             Node::Terminals => all.extend(system::TERMINALS.iter().map(|e| (e.name, Node::System(e)))),
             Node::Net(..) => all.extend(system::NET.iter().map(|e| (e.name, Node::NetFile(e)))),
             Node::SysvIpc => all.extend(system::SYSVIPC.iter().map(|e| (e.name, Node::NetFile(e)))),
-            Node::Sys(path) => system::children(path, |name, sub| {
+            Node::Sys(path) => sysctl::children(path, |name, sub| {
                 let node = match sub {
-                    system::Sub::Dir(path) => Node::Sys(path),
-                    system::Sub::Setting(s) => Node::Setting(s),
+                    sysctl::Sub::Dir(path) => Node::Sys(path),
+                    sysctl::Sub::Setting(s) => Node::Setting(s),
                 };
                 all.push((name, node));
             }),
@@ -349,7 +350,7 @@ impl Node {
                 Ok(out.into_bytes())
             }
             Node::System(e) | Node::NetFile(e) => Ok((e.text)()),
-            Node::Setting(s) => Ok((s.text)()),
+            Node::Setting(s) => Ok(s.text()),
             _ => Err(Errno::EINVAL),
         }
     }

@@ -4,7 +4,7 @@ use super::filter::Filters;
 use super::{MsgFlags, SendMsg, SockCtx};
 use crate::abi::Errno;
 use crate::net::NetNamespace;
-use crate::sync::{Events, Level, Mutex};
+use crate::sync::{Events, Knob, Level, Mutex};
 use crate::vfs::anon;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -12,8 +12,10 @@ use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// `/proc/sys/net/core/{r,w}mem_default`.
 pub const DEFAULT_BUFFER: u32 = 212_992;
-/// The largest buffer that an ordinary program may set: `/proc/sys/net/core/{r,w}mem_max`.
-pub const MOST_BUFFER: u32 = 4 << 20;
+/// The largest buffer for sending that an ordinary program may set, before it is doubled: `/proc/sys/net/core/wmem_max`.
+pub static SEND_MAX: Knob = Knob::new(4 << 20, 4608, i32::MAX as u64);
+/// As [`SEND_MAX`], for receiving: `/proc/sys/net/core/rmem_max`.
+pub static RECEIVE_MAX: Knob = Knob::new(4 << 20, 2304, i32::MAX as u64);
 /// No timeout.
 const FOREVER: u64 = u64::MAX;
 

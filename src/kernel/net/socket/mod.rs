@@ -5,7 +5,7 @@
 //! `SO_RCVTIMEO` and `SO_SNDTIMEO` allow.
 
 mod addr;
-mod core_state;
+pub mod core_state;
 pub mod family;
 mod file;
 pub mod filter;

@@ -1,6 +1,6 @@
 //! The options of level `SOL_SOCKET` (`socket(7)`): kept for every family, in Linux's order of errors.
 
-use super::core_state::MOST_BUFFER;
+use super::core_state::{RECEIVE_MAX, SEND_MAX};
 use super::{Core, SockCtx, SocketOps, af, flag, sock};
 use crate::abi::{Errno, Result, linux};
 use crate::cred::cap;
@@ -203,8 +203,8 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
     Some(match option {
         so::DEBUG if int != 0 && !machine_admin => Err(Errno::EACCES),
         so::DEBUG => keep_flag(core, flag::DEBUG, int),
-        so::SNDBUF => set_buffer(core, 1, (int as u32).min(MOST_BUFFER)),
-        so::RCVBUF => set_buffer(core, 2, (int as u32).min(MOST_BUFFER)),
+        so::SNDBUF => set_buffer(core, 1, (int as u32).min(SEND_MAX.get() as u32)),
+        so::RCVBUF => set_buffer(core, 2, (int as u32).min(RECEIVE_MAX.get() as u32)),
         so::SNDBUFFORCE | so::RCVBUFFORCE if !admin => Err(Errno::EPERM),
         so::SNDBUFFORCE => set_buffer(core, 1, int.max(0) as u32),
         so::RCVBUFFORCE => set_buffer(core, 2, int.max(0) as u32),
