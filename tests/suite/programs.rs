@@ -308,7 +308,9 @@ fn a_writable_bind_takes_a_build_and_an_archive() {
     let script = format!(
         "umask 027; cd {path} && rm -rf * && printf 'int main(void) {{ return 3; }}\\n' > a.c && printf 'a: a.c\\n\\tgcc -o a a.c\\n' > Makefile && \
          make -s && ./a; echo $?; chmod 604 a.c; touch -d 2001-02-03T04:05:06Z a.c; mkdir d; ln a.c d/hard; ln -s hard d/soft; mv Makefile d/
-         tar cf t.tar a.c d && mkdir out && tar xpf t.tar -C out && find out -printf '%P %m %u %g %n %l\\n' | sort; stat -c '%n %Y' out/a.c out/d/hard; rm -r d; (umask 777; echo secret > n); stat -c '%n %a %s' n; rm -f n"
+         tar cf t.tar a.c d && mkdir out && tar xpf t.tar -C out && find out -printf '%P %m %u %g %n %l\\n' | sort; stat -c '%n %Y' out/a.c out/d/hard; rm -r d; \
+         dd if=/dev/zero of=big bs=1M count=2 2>&1 | head -2; dd if=big of=/dev/null bs=2M 2>&1 | head -2; head -c 3000001 /usr/bin/env /usr/bin/gcc /bin/bash > r; \
+         cp r s; cat r > t; dd if=r bs=300000 >> u 2>/dev/null; cksum big r s t u; rm big r s t u; (umask 777; echo secret > n); stat -c '%n %a %s' n; rm -f n"
     );
     let look = [
         "/bin/sh",

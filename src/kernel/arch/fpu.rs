@@ -4,8 +4,13 @@
 use super::slot;
 use crate::abi::sigctx::SigContext;
 use crate::abi::slot::{FPU_AREA, FPU_AREA_MAX};
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::arch::x86_64::__cpuid_count;
+use core::ops::Range;
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 /// `FP_XSTATE_MAGIC1`, at [`SW_RESERVED`].
 pub const MAGIC1: u32 = 0x4650_5853;
@@ -13,6 +18,8 @@ pub const MAGIC1: u32 = 0x4650_5853;
 pub const MAGIC2: u32 = 0x4650_5845;
 /// Offset of the software-reserved bytes: magic1, extended size, feature mask, xstate size.
 pub const SW_RESERVED: usize = 464;
+/// Where the registers of the legacy part end.
+const LEGACY_END: usize = 416;
 /// Size of the legacy (fxsave) part.
 pub const LEGACY: usize = 512;
 /// Offset of the xsave header, and its length.
@@ -26,6 +33,32 @@ const MXCSR_INIT: u32 = 0x1f80;
 const SW_BYTES: usize = 48;
 /// These bytes as the host writes them, once some frame has shown them; the first word is 0 before.
 static SOFTWARE: [AtomicU64; SW_BYTES / 8] = [const { AtomicU64::new(0) }; SW_BYTES / 8];
+
+/// State components that there may be beyond those of the legacy part.
+const COMPONENTS: Range<u32> = 2..20;
+
+/// The parts of an area that the processor does not write, as offsets: behind the legacy registers, and between the
+/// components (CPUID leaf 13). `features`: those that the host saves, the same in every frame.
+fn holes(features: u64) -> &'static [(usize, usize)] {
+    static HOLES: OnceBox<Vec<(usize, usize)>> = OnceBox::new();
+    HOLES.get_or_init(|| {
+        let mut parts: Vec<(usize, usize)> = COMPONENTS
+            .filter(|i| features >> i & 1 != 0)
+            .map(|i| __cpuid_count(13, i))
+            .map(|leaf| (leaf.ebx as usize, (leaf.ebx + leaf.eax) as usize))
+            .collect();
+        parts.sort_unstable();
+        let mut all = alloc::vec![(LEGACY_END, SW_RESERVED)];
+        let mut at = HEADER + HEADER_LEN;
+        for (start, end) in parts {
+            if start > at {
+                all.push((at, start));
+            }
+            at = at.max(end);
+        }
+        Box::new(all)
+    })
+}
 
 /// Whether the host's way of saving the extended state is known.
 pub fn is_known() -> bool {
@@ -116,8 +149,13 @@ impl FpArea {
         u64::from(self.sw(8)) | u64::from(self.sw(12)) << 32
     }
 
-    /// The bytes, as they go into a guest's frame.
+    /// The bytes, as they go into a guest's frame: where the processor writes nothing, zeros instead of what the stack held.
     pub fn bytes(&self) -> &[u8] {
+        let size = self.size();
+        for &(start, end) in holes(self.features()).iter().filter(|(_, end)| *end <= size) {
+            // SAFETY: within the area, which belongs to this frame alone.
+            unsafe { self.base.add(start).write_bytes(0, end - start) };
+        }
         // SAFETY: the host wrote `size` bytes.
         unsafe { core::slice::from_raw_parts(self.base, self.size()) }
     }
@@ -165,7 +203,8 @@ impl FpArea {
     /// The software-reserved bytes.
     pub fn software_bytes(&self) -> [u8; 48] {
         let mut out = [0; 48];
-        out.copy_from_slice(&self.bytes()[SW_RESERVED..LEGACY]);
+        // SAFETY: the host wrote a whole legacy area here.
+        unsafe { ptr::copy_nonoverlapping(self.base.add(SW_RESERVED), out.as_mut_ptr(), out.len()) };
         out
     }
 }

@@ -20,10 +20,12 @@ use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
@@ -498,6 +500,27 @@ impl Drop for Ops {
 }
 
 impl FileOps for Ops {
+    fn describe(&self, out: &mut String) {
+        // What is watched may be dropped here, which takes locks: none is held then.
+        let mut dropped = Vec::new();
+        let interest = self.0.interest.lock();
+        for item in interest.by_file.values().filter_map(|&at| interest.items.get(at as usize)?.as_ref()) {
+            if out.try_reserve(160).is_err() || dropped.try_reserve(1).is_err() {
+                break;
+            }
+            let Some(file) = item.file.upgrade() else { continue };
+            let (dev, ino) = file.inode.identity().unwrap_or_default();
+            let pos = file.offset.try_lock().map_or(0, |pos| *pos);
+            let _ = writeln!(
+                out,
+                "tfd: {:8} events: {:8x} data: {:16x}  pos:{pos} ino:{ino:x} sdev:{dev:x}",
+                item.fd, item.mask, item.data
+            );
+            dropped.push(file);
+        }
+        drop(interest);
+    }
+
     fn poll(&self) -> Events {
         let ep = &*self.0;
         if ep.idle.load(SeqCst) {

@@ -5,8 +5,10 @@ use crate::mm::{IoDst, IoSrc};
 use crate::sync::{Events, Kind, WaitQueue};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A counter that can be waited for.
@@ -49,6 +51,11 @@ impl EventFd {
 }
 
 impl FileOps for EventFd {
+    fn describe(&self, out: &mut String) {
+        let (count, semaphore) = (self.count.load(SeqCst), u8::from(self.semaphore));
+        let _ = writeln!(out, "eventfd-count: {count:16x}\neventfd-semaphore: {semaphore}");
+    }
+
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         if dst.left() < 8 {
             return Err(Errno::EINVAL.into());

@@ -184,7 +184,7 @@ impl FileOps for HostOps {
     fn write(&self, _ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
         let f = &*self.0;
         let mut done = 0;
-        while let Some((addr, len)) = src.piece()? {
+        while let Some((addr, len)) = src.next_piece(done)? {
             if file.nonblock() && !f.ready_for(Events::OUT)? {
                 return if done > 0 { Ok(done) } else { Err(Errno::EAGAIN.into()) };
             }

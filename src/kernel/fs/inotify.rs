@@ -12,8 +12,10 @@ use crate::vfs::notify::{self, Id, Listener};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
+use core::fmt::Write;
 
 /// `/proc/sys/fs/inotify/max_queued_events`.
 pub static QUEUED_MAX: Knob = Knob::new(16384, 0, i32::MAX as u64);
@@ -233,6 +235,21 @@ impl Drop for Inotify {
 }
 
 impl FileOps for Ops {
+    fn describe(&self, out: &mut String) {
+        let state = self.0.state.lock();
+        for (wd, watch) in state.watches.iter().rev() {
+            if out.try_reserve(160).is_err() {
+                return;
+            }
+            let (dev, ino) = watch.id;
+            let _ = writeln!(
+                out,
+                "inotify wd:{wd:x} ino:{ino:x} sdev:{dev:x} mask:{:x} ignored_mask:0 ",
+                watch.mask & !IN_IGNORED
+            );
+        }
+    }
+
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         let before = dst.done();
         loop {

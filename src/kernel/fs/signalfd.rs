@@ -9,8 +9,10 @@ use crate::sync::{Events, WaitQueue};
 use crate::task::{self, ThreadGroup};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::Arc;
 use core::any::Any;
+use core::fmt::Write;
 use core::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 /// A set of signals to be read, in the process that made it.
@@ -84,6 +86,10 @@ fn record(i: &SigInfo) -> [u8; RECORD] {
 }
 
 impl FileOps for SignalFd {
+    fn describe(&self, out: &mut String) {
+        let _ = writeln!(out, "sigmask:\t{:016x}", self.mask.load(SeqCst));
+    }
+
     fn read(&self, ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         if dst.left() < RECORD {
             return Err(Errno::EINVAL.into());

@@ -8,8 +8,10 @@ use crate::sync::{Events, Kind, Level, Mutex, WaitQueue};
 use crate::time::{self, host_monotonic, timer};
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
 use alloc::boxed::Box;
+use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use core::any::Any;
+use core::fmt::Write;
 
 /// `TFD_IOC_SET_TICKS`: `_IOW('T', 0, u64)`.
 const SET_TICKS: u32 = 0x4008_5400;
@@ -230,6 +232,20 @@ impl Drop for Ops {
 }
 
 impl FileOps for Ops {
+    fn describe(&self, out: &mut String) {
+        let (left, interval) = self.0.left();
+        let (ticks, flags) = {
+            let s = self.0.state.lock();
+            (s.expirations, u32::from(s.absolute.is_some()) | u32::from(s.cancels) << 1)
+        };
+        let [left, interval] = [left, interval].map(|ns| (ns / 1_000_000_000, ns % 1_000_000_000));
+        let _ = writeln!(
+            out,
+            "clockid: {}\nticks: {ticks}\nsettime flags: 0{flags:o}\nit_value: ({}, {})\nit_interval: ({}, {})",
+            self.0.clock, left.0, left.1, interval.0, interval.1
+        );
+    }
+
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
         if dst.left() < 8 {
             return Err(Errno::EINVAL.into());

@@ -305,6 +305,17 @@ macro_rules! common {
                     None => Ok(None),
                 }
             }
+            /// As [`Self::piece`], for a call that has moved `done` bytes already: they count, and where the next piece cannot be
+            /// had it ends.
+            ///
+            /// # Errors
+            /// `EFAULT` where nothing was moved.
+            pub fn next_piece(&mut self, done: usize) -> Result<Option<(u64, usize)>> {
+                match self.piece() {
+                    Err(_) if done > 0 => Ok(None),
+                    other => other,
+                }
+            }
             /// Counts `n` bytes of the current piece as moved.
             pub fn advance(&mut self, n: usize) {
                 self.cursor.advance(n);

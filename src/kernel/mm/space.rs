@@ -556,6 +556,20 @@ impl AddressSpace {
         sum
     }
 
+    /// Bytes of the stack, of the code of the program `exe`, and of other code.
+    pub fn parts(&self, exe: &[u8]) -> [u64; 3] {
+        let mut sums = [0; 3];
+        for v in self.inner.read().vmas.iter() {
+            let at = match &v.backing {
+                _ if v.label == "[stack]" => 0,
+                Backing::File { name, .. } if v.prot & PROT_EXEC != 0 => 1 + usize::from(**name != *exe),
+                _ => continue,
+            };
+            sums[at] += v.len();
+        }
+        sums
+    }
+
     /// Start and end of the heap.
     pub fn heap(&self) -> (u64, u64) {
         let i = self.inner.read();

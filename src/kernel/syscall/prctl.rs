@@ -107,7 +107,7 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
         }
         PR_GET_TIMERSLACK => attr.timer_slack.load(Relaxed),
         PR_SET_TIMERSLACK => {
-            attr.timer_slack.store(if a2 as i64 <= 0 { 50_000 } else { a2 }, Relaxed);
+            attr.timer_slack.store(if a2 as i64 <= 0 { attr.default_slack.load(Relaxed) } else { a2 }, Relaxed);
             0
         }
         PR_SET_CHILD_SUBREAPER => {

@@ -10,6 +10,7 @@ use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
+use crate::task::io_count::{self, Io};
 use crate::time;
 use crate::vfs::{self, FileType, OpCtx, OpenFile, Whence, notify};
 use alloc::vec::Vec;
@@ -91,6 +92,7 @@ fn past_all(pos: u64, len: usize) -> bool {
 #[inline(always)]
 pub(super) fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
     let n = read_quietly(ctx, file, dst, place)?;
+    io_count::count(Io::Read, n);
     notify::transferred(&file.path.dentry, n, false);
     Ok(n)
 }
@@ -168,6 +170,7 @@ pub(super) fn write_file(
     };
     match out {
         Ok(n) => {
+            io_count::count(Io::Wrote, n);
             notify::transferred(&file.path.dentry, n, true);
             if place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0 {
                 file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC)?;

@@ -24,6 +24,8 @@ pub struct Attr {
     pub personality: AtomicU32,
     /// `PR_SET_TIMERSLACK`, ns.
     pub timer_slack: AtomicU64,
+    /// What 0 stands for there: its maker's.
+    pub default_slack: AtomicU64,
     /// `PR_SET_THP_DISABLE`.
     pub thp_disabled: AtomicBool,
     /// `PR_MCE_KILL`.
@@ -52,6 +54,7 @@ impl Default for Attr {
             death_signal: AtomicU32::new(0),
             personality: AtomicU32::new(0),
             timer_slack: AtomicU64::new(50_000),
+            default_slack: AtomicU64::new(50_000),
             thp_disabled: AtomicBool::new(false),
             mce_kill: AtomicU32::new(2),
             io_flusher: AtomicBool::new(false),
@@ -80,6 +83,7 @@ impl Attr {
         self.mempolicy.store(parent.mempolicy.load(Relaxed), Relaxed);
         self.personality.store(parent.personality.load(Relaxed), Relaxed);
         self.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
+        self.default_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
         self.thp_disabled.store(parent.thp_disabled.load(Relaxed), Relaxed);
         self.mce_kill.store(parent.mce_kill.load(Relaxed), Relaxed);
         self.io_flusher.store(parent.io_flusher.load(Relaxed), Relaxed);

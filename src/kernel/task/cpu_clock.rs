@@ -32,6 +32,7 @@ enum Whose {
 pub struct CpuClock {
     whose: Whose,
     kind: Kind,
+    id: i32,
 }
 
 /// The bit of a clock's number that stands for a thread.
@@ -79,7 +80,12 @@ impl CpuClock {
         } else {
             Whose::Process(Arc::downgrade(&pids.process(pid).ok_or(Errno::EINVAL)?))
         };
-        Ok(CpuClock { whose, kind })
+        Ok(CpuClock { whose, kind, id })
+    }
+
+    /// The number that it was made by.
+    pub fn id(&self) -> i32 {
+        self.id
     }
 
     /// What it shows, ns; `None` once the process or thread is gone.

@@ -158,6 +158,7 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
         }
         let mut state = group.state.lock();
         state.remove_task(task);
+        group.io.add(&task.io);
         if task.tid() == group.pid {
             // It stays known until the process is reaped, or another thread takes its place.
             state.leader_status = status;

@@ -213,6 +213,8 @@ pub struct ThreadGroup {
     pub times: [AtomicU64; 4],
     /// What earlier host processes of it used besides time, and what its reaped children did.
     pub usage: [Usage; 2],
+    /// What threads that have ended read and wrote.
+    pub io: super::io_count::IoCount,
     /// The thread that made it.
     pub(super) parent_tid: AtomicU32,
     /// The parent's pid, as the state has the parent, for those who ask for nothing else.
@@ -297,6 +299,7 @@ impl ThreadGroup {
             started: crate::time::host_monotonic(),
             times: [const { AtomicU64::new(0) }; 4],
             usage: [Usage::default(), Usage::default()],
+            io: super::io_count::IoCount::default(),
             ppid: AtomicU32::new(0),
             shown_ppid: AtomicU32::new(0),
             parent_tid: AtomicU32::new(0),

@@ -16,6 +16,7 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod group;
+pub mod io_count;
 mod kernel;
 pub mod limits;
 pub mod loader;
@@ -138,6 +139,8 @@ pub struct Task {
     /// Signal that a tracer passes on.
     resume_signal: AtomicU32,
     sysvsem: sysvsem::Slot,
+    /// What it read and wrote.
+    pub io: io_count::IoCount,
 }
 
 /// What `restart_syscall` continues.
@@ -213,6 +216,7 @@ impl Task {
             restart: Mutex::new(Level::Leaf, None),
             attr: Attr::default(),
             spent: AtomicU64::new(0),
+            io: io_count::IoCount::default(),
             work: work::Queue::default(),
             seccomp: seccomp::State::default(),
             traced: AtomicU32::new(0),

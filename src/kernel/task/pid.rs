@@ -14,7 +14,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{
-    AtomicBool, AtomicU32, AtomicU64,
+    AtomicBool, AtomicI32, AtomicU32, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 
@@ -58,6 +58,8 @@ pub struct Pid {
     uses: Mutex<Uses>,
     /// Woken when the process or the thread ends, and when it is reaped.
     pub exit_wait: WaitQueue,
+    /// Nice value of the session's autogroup (`sched(7)`).
+    pub autogroup: AtomicI32,
 }
 
 impl Pid {
@@ -431,7 +433,13 @@ impl Table {
 
 /// A pid that stands for nothing.
 fn blank(number: u32, inner: Vec<(Arc<PidNamespace>, u32)>) -> Arc<Pid> {
-    Arc::new(Pid { number, inner, uses: Mutex::new(Level::Pid, Uses::default()), exit_wait: WaitQueue::new() })
+    Arc::new(Pid {
+        number,
+        inner,
+        uses: Mutex::new(Level::Pid, Uses::default()),
+        exit_wait: WaitQueue::new(),
+        autogroup: AtomicI32::new(0),
+    })
 }
 
 /// A new pid in the initial namespace that stands for nothing yet. Whoever gets it makes it stand for a task,

@@ -32,6 +32,16 @@ pub enum Tell {
     Thread(u32, Weak<Task>),
 }
 
+/// As [`Tell`], by numbers.
+pub enum Told {
+    /// Nobody.
+    Nobody,
+    /// The process, by this signal.
+    Process(u32),
+    /// The thread with this id of the initial pid namespace, 0 for one that has ended.
+    Thread(u32, u32),
+}
+
 /// What a timer counts by. Times of it are ns: of the host's monotonic clock, or of CPU time.
 pub enum Base {
     /// A clock of the sandbox.
@@ -123,6 +133,28 @@ impl PosixTimer {
         let missed = now.saturating_sub(s.deadline) / s.interval.max(1);
         s.deadline = s.deadline.saturating_add((missed + 1).saturating_mul(s.interval));
         missed
+    }
+
+    /// Whom it tells, with which signal and which thread.
+    pub fn told(&self) -> Told {
+        match &self.tell {
+            Tell::Nobody => Told::Nobody,
+            Tell::Process(signal) => Told::Process(*signal),
+            Tell::Thread(signal, task) => Told::Thread(*signal, task.upgrade().map_or(0, |t| t.tid())),
+        }
+    }
+
+    /// What its signal's handler is passed.
+    pub fn value(&self) -> u64 {
+        self.value
+    }
+
+    /// The clock that it was made for.
+    pub fn clock_id(&self) -> i32 {
+        match &self.base {
+            Base::Clock(id) => *id,
+            Base::Cpu(clock) => clock.id(),
+        }
     }
 
     /// The clock that it counts by, unless that is one of CPU time.

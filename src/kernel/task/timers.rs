@@ -12,6 +12,7 @@ use crate::sync::{Level, Mutex};
 use crate::time::{host_monotonic, timer};
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
+use alloc::vec::Vec;
 
 /// When the real-time timer runs out next, and how often after that; ns.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,6 +124,11 @@ impl Timers {
     /// `EINVAL`.
     pub fn get(&self, id: i32) -> Result<Arc<PosixTimer>> {
         self.posix.lock().timers.get(&id).cloned().ok_or(Errno::EINVAL)
+    }
+
+    /// All POSIX timers, in the order of their ids.
+    pub fn all(&self) -> Vec<Arc<PosixTimer>> {
+        self.posix.lock().timers.values().cloned().collect()
     }
 
     /// Removes a POSIX timer.

@@ -11,6 +11,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::Cred;
 use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
+use alloc::string::String;
 use alloc::{boxed::Box, sync::Arc};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -94,6 +95,9 @@ pub trait FileOps: Send + Sync + Any {
     fn seek_to(&self, _file: &OpenFile, _whence: Whence, _offset: i64) -> Result<u64> {
         Err(Errno::ESPIPE)
     }
+
+    /// Adds the lines of `/proc/PID/fdinfo` that only files of its kind have (`proc_pid_fdinfo(5)`).
+    fn describe(&self, _out: &mut String) {}
 
     /// What it is ready for now. Regular files are always ready.
     fn poll(&self) -> Events {

@@ -55,7 +55,7 @@ impl HostFile {
 impl FileOps for HostFile {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
         let mut done = 0;
-        while let Some((addr, len)) = dst.piece()? {
+        while let Some((addr, len)) = dst.next_piece(done)? {
             match files::pread(self.fd.raw(), addr, len, pos.saturating_add(done as u64)) {
                 Ok(n) => {
                     dst.advance(n);
@@ -79,7 +79,7 @@ impl FileOps for HostFile {
             src.limit(usize::try_from(room).unwrap_or(usize::MAX));
         }
         let mut done = 0;
-        while let Some((addr, len)) = src.piece()? {
+        while let Some((addr, len)) = src.next_piece(done)? {
             let put = if append {
                 files::append(self.fd.raw(), addr, len)
             } else {

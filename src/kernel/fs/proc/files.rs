@@ -44,7 +44,7 @@ impl Text {
             return Ok(text.clone());
         }
         // Made with no lock held: it looks at processes.
-        let fresh: Arc<[u8]> = Arc::from(self.node.text(&View { ctx, pids: &self.pids })?);
+        let fresh: Arc<[u8]> = Arc::from(self.node.text(&View { ctx, pids: &self.pids, whole: true })?);
         let old = self.text.lock().0.replace(fresh.clone());
         drop(old);
         Ok(fresh)

@@ -5,10 +5,13 @@
 
 mod files;
 mod id_map;
+mod locks;
 mod mem;
 pub mod mounts;
 pub mod ns;
 mod process;
+mod smaps;
+mod status;
 mod sysctl;
 mod system;
 #[cfg(test)]
@@ -339,13 +342,17 @@ impl Node {
     /// The text of a regular file.
     fn text(self, view: &process::View<'_>) -> Result<Vec<u8>> {
         match self {
-            Node::Entry(pid, tid, e) => (e.text)(&*task_of(pid, tid)?, view),
+            Node::Entry(pid, tid, e) => (e.text)(&*task_of(pid, tid)?, &process::View { whole: tid == 0, ..*view }),
             Node::FdInfo(pid, tid, fd) => {
                 let file = open_file(pid, tid, fd)?;
                 let pos = file.offset.try_lock().map_or(0, |o| *o);
-                let mut out = format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\n", file.flags(), file.path.mount.id);
+                let ino = file.inode.identity().map_or(0, |(_, ino)| ino);
+                let mut out =
+                    format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{ino}\n", file.flags(), file.path.mount.id);
+                out += &locks::of_open(&file, &*task_of(pid, tid)?);
+                file.ops.describe(&mut out);
                 if let Ok(pid) = pidfd::pid_of(&file) {
-                    out += &process::of_pidfd(&pid, view);
+                    out += &status::of_pidfd(&pid, view);
                 }
                 Ok(out.into_bytes())
             }

@@ -1,19 +1,19 @@
 //! What `/proc/<pid>` says of a process or thread.
 
-use super::{mounts, usage};
-use crate::abi::linux::{CLOCK_BOOTTIME, PROT_EXEC, PROT_READ};
+use super::{mounts, smaps, status, usage};
+use crate::abi::linux::{PROT_EXEC, PROT_READ};
 use crate::abi::slot::place;
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::cred::{UserNamespace, cap};
-use crate::mm::vma::{Sizes, prot_letters};
+use crate::mm::vma::prot_letters;
 use crate::mm::{Backing, UserPtr, Vma, VmaFlags};
 use crate::sync::{Kind, On};
 use crate::task::access::{self, By, Look, Subject};
-use crate::task::group::Run;
 use crate::task::pid::PidNamespace;
-use crate::task::time_ns::{Clock, running_ahead};
-use crate::task::{Own, Pid, Task, kernel};
+use crate::task::posix_timers::Told;
+use crate::task::time_ns::Clock;
+use crate::task::{Own, Task};
 use crate::time::{SECOND, vdso};
 use crate::vfs::{OpCtx, Path};
 use alloc::format;
@@ -26,6 +26,8 @@ use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 pub struct View<'a> {
     pub ctx: &'a OpCtx<'a>,
     pub pids: &'a PidNamespace,
+    /// The file is the process's, not one thread's.
+    pub whole: bool,
 }
 
 impl<'a> core::ops::Deref for View<'a> {
@@ -79,18 +81,25 @@ entries! {
     "comm" 0o644 comm;
     "environ" 0o400 environ;
     "maps" 0o444 maps;
-    "smaps" 0o444 smaps;
+    "smaps" 0o444 smaps::smaps;
+    "smaps_rollup" 0o444 smaps::rollup;
     "auxv" 0o400 auxv;
-    "io" 0o400 io;
-    "stat" 0o444 stat;
-    "statm" 0o444 statm;
-    "status" 0o444 status;
+    "io" 0o400 usage::io;
+    "stat" 0o444 status::stat;
+    "statm" 0o444 status::statm;
+    "status" 0o444 status::status;
+    "schedstat" 0o444 usage::schedstat;
     "mounts" 0o444 mounts::mounts;
     "mountinfo" 0o444 mounts::mountinfo;
     "mountstats" 0o400 mounts::mountstats;
-    "limits" 0o444 limits;
+    "limits" 0o444 status::limits;
     "cgroup" 0o444 cgroup;
+    "cpuset" 0o444 root_group;
+    "autogroup" 0o644 autogroup;
+    "timers" 0o444 timers;
+    "timerslack_ns" 0o666 timer_slack;
     "oom_score" 0o444 zero;
+    "oom_adj" 0o644 oom_adj;
     "oom_score_adj" 0o644 oom_score_adj;
     "loginuid" 0o644 loginuid;
     "sessionid" 0o444 loginuid;
@@ -110,7 +119,7 @@ entries! {
 /// What only those may see who may look at the task, which is checked when it is opened.
 pub fn check_open(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result {
     match entry.name {
-        "maps" | "smaps" | "environ" | "auxv" => may_look(task, ctx),
+        "maps" | "smaps" | "smaps_rollup" | "environ" | "auxv" => may_look(task, ctx),
         _ => Ok(()),
     }
 }
@@ -148,20 +157,55 @@ pub fn write(task: &Task, entry: &Entry, ctx: &OpCtx<'_>, bytes: &[u8]) -> Resul
             task.group.dump_filter.store(value & 0x1ff, Relaxed);
             Ok(())
         }
+        "oom_adj" => {
+            // Its range was another one (`oom_adj_write` in `fs/proc/base.c`).
+            let value = text.parse::<i32>().ok().filter(|v| (-17..=15).contains(v)).ok_or(Errno::EINVAL)?;
+            set_oom_score_adj(task, ctx, if value == 15 { 1000 } else { value * 1000 / 17 })
+        }
+        "timerslack_ns" => {
+            let value = text.parse::<u64>().map_err(|_| Errno::EINVAL)?;
+            if !ctx.cred.capable(cap::SYS_NICE) && ctx.tid != task.tid() {
+                return Err(Errno::EPERM);
+            }
+            let value = if value == 0 { task.attr.default_slack.load(Relaxed) } else { value };
+            task.attr.timer_slack.store(value, Relaxed);
+            Ok(())
+        }
+        "autogroup" => {
+            let nice = text.parse::<i32>().map_err(|_| Errno::EINVAL)?;
+            set_autogroup(task, ctx, nice)
+        }
         "oom_score_adj" => {
             let value = text.parse::<i32>().ok().filter(|v| (-1000..=1000).contains(v)).ok_or(Errno::EINVAL)?;
-            let (now, min) = (&task.group.oom_score_adj, &task.group.oom_score_adj_min);
-            // As `__set_oom_adj()` in `fs/proc/base.c`.
-            if ctx.cred.capable_in(UserNamespace::initial(), cap::SYS_RESOURCE) {
-                min.store(value, Relaxed);
-            } else if value < min.load(Relaxed) {
-                return Err(Errno::EACCES);
-            }
-            now.store(value, Relaxed);
-            Ok(())
+            set_oom_score_adj(task, ctx, value)
         }
         _ => Err(Errno::EPERM),
     }
+}
+
+/// As `__set_oom_adj()` in `fs/proc/base.c`.
+fn set_oom_score_adj(task: &Task, ctx: &OpCtx<'_>, value: i32) -> Result {
+    let (now, min) = (&task.group.oom_score_adj, &task.group.oom_score_adj_min);
+    if ctx.cred.capable_in(UserNamespace::initial(), cap::SYS_RESOURCE) {
+        min.store(value, Relaxed);
+    } else if value < min.load(Relaxed) {
+        return Err(Errno::EACCES);
+    }
+    now.store(value, Relaxed);
+    Ok(())
+}
+
+/// Sets the nice value of the autogroup of the task's session (`proc_sched_autogroup_set_nice` in
+/// `kernel/sched/autogroup.c`). It is kept; the host shares its CPUs out by its own groups.
+fn set_autogroup(task: &Task, ctx: &OpCtx<'_>, nice: i32) -> Result {
+    if !(-20..=19).contains(&nice) {
+        return Err(Errno::EINVAL);
+    }
+    if nice < 0 && !ctx.cred.capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    task.group.session().autogroup.store(nice, Relaxed);
+    Ok(())
 }
 
 /// What the clocks of the task's children are ahead.
@@ -249,7 +293,7 @@ fn dump_filter(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
 }
 
 /// What a sleeping task sleeps on.
-fn sleeps_on(task: &Task) -> Option<On> {
+pub(super) fn sleeps_on(task: &Task) -> Option<On> {
     let slot = task.slot()?;
     match slot.place.load(SeqCst) {
         place::HOST_CALL => Some(On::the(Kind::Host)),
@@ -301,6 +345,49 @@ fn cgroup(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(b"0::/\n".to_vec())
 }
 
+fn autogroup(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let session = task.group.session();
+    Ok(format!("/autogroup-{} nice {}\n", session.number(), session.autogroup.load(Relaxed)).into_bytes())
+}
+
+/// The path of the group of CPUs.
+fn root_group(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    Ok(b"/\n".to_vec())
+}
+
+fn timer_slack(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
+    if view.tid != task.tid() && !view.cred.capable(cap::SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    Ok(format!("{}\n", task.attr.timer_slack.load(Relaxed)).into_bytes())
+}
+
+fn oom_adj(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let value = task.group.oom_score_adj.load(Relaxed);
+    Ok(format!("{}\n", if value == 1000 { 15 } else { value * 17 / 1000 }).into_bytes())
+}
+
+/// POSIX timers (`show_timer` in `fs/proc/base.c`).
+fn timers(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
+    let mut out = String::new();
+    for timer in task.group.timers.all() {
+        let (signal, how, tid) = match timer.told() {
+            Told::Nobody => (0, "none", 0),
+            Told::Process(signal) => (signal, "signal/pid", task.group.pid),
+            Told::Thread(signal, tid) => (signal, "signal/tid", tid),
+        };
+        let _ = writeln!(
+            out,
+            "ID: {}\nsignal: {signal}/{:016x}\nnotify: {how}.{}\nClockID: {}",
+            timer.id,
+            timer.value(),
+            view.pids.seen(tid),
+            timer.clock_id()
+        );
+    }
+    Ok(out.into_bytes())
+}
+
 fn loginuid(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(b"4294967295".to_vec())
 }
@@ -313,19 +400,8 @@ fn oom_score_adj(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{}\n", task.group.oom_score_adj.load(Relaxed)).into_bytes())
 }
 
-/// The state's letter and word.
-fn state(task: &Task) -> (char, &'static str) {
-    match task.group.state.lock().run {
-        Run::Zombie => return ('Z', "zombie"),
-        _ if task.in_trace_stop() => return ('t', "tracing stop"),
-        Run::Stopped(_) => return ('T', "stopped"),
-        Run::Running => {}
-    }
-    if task.sleeps() { ('S', "sleeping") } else { ('R', "running") }
-}
-
 /// Every mapping in order, the vDSO in the window included.
-fn mappings(own: &Own) -> Result<Vec<Vma>> {
+pub(super) fn mappings(own: &Own) -> Result<Vec<Vma>> {
     let mut all = own.mm.mapped(0, u64::MAX)?;
     all.try_reserve(2).map_err(|_| Errno::ENOMEM)?;
     if let Some((start, end)) = vdso::range() {
@@ -365,45 +441,12 @@ fn maps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(out)
 }
 
-/// Sizes only: which pages are there, only the process itself could ask the host.
-fn smaps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
-    const ZEROS: [&str; 8] =
-        ["Shared_Clean", "Shared_Dirty", "Private_Clean", "Private_Dirty", "Referenced", "Anonymous", "Swap", "Locked"];
-    let Some(own) = task.shared() else { return Ok(Vec::new()) };
-    let mut out = Vec::new();
-    for v in mappings(&own)? {
-        let mut text = String::new();
-        for (name, kib) in [("Size", v.len() >> 10), ("KernelPageSize", 4), ("MMUPageSize", 4), ("Rss", 0), ("Pss", 0)]
-        {
-            let _ = writeln!(text, "{:<16}{kib:8} kB", format!("{name}:"));
-        }
-        for name in ZEROS {
-            let _ = writeln!(text, "{:<16}{:8} kB", format!("{name}:"), 0);
-        }
-        text.push_str("VmFlags:");
-        for (bit, name) in [(1, " rd"), (2, " wr"), (4, " ex")] {
-            text.push_str(if v.prot & bit != 0 { name } else { "" });
-        }
-        text.push_str(if v.shared { " sh mr mw me\n" } else { " mr mw me\n" });
-        let line = map_line(&v);
-        out.try_reserve(line.len() + text.len()).map_err(|_| Errno::ENOMEM)?;
-        out.extend_from_slice(&line);
-        out.extend_from_slice(text.as_bytes());
-    }
-    Ok(out)
-}
-
 fn auxv(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let words = task.shared().map(|own| own.mm.auxv.lock().clone());
     Ok(words.iter().flat_map(|w| w.iter()).flat_map(|w| w.to_le_bytes()).collect())
 }
 
-fn io(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
-    let names = ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"];
-    Ok(names.map(|n| format!("{n}: 0\n")).concat().into_bytes())
-}
-
-fn map_line(v: &Vma) -> Vec<u8> {
+pub(super) fn map_line(v: &Vma) -> Vec<u8> {
     let (mut offset_of, mut dev, mut ino, mut name) = (0, 0, 0, v.label.as_bytes().to_vec());
     if let Backing::File { map, offset, name: file } = &v.backing {
         (dev, ino, _) = map.describe();
@@ -420,184 +463,4 @@ fn map_line(v: &Vma) -> Vec<u8> {
     line.extend_from_slice(&name);
     line.push(b'\n');
     line
-}
-
-/// Bytes mapped.
-fn sizes(task: &Task) -> Sizes {
-    task.shared().map_or(Sizes::default(), |own| own.mm.sizes())
-}
-
-fn statm(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
-    let Sizes { total, data, .. } = sizes(task);
-    let (size, data) = (total / 4096, data / 4096);
-    let [anon, file] = usage::resident(task).unwrap_or_default().map(|kib| kib / 4);
-    Ok(format!("{size} {} {file} 1 0 {data} 0\n", anon + file).into_bytes())
-}
-
-/// The parent's pid, 0 where it is in no namespace that the file shows.
-fn seen_parent(task: &Task, view: &View<'_>) -> u32 {
-    task.group.parent().map_or(0, |p| p.id.number_in(view.pids))
-}
-
-/// The numbers of `pid` in the namespaces that `of` is seen in, from the file's own on, each behind a tab.
-fn numbers(of: &Pid, pid: Option<&Pid>, view: &View<'_>) -> String {
-    let mut out = String::new();
-    for ns in of.namespaces().skip(view.pids.level as usize) {
-        let _ = write!(out, "\t{}", pid.map_or(0, |p| p.number_in(ns)));
-    }
-    out
-}
-
-/// What `fdinfo` says of a pidfd.
-pub fn of_pidfd(pid: &Pid, view: &View<'_>) -> String {
-    let Some(_there) = pid.task() else { return String::from("Pid:\t-1\nNSpid:\t-1\n") };
-    match pid.number_in(view.pids) {
-        0 => String::from("Pid:\t0\nNSpid:\t0\n"),
-        number => format!("Pid:\t{number}\nNSpid:{}\n", numbers(pid, Some(pid), view)),
-    }
-}
-
-fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
-    let g = &task.group;
-    let total = sizes(task).total;
-    let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
-    let resident: u64 = usage::resident(task).unwrap_or_default().iter().sum();
-    let [user, system] = usage::cpu_times(task);
-    let times = [user, system, g.times[2].load(Relaxed), g.times[3].load(Relaxed)].map(|ns| ns / 10_000_000);
-    let nice = task.attr.nice.load(Relaxed);
-    let threads = g.state.lock().tasks.len();
-    let strings = task.shared().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
-    // As `new_encode_dev` of `linux/kdev_t.h` says it, which device numbers below 2^32 have anyway.
-    let (terminal, foreground) = g.shown_terminal();
-    let terminal = terminal as u32 as i32;
-    let mut out = format!(
-        "{} ({comm}) {} {} {} {} {terminal} {foreground} 4194304 0 0 0 0 {} {} {} {} {} {nice} {threads} 0 {} {total} {} 18446744073709551615",
-        view.pids.seen(task.tid()),
-        state(task).0,
-        seen_parent(task, view),
-        view.pids.seen(g.pgid()),
-        view.pids.seen(g.sid()),
-        times[0],
-        times[1],
-        times[2],
-        times[3],
-        20 + nice,
-        g.started.saturating_add_signed(running_ahead(CLOCK_BOOTTIME as i32)) / 10_000_000,
-        resident / 4,
-    );
-    // From startcode on: addresses are not told, signals are in `status`, the rest is zero.
-    let _ = write!(out, " 0 0 0 0 0 0 {} 0 0 0 0 0 17 0 0 0 0 0 0 0 0 0", task.blocked.load(Relaxed) & 0x7fff_ffff);
-    let _ = writeln!(out, " {} {} {} {} 0", strings[0], strings[1], strings[2], strings[3]);
-    Ok(out.into_bytes())
-}
-
-fn status(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
-    let g = &task.group;
-    let own = task.shared();
-    let Sizes { total, data, locked } = sizes(task);
-    let (letter, word) = state(task);
-    let comm = String::from_utf8_lossy(&task.comm.lock()).into_owned();
-    let umask = own.as_ref().map_or(0, |o| o.fs.umask());
-    let mut out = format!(
-        "Name:\t{comm}\nUmask:\t{umask:04o}\nState:\t{letter} ({word})\nTgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\nTracerPid:\t{}\n",
-        ctx.pids.seen(g.pid),
-        ctx.pids.seen(task.tid()),
-        seen_parent(task, ctx),
-        ctx.pids.seen(task.tracer_pid())
-    );
-    if let Some(own) = &own {
-        let c = &own.cred;
-        let [uid, euid, suid, fsuid] = [c.uid, c.euid, c.suid, c.fsuid].map(|id| ctx.cred.seen_uid(id));
-        let [gid, egid, sgid, fsgid] = [c.gid, c.egid, c.sgid, c.fsgid].map(|id| ctx.cred.seen_gid(id));
-        let _ = writeln!(out, "Uid:\t{uid}\t{euid}\t{suid}\t{fsuid}");
-        let _ = writeln!(out, "Gid:\t{gid}\t{egid}\t{sgid}\t{fsgid}");
-        let _ = writeln!(out, "FDSize:\t{}", own.files.numbers().len().next_power_of_two().max(64));
-        let _ = write!(out, "Groups:\t");
-        for &gid in &c.groups {
-            let _ = write!(out, "{} ", ctx.cred.seen_gid(gid));
-        }
-        let (size, data, locked) = (total >> 10, data >> 10, locked >> 10);
-        let [anon, file] = usage::resident(task).unwrap_or_default();
-        let rss = anon + file;
-        let _ = write!(
-            out,
-            "\nNStgid:{0}\nNSpid:{1}\nNSpgid:{2}\nNSsid:{3}\nVmPeak:\t{size:8} kB\nVmSize:\t{size:8} kB\n\
-             VmLck:\t{locked:8} kB\nVmPin:\t       0 kB\nVmHWM:\t{rss:8} kB\nVmRSS:\t{rss:8} kB\nRssAnon:\t{anon:8} kB\n\
-             RssFile:\t{file:8} kB\nRssShmem:\t       0 kB\nVmData:\t{data:8} kB\n\
-             VmStk:\t     132 kB\nVmSwap:\t       0 kB\n",
-            numbers(&g.id, Some(&g.id), ctx),
-            numbers(&g.id, kernel().roots().pid.find(task.tid()).as_deref(), ctx),
-            numbers(&g.id, Some(&g.pgrp()), ctx),
-            numbers(&g.id, Some(&g.session()), ctx)
-        );
-    }
-    let actions = g.actions();
-    let (mut ignored, mut caught) = (0u64, 0u64);
-    for sig in 1..=64 {
-        match actions.get(sig).handler {
-            0 => {}
-            1 => ignored |= 1 << (sig - 1),
-            _ => caught |= 1 << (sig - 1),
-        }
-    }
-    let threads = g.state.lock().tasks.len();
-    let (own_pending, shared_pending) = (task.pending.lock().set(), g.pending.lock().set());
-    let _ = write!(
-        out,
-        "Threads:\t{threads}\nSigQ:\t0/{}\nSigPnd:\t{own_pending:016x}\nShdPnd:\t{shared_pending:016x}\nSigBlk:\t{:016x}\n\
-         SigIgn:\t{ignored:016x}\nSigCgt:\t{caught:016x}\n",
-        g.limits.get(crate::task::limits::SIGPENDING).0,
-        task.blocked.load(Relaxed)
-    );
-    if let Some(own) = &own {
-        let c = &own.cred;
-        let _ = write!(
-            out,
-            "CapInh:\t{:016x}\nCapPrm:\t{:016x}\nCapEff:\t{:016x}\nCapBnd:\t{:016x}\nCapAmb:\t{:016x}\nNoNewPrivs:\t{}\nSeccomp:\t{}\nSeccomp_filters:\t{}\n",
-            c.cap_inheritable,
-            c.cap_permitted,
-            c.cap_effective,
-            c.cap_bounding,
-            c.cap_ambient,
-            u8::from(task.no_new_privs()),
-            task.seccomp.mode(),
-            task.seccomp.depth()
-        );
-    }
-    let cpus = super::system::cpus();
-    let _ = write!(
-        out,
-        "Cpus_allowed:\t{:x}\nCpus_allowed_list:\t0-{}\nvoluntary_ctxt_switches:\t0\nnonvoluntary_ctxt_switches:\t0\n",
-        (1u64 << cpus.min(63)) - 1,
-        cpus - 1
-    );
-    Ok(out.into_bytes())
-}
-
-fn limits(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
-    const NAMES: [(&str, &str); 16] = [
-        ("Max cpu time", "seconds"),
-        ("Max file size", "bytes"),
-        ("Max data size", "bytes"),
-        ("Max stack size", "bytes"),
-        ("Max core file size", "bytes"),
-        ("Max resident set", "bytes"),
-        ("Max processes", "processes"),
-        ("Max open files", "files"),
-        ("Max locked memory", "bytes"),
-        ("Max address space", "bytes"),
-        ("Max file locks", "locks"),
-        ("Max pending signals", "signals"),
-        ("Max msgqueue size", "bytes"),
-        ("Max nice priority", ""),
-        ("Max realtime priority", ""),
-        ("Max realtime timeout", "us"),
-    ];
-    let show = |n: u64| if n == u64::MAX { String::from("unlimited") } else { format!("{n}") };
-    let mut out = format!("{:<25} {:<20} {:<20} {:<10}\n", "Limit", "Soft Limit", "Hard Limit", "Units");
-    for (i, (name, unit)) in NAMES.iter().enumerate() {
-        let (soft, hard) = task.group.limits.get(i);
-        let _ = writeln!(out, "{name:<25} {:<20} {:<20} {unit:<10}", show(soft), show(hard));
-    }
-    Ok(out.into_bytes())
 }

@@ -38,14 +38,16 @@ pub const FILE_SYSTEMS: [&str; 7] = ["sysfs", "tmpfs", "proc", "ramfs", "devpts"
 entries! {
     /// The files of the top directory.
     ENTRIES:
+    "cgroups" || b"#subsys_name\thierarchy\tnum_cgroups\tenabled\n".to_vec();
     "cmdline" || b"drupe\n".to_vec();
     "cpuinfo" || cpuinfo();
     "devices" || b"Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/ptmx\n128 ptm\n136 pts\n\nBlock devices:\n".to_vec();
+    "execdomains" || b"0-0\tLinux           \t[kernel]\n".to_vec();
     "filesystems" || FILE_SYSTEMS.map(|name| format!("nodev\t{name}\n")).concat().into_bytes();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
     "loadavg" loadavg;
-    "locks" Vec::new;
+    "locks" || super::locks::all().unwrap_or_default();
     "misc" Vec::new;
     "modules" Vec::new;
     "partitions" || b"major minor  #blocks  name\n\n".to_vec();
@@ -180,6 +182,31 @@ pub fn host_file(name: &[u8]) -> Vec<u8> {
     text
 }
 
+/// Gives the lines of a file of the host's `/proc`, which may be long; none where it cannot be read.
+pub fn host_lines(name: &[u8], mut each: impl FnMut(&[u8])) {
+    let Ok(fd) = files::openat(window::proc_fd(), name, crate::abi::linux::O_RDONLY, 0) else { return };
+    let (mut block, mut kept, mut pos) = ([0u8; 4096], 0, 0u64);
+    while let Ok(n) = files::pread(fd.raw(), block[kept..].as_mut_ptr() as u64, block.len() - kept, pos) {
+        let end = kept + n;
+        let mut start = 0;
+        while let Some(len) = block[start..end].iter().position(|&b| b == b'\n') {
+            each(&block[start..start + len]);
+            start += len + 1;
+        }
+        if n == 0 {
+            return;
+        }
+        pos += n as u64;
+        // A line that is longer than the block is told in pieces.
+        if start == 0 && end == block.len() {
+            each(&block);
+            start = end;
+        }
+        block.copy_within(start..end, 0);
+        kept = end - start;
+    }
+}
+
 /// The host's memory; where the sandbox was given less, that, and what is left of it.
 fn meminfo() -> Vec<u8> {
     let host = host_file(b"meminfo");
@@ -250,6 +277,13 @@ fn stat() -> Vec<u8> {
     }
     let boot = (crate::time::now() - crate::time::clock(7).unwrap_or(0) - running_ahead(7)) / 1_000_000_000;
     let processes = kernel().forks();
-    let _ = write!(out, "intr 0\nctxt 0\nbtime {boot}\nprocesses {processes}\nprocs_running 1\nprocs_blocked 0\n");
+    // Whoever reads this runs.
+    let running = pids().tasks().iter().filter(|task| !task.sleeps()).count().max(1);
+    let switches = line("ctxt");
+    let soft = line("softirq");
+    let _ = write!(
+        out,
+        "intr 0\nctxt {switches}\nbtime {boot}\nprocesses {processes}\nprocs_running {running}\nprocs_blocked 0\nsoftirq {soft}\n"
+    );
     out.into_bytes()
 }

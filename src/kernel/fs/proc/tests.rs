@@ -34,7 +34,7 @@ fn settings_form_directories() {
         String::from_utf8(
             find(p)
                 .expect("there")
-                .text(&process::View { ctx: &ctx(&cred), pids: &kernel().roots().pid })
+                .text(&process::View { ctx: &ctx(&cred), pids: &kernel().roots().pid, whole: true })
                 .expect("text"),
         )
         .expect("utf-8")

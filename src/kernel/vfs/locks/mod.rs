@@ -21,6 +21,7 @@ use crate::sync::{Kind, Level, Mutex, On};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering::SeqCst};
 use ranges::Ranges;
 
@@ -171,6 +172,15 @@ impl FileLocks {
         drop(guard);
         drop(gone);
         out
+    }
+
+    /// Everything that is held.
+    pub fn all(&self) -> Vec<Range> {
+        if self.used.load(SeqCst) == 0 {
+            return Vec::new();
+        }
+        let state = self.state.lock();
+        state.as_ref().map_or_else(Vec::new, |s| [s.ranges.all(), s.whole.all()].concat())
     }
 
     /// The first lock that stands in the way of `want`.

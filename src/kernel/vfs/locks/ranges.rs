@@ -6,7 +6,6 @@ use super::{Owner, Range};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use alloc::collections::BTreeMap;
-#[cfg(test)]
 use alloc::vec::Vec;
 use hashbrown::HashMap;
 
@@ -178,7 +177,6 @@ impl Ranges {
     }
 
     /// Everything that is held.
-    #[cfg(test)]
     pub fn all(&self) -> Vec<Range> {
         let of = |(&owner, own): (&Owner, &Own)| {
             let each = own.held.iter();
