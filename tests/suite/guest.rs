@@ -119,6 +119,7 @@ guests_of_root! {
     places: GLIBC;
     paths: GLIBC;
     bounds: GLIBC;
+    told: GLIBC;
     mount_steps: GLIBC;
     propagation: &[Link::Dynamic];
     tmpfs: &[Link::Dynamic];

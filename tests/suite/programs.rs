@@ -294,6 +294,35 @@ fn dpkg_installs_and_removes_a_local_package() {
     assert!(!std::path::Path::new("/usr/share/drupe-test").exists());
 }
 
+/// Settings of the kernel can be written by root, keep to their ranges and have their effect.
+#[test]
+fn settings_have_their_effect() {
+    if as_user() {
+        return;
+    }
+    let script = r#"cd /proc/sys || exit 1
+        try() { sh -c 'echo "$1" > "$2"' sh "$1" "$2" 2>/dev/null; echo "$2 $1: $? $(cat "$2")"; }
+        for value in 1 5000 0 x -3 0x2000; do try "$value" fs/pipe-max-size; done
+        try 1 kernel/ostype; try 12 kernel/threads-max; try 100 kernel/threads-max; try 7 kernel/sched_rr_timeslice_ms
+        try other kernel/domainname; try 2 fs/protected_symlinks; try 5000 net/core/rmem_max; try 1 net/core/rmem_max
+        try 100 fs/nr_open; sh -c 'ulimit -Hn 200' 2>/dev/null; echo "past nr_open: $?"
+        mkdir -m 1777 /tmp/sticky; cd /tmp/sticky; echo data > /tmp/target; chmod 644 /tmp/target
+        nobody="setpriv --reuid 65534 --regid 65534 --clear-groups"
+        $nobody ln -s /tmp/target link; $nobody touch file; chmod 666 file
+        cat link; echo 1 > /proc/sys/fs/protected_symlinks; cat link 2>&1; echo "link $?"; $nobody cat link
+        echo x >> file; echo "file $?"; echo 1 > /proc/sys/fs/protected_regular; sh -c 'echo x >> file' 2>/dev/null; echo "file $?"
+        $nobody sh -c 'echo x >> file'; echo "own file $?"
+        sh -c 'echo 3 > /proc/sys/fs/protected_regular' 2>/dev/null; $nobody sh -c 'echo 0 > /proc/sys/fs/protected_regular' 2>/dev/null
+        cat /proc/sys/fs/protected_regular"#;
+    let wanted = "fs/pipe-max-size 1: 0 4096\nfs/pipe-max-size 5000: 0 8192\nfs/pipe-max-size 0: 1 8192\nfs/pipe-max-size x: 1 8192\n\
+        fs/pipe-max-size -3: 1 8192\nfs/pipe-max-size 0x2000: 0 8192\nkernel/ostype 1: 2 Linux\nkernel/threads-max 12: 1 4096\n\
+        kernel/threads-max 100: 0 100\nkernel/sched_rr_timeslice_ms 7: 0 7\nkernel/domainname other: 0 other\n\
+        fs/protected_symlinks 2: 1 0\nnet/core/rmem_max 5000: 0 5000\nnet/core/rmem_max 1: 1 5000\nfs/nr_open 100: 0 100\n\
+        past nr_open: 2\ndata\ncat: link: Permission denied\nlink 1\ndata\nfile 0\nfile 2\nown file 0\n1\n";
+    let out = run(&mut sandboxed(&[], &["/bin/sh", "-c", script]), LIMIT);
+    assert_eq!(out.stdout, wanted, "{}", out.stderr);
+}
+
 /// What is built in a writable bind is the host's, with mode, owner and times as natively.
 #[test]
 fn a_writable_bind_takes_a_build_and_an_archive() {

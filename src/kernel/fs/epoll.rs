@@ -17,7 +17,7 @@ use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
 use crate::sync::{Events, Kind, Knob, Level, Mutex, MutexGuard, Notify, WaitQueue};
 use crate::vfs::watch::Watcher;
-use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file};
+use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file, kernel_dev};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
@@ -513,8 +513,11 @@ impl FileOps for Ops {
             let pos = file.offset.try_lock().map_or(0, |pos| *pos);
             let _ = writeln!(
                 out,
-                "tfd: {:8} events: {:8x} data: {:16x}  pos:{pos} ino:{ino:x} sdev:{dev:x}",
-                item.fd, item.mask, item.data
+                "tfd: {:8} events: {:8x} data: {:16x}  pos:{pos} ino:{ino:x} sdev:{:x}",
+                item.fd,
+                item.mask | linux::EPOLLERR | linux::EPOLLHUP,
+                item.data,
+                kernel_dev(dev)
             );
             dropped.push(file);
         }

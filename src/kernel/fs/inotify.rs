@@ -9,7 +9,7 @@ use crate::cred::user::{User, charge, uncharge};
 use crate::mm::{IoDst, UserPtr};
 use crate::sync::{Events, Kind, Knob, Level, Mutex, WaitQueue};
 use crate::vfs::notify::{self, Id, Listener};
-use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file};
+use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file, kernel_dev};
 use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::string::String;
@@ -244,7 +244,8 @@ impl FileOps for Ops {
             let (dev, ino) = watch.id;
             let _ = writeln!(
                 out,
-                "inotify wd:{wd:x} ino:{ino:x} sdev:{dev:x} mask:{:x} ignored_mask:0 ",
+                "inotify wd:{wd:x} ino:{ino:x} sdev:{:x} mask:{:x} ignored_mask:0 ",
+                kernel_dev(dev),
                 watch.mask & !IN_IGNORED
             );
         }

@@ -149,11 +149,16 @@ impl PosixTimer {
         self.value
     }
 
-    /// The clock that it was made for.
+    /// The clock that it was made for; those of one's own CPU time by their long numbers (`PROCESS_CLOCK` and `THREAD_CLOCK`
+    /// in `kernel/time/posix-cpu-timers.c`).
     pub fn clock_id(&self) -> i32 {
         match &self.base {
             Base::Clock(id) => *id,
-            Base::Cpu(clock) => clock.id(),
+            Base::Cpu(clock) => match clock.id() {
+                2 => -6,
+                3 => -2,
+                id => id,
+            },
         }
     }
 

@@ -126,9 +126,9 @@ impl Timers {
         self.posix.lock().timers.get(&id).cloned().ok_or(Errno::EINVAL)
     }
 
-    /// All POSIX timers, in the order of their ids.
+    /// All POSIX timers, the newest ids first.
     pub fn all(&self) -> Vec<Arc<PosixTimer>> {
-        self.posix.lock().timers.values().cloned().collect()
+        self.posix.lock().timers.values().rev().cloned().collect()
     }
 
     /// Removes a POSIX timer.

@@ -6,6 +6,17 @@ use crate::abi::{Errno, Result};
 use alloc::{boxed::Box, sync::Arc, vec::Vec};
 use core::any::Any;
 
+/// Major and minor of a device number as `stat(2)` tells it (`makedev(3)`).
+pub fn split_dev(dev: u64) -> (u64, u64) {
+    (dev >> 8 & 0xfff | dev >> 32 & !0xfff, dev & 0xff | dev >> 12 & 0xffff_ff00)
+}
+
+/// A device number as the kernel has it inside (`MKDEV` in `linux/kdev_t.h`), which some texts show.
+pub fn kernel_dev(dev: u64) -> u64 {
+    let (major, minor) = split_dev(dev);
+    major << 20 | minor
+}
+
 /// The type bits of a mode.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]

@@ -35,7 +35,7 @@ pub use context::FsContext;
 pub use dentry::Dentry;
 pub use fdtable::FdTable;
 pub use file::{FileOps, HERE, OpCtx, OpenFile, Whence};
-pub use inode::{Directory, FileType, Inode, NewNode, SetAttr, Stat, StatFs};
+pub use inode::{Directory, FileType, Inode, NewNode, SetAttr, Stat, StatFs, kernel_dev, split_dev};
 pub use mount::{Mount, Path};
 pub use open::open;
 pub use resolve::{Found, Lookup};

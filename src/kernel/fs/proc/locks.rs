@@ -3,8 +3,8 @@
 use super::sysctl::pids;
 use crate::abi::Result;
 use crate::task::Task;
-use crate::vfs::OpenFile;
 use crate::vfs::locks::{Owner, Range};
+use crate::vfs::{OpenFile, split_dev};
 use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::string::String;
@@ -24,9 +24,9 @@ fn line(lock: &Range, file: &OpenFile, pid: i64) -> String {
         Owner::Description(_) => "OFDLCK",
         Owner::Flock(_) => "FLOCK ",
     };
-    let how = if lock.write { "WRITE" } else { "READ " };
+    let how = if lock.write { "WRITE" } else { "READ" };
     let (dev, ino) = file.inode.identity().unwrap_or_default();
-    let (major, minor) = (dev >> 8 & 0xfff | dev >> 32 & !0xfff, dev & 0xff | dev >> 12 & 0xffff_ff00);
+    let (major, minor) = split_dev(dev);
     let end = if lock.end == u64::MAX { String::from("EOF") } else { format!("{}", lock.end - 1) };
     format!("{kind} ADVISORY  {how} {pid} {major:02x}:{minor:02x}:{ino} {} {end}", lock.start)
 }
@@ -42,14 +42,15 @@ fn holder(lock: &Range) -> i64 {
 /// The lines of those locks of a file that belong to this open file or to the table that it is in.
 pub fn of_open(file: &OpenFile, task: &Task) -> String {
     let table = task.shared().map(|own| own.files.owner());
-    let mut out = String::new();
+    let (mut out, mut count) = (String::new(), 0);
     for lock in of_file(file) {
         let own = match lock.owner {
             Owner::Posix(id) => Some(id) == table,
             Owner::Description(id) | Owner::Flock(id) => id == file.id,
         };
         if own {
-            let _ = writeln!(out, "lock:\t1: {}", line(&lock, file, holder(&lock)));
+            count += 1;
+            let _ = writeln!(out, "lock:\t{count}: {}", line(&lock, file, holder(&lock)));
         }
     }
     out

@@ -106,7 +106,7 @@ pub fn mountinfo(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
     for Seen { mount: m, point, part } in visible(task)? {
         let dev = m.root.inode.identity().map_or(0, |i| i.0);
-        let (major, minor) = (dev >> 8 & 0xfff | dev >> 32 & !0xfff, dev & 0xff | dev >> 12 & 0xffff_ff00);
+        let (major, minor) = crate::vfs::split_dev(dev);
         let parent = m.at().map_or(m.id, |p| p.mount.id);
         let _ = write!(out, "{} {parent} {major}:{minor} {part} {point} {}", m.id, options(&m));
         let (group, master, unbindable) = m.propagation();

@@ -15,7 +15,7 @@ use crate::task::posix_timers::Told;
 use crate::task::time_ns::Clock;
 use crate::task::{Own, Task};
 use crate::time::{SECOND, vdso};
-use crate::vfs::{OpCtx, Path};
+use crate::vfs::{OpCtx, Path, split_dev};
 use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -372,7 +372,7 @@ fn timers(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
     let mut out = String::new();
     for timer in task.group.timers.all() {
         let (signal, how, tid) = match timer.told() {
-            Told::Nobody => (0, "none", 0),
+            Told::Nobody => (0, "none/pid", task.group.pid),
             Told::Process(signal) => (signal, "signal/pid", task.group.pid),
             Told::Thread(signal, tid) => (signal, "signal/tid", tid),
         };
@@ -457,7 +457,7 @@ pub(super) fn map_line(v: &Vma) -> Vec<u8> {
     }
     let letters = prot_letters(v);
     let letters = core::str::from_utf8(&letters).unwrap_or("----");
-    let (major, minor) = (dev >> 8 & 0xfff, dev & 0xff | dev >> 12 & 0xfff00);
+    let (major, minor) = split_dev(dev);
     let head = format!("{:08x}-{:08x} {letters} {offset_of:08x} {major:02x}:{minor:02x} {ino}", v.start, v.end);
     let mut line = if name.is_empty() { head + " " } else { format!("{head:<72} ") }.into_bytes();
     line.extend_from_slice(&name);
