@@ -133,6 +133,32 @@ int drupe_sandbox_bind(drupe_sandbox *sandbox, const char *source, const char *t
 int drupe_sandbox_tmpfs(drupe_sandbox *sandbox, const char *target);
 
 /*
+ Gives it the host's network in place of one of its own.
+
+ # Safety
+ `sandbox` is a live handle.
+ */
+int drupe_sandbox_set_host_network(drupe_sandbox *sandbox);
+
+/*
+ Publishes a TCP port of its loopback on the host: `[ADDR:]HOST:GUEST`.
+
+ # Safety
+ `sandbox` is a live handle; `port` is a string.
+ */
+int drupe_sandbox_publish(drupe_sandbox *sandbox, const char *port);
+
+/*
+ Lets it connect to a place beyond its own network: `HOST[:PORT]`. Of a sandbox that runs, only where it was started with
+ such a place.
+
+ # Safety
+ `sandbox` is a live handle; `place` is a string.
+ */
+int drupe_sandbox_allow(drupe_sandbox *sandbox,
+                        const char *place);
+
+/*
  Its host name.
 
  # Safety

@@ -5,7 +5,7 @@
 //! that are passed in stay the caller's.
 #![allow(non_camel_case_types)]
 
-use crate::sandbox::{Child, Command, Error, Jail, Network, Sandbox, SandboxBuilder, Stdio, shell_status};
+use crate::sandbox::{Allowance, Child, Command, Error, Jail, Network, Sandbox, SandboxBuilder, Stdio, shell_status};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::ffi::{CStr, CString, OsStr, c_char, c_int};
@@ -215,6 +215,46 @@ pub unsafe extern "C" fn drupe_sandbox_tmpfs(sandbox: *mut drupe_sandbox, target
     guard(-1, || unsafe {
         let target = text(target, "the target")?;
         change(sandbox, |b| b.tmpfs(target))
+    })
+}
+
+/// Gives it the host's network in place of one of its own.
+///
+/// # Safety
+/// `sandbox` is a live handle.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_set_host_network(sandbox: *mut drupe_sandbox) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe { change(sandbox, |b| b.network(Network::Host)) })
+}
+
+/// Publishes a TCP port of its loopback on the host: `[ADDR:]HOST:GUEST`.
+///
+/// # Safety
+/// `sandbox` is a live handle; `port` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_publish(sandbox: *mut drupe_sandbox, port: *const c_char) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe {
+        let port = text(port, "the port")?.to_string_lossy().parse().map_err(Error::Setting)?;
+        change(sandbox, |b| b.publish(port))
+    })
+}
+
+/// Lets it connect to a place beyond its own network: `HOST[:PORT]`. Of a sandbox that runs, only where it was started with
+/// such a place.
+///
+/// # Safety
+/// `sandbox` is a live handle; `place` is a string.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn drupe_sandbox_allow(sandbox: *mut drupe_sandbox, place: *const c_char) -> c_int {
+    // SAFETY: by the caller's promise.
+    guard(-1, || unsafe {
+        let place: Allowance = text(place, "the place")?.to_string_lossy().parse().map_err(Error::Setting)?;
+        match running(sandbox) {
+            Ok(running) => running.allow(&place).map(|()| 0),
+            Err(_) => change(sandbox, |b| b.allow(place)),
+        }
     })
 }
 

@@ -48,7 +48,7 @@ pub mod sandbox;
 pub use sandbox::image::bytes as image_bytes;
 pub use sandbox::outside;
 pub use sandbox::{
-    Change, Child, Command, Error, Happening, Image, ImageError, Jail, LogLevel, Network, PsEntry, Result, Sandbox,
-    SandboxBuilder, SaveError, Stats, Stdio, Streams,
+    Allowance, Change, Child, Command, Error, Happening, Image, ImageError, Jail, LogLevel, Network, PsEntry,
+    Publication, Result, Sandbox, SandboxBuilder, SaveError, Stats, Stdio, Streams,
 };
 pub use std::process::{ExitStatus, Output};

@@ -345,6 +345,7 @@ fn what_passes_is_what_the_table_says() {
         ("with a writable bind", vec!["--bind", &bind]),
         ("with bounded memory", vec!["--memory", "1G"]),
         ("with the host's network", vec!["--net", "host"]),
+        ("with bridges to the host's network", vec!["--allow", "192.0.2.1"]),
     ];
     for (what, options) in ways {
         let sleeper = Sleeper::with(&options);
@@ -361,20 +362,20 @@ fn what_passes_is_what_the_table_says() {
             return;
         };
         let gate = check_doors(&program, &doors(&program, &text(guests[0])));
-        if options.first() != Some(&"--memory") {
+        if !matches!(options.first(), Some(&("--memory" | "--allow"))) {
             table += &format!("guests {what}, at the gate\n{}", passing(&program, gate));
         }
-        let helped = matches!(options.first(), Some(&("--bind" | "--memory")));
+        let helped = matches!(options.first(), Some(&("--bind" | "--memory" | "--allow")));
         assert_eq!(
             helpers.len(),
             usize::from(helped),
-            "a broker where something is writable, a meter where memory is bounded"
+            "a broker where something is writable, a meter where memory is bounded, a porter where something is allowed"
         );
         for helper in helpers {
             let program = of(helper).expect("it has a filter");
             table += &format!("{}, anywhere\n{}", name(helper).trim(), passing(&program, 0x1000));
         }
-        if options.is_empty() || options[0] == "--net" {
+        if options.is_empty() || ["--net", "--allow"].contains(&options[0]) {
             let program = of(sleeper.0.id() as i32).expect("it has a filter");
             let which = if options.is_empty() { "" } else { what };
             table += &format!("{}, anywhere\n{}", format!("supervisor {which}").trim(), passing(&program, 0x1000));

@@ -3,11 +3,12 @@
 
 mod common;
 
-use common::{Link, as_user, compile, native, run, sandboxed};
-use std::io::Write;
-use std::net::{TcpListener, UdpSocket};
+use common::{Link, as_user, compile, drupe, has, native, run, sandboxed};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::process::{Child, Stdio};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -93,9 +94,214 @@ fn an_ordinary_user_inside_binds_no_low_port() {
                   except OSError as e: print(errno.errorcode[e.errno])\n\
                   try: socket.socket(socket.AF_INET, socket.SOCK_RAW, 1); print('raw')\n\
                   except OSError as e: print(errno.errorcode[e.errno])";
-    if !common::has("python3") {
+    if !has("python3") {
         return;
     }
     let out = run(&mut sandboxed(&["--net", "host", "--user", "1000:1000"], &["python3", "-c", script]), LIMIT);
     assert_eq!(out.stdout, "EACCES\nEPERM\n", "{}", out.stderr);
+}
+
+/// A sandbox that runs until this goes.
+struct Running(Child);
+
+impl Running {
+    fn start(options: &[&str], program: &[&str]) -> Running {
+        let mut command = sandboxed(options, program);
+        common::as_tested(&mut command);
+        Running(command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().expect("it starts"))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ =
+            nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.0.id() as i32), nix::sys::signal::Signal::SIGTERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// A port of the host's loopback that was free just now.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port()
+}
+
+/// Connects, once the server inside is there: before, connections are reset.
+fn connect(port: u16) -> TcpStream {
+    let start = Instant::now();
+    loop {
+        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
+            stream.set_read_timeout(Some(LIMIT)).expect("a time");
+            let mut byte = [0];
+            if matches!(stream.read(&mut byte), Ok(1)) {
+                return stream;
+            }
+        }
+        assert!(start.elapsed() < LIMIT, "no server at {port}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Greets with a byte, reads up to the end of data, and sends it back.
+const ECHO: &str = "import socket, threading, sys\n\
+    def serve(c):\n \
+     c.sendall(b'+'); d = b''\n \
+     while (p := c.recv(65536)): d += p\n \
+     c.sendall(d); c.close()\n\
+    s = socket.socket(socket.AF_INET6 if ':' in sys.argv[1] else socket.AF_INET)\n\
+    if ':' in sys.argv[1]: s.setsockopt(41, 26, 1)\n\
+    s.bind((sys.argv[1], 7000)); s.listen(64)\n\
+    while True: threading.Thread(target=serve, args=(s.accept()[0],), daemon=True).start()";
+
+/// Many connections at once, each with its end of data before its answer, to servers of both versions.
+#[test]
+fn a_published_port_leads_to_a_server_inside() {
+    if !has("python3") {
+        return;
+    }
+    for (address, jail) in [("127.0.0.1", "auto"), ("0.0.0.0", "off"), ("::1", "strict")] {
+        let port = free_port();
+        let publish = format!("{port}:7000");
+        let _server = Running::start(&["--publish", &publish, "--jail", jail], &["python3", "-c", ECHO, address]);
+        drop(connect(port));
+        let clients: Vec<_> = (0..20u8)
+            .map(|i| {
+                thread::spawn(move || {
+                    let mut stream = connect(port);
+                    let data: Vec<u8> = (0..300_000u32).map(|n| (n as u8).wrapping_mul(i)).collect();
+                    stream.write_all(&data).expect("it is taken");
+                    stream.shutdown(Shutdown::Write).expect("it is connected");
+                    let mut back = Vec::new();
+                    stream.read_to_end(&mut back).expect("it comes back");
+                    assert!(back == data, "{} bytes came back", back.len());
+                })
+            })
+            .collect();
+        clients.into_iter().for_each(|c| c.join().expect("a client"));
+    }
+}
+
+/// A server that does not read has its writer wait.
+#[test]
+fn a_published_port_slows_who_writes() {
+    if !has("python3") {
+        return;
+    }
+    let port = free_port();
+    let script = "import socket, time\ns = socket.socket(); s.bind(('127.0.0.1', 7000)); s.listen(5)\n\
+                  while True: c = s.accept()[0]; c.sendall(b'+'); time.sleep(30)";
+    let _server = Running::start(&["--publish", &format!("{port}:7000")], &["python3", "-c", script]);
+    let mut stream = connect(port);
+    stream.set_write_timeout(Some(Duration::from_secs(1))).expect("a time");
+    let piece = vec![0; 1 << 20];
+    let mut taken = 0;
+    let refused = loop {
+        match stream.write(&piece) {
+            Ok(n) => taken += n,
+            Err(e) => break e,
+        }
+        assert!(taken < 64 << 20, "nothing stops it");
+    };
+    assert_eq!(refused.kind(), ErrorKind::WouldBlock, "{refused}");
+}
+
+/// What cannot be published, or allowed, is said before anything starts.
+#[test]
+fn what_is_wrong_is_said_first() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let port = taken.local_addr().expect("it is bound").port();
+    let used = format!("{port}:80");
+    let cases = [
+        (vec!["--publish", &used], format!("127.0.0.1:{port}: Address already in use")),
+        (vec!["--publish", "80"], "not [ADDR:]HOST:GUEST".into()),
+        (vec!["--publish", "80:80/udp"], "UDP ports cannot be published".into()),
+        (vec!["--publish", "18080:80", "--net", "none"], "no network".into()),
+        (vec!["--publish", "18080:80", "--net", "host"], "the host's already".into()),
+        (vec!["--allow", "localhost:80"], "the sandbox's own loopback".into()),
+        (vec!["--allow", "nowhere.invalid"], "nowhere.invalid: the name is not to be found".into()),
+        (vec!["--allow", "a:b:c"], "not HOST[:PORT]".into()),
+        (vec!["--allow", "192.0.2.1", "--net", "none"], "no network".into()),
+    ];
+    for (options, message) in cases {
+        let out = run(&mut sandboxed(&options, &["echo", "started"]), LIMIT);
+        assert!(out.status != 0 && out.stdout.is_empty(), "{options:?} {out:?}");
+        assert!(out.stderr.contains(&message), "{options:?}: {}", out.stderr);
+    }
+}
+
+/// An address of this host that is not of its loopback, if it has one.
+fn own_address() -> Option<IpAddr> {
+    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
+    // Nothing is sent.
+    socket.connect("192.0.2.1:9").ok()?;
+    socket.local_addr().ok().map(|a| a.ip()).filter(|ip| !ip.is_loopback())
+}
+
+/// Greets at an address, on a port of its own.
+fn greeter_at(ip: IpAddr) -> u16 {
+    let listener = TcpListener::bind((ip, 0)).expect("a free port");
+    let port = listener.local_addr().expect("it is bound").port();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.write_all(b"hello\n");
+        }
+    });
+    port
+}
+
+#[test]
+fn only_what_is_allowed_is_reached() {
+    let Some(ip) = own_address() else {
+        eprintln!("skipped: this host has no network");
+        return;
+    };
+    let (one, other) = (greeter_at(ip), greeter_at(ip));
+    let ask = |port: u16| format!("(exec 3<>/dev/tcp/{ip}/{port} && cat <&3) 2>&1 | sed 's/.*: //'");
+    let both = format!("{}; {}", ask(one), ask(other));
+    let port = format!("{ip}:{one}");
+    let any = ip.to_string();
+    let refused = "Network is unreachable\n";
+    for (options, expected) in [
+        (vec![], format!("{refused}{refused}")),
+        (vec!["--allow", &port], format!("hello\n{refused}")),
+        (vec!["--allow", &any], "hello\n".into()),
+        (vec!["--allow", "192.0.2.77", "--jail", "strict"], format!("{refused}{refused}")),
+    ] {
+        let out = run(&mut sandboxed(&options, &["bash", "-c", &both]), LIMIT);
+        // The shell says why twice.
+        let mut lines: Vec<_> = out.stdout.lines().collect();
+        lines.dedup();
+        let mut expected: Vec<_> = expected.lines().collect();
+        expected.dedup();
+        assert_eq!(lines, expected, "{options:?} {}", out.stderr);
+    }
+    // Nobody listens there.
+    let nobody = TcpListener::bind((ip, 0)).and_then(|l| l.local_addr()).expect("a free port").port();
+    let out = run(&mut sandboxed(&["--allow", &any], &["bash", "-c", &ask(nobody)]), LIMIT);
+    assert!(out.stdout.contains("Connection refused"), "{out:?}");
+}
+
+/// More is allowed while the sandbox runs, by its name; not where nothing was.
+#[test]
+fn more_is_allowed_later() {
+    let Some(ip) = own_address() else {
+        eprintln!("skipped: this host has no network");
+        return;
+    };
+    let port = greeter_at(ip);
+    let name = format!("network-{}", std::process::id());
+    let script = format!("until exec 3<>/dev/tcp/{ip}/{port}; do sleep 0.05; done 2>/dev/null; cat <&3");
+    let mut command = sandboxed(&["--name", &name, "--allow", "192.0.2.77:1"], &["bash", "-c", &script]);
+    common::as_tested(&mut command);
+    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().expect("it starts");
+    let start = Instant::now();
+    loop {
+        let out = run(&mut drupe(&["allow", &name, &format!("{ip}:{port}")]), LIMIT);
+        if out.status == 0 {
+            break;
+        }
+        assert!(start.elapsed() < LIMIT, "{}", out.stderr);
+        thread::sleep(Duration::from_millis(50));
+    }
+    let out = child.wait_with_output().expect("it ends");
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "hello\n");
 }

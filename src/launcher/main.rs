@@ -52,6 +52,8 @@ enum Verb {
     /// Let the sandbox of an image go on, with this command's standard streams
     #[command(after_help = STATUSES)]
     Restore(checkpoint::RestoreArgs),
+    /// Let a running sandbox connect to more places
+    Allow(outside::AllowArgs),
     /// Wait for the end of a sandbox's first process, and print its exit status
     Wait(outside::Named),
     /// Print what has happened in a running sandbox, a JSON object a line
@@ -138,6 +140,7 @@ fn launch() -> u8 {
         Verb::Resume(named) => outside::resume(&named),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) => checkpoint::restore(&args),
+        Verb::Allow(args) => outside::allow(&args),
         Verb::Wait(named) => outside::wait(&named),
         Verb::Events(args) => outside::events(&args),
         Verb::Debug(named) => outside::debug(&named),

@@ -25,6 +25,20 @@ pub struct Named {
 }
 
 #[derive(clap::Args)]
+pub struct AllowArgs {
+    /// The sandbox, which was started with --allow
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Names or addresses of the host's network, each with a port or for any
+    #[arg(value_name = "HOST[:PORT]", required = true, value_parser = parse_place)]
+    places: Vec<String>,
+}
+
+fn parse_place(text: &str) -> Result<String, String> {
+    text.parse::<drupe::Allowance>().map(|_| text.to_string())
+}
+
+#[derive(clap::Args)]
 pub struct KillArgs {
     /// The sandbox
     #[arg(value_name = "NAME")]
@@ -170,6 +184,15 @@ pub fn kill(args: &KillArgs) -> anyhow::Result<u8> {
 /// Suspends every process.
 pub fn pause(named: &Named) -> anyhow::Result<u8> {
     Remote::find(&named.name)?.pause()?;
+    Ok(0)
+}
+
+/// Lets it connect to more places.
+pub fn allow(args: &AllowArgs) -> anyhow::Result<u8> {
+    let remote = Remote::find(&args.name)?;
+    for place in &args.places {
+        remote.allow(place)?;
+    }
     Ok(0)
 }
 

@@ -5,7 +5,7 @@ use crate::signals::{Signals, is_of_terminal};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
-use drupe::{Change, Child, Error, Jail, LogLevel, Network, Sandbox, SandboxBuilder};
+use drupe::{Allowance, Change, Child, Error, Jail, LogLevel, Network, Publication, Sandbox, SandboxBuilder};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
@@ -34,6 +34,12 @@ pub struct Args {
     /// Network that the program sees
     #[arg(long, value_enum, default_value_t = Net::Loopback)]
     net: Net,
+    /// Have a TCP port of the host (on 127.0.0.1, unless ADDR is given) lead to one of the sandbox's loopback
+    #[arg(long, value_name = "[ADDR:]HOST:GUEST")]
+    publish: Vec<Publication>,
+    /// Let the program connect, by TCP, to this place beyond its own network
+    #[arg(long, value_name = "HOST[:PORT]")]
+    allow: Vec<Allowance>,
     /// Set an environment variable
     #[arg(long, value_name = "K=V")]
     env: Vec<String>,
@@ -159,6 +165,8 @@ impl Args {
             bind: Vec::new(),
             tmpfs: Vec::new(),
             net: Net::Loopback,
+            publish: Vec::new(),
+            allow: Vec::new(),
             env: Vec::new(),
             clear_env: false,
             cwd: None,
@@ -340,6 +348,12 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
     for bind in &args.bind {
         let (source, target, read_only) = parse_bind(bind)?;
         builder = builder.bind(source, target, read_only);
+    }
+    for port in &args.publish {
+        builder = builder.publish(*port);
+    }
+    for place in &args.allow {
+        builder = builder.allow(place.clone());
     }
     for target in &args.tmpfs {
         builder = builder.tmpfs(target);

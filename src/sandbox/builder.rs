@@ -5,16 +5,18 @@ use super::command::limits;
 use super::error::{Error, Result};
 use super::jail::{Jail, Reach};
 use super::link::Link;
+use super::network::{Allowance, Publication};
+use super::porter;
 use super::supervisor::{self, Plan};
 use super::{Given, Sandbox, open_path, outside, perf, save};
-use drupe_kernel::abi::control::{Config, MountSpec, NetMode};
+use drupe_kernel::abi::control::{Config, MountSpec, NetMode, Publish};
 use drupe_kernel::syscall::table::TABLE;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// Which network the sandbox sees.
@@ -75,6 +77,8 @@ pub struct SandboxBuilder {
     pub(super) jail: Jail,
     pub(super) name: Option<String>,
     pub(super) perf_map: bool,
+    pub(super) publish: Vec<Publication>,
+    pub(super) allow: Vec<Allowance>,
 }
 
 impl Default for SandboxBuilder {
@@ -103,6 +107,8 @@ impl Default for SandboxBuilder {
             jail: Jail::default(),
             name: None,
             perf_map: false,
+            publish: Vec::new(),
+            allow: Vec::new(),
         }
     }
 }
@@ -137,6 +143,22 @@ impl SandboxBuilder {
     /// Which network the sandbox sees.
     pub fn network(mut self, network: Network) -> Self {
         self.network = network;
+        self
+    }
+
+    /// Publishes a TCP port: who connects to it on the host comes to the server on that port of the sandbox's loopback, as
+    /// from 127.0.0.1 or, where the server listens there alone, `::1`. The host's port is listened on from the start on;
+    /// while nobody listens inside, connections are reset.
+    pub fn publish(mut self, port: Publication) -> Self {
+        self.publish.push(port);
+        self
+    }
+
+    /// Lets the sandbox connect, by TCP, to this host and port beyond its own network. A name is looked up at the start, on
+    /// the host; inside it stands in `/etc/hosts`, unless the root is writable. A process outside of the jail makes the
+    /// connections, so that a program that owns its kernel comes no further. [`Sandbox::allow`] adds to it later.
+    pub fn allow(mut self, place: Allowance) -> Self {
+        self.allow.push(place);
         self
     }
 
@@ -284,7 +306,7 @@ impl SandboxBuilder {
     /// A setting that makes no sense, a path that cannot be opened, a host that lacks what drupe
     /// needs.
     pub fn start(mut self) -> Result<Sandbox> {
-        let given = self.given(None);
+        let mut given = self.given(None);
         self.confined = true;
         let claim = self.name.as_deref().map(outside::claim).transpose()?;
         if claim.is_some() {
@@ -292,7 +314,7 @@ impl SandboxBuilder {
         }
         let perf_map = self.perf_map;
         let settings = save::settings_of(&self);
-        let plan = self.plan()?;
+        let plan = self.plan(&mut given)?;
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
@@ -307,11 +329,11 @@ impl SandboxBuilder {
 
     /// As [`SandboxBuilder::start`], with the kernel and the processes of an image.
     pub(super) fn start_saved(mut self, saved: supervisor::Saved) -> Result<Sandbox> {
-        let given = self.given(None);
+        let mut given = self.given(None);
         self.confined = true;
         let claim = self.name.as_deref().map(outside::claim).transpose()?;
         let settings = save::settings_of(&self);
-        let plan = self.plan()?.with_saved(saved)?;
+        let plan = self.plan(&mut given)?.with_saved(saved)?;
         let floor = plan.floor();
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
@@ -355,7 +377,7 @@ impl SandboxBuilder {
         if self.jail == Jail::Namespaces {
             given.cwd = std::env::current_dir().ok();
         }
-        let server = supervisor::here(self.plan()?)?;
+        let server = supervisor::here(self.plan(&mut given)?)?;
         let link = Link::here(server).map_err(|e| Error::host("copy a descriptor", e))?;
         Sandbox::over(link, given, None, None)
     }
@@ -363,12 +385,47 @@ impl SandboxBuilder {
     fn given(&self, limits: Option<Vec<(u64, u64)>>) -> Given {
         let most = [(libc::RLIMIT_NOFILE, self.open_files), (libc::RLIMIT_FSIZE, self.file_size)];
         let most = most.into_iter().filter_map(|(resource, most)| Some((resource as usize, most?))).collect();
-        Given { host_tree: self.root == Path::new("/"), limits, cwd: None, most }
+        Given {
+            host_tree: self.root == Path::new("/"),
+            limits,
+            cwd: None,
+            most,
+            allowing: None,
+            own_hosts: !self.root_writable,
+        }
     }
 
-    fn plan(self) -> Result<Plan> {
+    fn plan(self, holders: &mut Given) -> Result<Plan> {
+        self.check_network()?;
         let mut keep = Vec::new();
-        let config = self.config(&mut keep)?;
+        let mut config = self.config(&mut keep)?;
+        for port in &self.publish {
+            let listener = above_stdio(port.listen()?)?;
+            config.publish.push(Publish { fd: listener.as_raw_fd(), port: port.guest });
+            keep.push(listener);
+        }
+        let mut porter = None;
+        if !self.allow.is_empty() {
+            let mut rules = Vec::new();
+            for place in &self.allow {
+                let resolved = place.resolve()?;
+                rules.extend(resolved.rules);
+                config.hosts.extend(resolved.lines);
+            }
+            let pair = |flags| -> Result<(OwnedFd, OwnedFd)> {
+                let flags = SockFlag::SOCK_CLOEXEC | flags;
+                let (a, b) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+                    .map_err(|e| Error::host("make the porter's socket", e))?;
+                Ok((above_stdio(a)?, above_stdio(b)?))
+            };
+            let (inner, line) = pair(SockFlag::empty())?;
+            let (held, control) = pair(SockFlag::empty())?;
+            nix::fcntl::fcntl(&inner, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))
+                .map_err(|e| Error::host("make the porter's socket", e))?;
+            config.porter = inner.as_raw_fd();
+            holders.allowing = Some(Mutex::new(held));
+            porter = Some(porter::Plan { rules, line, control, inner });
+        }
         let mut given = Reach::default();
         if config.root_writable { &mut given.write } else { &mut given.read }.push(config.root_fd);
         for mount in &config.mounts {
@@ -389,7 +446,23 @@ impl SandboxBuilder {
             confined,
             perf_map: self.perf_map,
             saved: None,
+            porter,
         })
+    }
+
+    fn check_network(&self) -> Result {
+        let what = match (self.network, self.publish.first(), self.allow.first()) {
+            (Network::Loopback, ..) | (_, None, None) => return Ok(()),
+            (Network::Host, Some(port), _) => {
+                format!("publish {port}: on the host's network every port is the host's already")
+            }
+            (Network::None, Some(port), _) => {
+                format!("publish {port}: the sandbox has no network to publish a port of")
+            }
+            (Network::Host, None, Some(a)) => format!("allow {}: the host's network reaches everything", a.host),
+            (Network::None, None, Some(a)) => format!("allow {}: the sandbox has no network to leave", a.host),
+        };
+        Err(Error::Setting(what))
     }
 
     /// Binds of the files by which the host finds names, for a sandbox on its network with another root.
@@ -472,6 +545,9 @@ impl SandboxBuilder {
                 Network::Loopback => NetMode::Loopback,
                 Network::Host => NetMode::Host,
             },
+            publish: Vec::new(),
+            porter: -1,
+            hosts: Vec::new(),
             hostname: self.hostname.clone(),
             memory: self.memory,
             pids: self.pids,

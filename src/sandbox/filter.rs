@@ -29,7 +29,7 @@ use std::collections::BTreeMap;
 
 mod others;
 
-pub use others::{install, of_broker, of_meter, of_supervisor};
+pub use others::{install, of_broker, of_meter, of_porter, of_supervisor};
 
 const ARCH_X86_64: u32 = 0xc000_003e;
 const X32_BIT: u32 = 0x4000_0000;

@@ -2,7 +2,8 @@
 
 use super::channel::{FromSupervisor, Received};
 use super::link::Wait;
-use super::{Change, End, Error, Happening, Inner, Result, State, lock};
+use super::network::{Allowance, Resolved};
+use super::{Change, End, Error, Happening, Inner, Result, State, lock, porter};
 use drupe_kernel::abi::control::{Event, Request, Response};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -10,6 +11,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
+
+/// Names are added to an `/etc/hosts` of up to so many bytes.
+const HOSTS_MAX: u32 = 256 << 10;
 
 impl Inner {
     /// Sends a request and waits for its answer.
@@ -36,6 +40,36 @@ impl Inner {
 
     pub(super) fn ask_ok(&self, request: Request) -> Result {
         self.ask(request, Vec::new()).map(drop)
+    }
+
+    /// See [`Sandbox::allow`](super::Sandbox::allow).
+    pub(super) fn allow(&self, allowance: &Allowance) -> Result {
+        let Some(control) = &self.given.allowing else {
+            return Err(Error::Setting("the sandbox was started without anything allowed: there is no porter".into()));
+        };
+        let Resolved { rules, lines } = allowance.resolve()?;
+        {
+            let control = lock(control);
+            for rule in rules {
+                porter::allow(&control, rule)?;
+            }
+        }
+        if !self.given.own_hosts || lines.is_empty() {
+            return Ok(());
+        }
+        let path = b"/etc/hosts".to_vec();
+        let Ok(Response::Data(there)) =
+            self.ask(Request::ReadFile { path: path.clone(), offset: 0, len: HOSTS_MAX }, Vec::new())
+        else {
+            return Ok(());
+        };
+        let known = String::from_utf8_lossy(&there);
+        let fresh: String =
+            lines.iter().filter(|l| !known.lines().any(|k| k == *l)).map(|l| format!("{l}\n")).collect();
+        if fresh.is_empty() || there.len() >= HOSTS_MAX as usize {
+            return Ok(());
+        }
+        self.ask_ok(Request::WriteFile { path, offset: there.len() as u64, data: fresh.into_bytes(), mode: 0o644 })
     }
 
     /// Waits until the kernel has booted.

@@ -94,7 +94,7 @@ fn guests_filter() -> Result {
 
 fn supervisors_filter() -> Result {
     jail::enter()?;
-    filter::install(&filter::of_supervisor(true, false)?).map_err(|e| super::Error::host("install a filter", e))
+    filter::install(&filter::of_supervisor(true, false, false)?).map_err(|e| super::Error::host("install a filter", e))
 }
 
 fn broker() -> Result {

@@ -17,8 +17,10 @@ pub mod layers;
 mod link;
 mod meter;
 mod namespaces;
+mod network;
 pub mod outside;
 mod perf;
+mod porter;
 mod save;
 mod stdio;
 mod supervisor;
@@ -28,6 +30,7 @@ pub use command::{Change, Child, Command, shell_status};
 pub use drupe_kernel::abi::control::{PsEntry, Stats};
 pub use error::{Error, Result};
 pub use jail::Jail;
+pub use network::{Allowance, Publication};
 pub use save::{Image, ImageError, SaveError, Streams};
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
@@ -103,6 +106,10 @@ struct Given {
     cwd: Option<std::path::PathBuf>,
     /// The most that is given of some resources, by number.
     most: Vec<(usize, u64)>,
+    /// Changes what the porter allows.
+    allowing: Option<Mutex<OwnedFd>>,
+    /// `/etc/hosts` is the sandbox's own to change.
+    own_hosts: bool,
 }
 
 #[derive(Debug, Default)]
@@ -308,6 +315,16 @@ impl Sandbox {
                 return Ok(());
             }
         }
+    }
+
+    /// Lets it connect to this host and port, too, from now on. Its name, if it is one, is looked up now, here, and stands
+    /// in the sandbox's `/etc/hosts` then.
+    ///
+    /// # Errors
+    /// A sandbox that was started without [`SandboxBuilder::allow`], a name that is not to be found, an address that means
+    /// the sandbox itself.
+    pub fn allow(&self, allowance: &Allowance) -> Result {
+        self.inner.allow(allowance)
     }
 
     /// Sends a signal to every process.

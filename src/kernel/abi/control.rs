@@ -98,6 +98,15 @@ pub enum NetMode {
     Host,
 }
 
+/// A port of the host that leads to one of the sandbox's loopback.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Publish {
+    /// Host descriptor of a socket that listens and does not block, handed over to the kernel.
+    pub fd: i32,
+    /// The port inside.
+    pub port: u16,
+}
+
 /// The sandbox's settings.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
@@ -111,6 +120,12 @@ pub struct Config {
     pub mounts: Vec<MountSpec>,
     /// Network.
     pub net: NetMode,
+    /// Ports that are published.
+    pub publish: Vec<Publish>,
+    /// Host descriptor of the socket to the porter, which stays the supervisor's; -1 for none.
+    pub porter: i32,
+    /// Lines for `/etc/hosts` beside the sandbox's own name.
+    pub hosts: Vec<String>,
     /// `uname -n`.
     pub hostname: String,
     /// Limit of memory file, kernel heap and what processes have of their own, in bytes; 0: half of the host's memory,

@@ -5,6 +5,7 @@ pub mod broker;
 pub mod control;
 pub mod errno;
 pub mod layout;
+pub mod porter;
 pub mod saved;
 pub mod sigctx;
 pub mod slot;

@@ -123,9 +123,10 @@ unsafe fn assemble(params: &BootParams) -> Result {
     crate::task::park::set_make_whole(entry::fast::make_whole);
     let fs = mounts::assemble(&config)?;
     if !config.root_writable {
-        mounts::name_itself(&fs.root(), config.hostname.as_bytes());
+        mounts::name_hosts(&fs.root(), config.hostname.as_bytes(), &config.hosts);
     }
     channel::init(fs, &config);
+    net::outward::init(&config)?;
     exit::await_endings(MANY);
     if config.memory != 0 {
         budget::set(config.memory);
@@ -290,6 +291,7 @@ fn use_huge_pages() -> bool {
 /// monotonic clock.
 pub extern "C" fn timer() -> u64 {
     consider_huge_pages();
+    net::outward::run();
     let next = time::timer::run();
     crate::task::async_io::run();
     crate::task::session::run_hang_ups();

@@ -13,6 +13,7 @@ use crate::vfs::mount::{self, Mount, NODEV, NOEXEC, NOSUID, RDONLY, RELATIME};
 use crate::vfs::names::{self, At};
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Inode, Lookup, OpCtx, Path, Whence};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -55,13 +56,17 @@ pub fn assemble(config: &Config) -> Result<FsContext> {
     Ok(site.fs)
 }
 
-/// Adds the sandbox's own name to `/etc/hosts`, where its tree is its own to change; a tree without that file does not
-/// get one.
-pub fn name_itself(root: &Path, hostname: &[u8]) {
+/// Adds the sandbox's own name, and further lines, to `/etc/hosts`, where its tree is its own to change; a tree without
+/// that file does not get one.
+pub fn name_hosts(root: &Path, hostname: &[u8], lines: &[String]) {
     let site = Site { fs: FsContext::new(root.clone(), root.clone(), 0), cred: Cred::new(0, 0, Vec::new()) };
     let mut line = b"127.0.1.1\t".to_vec();
     line.extend_from_slice(hostname);
     line.push(b'\n');
+    for further in lines {
+        line.extend_from_slice(further.as_bytes());
+        line.push(b'\n');
+    }
     let how = How { flags: O_WRONLY | O_APPEND, ..How::default() };
     let Ok(file) = vfs::open(&site.fs, &site.ctx(), None, b"/etc/hosts", how) else { return };
     let end = file.ops.seek_to(&file, Whence::End, 0).unwrap_or(0);
@@ -90,7 +95,7 @@ impl Site {
     /// be written to.
     fn optional(&self, at: &[u8], root: Arc<dyn Inode>, flags: u32, kind: &'static str) {
         if let Err(e) = self.mount(at, root, flags, kind, kind) {
-            log::warn!("no {kind} at {}: {e}", alloc::string::String::from_utf8_lossy(at));
+            log::warn!("no {kind} at {}: {e}", String::from_utf8_lossy(at));
         }
     }
 

@@ -197,3 +197,48 @@ pub fn get_option(fd: i32, level: u32, option: u32, at: u64, room: u32) -> Resul
     call(linux::__NR_getsockopt, args)?;
     Ok(len)
 }
+
+/// `read(2)` of a socket into a buffer of ours.
+///
+/// # Errors
+/// The host's.
+pub fn read(fd: i32, buf: &mut [u8]) -> Result<usize> {
+    call(linux::__NR_read, [fd as u64, buf.as_mut_ptr() as u64, buf.len() as u64, 0, 0, 0]).map(|n| n as usize)
+}
+
+/// `write(2)` to a socket, which never raises SIGPIPE.
+///
+/// # Errors
+/// The host's.
+pub fn write(fd: i32, data: &[u8]) -> Result<usize> {
+    let flags = u64::from(DONTWAIT | NOSIGNAL);
+    call(linux::__NR_sendto, [fd as u64, data.as_ptr() as u64, data.len() as u64, flags, 0, 0]).map(|n| n as usize)
+}
+
+/// One message to a socket of messages that does not block, by a call that every process of the sandbox may make.
+///
+/// # Errors
+/// The host's.
+pub fn write_message(fd: i32, data: &[u8]) -> Result<usize> {
+    call(linux::__NR_write, [fd as u64, data.as_ptr() as u64, data.len() as u64, 0, 0, 0]).map(|n| n as usize)
+}
+
+/// Receives one message, and the descriptor that comes with it, if one does.
+///
+/// # Errors
+/// The host's.
+pub fn receive_with_descriptor(fd: i32, buf: &mut [u8]) -> Result<(usize, Option<HostFd>)> {
+    let data = [Piece { base: buf.as_mut_ptr() as u64, len: buf.len() as u64 }];
+    let mut control = [0; 24];
+    let mut m = Message { name: None, data: &data, control: &mut control, control_len: 24, flags: 0 };
+    let n = receive(fd, &mut m, 0)?;
+    // One control message of one descriptor: its length, level and type, and the number.
+    let word = |at: usize| i32::from_ne_bytes([control[at], control[at + 1], control[at + 2], control[at + 3]]);
+    let there = word(0) == 20 && word(8) == 1 && word(12) == 1;
+    Ok((n, there.then(|| HostFd::new(word(16)))))
+}
+
+/// Whether the other end of a socket is gone.
+pub fn is_hung_up(fd: i32) -> bool {
+    super::files::poll_now(fd, 0).is_ok_and(|events| events & 0x18 != 0)
+}

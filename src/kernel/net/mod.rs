@@ -9,6 +9,7 @@ pub mod hostnet;
 pub mod inet;
 pub mod netlink;
 pub mod ns;
+pub mod outward;
 pub mod packet;
 pub mod proc;
 pub mod socket;

@@ -82,6 +82,11 @@ impl NetNamespace {
         self.host
     }
 
+    /// Whether there is a way out of it.
+    pub fn has_way_out(&self) -> bool {
+        self.ino == cred_ns::ino::NET && super::outward::is_open()
+    }
+
     /// Whether the loopback interface is up.
     pub fn loopback_is_up(&self) -> bool {
         self.loopback.load(Relaxed)
@@ -141,10 +146,15 @@ pub fn init(mode: NetMode) {
     });
 }
 
+/// The namespace of the first process.
+pub fn first() -> Arc<NetNamespace> {
+    ROOT.lock().get_or_insert_with(|| NetNamespace::new(NetMode::Loopback)).clone()
+}
+
 /// The namespace of the running task.
 pub fn current() -> Arc<NetNamespace> {
     if let Some(Ok(own)) = task::ns::running_net().map(|n| n.into_any().downcast::<NetNamespace>()) {
         return own;
     }
-    ROOT.lock().get_or_insert_with(|| NetNamespace::new(NetMode::Loopback)).clone()
+    first()
 }

@@ -1,20 +1,29 @@
 //! The filters of the processes beside the guests': the broker's, the meter's and the supervisor's.
 
 use super::*;
-use crate::sandbox::{broker, meter};
+use crate::sandbox::{broker, meter, porter};
 
 /// The broker's filter, wherever a call comes from.
 pub fn of_broker() -> BpfProgram {
-    of_helper(broker::CALLS, broker::HOLD)
+    of_helper(broker::CALLS, &[broker::HOLD as u32])
 }
 
 /// The meter's filter, wherever a call comes from.
 pub fn of_meter() -> BpfProgram {
-    of_helper(meter::CALLS, meter::LOOK)
+    of_helper(meter::CALLS, &[meter::LOOK as u32])
 }
 
-/// Allows `calls`, and to open files with `flags` alone.
-fn of_helper(calls: &[i64], flags: i32) -> BpfProgram {
+/// The porter's filter, wherever a call comes from.
+pub fn of_porter() -> BpfProgram {
+    let mut p = of_helper(porter::CALLS, &[]);
+    // In front of the last instruction, which kills.
+    let last = p.len() - 1;
+    p.splice(last..last, list(libc::SYS_socket, 0, FAMILIES));
+    p
+}
+
+/// Allows `calls`, and to open files with one of `flags` alone.
+fn of_helper(calls: &[i64], flags: &[u32]) -> BpfProgram {
     let mut p = vec![
         stmt(LD_ABS, DATA_ARCH),
         jump(JEQ, ARCH_X86_64, 1, 0),
@@ -24,7 +33,7 @@ fn of_helper(calls: &[i64], flags: i32) -> BpfProgram {
         stmt(RET, RET_KILL_PROCESS),
     ];
     p.extend(bitmap(calls));
-    p.extend(list(libc::SYS_openat, 2, &[flags as u32]));
+    p.extend(list(libc::SYS_openat, 2, flags));
     // Debug builds of the standard library look at a descriptor before they close it.
     p.extend(list(libc::SYS_fcntl, 1, &[libc::F_GETFD as u32]));
     p.push(stmt(RET, RET_KILL_PROCESS));
@@ -114,12 +123,19 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
 /// The supervisor's filter, wherever a call comes from. The processes that it makes later inherit it: what it refuses
 /// is therefore a trap, which is what a guest's call shall be, and ends the supervisor. Their own filter decides
 /// of all else. `cache`: copies of code are kept beyond its end. `network`: as in [`build`].
+/// `bridges`: it passes on data between the host's network and the sandbox's.
 ///
 /// # Errors
 /// None that a caller could cause.
-pub fn of_supervisor(cache: bool, network: bool) -> Result<BpfProgram> {
-    let clone = vec![(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?])].into_iter().collect();
-    let clone: BpfProgram = SeccompFilter::new(clone, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
+pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfProgram> {
+    let mut looked: BTreeMap<i64, Vec<SeccompRule>> =
+        [(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?])].into_iter().collect();
+    if bridges && !network {
+        // To whom a socket is connected, and to nobody else.
+        let nowhere = SeccompRule::new(vec![arg(4, Len::Qword, Op::Eq, 0)?]).map_err(internal)?;
+        looked.insert(libc::SYS_sendto, vec![nowhere]);
+    }
+    let clone: BpfProgram = SeccompFilter::new(looked, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(internal)?
         .try_into()
         .map_err(internal)?;
@@ -131,6 +147,9 @@ pub fn of_supervisor(cache: bool, network: bool) -> Result<BpfProgram> {
     }
     if network {
         plain.extend_from_slice(NETWORKING);
+    }
+    if bridges {
+        plain.extend_from_slice(&[libc::SYS_accept4, libc::SYS_setsockopt]);
     }
     let mut p = vec![
         stmt(LD_ABS, DATA_ARCH),

@@ -271,6 +271,10 @@ impl Client<'_> {
                 shared.leave(|served| served.1 -= 1);
                 told
             }
+            ToSandbox::Allow(place) => {
+                let place = place.parse().map_err(Error::Setting)?;
+                shared.inner.allow(&place).map(|()| FromSandbox::Done)
+            }
             ToSandbox::Debug => match shared.inner.ask(Request::Dump, Vec::new())? {
                 Response::Text(text) => Ok(FromSandbox::Text(text)),
                 other => Err(crate::sandbox::unexpected(other)),

@@ -242,6 +242,14 @@ impl Remote {
         }
     }
 
+    /// Lets it connect to a place beyond its own network, too: `HOST[:PORT]`.
+    ///
+    /// # Errors
+    /// As [`Remote::status`]; those of [`Sandbox::allow`](super::Sandbox::allow).
+    pub fn allow(&self, place: &str) -> Result {
+        self.connect()?.done(&ToSandbox::Allow(place.into()))
+    }
+
     /// Waits for the end of its first process.
     ///
     /// # Errors

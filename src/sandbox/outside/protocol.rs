@@ -75,6 +75,8 @@ pub enum ToSandbox {
         /// Until the sandbox ends, not only those that there are.
         follow: bool,
     },
+    /// Lets it connect to `HOST[:PORT]`; answered by [`FromSandbox::Done`].
+    Allow(String),
     /// Answered by [`FromSandbox::Text`].
     Debug,
 }

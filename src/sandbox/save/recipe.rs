@@ -175,7 +175,9 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
     {
         // Of the supervisor.
         return Ok(None);
-    } else if meta.file_type().is_socket() || meta.file_type().is_fifo() || !name.starts_with('/') {
+    } else if meta.file_type().is_socket() {
+        return Err(SaveError::Unsavable(format!("its host descriptor {number} ({name}) is a socket of the host")));
+    } else if meta.file_type().is_fifo() || !name.starts_with('/') {
         return Err(SaveError::Unsavable(format!("its host descriptor {number} ({name}) cannot be opened again")));
     } else {
         match file(name, flags, &meta)? {

@@ -9,7 +9,7 @@
 //! A holder that was started with privileges that it may have given up since (`AT_SECURE`) would get them back so, and
 //! forks; as one does whose constructors have not run, or whose shared object has been replaced by another file.
 
-use super::{Plan, child, jail};
+use super::{Plan, child, jail, porter};
 use crate::sandbox::image;
 use drupe_kernel::abi::control::Config;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,7 @@ struct Sent {
     confined: bool,
     perf_map: bool,
     saved: Option<super::Revived>,
+    porter: Option<(Vec<porter::Rule>, [RawFd; 3])>,
     socket: RawFd,
     holder: libc::pid_t,
 }
@@ -124,7 +125,13 @@ fn receive(fd: RawFd) -> Option<(Plan, OwnedFd, libc::pid_t)> {
     let jail = *JAILS.get(usize::from(sent.jail))?;
     let (timeout, confined, perf_map) = (sent.timeout, sent.confined, sent.perf_map);
     let saved = sent.saved;
-    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, perf_map, saved };
+    let porter = match sent.porter {
+        Some((rules, [line, control, inner])) => {
+            Some(porter::Plan { rules, line: owned(line)?, control: owned(control)?, inner: owned(inner)? })
+        }
+        None => None,
+    };
+    let plan = Plan { config: sent.config, keep, text_cache, jail, given, timeout, confined, perf_map, saved, porter };
     Some((plan, owned(sent.socket)?, sent.holder))
 }
 
@@ -190,7 +197,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
     let keep: Vec<RawFd> = plan.keep.iter().map(AsRawFd::as_raw_fd).collect();
     let sent = Sent {
         config: plan.config.clone(),
-        keep: keep.clone(),
+        keep,
         text_cache: plan.text_cache.as_ref().map(|p| p.as_os_str().as_bytes().to_vec()),
         jail: JAILS.iter().position(|&j| j == plan.jail)? as u8,
         read: plan.given.read.clone(),
@@ -199,6 +206,10 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
         confined: plan.confined,
         perf_map: plan.perf_map,
         saved: plan.saved.clone(),
+        porter: plan
+            .porter
+            .as_ref()
+            .map(|p| (p.rules.clone(), [&p.line, &p.control, &p.inner].map(AsRawFd::as_raw_fd))),
         socket: socket.as_raw_fd(),
         holder,
     };
@@ -206,7 +217,7 @@ pub fn spawn(plan: &Plan, socket: &OwnedFd, holder: libc::pid_t) -> Option<libc:
     args.push(ARGUMENT.to_owned());
     args.push(CString::new(build().to_string()).ok()?);
     args.push(CString::new(file.as_raw_fd().to_string()).ok()?);
-    let inherit = keep.into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
+    let inherit = plan.descriptors().into_iter().chain([socket.as_raw_fd(), file.as_raw_fd()]);
     spawned(&path, &args, inherit)
 }
 

@@ -22,6 +22,7 @@ use super::error::{Error, Result};
 use super::jail::{self, Jail};
 use super::meter::Meter;
 use super::namespaces::{self, Given};
+use super::porter::{self, Porter};
 use super::{filter, image};
 pub use children::Helper;
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, NetMode};
@@ -59,6 +60,16 @@ pub struct Plan {
     pub perf_map: bool,
     /// The kernel and its processes are those of an image.
     pub saved: Option<Revived>,
+    /// Who connects to the host's network for it.
+    pub porter: Option<porter::Plan>,
+}
+
+impl Plan {
+    /// The descriptors that its process must have.
+    fn descriptors(&self) -> Vec<RawFd> {
+        let porters = self.porter.iter().flat_map(|p| [&p.line, &p.control, &p.inner].map(AsRawFd::as_raw_fd));
+        self.keep.iter().map(AsRawFd::as_raw_fd).chain(porters).collect()
+    }
 }
 
 /// Starts the supervisor, with its end of the control socket, and returns its process id. In the child of a fork this
@@ -143,10 +154,11 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
     // A number from here on: whatever fails, the socket is still there to say so.
     let socket = socket.into_raw_fd();
     let had = jail::permitted();
-    let ready = detach(holder).and_then(|()| own_descriptors(socket, &plan.keep)).and_then(|()| match plan.jail {
-        Jail::Namespaces => namespaces::leave_pids(),
-        _ => Ok(()),
-    });
+    let ready =
+        detach(holder).and_then(|()| own_descriptors(socket, plan.descriptors())).and_then(|()| match plan.jail {
+            Jail::Namespaces => namespaces::leave_pids(),
+            _ => Ok(()),
+        });
     let ready = ready.and(had);
     let status = match ready.and_then(|had| setup(plan, Some(socket), Vec::new(), had)) {
         Ok(server) => server.run(),
@@ -171,7 +183,7 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
 
 /// Builds the window and boots the kernel in it. `had`: the capabilities that the user had before anything was done.
 fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -> Result<Server> {
-    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, perf_map, saved } = plan;
+    let Plan { mut config, keep, text_cache, jail, mut given, timeout, confined, perf_map, saved, porter } = plan;
     if !config.name.is_empty() {
         show_name(&config.name);
     }
@@ -203,14 +215,18 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let bounds = Bounds { memory: config.memory, pids: config.pids, cpus: config.cpus };
     let group = if bounds == Bounds::default() { None } else { Cgroup::make(bounds) };
     let writable = jail == Jail::Off || given.writable();
+    let porter = porter.map(Porter::start).transpose()?;
+    let bridges = porter.is_some() || !config.publish.is_empty();
     if jail == Jail::Namespaces {
         leave_host(&given, proc.as_raw_fd(), &mut texts)?;
     }
     children::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
     let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
-    let others =
-        |b: &Option<Broker>| strangers.iter().copied().chain(b.as_ref().map(|b| b.helper.pid())).collect::<Vec<_>>();
+    let others = |b: &Option<Broker>| {
+        let helpers = b.as_ref().map(|b| b.helper.pid()).into_iter().chain(porter.as_ref().map(|p| p.helper.pid()));
+        strangers.iter().copied().chain(helpers).collect::<Vec<_>>()
+    };
     let kept = jail::kept(jail, &given, had);
     // Root removes a group from a directory that nobody may write to by this alone.
     let removing = if group.is_some() { 1 << jail::cap::DAC_OVERRIDE & had } else { 0 };
@@ -231,12 +247,12 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     // The kernel owns these from here on, even if it has failed.
     std::mem::forget((proc, keep));
     if let Err(e) = booted {
-        drop((broker, meter));
+        drop((broker, meter, porter));
         children::bury(&mut strangers, || {});
         return Err(e);
     }
     let cached = texts.cache.is_some();
-    let means = Means { doorbell, texts, broker, meter };
+    let means = Means { doorbell, texts, broker, meter, porter };
     let mut server = Server::new(socket, header, window, means, timeout, strangers)?;
     if let Some(saved) = saved {
         server.take_over(&saved);
@@ -244,7 +260,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     server.knows([config.text_cache, config.log_fd, config.strace_fd, standing.proc]);
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
-        filter::install(&filter::of_supervisor(cached, given.network)?)
+        filter::install(&filter::of_supervisor(cached, given.network, bridges)?)
             .map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
@@ -334,8 +350,9 @@ fn watch_children(how: i32) {
 }
 
 /// Keeps the socket, the plan's descriptors and stderr (for messages); everything else goes.
-fn own_descriptors(socket: RawFd, keep: &[OwnedFd]) -> Result {
-    close_others(&keep.iter().map(AsRawFd::as_raw_fd).chain([socket, 2]).collect::<Vec<_>>())?;
+fn own_descriptors(socket: RawFd, mut keep: Vec<RawFd>) -> Result {
+    keep.extend([socket, 2]);
+    close_others(&keep)?;
     // 0, 1 and 2 must never be a guest's files: something may print there.
     // SAFETY: opens the null device and copies the descriptor; none of them is anybody's.
     unsafe {

@@ -9,6 +9,7 @@ use crate::sandbox::broker::Broker;
 use crate::sandbox::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
 use crate::sandbox::error::{Error, Result};
 use crate::sandbox::meter::Meter;
+use crate::sandbox::porter::Porter;
 use drupe_kernel::abi::control::{Event, ImageHeader, Request, Response};
 use drupe_kernel::abi::text::TextPlan;
 use std::collections::{HashMap, VecDeque};
@@ -68,6 +69,7 @@ pub struct Server {
     texts: Builder,
     pub(super) broker: Option<Broker>,
     pub(super) meter: Option<Meter>,
+    porter: Option<Porter>,
     strangers: Vec<i32>,
     /// How many of the holder's programs have not ended; `None` before there was one.
     pub(super) running: Option<usize>,
@@ -91,6 +93,8 @@ pub struct Means {
     pub broker: Option<Broker>,
     /// Knows how much memory processes have, where it is bounded.
     pub meter: Option<Meter>,
+    /// Connects to the host's network, where something there is allowed.
+    pub porter: Option<Porter>,
 }
 
 impl Server {
@@ -107,7 +111,7 @@ impl Server {
         timeout: Option<Duration>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
-        let Means { doorbell, texts, broker, meter } = means;
+        let Means { doorbell, texts, broker, meter, porter } = means;
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -160,6 +164,7 @@ impl Server {
             texts,
             broker,
             meter,
+            porter,
             strangers,
             running: None,
             reserve: false,
@@ -233,7 +238,7 @@ impl Server {
         if std::mem::replace(&mut self.buried, true) {
             return;
         }
-        (self.broker, self.meter) = (None, None);
+        (self.broker, self.meter, self.porter) = (None, None, None);
         // Most often the only program has ended, and its process is about to.
         if self.running == Some(0) && !self.reserve {
             self.window.unmap();
@@ -426,7 +431,8 @@ impl Server {
     fn reap(&mut self) {
         while let Some((pid, status)) = dead_child() {
             let helper = self.broker.as_mut().is_some_and(|b| b.helper.reaped(pid))
-                || self.meter.as_mut().is_some_and(|m| m.helper.reaped(pid));
+                || self.meter.as_mut().is_some_and(|m| m.helper.reaped(pid))
+                || self.porter.as_mut().is_some_and(|p| p.helper.reaped(pid));
             if !helper && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };

@@ -6,6 +6,7 @@ use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::host::random;
 use crate::net::inet::addr::{self, Addr, Ip};
+use crate::net::outward;
 use crate::net::socket::{SockAddr, SocketOps, af, filter, flag};
 use crate::sync::{Events, Level, Mutex};
 use crate::time;
@@ -95,11 +96,13 @@ impl Tcp {
             remote.ip = remote.ip.loopback_like();
         }
         let ns = &self.core.ns;
-        if remote.ip.is_multicast() || remote.ip.is_broadcast() || !ns.is_local(remote.ip) {
+        let local = ns.is_local(remote.ip);
+        if remote.ip.is_multicast() || remote.ip.is_broadcast() || !local && !ns.has_way_out() {
             return Err(Errno::ENETUNREACH);
         }
         let source = match state.bound {
             Some(b) if !b.ip.is_any() => b.ip,
+            _ if !local => remote.ip.loopback_like(),
             _ => ns.source_for(remote.ip),
         };
         if source.is_v4() != remote.ip.is_v4() {
@@ -158,6 +161,14 @@ impl Tcp {
     }
 
     fn attempt(&self, state: &mut State, remote: Addr) -> Outcome {
+        if !self.core.ns.is_local(remote.ip) {
+            self.end.revive();
+            state.phase = Phase::Connecting;
+            return match outward::ask(&self.me, remote) {
+                Ok(()) => Outcome::Waits,
+                Err(_) => Outcome::Refused,
+            };
+        }
         let Some(listener) = self.listener(remote) else {
             // Whoever connects to itself meets itself (a simultaneous open).
             if state.local != remote {
@@ -252,6 +263,36 @@ impl Tcp {
                 self.refused();
             }
         }
+    }
+
+    /// The connection beyond the network's outward port is there: the socket at the sandbox's end of it. `None` if
+    /// nobody waits for it any more.
+    pub fn let_out(&self) -> Option<Arc<Tcp>> {
+        let mut state = self.state.lock();
+        let remote = state.remote.filter(|_| state.phase == Phase::Connecting)?;
+        let theirs = End::new(super::RECEIVE_ROOM, self.send_room());
+        let gate = State {
+            phase: Phase::Connected,
+            remote: Some(state.local),
+            peer: Some(self.end.clone()),
+            ..State::new(remote)
+        };
+        self.establish(&mut state, theirs.clone());
+        state.unreported = true;
+        drop(state);
+        Some(Arc::new_cyclic(|me| Tcp {
+            core: self.core.accepted(),
+            ip: self.ip.inherited(self.core.family, self.core.ns.inet.ttl.load(Relaxed) as u8),
+            options: self.options.inherited(),
+            end: theirs,
+            state: Mutex::mended(Level::FileData, gate),
+            me: me.clone(),
+        }))
+    }
+
+    /// There is no such connection.
+    pub fn let_down(&self, e: Errno) {
+        self.refused_with(e);
     }
 
     /// Nobody listens any more where this socket waited to be admitted.
