@@ -45,6 +45,7 @@
 pub mod ffi;
 pub mod sandbox;
 
+pub use sandbox::TrappingSite;
 pub use sandbox::image::bytes as image_bytes;
 pub use sandbox::outside;
 pub use sandbox::{

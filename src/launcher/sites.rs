@@ -1,6 +1,6 @@
 //! `drupe bench --sites PROGRAM…`: what became of a program's system call sites.
 
-use drupe::Sandbox;
+use drupe::{Sandbox, TrappingSite};
 use serde::Serialize;
 use std::ffi::OsString;
 
@@ -24,8 +24,22 @@ struct Report {
     remembered: u64,
     in_copies: u64,
     copies_mapped: u64,
+    hot: Vec<HotSite>,
     status: i32,
 }
+
+/// A hot site that was not rewritten at once.
+#[derive(Serialize)]
+struct HotSite {
+    file: String,
+    offset: u64,
+    traps: u64,
+    later: u64,
+    left: Option<&'static str>,
+}
+
+/// Most of them that are printed for a person.
+const SHOWN: usize = 20;
 
 /// Runs the program and prints.
 pub fn sites(program: &[OsString], rewrite: bool, json: bool) -> anyhow::Result<u8> {
@@ -45,6 +59,7 @@ pub fn sites(program: &[OsString], rewrite: bool, json: bool) -> anyhow::Result<
         remembered: stats.sites.remembered,
         in_copies: stats.sites.in_copies,
         copies_mapped: stats.sites.copies_mapped,
+        hot: sandbox.trapping_sites()?.into_iter().map(HotSite::from).collect(),
         status: drupe::sandbox::shell_status(status),
     };
     if json {
@@ -61,5 +76,31 @@ pub fn sites(program: &[OsString], rewrite: bool, json: bool) -> anyhow::Result<
     println!("sites remembered          {:>10}  of files, in all sandboxes so far", report.remembered);
     println!("  rewritten in copies     {:>10}", report.in_copies);
     println!("mappings of copies        {:>10}", report.copies_mapped);
+    if !report.hot.is_empty() {
+        println!("hot sites not rewritten at once, by their traps");
+    }
+    for site in report.hot.iter().take(SHOWN) {
+        let file = if site.file.is_empty() { "memory" } else { &site.file };
+        let became = site.left.unwrap_or("rewritten later");
+        println!("  {:>10}  {file} {:#x}: {became}", site.traps, site.offset);
+        if site.later > 0 {
+            println!("  {:>10}  of these by jumps to the call itself, since then", site.later);
+        }
+    }
+    if let Some(more @ 1..) = report.hot.len().checked_sub(SHOWN) {
+        println!("  and {more} more");
+    }
     Ok(0)
+}
+
+impl From<TrappingSite> for HotSite {
+    fn from(site: TrappingSite) -> HotSite {
+        HotSite {
+            file: String::from_utf8_lossy(&site.file).into_owned(),
+            offset: site.offset,
+            traps: site.traps,
+            later: site.later,
+            left: site.left.and_then(|why| REASONS.get(usize::from(why)).copied()),
+        }
+    }
 }

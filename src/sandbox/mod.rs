@@ -27,7 +27,7 @@ mod supervisor;
 
 pub use builder::{LogLevel, Network, SandboxBuilder};
 pub use command::{Change, Child, Command, shell_status};
-pub use drupe_kernel::abi::control::{PsEntry, Stats};
+pub use drupe_kernel::abi::control::{PsEntry, Stats, TrappingSite};
 pub use error::{Error, Result};
 pub use jail::Jail;
 pub use network::{Allowance, Publication};
@@ -362,6 +362,17 @@ impl Sandbox {
     pub fn stats(&self) -> Result<Stats> {
         match self.inner.ask(Request::Stats, Vec::new())? {
             Response::Stats(stats) => Ok(stats),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Hot call sites that could not be rewritten at once, those that trapped most first.
+    ///
+    /// # Errors
+    /// When the sandbox has ended.
+    pub fn trapping_sites(&self) -> Result<Vec<TrappingSite>> {
+        match self.inner.ask(Request::Sites, Vec::new())? {
+            Response::Sites(sites) => Ok(sites),
             other => Err(unexpected(other)),
         }
     }

@@ -64,6 +64,7 @@ guests! {
     vectors: GLIBC;
     rewriting: &[Link::Dynamic];
     hot_sites: GLIBC;
+    fronts: ALL;
     time: GLIBC;
     vdso: ALL;
     odds: GLIBC;

@@ -260,6 +260,8 @@ pub enum Request {
     },
     /// Counters: live host handles, heap bytes, memory file bytes, slots in use.
     Stats,
+    /// Hot call sites that could not be rewritten at once; answered by [`Response::Sites`].
+    Sites,
     /// What has happened; answered by [`Response::Records`].
     Records {
         /// The number of the first record that is wanted; numbers begin at 0.
@@ -377,6 +379,21 @@ pub struct SiteStats {
     pub copies_mapped: u64,
 }
 
+/// A hot call site that could not be rewritten as soon as it was hot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrappingSite {
+    /// The file that its code is of; empty for memory.
+    pub file: Vec<u8>,
+    /// Where it is in the file, or its address.
+    pub offset: u64,
+    /// How often it trapped, about, since it was hot.
+    pub traps: u64,
+    /// Of these, about so many since it was rewritten: the program jumps to the call itself.
+    pub later: u64,
+    /// Why it still traps, as in [`SiteStats::refused`]; `None`: it was rewritten later.
+    pub left: Option<u8>,
+}
+
 /// Kernel to host half, as the answer to a [`Request`].
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Response {
@@ -392,6 +409,8 @@ pub enum Response {
     Text(String),
     /// Counters.
     Stats(Stats),
+    /// Call sites, those with the most traps first.
+    Sites(Vec<TrappingSite>),
     /// What has happened.
     Records {
         /// As many as fit into an answer, in order.

@@ -66,6 +66,25 @@ pub struct Patched {
     pub form: Form,
 }
 
+/// Whole instructions directly in front of a call that do the same wherever they lie, so that a jump may take their
+/// place, and the call's where they are short.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Front {
+    /// Offset of the `syscall` instruction.
+    pub site: u32,
+    /// Bytes of these instructions; 3 to [`Front::MAX`].
+    pub len: u8,
+    /// Bit `n`: one of them begins `n` bytes behind the first.
+    pub begins: u16,
+}
+
+impl Front {
+    /// Most bytes of a front.
+    pub const MAX: u8 = 15;
+    /// Fewest: with the call's two they make room for a jump.
+    pub const MIN: u8 = 3;
+}
+
 /// What was done to a copy.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TextPlan {
@@ -73,6 +92,8 @@ pub struct TextPlan {
     pub patched: Vec<Patched>,
     /// Sites that trapped and could not be rewritten this way.
     pub refused: Vec<u32>,
+    /// Of these, what lies in front of them where that may move.
+    pub fronts: Vec<Front>,
 }
 
 /// Where copies find the kernel's entry: offset in the slot, to which gs points.
@@ -83,7 +104,7 @@ pub const COPY_ENTRY: u32 = core::mem::offset_of!(SlotHeader, fast_entry) as u32
 ///
 /// The mark's last bytes are what copies know of the kernel, [`COPY_ENTRY`].
 pub const COPY_MARK: [u8; 16] = {
-    let mut mark = *b"drupe text 5    ";
+    let mut mark = *b"drupe text 6    ";
     let entry = COPY_ENTRY.to_le_bytes();
     let mut i = 0;
     while i < entry.len() {

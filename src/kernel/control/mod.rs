@@ -112,6 +112,7 @@ fn answer_to(request: Request) -> Response {
             Response::Memory(budget::used())
         }
         Request::Stats => Response::Stats(inspect::stats()),
+        Request::Sites => Response::Sites(crate::mm::rewrite::trapping()),
         Request::Records { from, tell } => {
             let (first, list) = record::records(from, tell);
             Response::Records { list, first }

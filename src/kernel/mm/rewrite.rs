@@ -12,17 +12,21 @@
 //! takes it away, the sites that jump there are put back. Code that maps a remembered copy (`text`) has
 //! its sites and stubs already; they are put back in the same way. A hot site for whose stub there is no room gets
 //! one by replacing the whole mapping of its file's code, while it runs, by the newest copy ([`Patches::adopt`]):
-//! all instruction boundaries are where they were, and the stubs of an older copy, too.
+//! all instruction boundaries are where they were, and the stubs of an older copy, too. Where no copy can have it
+//! rewritten, what lies in front of it is moved (`front`).
 //!
 //! Text is never writable and executable at once: its page loses the permission to execute, is written, and gets
 //! its protection back. A thread that is to run it meanwhile faults, waits for the address space's lock and tries
 //! again ([`super::AddressSpace::awaits_text`]); the host's change of the page's protection reaches every
 //! processor before it returns, so none runs what it had fetched before.
 
+mod front;
 mod heat;
 mod seen;
+mod trapping;
 
 pub use heat::{Heat, Trapped};
+pub use trapping::trapping;
 
 use super::memfile::{Extent, PAGE};
 use super::text::{Text, TextCopy};
@@ -30,7 +34,7 @@ use super::vma::{Backing, Vma, VmaFlags, VmaTree};
 use super::{HostRun, Mappable, UserPtr};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MAP_FIXED_NOREPLACE, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
-use crate::abi::text::Form;
+use crate::abi::text::{Form, Front};
 use crate::abi::{Errno, Result};
 use crate::host::{mem, window as host_window};
 use crate::sync::{Level, Mutex};
@@ -99,8 +103,37 @@ pub static REFUSED: [AtomicU64; 4] = [const { AtomicU64::new(0) }; 4];
 /// The memory of one stub mapping; shared by all processes that descend from its maker.
 struct StubMemory {
     extent: Extent,
-    /// Stubs by offset, with their sites.
-    used: Mutex<BTreeMap<u64, u64>>,
+    /// Stubs by offset.
+    used: Mutex<BTreeMap<u64, Stub>>,
+}
+
+/// A stub.
+#[derive(Clone, Copy)]
+struct Stub {
+    site: u64,
+    /// What it begins with, of what lay in front of the site: bytes, and where instructions begin ([`Front`]).
+    front: (u8, u16),
+}
+
+impl Stub {
+    /// Its bytes.
+    fn len(&self) -> u64 {
+        STUB + u64::from(self.front.0)
+    }
+
+    /// What it begins with, if anything.
+    fn front(&self) -> Option<(u8, u16)> {
+        (self.front.0 > 0).then_some(self.front)
+    }
+
+    /// What a thread is at that is `at` bytes behind its begin.
+    fn hit(&self, at: u64) -> Option<StubHit> {
+        let (site, front) = (self.site, u64::from(self.front.0));
+        if at < front {
+            return Some(StubHit { site, resume: site - front + at, early: true });
+        }
+        (at < self.len()).then_some(StubHit { site, resume: site, early: false })
+    }
 }
 
 impl Mappable for StubMemory {
@@ -146,6 +179,8 @@ pub struct StubHit {
 pub struct Patches {
     /// Stub address by site.
     sites: BTreeMap<u64, u64>,
+    /// Of these, those in front of which something was moved.
+    moved: BTreeMap<u64, front::Moved>,
     regions: Vec<Region>,
     copies: Vec<MappedCopy>,
     /// Hot sites that trap on, and why.
@@ -165,6 +200,7 @@ impl Patches {
     pub fn fork_copy(&self) -> Patches {
         Patches {
             sites: self.sites.clone(),
+            moved: self.moved.clone(),
             regions: self.regions.clone(),
             copies: self.copies.clone(),
             refused: self.refused.clone(),
@@ -233,8 +269,8 @@ impl Patches {
         }
         let region = self.regions.iter().find(|r| (r.start..r.end).contains(&pc))?;
         let used = region.memory.used.lock();
-        let (&offset, &site) = used.range(..=pc - region.start).next_back()?;
-        (pc - region.start < offset + STUB).then_some(StubHit { site, resume: site, early: false })
+        let (&offset, stub) = used.range(..=pc - region.start).next_back()?;
+        stub.hit(pc - region.start - offset)
     }
 
     /// How often text was written so far.
@@ -247,9 +283,14 @@ impl Patches {
         if self.off {
             return;
         }
+        if self.moved.get(&site).is_some_and(front::Moved::stands) {
+            // The call itself, which is there still, is reached by a jump of the program's.
+            return trapping::note(vmas.find(site), site, again, None);
+        }
         let failed = match self.try_rewrite(vmas, site) {
             Ok(()) => {
                 if again {
+                    trapping::note(vmas.find(site), site, again, None);
                     // It is refused no more, unless it was put back meanwhile.
                     let _ = self.refused.remove(&site).map(|why| REFUSED[why as usize].fetch_sub(1, Relaxed));
                 }
@@ -258,9 +299,14 @@ impl Patches {
             }
             Err(why) => why,
         };
-        if matches!(failed, Refusal::Room | Refusal::Code) && self.adopt(vmas, site) {
+        let other_ways = matches!(failed, Refusal::Room | Refusal::Code);
+        if other_ways && (self.adopt(vmas, site) || self.move_front(vmas, site).is_ok()) {
             let _ = self.refused.remove(&site).map(|why| REFUSED[why as usize].fetch_sub(1, Relaxed));
-        } else if self.refused.len() < MAX_REFUSED && self.refused.insert(site, failed).is_none() {
+            trapping::note(vmas.find(site), site, again, None);
+            return;
+        }
+        trapping::note(vmas.find(site), site, again, Some(failed));
+        if self.refused.len() < MAX_REFUSED && self.refused.insert(site, failed).is_none() {
             REFUSED[failed as usize].fetch_add(1, Relaxed);
         }
     }
@@ -290,8 +336,10 @@ impl Patches {
         let written: Vec<u64> = self.sites.range(start..end).map(|(&s, _)| s).collect();
         for site in written {
             self.sites.remove(&site);
+            self.moved.remove(&site);
         }
         self.copies.retain(|c| c.start != start);
+        trapping::adopted(vma, copy.patched());
         self.copies.push(MappedCopy { start, end, copy, put_back: false });
         COPIES_MAPPED.fetch_add(1, Relaxed);
         true
@@ -312,6 +360,10 @@ impl Patches {
         }
         // Its page was thrown away, and with it the jump.
         self.sites.remove(&site);
+        self.moved.remove(&site);
+        if self.is_moved(site, site + 5) {
+            return Err(Refusal::Room);
+        }
         let jump = i64::from(i32::from_le_bytes([0, code[2], code[3], code[4]]));
         let first = (site + 5).checked_add_signed(jump).ok_or(Refusal::Room)?;
         let region = self.region_for(vmas, &vma, site, first).ok_or(Refusal::Room)?;
@@ -329,9 +381,6 @@ impl Patches {
         let last = first.checked_add(255 + STUB)?;
         if let Some(r) = self.regions.iter().find(|r| r.start <= first && last <= r.end) {
             return Some(r.clone());
-        }
-        if self.regions.len() >= MAX_REGIONS {
-            return None;
         }
         // Room for the whole text's stubs, as far as it is free: few mappings make for cheap forks.
         let low = first.checked_sub((site - vma.start).min(REACH))? & !(PAGE - 1);
@@ -351,6 +400,14 @@ impl Patches {
         }
         if super::space::outside_guest(start, end) {
             (start, end) = (need_low, need_high);
+        }
+        self.new_region(vmas, start, end)
+    }
+
+    /// Maps room for stubs at free addresses.
+    fn new_region(&mut self, vmas: &mut VmaTree, start: u64, end: u64) -> Option<Region> {
+        if self.regions.len() >= MAX_REGIONS {
+            return None;
         }
         vmas.admit(1).ok()?;
         let extent = Extent::sparse(end - start).ok()?;
@@ -398,7 +455,14 @@ impl Patches {
 
     fn put_back(&mut self, vmas: &VmaTree, sites: &[u64]) {
         for &site in sites {
-            if self.sites.remove(&site).is_some() && self.write(vmas, site, &SYSCALL).is_ok() {
+            if self.sites.remove(&site).is_none() {
+                continue;
+            }
+            let written = match self.moved.remove(&site) {
+                Some(m) => self.write(vmas, m.span().0, m.was()),
+                None => self.write(vmas, site, &SYSCALL),
+            };
+            if written.is_ok() {
                 PUT_BACK.fetch_add(1, Relaxed);
             }
         }
@@ -450,15 +514,19 @@ impl Patches {
         if self.sites.is_empty() && self.regions.is_empty() {
             return;
         }
-        // A site's five bytes, or its stub, are touched.
-        let texts: Vec<u64> = self.sites.range(start.saturating_sub(4)..end).map(|(&s, _)| s).collect();
-        if gone {
-            for site in texts {
-                self.sites.remove(&site);
-            }
-        } else {
-            self.put_back(vmas, &texts);
+        // What was written, or its stub, is touched. What goes away as a whole need not be put back.
+        let reach = start.saturating_sub(4)..end.saturating_add(u64::from(Front::MAX));
+        let span = |site: u64| self.moved.get(&site).map_or((site, site + 5), front::Moved::span);
+        let touched = self.sites.range(reach).map(|(&site, _)| (site, span(site)));
+        let (whole, part): (Vec<_>, Vec<_>) = touched
+            .filter(|(_, (from, to))| *from < end && *to > start)
+            .partition(|(_, (from, to))| gone && start <= *from && *to <= end);
+        for (site, _) in whole {
+            self.sites.remove(&site);
+            self.moved.remove(&site);
         }
+        let part: Vec<u64> = part.into_iter().map(|(site, _)| site).collect();
+        self.put_back(vmas, &part);
         let hit = |r: &Region| r.start < end && r.end > start;
         if gone && self.regions.iter().any(hit) {
             let lost: Vec<u64> = self
@@ -498,31 +566,46 @@ impl Region {
     fn add(&self, first: u64, site: u64) -> Option<u64> {
         let base = first - self.start;
         let mut used = self.memory.used.lock();
-        if let Some((&offset, _)) = used.range(base..base + 256).find(|&(_, &s)| s == site) {
+        let same = |s: &Stub| s.site == site && s.front().is_none();
+        if let Some((&offset, _)) = used.range(base..base + 256).find(|(_, s)| same(s)) {
             return Some(self.start + offset);
         }
         let mut offset = base;
-        for (&taken, _) in used.range(base.saturating_sub(STUB - 1)..base + 255 + STUB) {
+        for (&taken, stub) in used.range(base.saturating_sub(STUB + u64::from(Front::MAX))..base + 255 + STUB) {
             if offset + STUB <= taken {
                 break;
             }
-            offset = offset.max(taken + STUB);
+            offset = offset.max(taken + stub.len());
         }
         if offset > base + 255 || offset + STUB > self.end - self.start {
             return None;
         }
+        self.write(&mut used, offset, site, &[], &Front::default())
+    }
+
+    /// Writes the stub of `site`, which begins with `moved`; returns where it is.
+    fn write(
+        &self,
+        used: &mut BTreeMap<u64, Stub>,
+        offset: u64,
+        site: u64,
+        moved: &[u8],
+        front: &Front,
+    ) -> Option<u64> {
         let stub = self.start + offset;
-        let mut code = [0u8; STUB as usize];
-        let distance = i32::try_from((site + 2).wrapping_sub(stub + 7) as i64).ok()?;
-        code[..3].copy_from_slice(&[0x48, 0x8d, 0x0d]);
-        code[3..7].copy_from_slice(&distance.to_le_bytes());
-        code[7..13].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]);
-        code[13..].copy_from_slice(&ENTRY.load(Relaxed).to_le_bytes());
-        // SAFETY: within the extent, and no thread runs here before the site is written.
-        unsafe {
-            core::ptr::copy_nonoverlapping(code.as_ptr(), self.memory.extent.ptr().add(offset as usize), code.len())
-        };
-        used.insert(offset, site);
+        let mut code = [0u8; STUB as usize + Front::MAX as usize];
+        let (begin, end) = code.split_at_mut_checked(moved.len())?;
+        let distance = i32::try_from((site + 2).wrapping_sub(stub + moved.len() as u64 + 7) as i64).ok()?;
+        begin.copy_from_slice(moved);
+        end[..3].copy_from_slice(&[0x48, 0x8d, 0x0d]);
+        end[3..7].copy_from_slice(&distance.to_le_bytes());
+        end[7..13].copy_from_slice(&[0xff, 0x25, 0, 0, 0, 0]);
+        end[13..STUB as usize].copy_from_slice(&ENTRY.load(Relaxed).to_le_bytes());
+        let len = moved.len() + STUB as usize;
+        // SAFETY: within the extent, and no thread runs here before the site is written, but for one that has been
+        // here before, where the same bytes are.
+        unsafe { core::ptr::copy_nonoverlapping(code.as_ptr(), self.memory.extent.ptr().add(offset as usize), len) };
+        used.insert(offset, Stub { site, front: (front.len, front.begins) });
         Some(stub)
     }
 }

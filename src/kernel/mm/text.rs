@@ -25,7 +25,7 @@ use crate::abi::linux::{
     CLOCK_BOOTTIME, CLOCK_REALTIME, MAP_FIXED, MAP_PRIVATE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFMT, S_IFREG, statx,
     statx_timestamp,
 };
-use crate::abi::text::{Checksum, CopyRecord, FileIdentity, Form, JUMP, Patched, TextKey, TextPlan, seal};
+use crate::abi::text::{Checksum, CopyRecord, FileIdentity, Form, Front, JUMP, Patched, TextKey, TextPlan, seal};
 use crate::host::{HostFd, files, mem, time};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -373,6 +373,11 @@ impl TextCopy {
         (rewritten || self.plan.refused.contains(&site)).then_some(rewritten)
     }
 
+    /// What lies in front of a site that the copy has not rewritten, where that may move.
+    pub fn front(&self, site: u32) -> Option<Front> {
+        self.plan.fronts.iter().find(|f| f.site == site).copied()
+    }
+
     /// Every rewritten site.
     pub fn patched(&self) -> &[Patched] {
         &self.plan.patched
@@ -409,7 +414,7 @@ mod tests {
                 Patched { site: 0x107, stub: 0x2000, form: Form::Before { len: 7 } },
                 Patched { site: 0x200, stub: 0x2016, form: Form::Relay { at: 0x240 } },
             ],
-            refused: Vec::new(),
+            ..TextPlan::default()
         };
         let copy = TextCopy::new(HostFd::new(-1), plan);
         let early = Detour { site: 0x107, resume: 0x100, early: true };

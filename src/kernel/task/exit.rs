@@ -167,7 +167,7 @@ fn take_out(task: &Arc<Task>, status: i32) -> bool {
             }
         }
         // It waits until it is alone.
-        let execs = state.exec.filter(|_| state.tasks.len() == 1).and_then(|_| state.tasks.first().cloned());
+        let execs = state.exec.filter(|_| state.tasks.len() == 1).and_then(|_| state.tasks.front().cloned());
         (state.tasks.is_empty(), execs)
     };
     if let Some(slot) = execs.and_then(|t| t.slot()) {

@@ -8,10 +8,11 @@ use super::trace::Tracee;
 use super::{Task, kernel};
 use crate::cred::Cred;
 use crate::signal::{NSIG, Pending, SIG_DFL, SIG_IGN, SigAction};
-use crate::sync::{Kind, Level, Mutex, WaitQueue};
+use crate::sync::mend::{forget_part, step};
+use crate::sync::{Kind, Level, Mend, MendMap, Mutex, StepQueue, WaitQueue};
 use crate::vfs::Path;
 use crate::vfs::state::DenyWrite;
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{
@@ -66,11 +67,11 @@ pub enum Run {
 /// State that changes together, under one lock.
 pub struct State {
     /// Live threads, each at its [`Task::place`].
-    pub tasks: Vec<Arc<Task>>,
+    pub tasks: StepQueue<Arc<Task>>,
     /// How many of them are past the beginning of their exit.
     pub leaving: usize,
     /// Children by pid, zombies included.
-    pub children: BTreeMap<u32, Arc<ThreadGroup>>,
+    pub children: MendMap<u32, Arc<ThreadGroup>>,
     /// Those of them, by pid, that may have something to tell: all that have ended, were stopped or went on since they
     /// were last looked at.
     pub telling: BTreeSet<u32>,
@@ -107,7 +108,7 @@ impl State {
     /// Enters a thread.
     pub(super) fn add_task(&mut self, task: Arc<Task>) {
         task.place.store(self.tasks.len() as u32, SeqCst);
-        self.tasks.push(task);
+        self.tasks.push_back(task);
     }
 
     /// Takes a thread out, if it is there: the last one takes its place.
@@ -116,17 +117,43 @@ impl State {
         if !self.tasks.get(at).is_some_and(|t| Arc::ptr_eq(t, task)) {
             return;
         }
-        let gone = self.tasks.swap_remove(at);
-        if let Some(moved) = self.tasks.get(at) {
+        let last = self.tasks.len() - 1;
+        if at != last {
+            // It is there twice for a moment.
+            let moved = self.tasks[last].clone();
             moved.place.store(at as u32, SeqCst);
+            let gone = core::mem::replace(&mut self.tasks[at], moved);
+            step();
+            drop(gone);
         }
-        self.leaving = self.leaving.saturating_sub(gone.leaving.load(SeqCst).into());
+        drop(self.tasks.pop_back());
+        self.leaving = self.leaving.saturating_sub(task.leaving.load(SeqCst).into());
     }
 
     /// Forgets a child.
     pub(super) fn remove_child(&mut self, pid: u32) {
         self.children.remove(&pid);
         self.telling.remove(&pid);
+    }
+}
+
+impl Mend for State {
+    /// Threads and children are those of their lists. Of an end or a stop that the host's victim was about to enter, the
+    /// status may be another one.
+    fn mend(&mut self) {
+        let last = self.tasks.len().wrapping_sub(1);
+        if let Some(task) = self.tasks.back()
+            && self.tasks.iter().take(last).any(|t| Arc::ptr_eq(t, task))
+        {
+            // The second one, which the thread that took another out has not taken away any more.
+            drop(self.tasks.pop_back());
+        }
+        for (at, task) in self.tasks.iter().enumerate() {
+            task.place.store(at as u32, SeqCst);
+        }
+        self.leaving = self.tasks.iter().filter(|t| t.leaving.load(SeqCst)).count();
+        self.children.mend();
+        forget_part(&mut self.telling, self.children.iter().map(|(&pid, _)| pid).collect());
     }
 }
 
@@ -262,12 +289,12 @@ impl ThreadGroup {
             pid: id.number(),
             shown: id.number_in(id.namespace()),
             id,
-            state: Mutex::new(
+            state: Mutex::mended(
                 Level::Signal,
                 State {
-                    tasks: Vec::new(),
+                    tasks: StepQueue::new(),
                     leaving: 0,
-                    children: BTreeMap::new(),
+                    children: MendMap::new(),
                     telling: BTreeSet::new(),
                     parent: Weak::new(),
                     run: Run::Running,
@@ -374,9 +401,13 @@ impl ThreadGroup {
     /// Gives it a parent, or none.
     pub(super) fn set_parent(&self, parent: Option<&Arc<ThreadGroup>>) {
         let mut state = self.state.lock();
-        state.parent = parent.map_or_else(Weak::new, Arc::downgrade);
+        let new = parent.map_or_else(Weak::new, Arc::downgrade);
+        let old = core::mem::replace(&mut state.parent, new);
+        step();
         self.ppid.store(parent.map_or(0, |p| p.pid), Relaxed);
         self.shown_ppid.store(parent.map_or(0, |p| p.id.number_in(self.id.namespace())), Relaxed);
+        drop(state);
+        drop(old);
     }
     /// Its parent.
     pub fn parent(&self) -> Option<Arc<ThreadGroup>> {
@@ -385,7 +416,7 @@ impl ThreadGroup {
     /// Any live thread, the leader first.
     pub fn any_task(&self) -> Option<Arc<Task>> {
         let state = self.state.lock();
-        state.tasks.iter().find(|t| t.tid() == self.pid).or(state.tasks.first()).cloned()
+        state.tasks.iter().find(|t| t.tid() == self.pid).or(state.tasks.front()).cloned()
     }
     /// A live thread, the leader first, else the leader as it ended.
     pub fn leader(&self) -> Option<Arc<Task>> {
@@ -393,7 +424,7 @@ impl ThreadGroup {
     }
     /// Live threads.
     pub fn tasks(&self) -> Vec<Arc<Task>> {
-        self.state.lock().tasks.clone()
+        self.state.lock().tasks.iter().cloned().collect()
     }
     /// Kicks every thread.
     pub fn kick_all(&self) {
@@ -436,6 +467,33 @@ mod tests {
         let after = a.for_exec();
         assert_eq!((after.get(2).handler, after.get(2).flags), (SIG_IGN, 0));
         assert_eq!((after.get(15).handler, after.get(15).mask), (SIG_DFL, 0));
+    }
+
+    #[test]
+    fn what_a_killed_thread_left_of_a_group_is_made_whole() {
+        let (parent, child) = (group(5101, 5101, 5101), group(5102, 5101, 5101));
+        let tasks: Vec<_> = (0..3).map(|i| crate::task::test_support::thread(&parent, 5110 + i)).collect();
+        let mut state = parent.state.lock();
+        let had = state.tasks.len();
+        tasks.iter().for_each(|t| state.add_task(t.clone()));
+        state.children.insert(child.pid, child.clone());
+        // In the middle of taking the first one out: the last is there twice, and is not counted as leaving.
+        tasks[2].leaving.store(true, SeqCst);
+        state.tasks[had] = tasks[2].clone();
+        state.mend();
+        assert_eq!(state.tasks.len(), had + 2);
+        assert!(state.tasks.iter().enumerate().all(|(at, t)| t.place.load(SeqCst) as usize == at));
+        assert_eq!((state.leaving, state.telling.contains(&child.pid)), (1, true));
+        state.remove_task(&tasks[2]);
+        state.remove_task(&tasks[0]);
+        assert!(state.tasks.iter().skip(had).all(|t| Arc::ptr_eq(t, &tasks[1])));
+        assert_eq!((state.tasks.len(), state.leaving), (had + 1, 0));
+        state.remove_task(&tasks[1]);
+        state.remove_child(child.pid);
+        drop(state);
+        for g in [parent, child] {
+            tree::lock().remove_process(&g);
+        }
     }
 
     #[test]

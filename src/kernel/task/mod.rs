@@ -340,6 +340,11 @@ pub(crate) mod test_support {
         group
     }
 
+    /// A thread that was never started, which its process does not know.
+    pub fn thread(group: &Arc<ThreadGroup>, tid: u32) -> Arc<Task> {
+        Task::make(tid, group.clone(), None, Vec::new())
+    }
+
     /// Its only thread, ended, with these credentials.
     pub fn task(pid: u32, cred: Cred) -> Arc<Task> {
         let group = group(pid, pid, pid);

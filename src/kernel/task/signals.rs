@@ -86,7 +86,7 @@ impl ThreadGroup {
         if self.ignores(sig) && state.tasks.iter().all(|t| takes(&t) && !t.is_traced()) {
             return Ok(());
         }
-        let Some(user) = state.tasks.first().map(|t| t.cred().user.clone()) else { return Ok(()) };
+        let Some(user) = state.tasks.front().map(|t| t.cred().user.clone()) else { return Ok(()) };
         self.pending.lock().add(info, &user, self.limits.get(limits::SIGPENDING).0)?;
         self.signal_wait.wake(Events::IN);
         // The leader is the usual one to take it; it comes first while it lives.

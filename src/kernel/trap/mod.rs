@@ -99,6 +99,7 @@ pub unsafe extern "C" fn drupe_on_signal(sig: u32, info: *mut SigInfo, uc: *mut 
             if !kernel {
                 match sig {
                     linux::SIGTRAP => rewrite::trap_in_guest(uc),
+                    linux::SIGILL => rewrite::no_instruction(uc),
                     linux::SIGSEGV if regs.err & FETCH != 0 => rewrite::fetch_failed(uc, info.fields[0]),
                     _ => {}
                 }

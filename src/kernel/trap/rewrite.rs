@@ -122,6 +122,22 @@ pub(super) fn trap_in_guest(uc: *mut UContext) {
     }
 }
 
+/// The guest was at something that is no instruction. Does not return where the kernel wrote that, or may have taken it
+/// back meanwhile.
+pub(super) fn no_instruction(uc: *mut UContext) {
+    if !rewrite::enabled() {
+        return;
+    }
+    // SAFETY: as above.
+    let regs = unsafe { &mut (*uc).mcontext };
+    let pc = regs.rip;
+    if let Some(next) = CurrentTask::here(regs).mm().moved(pc) {
+        regs.rip = next;
+        entry::kicked(uc)
+    }
+    fetch_failed(uc, pc);
+}
+
 /// The guest could not fetch an instruction at `addr`. Does not return where text was being written there, unless
 /// that failed for the same reason before and no text was written since.
 pub(super) fn fetch_failed(uc: *mut UContext, addr: u64) {

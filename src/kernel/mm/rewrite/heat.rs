@@ -50,6 +50,9 @@ impl Default for Heat {
 }
 
 impl Heat {
+    /// Traps of a site that stays hot between two looks at it.
+    pub(super) const PERIOD: u64 = AGAIN - TRIED;
+
     /// The site's counter, or the one that it takes over.
     fn cell(&self, site: u64) -> &AtomicU64 {
         let set = &self.cells[(site.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize % SETS];

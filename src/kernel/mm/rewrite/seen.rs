@@ -3,7 +3,7 @@
 
 use super::{MappedCopy, PAGE, Patches, SYSCALL, restore};
 use crate::abi::linux::{PROT_EXEC, PROT_READ};
-use crate::abi::text::{Form, JUMP};
+use crate::abi::text::{Form, Front, JUMP};
 use crate::host::{files, mem};
 use crate::mm::UserSlice;
 use crate::mm::vma::{Backing, VmaTree};
@@ -74,8 +74,11 @@ impl Patches {
     /// Replaces what is ours in `buf`, which was read at `addr`, by what the guest mapped.
     pub fn hide(&self, vmas: &VmaTree, addr: u64, buf: &mut [u8]) {
         let end = addr + buf.len() as u64;
-        for (&site, _) in self.sites.range(addr.saturating_sub(1)..end) {
-            put(addr, buf, site, &SYSCALL);
+        for (&site, _) in self.sites.range(addr.saturating_sub(1)..end.saturating_add(u64::from(Front::MAX))) {
+            match self.moved.get(&site) {
+                Some(m) => put(addr, buf, m.span().0, m.was()),
+                None => put(addr, buf, site, &SYSCALL),
+            }
         }
         for c in self.copies.iter().filter(|c| c.start < end && c.end > addr) {
             for p in c.copy.patched() {

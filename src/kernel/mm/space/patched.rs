@@ -37,6 +37,11 @@ impl AddressSpace {
         if !rewrite::enabled() { None } else { self.inner.read().patches.site_of_stub(pc) }
     }
 
+    /// Where a thread is to go on that is within what was written in front of a site ([`rewrite`]).
+    pub fn moved(&self, pc: u64) -> Option<u64> {
+        if !rewrite::enabled() { None } else { self.inner.read().patches.moved(pc) }
+    }
+
     /// After a failure to fetch an instruction at `addr`: whether that may be because text was being written there,
     /// and if so a number that no other address space has, nor this one once text was written again. Waits for the end of
     /// a write under way.

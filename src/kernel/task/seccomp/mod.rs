@@ -330,7 +330,7 @@ pub fn add(cur: &CurrentTask, program: Vec<Insn>, flags: u32) -> Result<Added> {
     if path > MAX_PATH {
         return Err(Errno::ENOMEM);
     }
-    let others = cur.group.state.lock().tasks.clone();
+    let others = cur.group.tasks();
     if has(flag::TSYNC)
         && let Some(other) = others.iter().find(|t| !Arc::ptr_eq(t, cur) && !may_follow(t, before.as_ref()))
     {

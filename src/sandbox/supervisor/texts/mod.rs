@@ -224,7 +224,7 @@ mod tests {
         let mut cache = Cache::open(&dir).expect("a directory of our own");
         fs::write(dir.join("new"), "left by one that was killed").expect("ours");
         fs::write(dir.join("index"), "left by an earlier version").expect("ours");
-        let plan = TextPlan { patched: Vec::new(), refused: vec![7] };
+        let plan = TextPlan { refused: vec![7], ..TextPlan::default() };
         for (ino, ctime) in [(1, 1), (2, 1), (1, 2)] {
             let mut copy = File::from(cache.store(&key(ino, ctime), &[ino as u8; 4096], &plan).expect("stored"));
             let mut bytes = vec![0; 4096];

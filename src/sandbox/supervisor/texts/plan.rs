@@ -11,18 +11,29 @@
 //! - *Relay*: the two bytes of the call become a short jump into the padding between two functions, where a
 //!   long one fits. The padding is what no function covers; it must be nothing but no-ops, and what lies
 //!   in front of it must not run into it.
+//!
+//! Where neither is possible, the instructions in front of the call that may move are told: a process that runs can
+//! put a jump in their place, to a stub that lies where it needs to (`mm::rewrite::front` in the kernel).
+//!
+//! Functions are those of `.eh_frame` and of the symbol table. Where neither knows a site's, decoding begins at every
+//! one of the bytes that lie some way in front of it: x86 code falls into step soon, and what all agree on is believed.
 
-use drupe_kernel::abi::text::{Form, JUMP, Patched, TextKey, TextPlan};
+use drupe_kernel::abi::text::{Form, Front, JUMP, Patched, TextKey, TextPlan};
 use gimli::{BaseAddresses, CieOrFde, EhFrame, LittleEndian, UnwindSection};
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::read::elf::{ElfFile64, ProgramHeader};
-use object::{Endianness, Object, ObjectSection, ReadRef, elf};
+use object::{Endianness, Object, ObjectSection, ObjectSymbol, ReadRef, SymbolKind, elf};
 use std::collections::HashMap;
 
 const PAGE: u64 = 4096;
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
 /// Longest padding between functions that is believed to be padding, bytes.
 const MAX_GAP: u32 = 64;
+/// Where no function is known: how far in front of a site decoding begins, bytes, at least (an instruction has no more)
+/// and at most, and how many beginnings must lead to the site.
+const AHEAD: (u32, u32) = (15, 64);
+/// See [`AHEAD`].
+const WITNESSES: usize = 16;
 
 /// Start and end.
 type Span = (u32, u32);
@@ -86,6 +97,7 @@ pub fn copy<'a>(
         let fits = |f: &Form| room as usize + f.stub_len() as usize <= text.len();
         let Some(form) = form.filter(fits) else {
             plan.refused.push(site);
+            plan.fronts.extend(code.front(site));
             continue;
         };
         write(&mut text, site, room, form, entry);
@@ -125,6 +137,16 @@ fn layout<'a>(file: &ElfFile64<'a, Endianness, impl ReadRef<'a>>, base: u64, len
         }
     }
     functions.sort_unstable();
+    let known = functions.len();
+    for symbol in file.symbols().filter(|s| s.kind() == SymbolKind::Text && s.size() > 0) {
+        let start = symbol.address().wrapping_sub(base);
+        let Some(end) = start.checked_add(symbol.size()).filter(|&end| end <= u64::from(length)) else { continue };
+        let at = functions[..known].partition_point(|f| f.0 <= start as u32);
+        if !functions[..at].iter().rev().take(4).any(|f| (start as u32) < f.1) {
+            functions.push((start as u32, end as u32));
+        }
+    }
+    functions.sort_unstable();
     functions.dedup();
     let mut gaps = Vec::new();
     let mut end = None;
@@ -158,8 +180,76 @@ impl Code64<'_> {
         if self.at(site, site.checked_add(2)?) != SYSCALL {
             return None;
         }
-        let function = self.function(site)?;
-        self.before(function, site).or_else(|| self.relay(site, used).map(|at| Form::Relay { at }))
+        let before = self.in_front(site).and_then(|run| run.last().copied());
+        let before = before.filter(|i| i.len() >= JUMP as usize && can_move(i));
+        let before = before.map(|i| Form::Before { len: i.len() as u8 });
+        before.or_else(|| self.relay(site, used).map(|at| Form::Relay { at }))
+    }
+
+    /// What may move of that which lies in front of the call at `site`, if it is enough for a jump.
+    fn front(&self, site: u32) -> Option<Front> {
+        if self.at(site, site.checked_add(2)?) != SYSCALL {
+            return None;
+        }
+        let run = self.in_front(site)?;
+        let mut len = 0;
+        let mut front = Front { site, ..Front::default() };
+        for i in run.iter().rev().take_while(|i| can_move(i)) {
+            len += i.len();
+            if len > usize::from(Front::MAX) {
+                return None;
+            }
+            front.begins = front.begins << i.len() | 1;
+            if len >= usize::from(Front::MIN) {
+                front.len = len as u8;
+                return Some(front);
+            }
+        }
+        None
+    }
+
+    /// The last instructions in front of the call at `site`, the last of all last.
+    fn in_front(&self, site: u32) -> Option<Vec<Instruction>> {
+        match self.function(site) {
+            Some((start, _)) => self.chain(start, site),
+            None => self.agreed(site),
+        }
+    }
+
+    /// Those that decoding from `start` on finds in front of `site`, if it comes to the call there.
+    fn chain(&self, start: u32, site: u32) -> Option<Vec<Instruction>> {
+        let mut last = Vec::new();
+        for instruction in self.instructions(start, (site + 2).min(self.bytes.len() as u32)) {
+            if instruction.is_invalid() {
+                return None;
+            }
+            if instruction.ip() == u64::from(site) {
+                return (instruction.code() == Code::Syscall).then_some(last);
+            }
+            if last.len() == 3 {
+                last.remove(0);
+            }
+            last.push(instruction);
+        }
+        None
+    }
+
+    /// Those on which decoding from everywhere agrees.
+    fn agreed(&self, site: u32) -> Option<Vec<Instruction>> {
+        let mut found: Option<Vec<Instruction>> = None;
+        let mut witnesses = 0;
+        for start in site.checked_sub(AHEAD.1)?..site - AHEAD.0 {
+            let Some(run) = self.chain(start, site) else { continue };
+            witnesses += 1;
+            match &mut found {
+                None => found = Some(run),
+                Some(found) => {
+                    let same = found.iter().rev().zip(run.iter().rev()).take_while(|(a, b)| a.ip() == b.ip()).count();
+                    found.drain(..found.len() - same);
+                }
+            }
+        }
+        found.filter(|run| witnesses >= WITNESSES && !run.is_empty())
     }
 
     /// Takes note of what an earlier copy has done, where that is possible in this code: it was checked then, and
@@ -177,21 +267,6 @@ impl Code64<'_> {
             Form::Before { len } => u32::from(len) >= JUMP && p.site >= u32::from(len),
         };
         (stub && there && within(p.site, 2)).then_some(())
-    }
-
-    fn before(&self, (start, end): Span, site: u32) -> Option<Form> {
-        let mut before: Option<Instruction> = None;
-        for instruction in self.instructions(start, end) {
-            if instruction.is_invalid() || instruction.ip() > u64::from(site) {
-                return None;
-            }
-            if instruction.ip() == u64::from(site) {
-                let len = before.filter(can_move)?.len() as u8;
-                return (instruction.code() == Code::Syscall).then_some(Form::Before { len });
-            }
-            before = Some(instruction);
-        }
-        None
     }
 
     /// A place for a long jump within a short jump's reach of `site`.
@@ -235,16 +310,38 @@ impl Code64<'_> {
     }
 }
 
-/// Whether a jump fits in its place, and it means the same in a stub: it neither depends on where it lies nor goes
-/// elsewhere, and does not fault, which would be seen in the stub. Of memory it may touch the stack.
+/// Whether it means the same in a stub: it neither depends on where it lies nor goes elsewhere, and does not fault,
+/// which would be seen in the stub. Of memory it may touch the stack.
 fn can_move(i: &Instruction) -> bool {
-    let memory = i.op_kinds().any(|kind| kind == OpKind::Memory);
+    let memory = i.op_kinds().any(|kind| kind == OpKind::Memory) && i.mnemonic() != Mnemonic::Nop;
     let stack = i.memory_base() == Register::RSP && i.memory_index() == Register::None;
-    i.len() >= JUMP as usize
-        && i.flow_control() == FlowControl::Next
+    let plain = matches!(
+        i.mnemonic(),
+        Mnemonic::Mov
+            | Mnemonic::Lea
+            | Mnemonic::Movsxd
+            | Mnemonic::Movsx
+            | Mnemonic::Movzx
+            | Mnemonic::Xor
+            | Mnemonic::And
+            | Mnemonic::Or
+            | Mnemonic::Add
+            | Mnemonic::Sub
+            | Mnemonic::Shl
+            | Mnemonic::Shr
+            | Mnemonic::Inc
+            | Mnemonic::Dec
+            | Mnemonic::Test
+            | Mnemonic::Cmp
+            | Mnemonic::Cdqe
+            | Mnemonic::Nop
+    );
+    let registers = (0..i.op_count()).filter(|&n| i.op_kind(n) == OpKind::Register).map(|n| i.op_register(n));
+    i.flow_control() == FlowControl::Next
+        && registers.into_iter().all(Register::is_gpr)
         && (!memory || i.mnemonic() == Mnemonic::Lea || stack)
         && !i.is_ip_rel_memory_operand()
-        && matches!(i.mnemonic(), Mnemonic::Mov | Mnemonic::Lea | Mnemonic::Movsxd | Mnemonic::Xor | Mnemonic::And)
+        && plain
 }
 
 /// Writes the site and its stub.
