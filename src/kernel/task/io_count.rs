@@ -53,7 +53,7 @@ pub fn total(task: &Task, whole: bool) -> [u64; 4] {
     }
     let group: &ThreadGroup = &task.group;
     let mut sum = group.io.all();
-    for task in &group.state.lock().tasks {
+    for task in group.state.lock().tasks.iter() {
         sum.iter_mut().zip(task.io.all()).for_each(|(to, n)| *to = to.wrapping_add(n));
     }
     sum
