@@ -330,8 +330,63 @@ static void waiting(void)
 	}
 }
 
+static unsigned char frame[16384];
+
+static void take_frame(int sig, siginfo_t *info, void *context)
+{
+	(void)sig, (void)info;
+	unsigned char *state = (unsigned char *)((ucontext_t *)context)->uc_mcontext.fpregs;
+	unsigned size;
+	memcpy(&size, state + 464 + 16, 4);
+	if (size >= 576 && size <= sizeof frame)
+		memcpy(frame, state, size);
+}
+
+// Whether bytes of a frame are as the stack was, or zero.
+static int clean(unsigned start, unsigned end)
+{
+	for (unsigned i = start; i < end; i++)
+		if (frame[i] != 0xa5 && frame[i] != 0)
+			return 0;
+	return 1;
+}
+
+// The parts of a signal's frame that the processor does not write: behind the legacy registers, and between the states.
+static void signal_frame(void)
+{
+	static unsigned char stack[65536];
+	memset(stack, 0xa5, sizeof stack);
+	sigaltstack(&(stack_t){ .ss_sp = stack, .ss_size = sizeof stack }, NULL);
+	struct sigaction action = { .sa_sigaction = take_frame, .sa_flags = SA_SIGINFO | SA_ONSTACK };
+	sigaction(SIGUSR2, &action, NULL);
+	for (int times = 0; times < 3; times++) {
+		// Once by a trap, then perhaps by a rewritten site.
+		raise(SIGUSR2);
+		unsigned size, at = 576, next;
+		unsigned long features;
+		memcpy(&size, frame + 464 + 16, 4);
+		memcpy(&features, frame + 464 + 8, 8);
+		int all = clean(416, 464);
+		do {
+			next = size;
+			unsigned end = size;
+			for (int i = 2; i < 20; i++) {
+				unsigned a, b, c, d;
+				__asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(13), "c"(i));
+				if (features >> i & 1 && b >= at && b < next)
+					next = b, end = b + a;
+			}
+			all &= clean(at, next);
+			at = end;
+		} while (at < size);
+		printf("frame %d\n", all);
+	}
+	sigaltstack(&(stack_t){ .ss_flags = SS_DISABLE }, NULL);
+}
+
 int main(void)
 {
+	signal_frame();
 	file_status();
 	directory();
 	system_wide();
