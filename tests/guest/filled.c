@@ -386,7 +386,6 @@ static void signal_frame(void)
 
 int main(void)
 {
-	signal_frame();
 	file_status();
 	directory();
 	system_wide();
@@ -395,5 +394,7 @@ int main(void)
 	signals();
 	sockets();
 	waiting();
+	// Last: what it leaves on the stack would show in the frames of the others.
+	signal_frame();
 	return 0;
 }
