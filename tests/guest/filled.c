@@ -220,6 +220,8 @@ static void handler(int sig, siginfo_t *info, void *context)
 	unsigned char *to = turn_of_handler++ ? b : a;
 	memcpy(to, info, 128);
 	memcpy(to + 128, &u->uc_stack, sizeof u->uc_stack);
+	// Linux writes no padding there: it is what the stack held.
+	memset(to + 140, 0, 4);
 	unsigned char *fp = (unsigned char *)u->uc_mcontext.fpregs;
 	memcpy(to + 216, &u->uc_link, 8);
 	memcpy(to + 224, fp + 464 + 20, 28);
