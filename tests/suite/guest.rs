@@ -126,6 +126,8 @@ guests_of_root! {
     tmpfs: &[Link::Dynamic];
     acls: &[Link::Dynamic];
     leases: &[Link::Dynamic];
+    keyrings: &[Link::Dynamic];
+    io_flags: &[Link::Dynamic];
     mount_answers: &[Link::Dynamic];
     link_layer: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];

@@ -98,7 +98,7 @@ pub struct Outcome {
 /// # Errors
 /// `EPERM` when the file's capabilities exceed the bounding set and the program would not know of it.
 pub fn exec(old: &Cred, program: &Program) -> Result<Outcome> {
-    let mut new = old.clone();
+    let mut new = Cred { keys: old.keys.inherited(), ..old.clone() };
     if !old.no_new_privs {
         new.euid = program.set_uid.unwrap_or(old.euid);
         new.egid = program.set_gid.unwrap_or(old.egid);

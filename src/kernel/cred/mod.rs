@@ -2,6 +2,7 @@
 
 pub mod count;
 pub mod exec;
+pub mod keys;
 pub mod map;
 pub mod ns;
 pub mod user;
@@ -38,6 +39,8 @@ pub struct Cred {
     pub user_ns: Arc<UserNamespace>,
     /// What is counted for the real user.
     pub user: Arc<User>,
+    /// Keyrings.
+    pub keys: keys::Rings,
 }
 
 /// Bits of [`Cred::secure_bits`] (`linux/securebits.h`); each has a lock, the next bit.
@@ -115,6 +118,7 @@ impl Cred {
             secure_bits: 0,
             user_ns: UserNamespace::initial().clone(),
             user: User::of(uid),
+            keys: keys::Rings::default(),
         }
     }
 

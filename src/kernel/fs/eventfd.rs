@@ -92,6 +92,10 @@ impl FileOps for EventFd {
         Ok(8)
     }
 
+    fn takes_write_flags(&self) -> bool {
+        false
+    }
+
     fn poll(&self) -> Events {
         let n = self.count.load(SeqCst);
         let mut events = Events::empty();

@@ -180,7 +180,7 @@ fn holes_and_truncation() {
     attr::truncate(&v.ctx(), &p, 10_001).expect("shrinks");
     attr::truncate(&v.ctx(), &p, 10_003).expect("grows");
     assert!(v.read("/h").expect("readable").ends_with("e\0\0"));
-    assert_eq!(attr::truncate(&v.ctx(), &v.fs.root(), 0), Err(Errno::EISDIR));
+    assert_eq!(attr::truncate(&v.ctx(), &v.fs.root(), 0), Err(Errno::EISDIR.into()));
 }
 
 #[test]

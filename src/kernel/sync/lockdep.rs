@@ -76,6 +76,8 @@ pub enum Level {
     Users,
     /// Serialises the writing of a user namespace's maps.
     UserMaps,
+    /// A key: of two, none is locked while the other is.
+    Key,
     /// Anything that calls nothing.
     Leaf,
 }

@@ -19,6 +19,7 @@ pub mod handle;
 pub mod ids;
 pub mod inotify;
 pub mod kcmp;
+pub mod keys;
 pub mod limits;
 pub mod mem;
 pub mod misc;

@@ -3,9 +3,9 @@
 use super::files;
 use super::{Fd, at};
 use crate::abi::linux::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD, CLONE_THREAD,
-    CLONE_VFORK, CLONE_VM, P_ALL, P_PGID, P_PID, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, WSTOPPED, clone_args,
-    rusage,
+    AT_EMPTY_PATH, AT_EXECVE_CHECK, AT_FDCWD, AT_SYMLINK_NOFOLLOW, CLONE_PARENT, CLONE_PARENT_SETTID, CLONE_PIDFD,
+    CLONE_THREAD, CLONE_VFORK, CLONE_VM, P_ALL, P_PGID, P_PID, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT,
+    WSTOPPED, clone_args, rusage,
 };
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult};
@@ -13,7 +13,7 @@ use crate::fs::pidfd;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::clone::{self, Args, SetTid};
 use crate::task::exec::Committed;
-use crate::task::loader::{FromFd, Program};
+use crate::task::loader::{self, FromFd, Program};
 use crate::task::pid::LEVEL_MAX;
 use crate::task::wait::{self, Outcome, Who};
 use crate::task::{CurrentTask, ThreadGroup, exec, exit, limits, session};
@@ -159,7 +159,7 @@ pub fn sys_execveat(
     envp: UserPtr<u64>,
     flags: u32,
 ) -> SysResult<()> {
-    at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW)?;
+    at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_EXECVE_CHECK)?;
     let ready = {
         let path = path.read_path()?;
         let from = || Ok::<_, Errno>(FromFd { fd: dir.0, cloexec: cur.files().cloexec(dir.0)? });
@@ -176,6 +176,9 @@ pub fn sys_execveat(
             };
             Program::Path { base, path: &path, follow: flags & AT_SYMLINK_NOFOLLOW == 0 }
         };
+        if flags & AT_EXECVE_CHECK != 0 {
+            return loader::check(cur.fs(), &cur.op_ctx(), program);
+        }
         do_exec(cur, program, argv, envp)?
     };
     ready.go(cur)

@@ -158,13 +158,18 @@ pub(super) fn write_file(
     let out = if !seekable {
         write_stream(cur, ctx, file, src, place)
     } else if let Some(pos) = place.pos {
-        write_at(ctx, file, src, pos, place)
+        write_at(ctx, file, src, start(file, pos, place)?)
     } else {
         src.under_lock(src.left().min(STEP), |src| {
             let mut offset = file.offset.lock();
-            let n = write_at(ctx, file, src, *offset, place)?;
+            let pos = start(file, *offset, place)?;
+            let n = write_at(ctx, file, src, pos)?;
             let append = file.flags() & linux::O_APPEND != 0;
-            *offset = if append && n > 0 { file.append_end() } else { *offset + n as u64 };
+            *offset = match n {
+                0 => *offset,
+                _ if append => file.append_end(),
+                n => pos + n as u64,
+            };
             Ok(n)
         })
     };
@@ -173,7 +178,11 @@ pub(super) fn write_file(
             io_count::count(Io::Wrote, n);
             notify::transferred(&file.path.dentry, n, true);
             if place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0 {
-                file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC)?;
+                match file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC) {
+                    // What has nothing to bring to a disk is written.
+                    Ok(()) | Err(SysError::Errno(Errno::EINVAL)) => {}
+                    Err(e) => return Err(e),
+                }
             }
             Ok(n)
         }
@@ -188,8 +197,13 @@ pub(super) fn write_file(
     }
 }
 
-fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64, place: Place) -> SysResult<usize> {
-    let pos = if place.flags & RWF_APPEND != 0 { file.ops.seek_to(file, Whence::End, 0)? } else { pos };
+/// Where a write begins that is to begin at `pos`.
+#[inline(always)]
+fn start(file: &OpenFile, pos: u64, place: Place) -> Result<u64> {
+    if place.flags & RWF_APPEND != 0 { file.ops.seek_to(file, Whence::End, 0) } else { Ok(pos) }
+}
+
+fn write_at(ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
     if past_all(pos, src.left()) {
         return Err(Errno::EINVAL.into());
     }
@@ -329,9 +343,10 @@ pub(super) fn with_vecs<R>(
     f(&many)
 }
 
-/// Terminals cannot say beforehand whether they would wait (`FMODE_NOWAIT`).
+/// Terminals and tmpfs cannot say beforehand whether they would wait (`FMODE_NOWAIT`).
 fn check_nowait(file: &OpenFile, place: Place) -> Result {
-    if place.nowait() && file.ops.is_tty() { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
+    let knows = || !file.ops.is_tty() && file.ops.knows_waits();
+    if place.nowait() && !knows() { Err(Errno::EOPNOTSUPP) } else { Ok(()) }
 }
 
 /// What comes before the vector is looked at: positions, and whether the file was opened for this.
@@ -360,6 +375,10 @@ fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: P
         if dst.left() == 0 {
             return Ok(0);
         }
+        // Directories are not read by vectors, whose flags alone are looked at.
+        if place.flags & !linux::RWF_HIPRI != 0 && file.inode.file_type() == FileType::Dir {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         check_flags(place, false)?;
         check_nowait(&file, place)?;
         read_file(&cur.op_ctx(), &file, &mut dst, place)
@@ -373,6 +392,9 @@ fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: 
         let mut src = IoSrc::user(v);
         if src.left() == 0 {
             return Ok(0);
+        }
+        if place.flags & !linux::RWF_HIPRI != 0 && !file.ops.takes_write_flags() {
+            return Err(Errno::EOPNOTSUPP.into());
         }
         check_flags(place, true)?;
         check_nowait(&file, place)?;

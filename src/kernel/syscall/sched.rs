@@ -194,7 +194,7 @@ const ATTR_NEWEST: u32 = 56;
 ///
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EFAULT`.
-pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<[u32; 12]>, size: u32, flags: u32) -> SysResult<()> {
+pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<u8>, size: u32, flags: u32) -> SysResult<()> {
     if out.is_null() || !(ATTR_SIZE..=4096).contains(&size) || flags != 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -202,8 +202,8 @@ pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<[u32; 12]>, s
     let policy = t.attr.policy.load(Relaxed);
     let reset = u64::from(policy & RESET_ON_FORK != 0);
     // size, policy, flags (64 bits), nice, priority, then runtime, deadline and period.
-    let mut a = [0u32; 12];
-    a[0] = ATTR_SIZE;
+    let mut a = [0u32; ATTR_NEWEST as usize / 4];
+    a[0] = size.min(ATTR_NEWEST);
     a[1] = policy & !RESET_ON_FORK;
     a[2] = reset as u32;
     match policy & !RESET_ON_FORK {
@@ -217,7 +217,10 @@ pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<[u32; 12]>, s
         SCHED_FIFO | SCHED_RR => a[5] = t.attr.rt_priority.load(Relaxed),
         _ => a[4] = t.attr.nice.load(Relaxed) as u32,
     }
-    Ok(out.write(a)?)
+    // What the program knows and this kernel does not is zero.
+    let bytes: Vec<u8> =
+        a.iter().flat_map(|word| word.to_le_bytes()).chain(core::iter::repeat(0)).take(size as usize).collect();
+    Ok(out.slice(bytes.len()).write_from(&bytes)?)
 }
 
 /// `sched_setattr(2)`.

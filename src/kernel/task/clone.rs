@@ -12,6 +12,7 @@ use crate::abi::slot::{SlotHeader, kick};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch::{self, frame};
 use crate::arena;
+use crate::cred::keys::{Key, Rings, perm};
 use crate::cred::{Cred, UserNamespace, cap};
 use crate::host::process::{self, CloneKind, Start};
 use crate::mm::UserPtr;
@@ -192,12 +193,25 @@ pub fn new_user(cur: &CurrentTask) -> Result<Cred> {
     Ok(cred)
 }
 
+/// The credentials with the keyrings that a child or a thread has of its maker's (`copy_creds`).
+fn with_rings(cred: Arc<Cred>, is_thread: bool) -> Result<Arc<Cred>> {
+    let had = &cred.keys;
+    let keys = match is_thread {
+        _ if had.is_inherited() => return Ok(cred),
+        false => had.inherited(),
+        true if had.thread.is_none() => return Ok(cred),
+        true => Rings { thread: Some(Key::ring(b"_tid", &cred, perm::OF_TASK)?), ..had.clone() },
+    };
+    Ok(Arc::new(Cred { keys, ..Cred::clone(&cred) }))
+}
+
 /// The child's kernel objects, entered into the tree; `frozen` is the memory that it gets a copy of.
 fn make(cur: &CurrentTask, a: &Args, frozen: Option<&Frozen<'_>>) -> SysResult<Arc<Task>> {
     let has = |f: u32| a.flags & u64::from(f) != 0;
     let own = cur.own();
     let kinds = a.flags as u32 & ns::MADE;
     let cred = if has(CLONE_NEWUSER) { Arc::new(new_user(cur)?) } else { own.cred.clone() };
+    let cred = with_rings(cred, has(CLONE_THREAD))?;
     let fs = if has(CLONE_FS) { own.fs.clone() } else { Arc::new(own.fs.fork_copy()) };
     if has(CLONE_NEWNS) {
         fs.namespace()?.copy_for(&fs, &cred)?;

@@ -190,6 +190,31 @@ impl Program<'_> {
     }
 }
 
+/// Opens the file that is to be run; its name is what the process will be called.
+fn open_program(fs: &FsContext, ctx: &OpCtx<'_>, program: Program<'_>) -> SysResult<(Arc<OpenFile>, Vec<u8>)> {
+    match program {
+        Program::Path { base, path, follow } => {
+            let comm = path.rsplit(|&b| b == b'/').next().unwrap_or(path).to_vec();
+            Ok((open_exec(fs, ctx, base.map(|b| b.0), path, follow)?, comm))
+        }
+        Program::Place(target, _) => {
+            check_exec(ctx, &target)?;
+            let comm = target.file_name();
+            Ok((open_at(ctx, target, crate::abi::linux::O_RDONLY, true)?, comm))
+        }
+    }
+}
+
+/// Whether the file might be run, whatever it holds (`AT_EXECVE_CHECK`).
+///
+/// # Errors
+/// Those of `execve(2)` but for what lies in the file.
+pub fn check(fs: &FsContext, ctx: &OpCtx<'_>, program: Program<'_>) -> SysResult<()> {
+    let (file, _) = open_program(fs, ctx, program)?;
+    DenyWrite::new(&file.inode)?;
+    Ok(())
+}
+
 /// Opens and checks everything that running a program needs.
 ///
 /// # Errors
@@ -202,17 +227,7 @@ pub fn prepare(
     envp: Vec<Vec<u8>>,
 ) -> SysResult<ExecPlan> {
     let (execfn, hidden) = program.name();
-    let (mut file, comm) = match program {
-        Program::Path { base, path, follow } => {
-            let comm = path.rsplit(|&b| b == b'/').next().unwrap_or(path).to_vec();
-            (open_exec(fs, ctx, base.map(|b| b.0), path, follow)?, comm)
-        }
-        Program::Place(target, _) => {
-            check_exec(ctx, &target)?;
-            let comm = target.file_name();
-            (open_at(ctx, target, crate::abi::linux::O_RDONLY, true)?, comm)
-        }
-    };
+    let (mut file, comm) = open_program(fs, ctx, program)?;
     let comm = comm[..comm.len().min(15)].to_vec();
     // While a file is run, or about to be, nobody may write to it.
     let mut running = DenyWrite::new(&file.inode)?;

@@ -166,6 +166,16 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// Whether it can say beforehand that a read or write would wait (`FMODE_NOWAIT`).
+    fn knows_waits(&self) -> bool {
+        true
+    }
+
+    /// Whether a write can have `RWF_*` (it has `write_iter` in Linux).
+    fn takes_write_flags(&self) -> bool {
+        true
+    }
+
     /// Whether it is a terminal.
     fn is_tty(&self) -> bool {
         false

@@ -292,6 +292,11 @@ impl FileOps for MemFile {
         Ok(())
     }
 
+    fn knows_waits(&self) -> bool {
+        // The file system that an overlay stands for does, tmpfs does not.
+        self.inode.fs.lower.is_some()
+    }
+
     fn fallocate(&self, ctx: &OpCtx<'_>, mode: u32, offset: u64, len: u64) -> Result {
         let keep = mode & linux::FALLOC_FL_KEEP_SIZE != 0;
         let what = mode & !linux::FALLOC_FL_KEEP_SIZE;

@@ -5,6 +5,7 @@
 
 mod files;
 mod id_map;
+mod keys;
 mod locks;
 mod mem;
 pub mod mounts;

@@ -98,7 +98,7 @@ entries! {
     "autogroup" 0o644 autogroup;
     "timers" 0o444 timers;
     "timerslack_ns" 0o666 timer_slack;
-    "oom_score" 0o444 zero;
+    "oom_score" 0o444 oom_score;
     "oom_adj" 0o644 oom_adj;
     "oom_score_adj" 0o644 oom_score_adj;
     "loginuid" 0o644 loginuid;
@@ -284,10 +284,6 @@ fn comm(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(name)
 }
 
-fn zero(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
-    Ok(b"0\n".to_vec())
-}
-
 fn dump_filter(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", task.group.dump_filter.load(Relaxed)).into_bytes())
 }
@@ -394,6 +390,16 @@ fn loginuid(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
 
 fn personality(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
     Ok(format!("{:08x}\n", task.attr.personality.load(Relaxed)).into_bytes())
+}
+
+/// `proc_oom_score`: two thirds for a process without memory, and none for one that is never ended.
+fn oom_score(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let adj = i64::from(task.group.oom_score_adj.load(Relaxed));
+    let [anon, file, _] = usage::Host::of(task).resident();
+    let all = crate::mm::memfile::limit() >> 10;
+    let points = adj + ((anon + file) * 1000 / all.max(1)) as i64;
+    let score = if adj == -1000 { 0 } else { (1000 + points).max(0) * 2 / 3 };
+    Ok(format!("{score}\n").into_bytes())
 }
 
 fn oom_score_adj(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {

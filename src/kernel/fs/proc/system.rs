@@ -46,6 +46,8 @@ entries! {
     "filesystems" || FILE_SYSTEMS.map(|name| format!("nodev\t{name}\n")).concat().into_bytes();
     "diskstats" Vec::new;
     "interrupts" Vec::new;
+    "key-users" super::keys::users;
+    "keys" super::keys::keys;
     "loadavg" loadavg;
     "locks" || super::locks::all().unwrap_or_default();
     "misc" Vec::new;
