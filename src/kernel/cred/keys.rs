@@ -4,11 +4,12 @@
 //! key's lock is held while another's is taken: a search copies what a keyring has, and goes on without it.
 
 use super::{Cred, cap};
+use crate::abi::linux::CLOCK_REALTIME;
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
+use crate::host;
 use crate::sync::deferred::drop_later;
 use crate::sync::{Level, Mutex};
-use crate::time;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -175,7 +176,7 @@ impl Drop for Key {
 }
 
 fn now() -> i64 {
-    time::now() / time::SECOND
+    host::time::clock(CLOCK_REALTIME as i32).unwrap_or(0) / 1_000_000_000
 }
 
 impl State {
