@@ -96,7 +96,7 @@ int main(void) {
         for (int n = 0; n < 1000; n++) bad |= rd(zero, &c, 1) != 1 || c;
         usleep(5000);
     }
-    printf("calls %s, ticks %s\n", bad ? "wrong" : "right", ticks > 10 ? "many" : "few");
+    printf("calls %s, ticks %s\n", bad ? "wrong" : "right", ticks ? "some" : "none");
     fflush(stdout);
     pid_t pid = fork();
     if (pid == 0) _exit(all(3000));
