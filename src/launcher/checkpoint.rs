@@ -35,6 +35,16 @@ pub struct RestoreArgs {
     allow_changed: bool,
 }
 
+#[derive(clap::Args)]
+pub struct CloneArgs {
+    /// The sandbox
+    #[arg(value_name = "NAME")]
+    name: String,
+    /// Give the copy a name by which other commands reach it
+    #[arg(long = "name", value_name = "NAME")]
+    as_name: Option<String>,
+}
+
 /// Saves a running sandbox.
 pub fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
     Remote::find(&args.name)?.save(&args.file, args.leave_running)?;
@@ -43,15 +53,22 @@ pub fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
 
 /// Goes on with a saved one, and returns the exit status that tells the fate of its first program.
 pub fn restore(args: &RestoreArgs) -> anyhow::Result<u8> {
+    go_on(&Image::open(&args.file)?, args.name.clone(), args.allow_changed)
+}
+
+/// Goes on with a copy of a running one, likewise.
+pub fn clone(args: &CloneArgs) -> anyhow::Result<u8> {
+    go_on(&Remote::find(&args.name)?.image()?, args.as_name.clone(), false)
+}
+
+fn go_on(image: &Image, name: Option<String>, allow_changed: bool) -> anyhow::Result<u8> {
     let _console = Console::new();
-    let image = Image::open(&args.file)?;
     let streams = Streams { stdin: closed::stream(0), stdout: closed::stream(1), stderr: closed::stream(2) };
-    let name = args.name.clone();
     let named = |builder: drupe::SandboxBuilder| match name {
         Some(name) => builder.name(name),
         None => builder,
     };
-    let (sandbox, mut child) = image.restore(&streams, args.allow_changed, named)?;
+    let (sandbox, mut child) = image.restore(&streams, allow_changed, named)?;
     let signals = Signals::take().context("take the signals that are meant for the program")?;
-    end_of(follow(&sandbox, &mut child, &signals))
+    end_of(follow(&sandbox, &mut child, &signals, None))
 }

@@ -54,6 +54,9 @@ enum Verb {
     Restore(checkpoint::RestoreArgs),
     /// Let a running sandbox connect to more places
     Allow(outside::AllowArgs),
+    /// Make a second sandbox of a running one, with this command's standard streams
+    #[command(after_help = STATUSES)]
+    Clone(checkpoint::CloneArgs),
     /// Wait for the end of a sandbox's first process, and print its exit status
     Wait(outside::Named),
     /// Print what has happened in a running sandbox, a JSON object a line
@@ -126,7 +129,7 @@ fn launch() -> u8 {
             return if e.use_stderr() { FAILED } else { 0 };
         }
     };
-    if !matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_)) {
+    if !matches!(cli.verb, Verb::Run(_) | Verb::Exec(_) | Verb::Restore(_) | Verb::Clone(_)) {
         // A list whose reader goes away ends quietly, as that of any tool.
         // SAFETY: no handler is installed.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
@@ -141,6 +144,7 @@ fn launch() -> u8 {
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
         Verb::Restore(args) => checkpoint::restore(&args),
         Verb::Allow(args) => outside::allow(&args),
+        Verb::Clone(args) => checkpoint::clone(&args),
         Verb::Wait(named) => outside::wait(&named),
         Verb::Events(args) => outside::events(&args),
         Verb::Debug(named) => outside::debug(&named),

@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 #[derive(Debug, PartialEq, clap::Args)]
@@ -19,6 +19,12 @@ pub struct Args {
     /// Name by which `drupe ps`, `exec`, `kill` and so on reach the sandbox while it runs
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Write an image to the file of --image whenever this signal (HUP, TERM, USR1, USR2) comes, and go on
+    #[arg(long, value_name = "SIGNAL", value_parser = saving_signal, requires = "image")]
+    save_on_signal: Option<Signal>,
+    /// Where --save-on-signal writes
+    #[arg(long, value_name = "FILE", requires = "save_on_signal")]
+    image: Option<PathBuf>,
     /// Directory that the program sees as `/`; the host's own tree otherwise
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -160,6 +166,8 @@ impl Args {
         }
         Some(Args {
             name: None,
+            save_on_signal: None,
+            image: None,
             root: None,
             rw: false,
             bind: Vec::new(),
@@ -212,6 +220,13 @@ pub fn parse_user(text: &str) -> Result<(u32, u32), String> {
     }
 }
 
+fn saving_signal(text: &str) -> Result<Signal, String> {
+    let upper = text.to_ascii_uppercase();
+    let signal = format!("SIG{}", upper.strip_prefix("SIG").unwrap_or(&upper)).parse::<Signal>();
+    let may = [Signal::SIGHUP, Signal::SIGTERM, Signal::SIGUSR1, Signal::SIGUSR2];
+    signal.ok().filter(|s| may.contains(s)).ok_or_else(|| "it must be HUP, TERM, USR1 or USR2".into())
+}
+
 fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let shift = match text[digits.len()..].to_ascii_lowercase().trim_end_matches('b').trim_end_matches('i') {
@@ -262,7 +277,8 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let settings = settings(&args)?;
     // The first process of a pid namespace is the supervisor, which the launcher cannot be then; and whoever serves
     // those who ask for a sandbox by its name is not in its jail.
-    let apart = args.jail == Layers::Namespaces || args.name.is_some() || args.perf_map;
+    let apart =
+        args.jail == Layers::Namespaces || args.name.is_some() || args.perf_map || args.save_on_signal.is_some();
     let sandbox = if apart { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
@@ -286,7 +302,8 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Err(Error::Expired(_)) => return Ok(EXPIRED),
         Err(e) => return Err(e.into()),
     };
-    end_of(follow(&sandbox, &mut child, &signals))
+    let saves = args.save_on_signal.zip(args.image.as_deref());
+    end_of(follow(&sandbox, &mut child, &signals, saves))
 }
 
 /// What is said of a sandbox that has ended before its program.
@@ -407,8 +424,13 @@ fn current_umask() -> u32 {
     mask.bits()
 }
 
-/// Passes signals on until the program has ended.
-pub fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow::Result<u8> {
+/// Passes signals on until the program has ended, but for the one that has an image written.
+pub fn follow(
+    sandbox: &Sandbox,
+    child: &mut Child,
+    signals: &Signals,
+    saves: Option<(Signal, &Path)>,
+) -> anyhow::Result<u8> {
     loop {
         while let Some(change) = child.try_change()? {
             match change {
@@ -424,7 +446,15 @@ pub fn follow(sandbox: &Sandbox, child: &mut Child, signals: &Signals) -> anyhow
             Err(e) => return Err(e.into()),
         }
         while let Some(signal) = signals.next() {
-            forward(sandbox, child, signal)?;
+            match saves {
+                Some((saving, path)) if saving == signal => {
+                    // It goes on whether that is possible or not.
+                    if let Err(e) = sandbox.save_to_file(path) {
+                        eprintln!("drupe: {e}");
+                    }
+                }
+                _ => forward(sandbox, child, signal)?,
+            }
         }
     }
 }

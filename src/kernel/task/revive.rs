@@ -40,8 +40,12 @@ pub struct Members(Vec<Member>);
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 /// The first error of one that could not.
 static FAILED: AtomicI32 = AtomicI32::new(0);
-/// Threads whose address space could not be made anew, or that did not come: how long they are waited for, ns.
+/// How long the next thread is waited for, ns.
 const PATIENCE: u64 = 30_000_000_000;
+/// How long where a host process has died meanwhile, ns.
+const STALLED: u64 = 2_000_000_000;
+/// How often that is looked at, ns.
+const LOOK: u64 = 30_000_000;
 
 /// Finds the parked threads of each host process.
 ///
@@ -105,7 +109,13 @@ pub fn revive(members: Members, settle: fn()) -> Result {
         let made = mem::forking_the_window(|| process::clone_parked(CloneKind::Mother, first, first_main, job))?;
         slots::register(first, made as u32);
     }
-    let limit = crate::time::deadline_in(PATIENCE);
+    await_all(count)
+}
+
+/// Waits until so many threads have arrived.
+fn await_all(count: u32) -> Result {
+    let mut before = u32::MAX;
+    let mut limit = 0;
     loop {
         let seen = ARRIVED.load(SeqCst);
         match FAILED.load(SeqCst) {
@@ -113,11 +123,18 @@ pub fn revive(members: Members, settle: fn()) -> Result {
             0 => {}
             e => return Err(Errno::from_raw(e)),
         }
-        let soon = crate::time::deadline_in(PATIENCE / 1000).min(limit);
-        if futex::wait(&ARRIVED, seen, Some(soon)) == Err(Errno::ETIMEDOUT)
-            && (soon >= limit || arch::slot::used_slots().any(process::has_died))
-        {
-            return Err(Errno::ECHILD);
+        if seen != before {
+            (before, limit) = (seen, crate::time::deadline_in(PATIENCE));
+        }
+        let soon = crate::time::deadline_in(LOOK).min(limit);
+        if futex::wait(&ARRIVED, seen, Some(soon)) == Err(Errno::ETIMEDOUT) {
+            // One that was to end anyway has arrived before that.
+            let stalled = crate::time::host_monotonic() + PATIENCE > limit + STALLED;
+            let dead = stalled && arch::slot::used_slots().any(process::has_died);
+            if soon >= limit || dead {
+                log::error!("of {count} threads {seen} have arrived; one has died: {dead}");
+                return Err(Errno::ECHILD);
+            }
         }
     }
 }

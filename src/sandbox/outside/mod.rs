@@ -15,6 +15,7 @@ pub(super) use registry::{Claim, own_place};
 use super::Change;
 use super::channel::{self, Channel, Received};
 use super::error::{Error, Result};
+use super::save::{self, Image, Unfinished};
 use super::stdio::Stdio;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -24,7 +25,6 @@ use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
@@ -134,6 +134,16 @@ impl Connection {
         Error::Refused { errno: libc::EPROTO, message: format!("an answer that was not asked for: {message:?}") }
     }
 
+    /// Has an image written to a file; how many bytes.
+    fn saved(&mut self, file: BorrowedFd<'_>) -> Result<u64> {
+        self.say(&ToSandbox::Save, &[file])?;
+        self.patient()?;
+        match self.hear()? {
+            FromSandbox::Saved(bytes) => Ok(bytes),
+            other => Err(self.unexpected(other)),
+        }
+    }
+
     fn done(&mut self, request: &ToSandbox) -> Result {
         self.say(request, &[])?;
         match self.hear()? {
@@ -230,16 +240,22 @@ impl Remote {
         let failed = |source| Error::Path { path: path.to_path_buf(), source };
         let image = Unfinished::new(path).map_err(failed)?;
         let mut connection = self.connect()?;
-        connection.say(&ToSandbox::Save, &[image.file.as_fd()])?;
-        connection.patient()?;
-        match connection.hear()? {
-            FromSandbox::Saved(bytes) => {
-                image.finish().map_err(failed)?;
-                connection.done(&ToSandbox::Go { on: leave_running })?;
-                Ok(bytes)
-            }
-            other => Err(connection.unexpected(other)),
-        }
+        let bytes = connection.saved(image.file.as_fd())?;
+        image.finish().map_err(failed)?;
+        connection.done(&ToSandbox::Go { on: leave_running })?;
+        Ok(bytes)
+    }
+
+    /// An image of it in memory. The sandbox stands still meanwhile, and goes on.
+    ///
+    /// # Errors
+    /// As [`Remote::save`]; [`Error::Image`].
+    pub fn image(&self) -> Result<Image> {
+        let file = save::memory_file().map_err(|e| Error::host("make a memory file", e))?;
+        let mut connection = self.connect()?;
+        connection.saved(file.as_fd())?;
+        connection.done(&ToSandbox::Go { on: true })?;
+        Image::of_file(file)
     }
 
     /// Lets it connect to a place beyond its own network, too: `HOST[:PORT]`.
@@ -288,37 +304,6 @@ impl Remote {
             FromSandbox::Text(text) => Ok(text),
             other => Err(connection.unexpected(other)),
         }
-    }
-}
-
-/// A file that has its name only once it is whole.
-struct Unfinished {
-    file: std::fs::File,
-    temporary: PathBuf,
-    path: PathBuf,
-}
-
-impl Unfinished {
-    fn new(path: &Path) -> io::Result<Unfinished> {
-        let name = path.file_name().ok_or_else(|| io::Error::from(io::ErrorKind::IsADirectory))?;
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        let file = std::fs::File::options().read(true).write(true).create_new(true).mode(0o600).open(&temporary)?;
-        Ok(Unfinished { file, temporary, path: path.to_path_buf() })
-    }
-
-    fn finish(self) -> io::Result<()> {
-        self.file.sync_all()?;
-        std::fs::rename(&self.temporary, &self.path)
-    }
-}
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        // Nothing has this name any more where it was finished.
-        let _ = std::fs::remove_file(&self.temporary);
     }
 }
 

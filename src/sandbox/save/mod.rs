@@ -10,6 +10,7 @@
 
 mod cpu;
 mod error;
+mod file;
 mod format;
 mod process;
 mod read;
@@ -18,11 +19,12 @@ mod settings;
 mod write;
 
 pub use error::{ImageError, SaveError};
+pub(super) use file::{Unfinished, memory_file};
 pub use read::{Image, Streams};
 
 use super::builder::SandboxBuilder;
 use super::error::Result;
-use super::{Inner, Sandbox, lock, unexpected};
+use super::{Child, Inner, Sandbox, lock, unexpected};
 use drupe_kernel::abi::control::{Request, Response};
 use drupe_kernel::abi::saved::{Fill, Frozen};
 use drupe_kernel::abi::text::Checksum;
@@ -30,6 +32,7 @@ use recipe::{Descriptor, FileNeed, MemoryFile};
 use serde::{Deserialize, Serialize};
 use settings::{First, Settings};
 use std::io::Write;
+use std::path::Path;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use write::Subject;
@@ -102,6 +105,42 @@ impl Sandbox {
     /// [`Error::Save`](super::Error::Save) says what is in the way; [`Error::Ended`](super::Error::Ended).
     pub fn save_to(&self, out: impl Write) -> Result<u64> {
         self.inner.save(out)
+    }
+
+    /// Writes an image to `path`, pausing the sandbox meanwhile. The file is there once it is whole.
+    ///
+    /// # Errors
+    /// As [`Sandbox::save_to`]; [`Error::Path`](super::Error::Path).
+    pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<u64> {
+        let path = path.as_ref();
+        let failed = |source| super::Error::Path { path: path.to_path_buf(), source };
+        let image = Unfinished::new(path).map_err(failed)?;
+        let bytes = self.while_paused(|| self.inner.save(&image.file))?;
+        image.finish().map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Makes a second sandbox of this one, which goes on from the same instant with these streams; returns it with its first
+    /// program. Both have the same memory, files in memory and pids, and nothing in common but the host's files. Random
+    /// choices of its kernel are others. It costs a save to memory, which this sandbox stands still for, and a restore.
+    ///
+    /// # Errors
+    /// As [`Sandbox::save_to`] and [`Image::restore`].
+    pub fn fork(
+        &self,
+        streams: &Streams,
+        adjust: impl FnOnce(SandboxBuilder) -> SandboxBuilder,
+    ) -> Result<(Sandbox, Child)> {
+        let file = memory_file().map_err(|e| super::Error::host("make a memory file", e))?;
+        self.while_paused(|| self.inner.save(&file))?;
+        Image::of_file(file)?.restore(streams, false, adjust)
+    }
+
+    fn while_paused<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.pause()?;
+        let done = f();
+        self.unpause()?;
+        done
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads an image and starts the sandbox that it holds.
 
 use super::cpu::Features;
+use super::file::memory_file;
 use super::error::{ImageError, Loaded};
 use super::format::{Reader, Tag};
 use super::recipe::{MemoryFile, Recipe};
@@ -14,7 +15,7 @@ use drupe_kernel::abi::layout;
 use drupe_kernel::abi::saved::{Fill, HostMap, Revival, Space};
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
@@ -63,6 +64,11 @@ impl Image {
     pub fn read(mut from: impl Read) -> Result<Image> {
         let mut file = memory_file().map_err(ImageError::Read)?;
         io::copy(&mut from, &mut file).map_err(ImageError::Read)?;
+        Ok(Image::of(file)?)
+    }
+
+    /// The image that a file holds.
+    pub(in crate::sandbox) fn of_file(file: File) -> Result<Image> {
         Ok(Image::of(file)?)
     }
 
@@ -253,19 +259,4 @@ impl SavedSpace {
 
 fn seed() -> Result<[u8; 32]> {
     crate::sandbox::builder::entropy()
-}
-
-/// A nameless file in memory, executable where the host makes a difference.
-fn memory_file() -> io::Result<File> {
-    const MFD_EXEC: libc::c_uint = 0x10;
-    for flags in [MFD_EXEC, 0] {
-        let flags = flags | libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
-        // SAFETY: a constant string; a descriptor made just now is ours.
-        let fd = unsafe { libc::memfd_create(c"drupe".as_ptr(), flags) };
-        if fd >= 0 {
-            // SAFETY: as above.
-            return Ok(unsafe { File::from_raw_fd(fd) });
-        }
-    }
-    Err(io::Error::last_os_error())
 }
