@@ -136,10 +136,13 @@ impl Process {
             for r in regions.iter().take(count).filter(|r| r.categories == 0) {
                 add(&mut found, r.start, r.end);
             }
-            if scan.walk_end <= from {
+            // The host's `walk_end` may lie before regions that it has told of.
+            let told = regions.iter().take(count).map(|r| r.end).max().unwrap_or(0);
+            let next = scan.walk_end.max(told);
+            if next <= from {
                 break;
             }
-            from = scan.walk_end;
+            from = next;
         }
         Ok(found)
     }
@@ -238,10 +241,12 @@ mod tests {
 
     #[test]
     fn written_pages_are_found() {
-        let len = 64 * PAGE as usize;
+        let len = 6200 * PAGE as usize;
         let mut memory = vec![0u8; len + PAGE as usize];
         let first = (memory.as_ptr() as u64).next_multiple_of(PAGE);
         let skip = (first - memory.as_ptr() as u64) as usize;
+        // More runs than are asked for at a time.
+        let runs = (0..3000u64).map(|i| first + (100 + 2 * i) * PAGE);
         for page in [3, 4, 9] {
             memory[skip + page * PAGE as usize] = 1;
         }
@@ -254,6 +259,12 @@ mod tests {
             let found = found.expect("told");
             assert!([3, 4, 9].iter().all(|&page| holds(&found, page)));
         }
+        for at in runs.clone() {
+            memory[(at - memory.as_ptr() as u64) as usize] = 1;
+        }
+        let found = me.own_pages(first, first + 6100 * PAGE).expect("told");
+        assert!(found.windows(2).all(|w| w[0].end <= w[1].start), "in order, once");
+        assert!(runs.clone().all(|at| found.iter().any(|p| (p.start..p.end).contains(&at))));
         let mut byte = [0; 1];
         me.read(first + 3 * PAGE, &mut byte).expect("readable");
         assert_eq!(byte, [1]);

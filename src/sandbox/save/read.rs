@@ -1,8 +1,8 @@
 //! Reads an image and starts the sandbox that it holds.
 
 use super::cpu::Features;
-use super::file::memory_file;
 use super::error::{ImageError, Loaded};
+use super::file::memory_file;
 use super::format::{Reader, Tag};
 use super::recipe::{MemoryFile, Recipe};
 use super::write::SavedSpace;

@@ -134,6 +134,17 @@ pub fn all(supervisor: u32, frozen: &Frozen) -> Saved<Vec<Known>> {
     Err(SaveError::Unsavable("its kernel's memory file is not to be seen".into()))
 }
 
+/// The directory of copies of code, empty for none.
+pub fn cache(supervisor: u32, frozen: &Frozen) -> String {
+    let link = fs::read_link(format!("/proc/{supervisor}/fd/{}", frozen.text_cache)).unwrap_or_default();
+    link.into_os_string().into_string().unwrap_or_default()
+}
+
+/// Whether a file is a copy of code, which may be replaced or removed at any time: its contents belong into the image.
+pub fn is_copy(name: &str, cache: &str) -> bool {
+    !cache.is_empty() && name.strip_prefix(cache).is_some_and(|rest| rest.starts_with('/'))
+}
+
 /// Flags and offset of a description.
 fn description(supervisor: u32, number: i32) -> io::Result<(i32, u64)> {
     let text = fs::read_to_string(format!("/proc/{supervisor}/fdinfo/{number}"))?;
@@ -167,7 +178,7 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
             (0, other) => return Err(SaveError::Unsavable(format!("descriptor {other} ({name}) was handed in"))),
             _ => return Err(SaveError::Unsavable(format!("a program that was started from outside has {name}"))),
         }
-    } else if name.starts_with("/memfd:") {
+    } else if name.starts_with("/memfd:") || is_copy(&name, &cache(supervisor, frozen)) {
         Recipe::Memory
     } else if name.starts_with("anon_inode:[event")
         || name.starts_with("anon_inode:[signalfd")

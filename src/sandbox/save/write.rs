@@ -13,7 +13,7 @@ use drupe_kernel::abi::saved::{Fill, Frozen, HostMap, Space};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
 /// How much is read at a time.
@@ -138,14 +138,15 @@ fn memory(subject: &Subject<'_>, pids: &[u32], known: &[Known], mapped: &mut Vec
     let process = Process::open(first, subject.supervisor)?;
     let base = subject.frozen.base;
     let window = base..base + layout::END + layout::GUARD;
+    let cache = recipe::cache(subject.supervisor, subject.frozen);
     let mut maps = Vec::new();
     for m in process.mappings(window)? {
-        maps.push(place(&m, known, mapped)?);
+        maps.push(place(&m, known, &cache, mapped)?);
     }
     Ok(Memory { process, pids: pids.to_vec(), maps })
 }
 
-fn place(m: &Mapping, known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
+fn place(m: &Mapping, known: &[Known], cache: &str, mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
     let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: m.shared, fd: -1, offset: m.offset };
     let anonymous = Placed { map: HostMap { offset: 0, ..map.clone() }, of_file: false, whole: false };
     if m.file.2 == 0 {
@@ -162,6 +163,7 @@ fn place(m: &Mapping, known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Plac
         return Ok(Placed { map: HostMap { fd: index as i32, ..map }, of_file: true, whole: false });
     }
     let there = fs::symlink_metadata(&m.name).ok().filter(|meta| meta.ino() == m.file.2);
+    let there = there.filter(|_| !recipe::is_copy(&m.name, cache));
     match there {
         Some(meta) => {
             let contents = flags == libc::O_RDONLY;
@@ -176,8 +178,6 @@ fn place(m: &Mapping, known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Plac
         ))),
     }
 }
-
-use std::os::unix::fs::MetadataExt;
 
 /// Writes what an address space has of its own.
 fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace> {
