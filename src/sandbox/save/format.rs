@@ -293,16 +293,10 @@ mod tests {
     }
 
     fn file(bytes: &[u8]) -> File {
-        let mut file = tempfile();
+        let mut file = crate::sandbox::save::memory_file().expect("a memory file");
         file.write_all(bytes).expect("written");
         file.rewind().expect("rewound");
         file
-    }
-
-    fn tempfile() -> File {
-        let name = std::ffi::CString::new("image").expect("a name");
-        let fd = nix::sys::memfd::memfd_create(&name, nix::sys::memfd::MemFdCreateFlag::MFD_CLOEXEC);
-        File::from(fd.expect("a memory file"))
     }
 
     fn read(file: &File) -> Loaded<Vec<Fill>> {
