@@ -264,6 +264,10 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
         _ => (text, true),
     };
     let (source, target) = paths.split_once(':').unwrap_or((paths, paths));
+    // A path in the sandbox with a colon in it cannot be said here: what follows is meant as an option.
+    if let Some((_, unknown)) = target.split_once(':').filter(|_| paths.contains(':')) {
+        bail!("--bind {text}: unknown option `{unknown}` (ro or rw)");
+    }
     if source.is_empty() || target.is_empty() {
         bail!("--bind {text}: an empty path");
     }
@@ -277,8 +281,13 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let settings = settings(&args)?;
     // The first process of a pid namespace is the supervisor, which the launcher cannot be then; and whoever serves
     // those who ask for a sandbox by its name is not in its jail.
-    let apart =
-        args.jail == Layers::Namespaces || args.name.is_some() || args.perf_map || args.save_on_signal.is_some();
+    // Time is kept, and in a strict jail the end of everything seen to, by a process that shares nothing with it.
+    let kept = args.jail == Layers::Strict || args.timeout.is_some();
+    let apart = args.jail == Layers::Namespaces
+        || args.name.is_some()
+        || args.perf_map
+        || args.save_on_signal.is_some()
+        || kept;
     let sandbox = if apart { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
@@ -501,6 +510,20 @@ mod tests {
         for text in ["", "s", "-1", "0", "1y", "nan", "inf", "1e40"] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn binds_have_two_paths_and_one_option() {
+        let bind =
+            |text| parse_bind(text).map(|(from, to, ro)| (from.display().to_string(), to.display().to_string(), ro));
+        assert_eq!(bind("/a").expect("a bind"), ("/a".into(), "/a".into(), true));
+        assert_eq!(bind("/a:rw").expect("a bind"), ("/a".into(), "/a".into(), false));
+        assert_eq!(bind("/a:/b:ro").expect("a bind"), ("/a".into(), "/b".into(), true));
+        for (text, option) in [("/a:/b:rx", "rx"), ("/a:/b:rw:y", "rw:y"), ("/a:/b:ro:rw", "ro"), ("/a:/b:", "")] {
+            let said = bind(text).expect_err(text).to_string();
+            assert!(said.contains(&format!("unknown option `{option}`")), "{said}");
+        }
+        assert!(bind("").is_err() && bind(":/a").is_err());
     }
 
     #[test]

@@ -9,6 +9,9 @@
 //! supervisor, whose table all of them share, with `O_PATH` into a table of its own: from then on nobody can put
 //! another file in its place. Where it lies is what the host says of that hold (`/proc/self/fd`), against what it
 //! says of the binds now.
+//!
+//! It does not rely on the kernel for who may ask: where the sandbox's user is not root it gives files to that user and its
+//! groups alone, and set-id bits to their files alone ([`Owner`]).
 
 use super::error::{Error, Result};
 use super::filter;
@@ -41,6 +44,38 @@ pub(super) const CALLS: &[i64] = &[
 /// Flags of its only way to open a file: to hold it, not to read or write it.
 pub(super) const HOLD: i32 = libc::O_PATH | libc::O_CLOEXEC;
 
+/// Whose files it may make.
+#[derive(Clone, Debug)]
+pub struct Owner {
+    /// The sandbox's user; root may give files to everybody.
+    pub uid: u32,
+    /// Its groups.
+    pub gids: Vec<u32>,
+}
+
+impl Owner {
+    /// Whether a file of `now` may become one of (user, group), of which `u32::MAX` leaves each alone.
+    fn may_own(&self, now: (u32, u32), new: (u32, u32)) -> bool {
+        let user = [u32::MAX, now.0, self.uid].contains(&new.0);
+        let group = [u32::MAX, now.1].contains(&new.1) || self.gids.contains(&new.1);
+        self.uid == 0 || user && group
+    }
+
+    /// The mode that a file of `now` with `old` gets where `new` was asked for; `None` if it must not be. As Linux has
+    /// it, a group that is not the user's costs the bit without a word.
+    fn mode(&self, now: (u32, u32), old: u32, new: u32) -> Option<u32> {
+        let fresh = new & !old;
+        if self.uid == 0 {
+            return Some(new);
+        }
+        if fresh & libc::S_ISUID != 0 && now.0 != self.uid {
+            return None;
+        }
+        let foreign = fresh & libc::S_ISGID != 0 && !self.gids.contains(&now.1);
+        Some(if foreign { new & !libc::S_ISGID } else { new })
+    }
+}
+
 /// A running broker; it ends with this.
 #[derive(Debug)]
 pub struct Broker {
@@ -52,18 +87,18 @@ pub struct Broker {
 
 impl Broker {
     /// Forks it off, for files at and below `binds`. `window` is where the kernel's window is mapped.
-    /// `detached`: each bind is a mount that is nowhere else. `had`: the capabilities that the user has.
+    /// `owner`: who is to have them. `detached`: each bind is a mount that is nowhere else. `had`: the capabilities that the user has.
     ///
     /// # Errors
     /// The host's.
-    pub fn start(binds: &[RawFd], window: u64, detached: bool, had: u64) -> Result<Broker> {
+    pub fn start(binds: &[RawFd], owner: &Owner, window: u64, detached: bool, had: u64) -> Result<Broker> {
         let (requests, requested) = pipe()?;
         let maker = std::process::id() as libc::pid_t;
         // SAFETY: the child keeps to host calls and its own stack.
         match unsafe { libc::fork() } {
             -1 => Err(Error::last("start the broker")),
             0 => {
-                let served = confine(maker, requests, binds, detached, had).and_then(|served| served.lock_in());
+                let served = confine(maker, requests, binds, detached, had, owner).and_then(|served| served.lock_in());
                 // What it would say has nobody to hear it: whoever asks gets EIO.
                 if let Ok(served) = served {
                     served.run(window);
@@ -104,6 +139,7 @@ fn pipe() -> Result<(OwnedFd, OwnedFd)> {
 struct Served<'a> {
     requests: OwnedFd,
     binds: &'a [RawFd],
+    owner: &'a Owner,
     /// See [`Broker::start`].
     detached: bool,
     /// `/proc/PID/fd` of the supervisor.
@@ -113,7 +149,14 @@ struct Served<'a> {
 }
 
 /// Leaves what was inherited.
-fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd], detached: bool, had: u64) -> Result<Served<'_>> {
+fn confine<'a>(
+    maker: libc::pid_t,
+    requests: OwnedFd,
+    binds: &'a [RawFd],
+    detached: bool,
+    had: u64,
+    owner: &'a Owner,
+) -> Result<Served<'a>> {
     supervisor::become_helper(maker, c"drupe-broker");
     let theirs = super::open_path(format!("/proc/{maker}/fd").as_ref())?;
     let own = super::open_path("/proc/self/fd".as_ref())?;
@@ -122,7 +165,7 @@ fn confine(maker: libc::pid_t, requests: OwnedFd, binds: &[RawFd], detached: boo
     jail::keep_capabilities(CAPABILITIES & had)?;
     // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-    Ok(Served { requests, binds, detached, theirs, own })
+    Ok(Served { requests, binds, owner, detached, theirs, own })
 }
 
 /// A file name in a directory of descriptors.
@@ -178,12 +221,21 @@ impl Served<'_> {
         let [a, b] = request.args;
         let nothing = c"".as_ptr();
         let itself = libc::AT_EMPTY_PATH | libc::AT_SYMLINK_NOFOLLOW;
+        let now = status(file).ok_or(libc::EIO)?;
+        let (owner, mode) = ((now.stx_uid, now.stx_gid), u32::from(now.stx_mode));
+        if request.op == broker::CHOWN && !self.owner.may_own(owner, (a as u32, b as u32)) {
+            return Err(libc::EPERM);
+        }
+        let wanted = self.owner.mode(owner, mode, a as u32 & 0o7777);
+        if request.op == broker::CHMOD && wanted.is_none() {
+            return Err(libc::EPERM);
+        }
+        let wanted = wanted.unwrap_or(0);
         // SAFETY: C strings and times on this stack.
         unsafe {
             check(match request.op {
                 broker::CHMOD => {
-                    libc::syscall(libc::SYS_fchmodat, self.own.as_raw_fd(), name_of(file).as_ptr(), a as u32 & 0o7777)
-                        as i32
+                    libc::syscall(libc::SYS_fchmodat, self.own.as_raw_fd(), name_of(file).as_ptr(), wanted) as i32
                 }
                 broker::CHOWN => libc::fchownat(file, nothing, a as u32, b as u32, itself),
                 broker::TIMES => {
@@ -273,7 +325,32 @@ fn answer(window: u64, request: &Request, errno: i32) {
 
 #[cfg(test)]
 mod tests {
-    use super::below;
+    use super::{Owner, below};
+
+    #[test]
+    fn files_become_those_of_the_sandboxs_user_alone() {
+        const KEEP: u32 = u32::MAX;
+        let user = Owner { uid: 1000, gids: vec![1000, 44] };
+        let root = Owner { uid: 0, gids: vec![0] };
+        for (new, may) in [
+            ((1000, 1000), true),
+            ((KEEP, 44), true),
+            ((0, 0), true),
+            ((1000, 0), true),
+            ((KEEP, 45), false),
+            ((1001, KEEP), false),
+        ] {
+            assert_eq!((user.may_own((0, 0), new), root.may_own((0, 0), new)), (may, true), "{new:?}");
+        }
+        assert!(!user.may_own((1000, 1000), (0, KEEP)) && !user.may_own((1000, 1000), (KEEP, 0)));
+        assert_eq!(user.mode((1000, 1000), 0o644, 0o6755), Some(0o6755));
+        assert_eq!(user.mode((0, 1000), 0o644, 0o4755), None);
+        assert_eq!(user.mode((0, 0), 0o755, 0o700), Some(0o700));
+        assert_eq!(user.mode((0, 0), 0o755, 0o2755), Some(0o755));
+        // What the host has given to all below a directory stays.
+        assert_eq!(user.mode((1000, 7), 0o2755, 0o2700), Some(0o2700));
+        assert_eq!(root.mode((5, 5), 0, 0o6755), Some(0o6755));
+    }
 
     #[test]
     fn a_path_below_another() {

@@ -318,8 +318,9 @@ impl SandboxBuilder {
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
         let ours = above_stdio(ours)?;
+        let (ending, limit) = (plan.ending(), plan.timeout);
         let pid = supervisor::start(plan, above_stdio(theirs)?)?;
-        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid), given, claim, Some(settings))?;
+        let sandbox = Sandbox::over(Link::apart(Channel::new(ours), pid, ending, limit), given, claim, Some(settings))?;
         if perf_map {
             super::without_signals(|| std::thread::Builder::new().spawn(move || perf::follow(pid as u32)))
                 .map_err(|e| Error::host("start a thread", e))?;
@@ -337,8 +338,9 @@ impl SandboxBuilder {
         let floor = plan.floor();
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;
+        let (ending, limit) = (plan.ending(), plan.timeout);
         let pid = supervisor::start(plan, supervisor::lift(theirs, floor)?)?;
-        Sandbox::over(Link::apart(Channel::new(above_stdio(ours)?), pid), given, claim, Some(settings))
+        Sandbox::over(Link::apart(Channel::new(above_stdio(ours)?), pid, ending, limit), given, claim, Some(settings))
     }
 
     /// Puts an empty directory in the place of the one in which running sandboxes are registered, wherever it would be
@@ -489,6 +491,25 @@ impl SandboxBuilder {
         if self.memory != 0 && self.memory < 4 << 20 {
             return Err(Error::Setting("a sandbox needs at least 4 MiB of memory".into()));
         }
+        if self.memory > MOST_MEMORY {
+            return Err(Error::Setting("there is no address space for more than 128 TiB of memory".into()));
+        }
+        let there = usable_cpus();
+        if self.cpus > there {
+            return Err(Error::Setting(format!(
+                "{} CPUs were asked for, and this host has {there} for you",
+                self.cpus
+            )));
+        }
+        let target = |mount: &Mount| match mount {
+            Mount::Bind { target, .. } | Mount::Tmpfs { target } => target.clone(),
+        };
+        if let Some(over) = self.mounts.iter().map(target).find(|target| target.starts_with("/proc")) {
+            let over = over.display();
+            return Err(Error::Setting(format!(
+                "nothing can be mounted at {over}: /proc is the sandbox's kernel's own"
+            )));
+        }
         let known = |name: &str| TABLE.iter().any(|call| call.name() == name);
         let names = self.strace.iter().flatten().map(|name| name.strip_prefix('!').unwrap_or(name));
         if let Some(unknown) = names.into_iter().find(|name| name.is_empty() || !known(name)) {
@@ -568,6 +589,16 @@ impl SandboxBuilder {
             privileged: nix::unistd::geteuid().is_root(),
         })
     }
+}
+
+/// Memory beyond which a bound makes no sense, bytes.
+const MOST_MEMORY: u64 = 1 << 47;
+
+/// Processors that the caller may run on.
+fn usable_cpus() -> u32 {
+    nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).map_or(u32::MAX, |set| {
+        (0..nix::sched::CpuSet::count()).filter(|&cpu| set.is_set(cpu).unwrap_or(false)).count() as u32
+    })
 }
 
 /// A path inside of the sandbox: absolute, and text.

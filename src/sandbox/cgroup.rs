@@ -36,6 +36,8 @@ pub struct Cgroup {
     pub name: std::ffi::CString,
     /// `cgroup.procs` of the group that the caller was in.
     pub before: OwnedFd,
+    /// Its `cgroup.kill`, where the host has that (5.14).
+    kill: Option<OwnedFd>,
     procs: File,
     path: PathBuf,
 }
@@ -59,6 +61,7 @@ impl Cgroup {
                 parent: OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(parent)?.into(),
                 name: std::ffi::CString::new(name)?,
                 before: to_write(own.join("cgroup.procs"))?.into(),
+                kill: to_write(path.join("cgroup.kill")).ok().map(OwnedFd::from),
                 procs: to_write(path.join("cgroup.procs"))?,
                 path: path.clone(),
             })
@@ -82,11 +85,12 @@ impl Cgroup {
     /// What the meter keeps of it.
     pub fn keep(&self) -> io::Result<Kept> {
         let copy = |fd: &OwnedFd| fd.as_fd().try_clone_to_owned();
-        Ok(Kept { parent: copy(&self.parent)?, name: self.name.clone(), before: copy(&self.before)? })
+        let kill = self.kill.as_ref().map(copy).transpose()?;
+        Ok(Kept { parent: copy(&self.parent)?, name: self.name.clone(), before: copy(&self.before)?, kill })
     }
 }
 
-/// What it takes to remove a group.
+/// What it takes to empty and remove a group.
 #[derive(Debug)]
 pub struct Kept {
     /// See [`Cgroup::parent`].
@@ -95,6 +99,8 @@ pub struct Kept {
     pub name: std::ffi::CString,
     /// See [`Cgroup::before`].
     pub before: OwnedFd,
+    /// Ends everything in it.
+    pub kill: Option<OwnedFd>,
 }
 
 const PREFIX: &str = "drupe-";

@@ -34,8 +34,6 @@ pub enum ToSupervisor<'a> {
         /// The request.
         request: Cow<'a, Request>,
     },
-    /// End the sandbox.
-    Stop,
 }
 
 /// What the supervisor says.
@@ -109,7 +107,8 @@ impl Channel {
         let word =
             |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]) as usize;
         let (len, nfds) = (word(0), word(4));
-        if len > MAX_LEN || nfds > MAX_FDS {
+        // No message has as many descriptors as two: those that nobody announced are not kept.
+        if len > MAX_LEN || nfds > MAX_FDS || self.fds.len() > 2 * MAX_FDS {
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         }
         if self.bytes.len() < HEADER + len || self.fds.len() < nfds {

@@ -112,16 +112,20 @@ const PLAIN: &[i64] = &[
 /// directory that it has open, never below the host's idea of the current one.
 const NAMING: &[(i64, &[u32])] = &[(libc::SYS_statx, &[0]), (libc::SYS_readlinkat, &[0])];
 
-/// As [`NAMING`], of the calls that change what the host has: for sandboxes that may change something. Landlock says
-/// where. Mode, owner and times, of which it says nothing, are changed by the broker alone.
-const CHANGING: &[(i64, &[u32])] = &[
-    (libc::SYS_mkdirat, &[0]),
-    (libc::SYS_mknodat, &[0]),
-    (libc::SYS_linkat, &[0, 2]),
-    (libc::SYS_symlinkat, &[1]),
-    (libc::SYS_unlinkat, &[0]),
-    (libc::SYS_renameat2, &[0, 2]),
+/// As [`NAMING`], of the calls that change what the host has, and with the argument that is the mode of what is made: for
+/// sandboxes that may change something. Landlock says where. Mode, owner and times, of which it says nothing, are changed
+/// by the broker alone; it also is the only one to set [`SET_ID`].
+const CHANGING: &[(i64, &[u32], Option<u32>)] = &[
+    (libc::SYS_mkdirat, &[0], Some(2)),
+    (libc::SYS_mknodat, &[0], Some(2)),
+    (libc::SYS_linkat, &[0, 2], None),
+    (libc::SYS_symlinkat, &[1], None),
+    (libc::SYS_unlinkat, &[0], None),
+    (libc::SYS_renameat2, &[0, 2], None),
 ];
+
+/// Mode bits with which nothing is made: a file is the launcher's user's until the broker has changed that.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
 
 /// Flags of `openat` with which a file is written or made.
 const WRITING: u32 =
@@ -206,7 +210,6 @@ const LISTED: &[(i64, u32, &[u32])] = &[
     (libc::SYS_sched_setaffinity, 0, &[0]),
     (libc::SYS_ioctl, 1, IOCTLS),
     (libc::SYS_fcntl, 1, FCNTLS),
-    (libc::SYS_prctl, 0, &[libc::PR_SET_PDEATHSIG as u32, libc::PR_SET_NAME as u32]),
     // ARCH_SET_GS, ARCH_SET_FS, ARCH_GET_FS, ARCH_GET_GS
     (libc::SYS_arch_prctl, 0, &[0x1001, 0x1002, 0x1003, 0x1004]),
 ];
@@ -255,7 +258,15 @@ fn checked() -> Result<Vec<(i64, Vec<SeccompRule>)>> {
             libc::SYS_clone,
             vec![masked(0, child | CLONE_FORBIDDEN, child)?, masked(0, thread | CLONE_FORBIDDEN, thread)?],
         ),
+        (libc::SYS_prctl, naming_itself()?),
     ])
+}
+
+/// What `prctl` is for: a name, and the promise to end with the parent, which nobody takes back.
+fn naming_itself() -> Result<Vec<SeccompRule>> {
+    let option = |value: i32| arg(0, Len::Dword, Op::Eq, value as u64);
+    let ends = vec![option(libc::PR_SET_PDEATHSIG)?, arg(1, Len::Qword, Op::Eq, libc::SIGKILL as u64)?];
+    [ends, vec![option(libc::PR_SET_NAME)?]].map(|rule| SeccompRule::new(rule).map_err(internal)).into_iter().collect()
 }
 
 /// `mremap` in place (no address given).
@@ -287,10 +298,12 @@ pub fn build(gate: u64, sigreturn: u64, writable: bool, network: bool) -> Result
     let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
 
     let mut p = prologue(gate, sigreturn);
-    p.extend(refused(libc::SYS_openat, &[0], if writable { 0 } else { WRITING }));
-    let changing = if writable { CHANGING } else { &[] };
-    for (nr, dirs) in NAMING.iter().chain(changing) {
-        p.extend(refused(*nr, dirs, 0));
+    p.extend(refused(libc::SYS_openat, &[0], if writable { (3, SET_ID) } else { (2, WRITING) }));
+    for (nr, dirs) in NAMING {
+        p.extend(refused(*nr, dirs, (0, 0)));
+    }
+    for (nr, dirs, mode) in if writable { CHANGING } else { &[] } {
+        p.extend(refused(*nr, dirs, mode.map_or((0, 0), |argument| (argument, SET_ID))));
     }
     p.extend(bitmap(&[PLAIN, if network { NETWORKING } else { &[] }].concat()));
     for (nr, (argument, values)) in listed(LISTED, network) {
@@ -342,9 +355,9 @@ fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
     p
 }
 
-/// Allows call `nr` unless one of the arguments `dirs` is the current directory, or the third argument has one of
-/// the bits in `flags`; then it kills. Goes on behind itself with other calls.
-fn refused(nr: i64, dirs: &[u32], flags: u32) -> Vec<sock_filter> {
+/// Allows call `nr` unless one of the arguments `dirs` is the current directory, or an argument has one of
+/// the bits that go with it; then it kills. Goes on behind itself with other calls.
+fn refused(nr: i64, dirs: &[u32], (flagged_argument, flags): (u32, u32)) -> Vec<sock_filter> {
     let flagged = usize::from(flags != 0);
     let n = 2 * (dirs.len() + flagged);
     let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 2)];
@@ -357,7 +370,7 @@ fn refused(nr: i64, dirs: &[u32], flags: u32) -> Vec<sock_filter> {
         p.extend(test(dir, JEQ, libc::AT_FDCWD as u32));
     }
     if flags != 0 {
-        p.extend(test(2, JSET, flags));
+        p.extend(test(flagged_argument, JSET, flags));
     }
     p.extend([stmt(RET, RET_ALLOW), stmt(RET, RET_KILL_PROCESS)]);
     p
@@ -490,15 +503,25 @@ mod tests {
             dirs.iter().for_each(|&d| args[d as usize] = dir);
             judge(true, GATE, nr, args)
         };
-        for &(nr, dirs) in NAMING.iter().chain(CHANGING).chain(&[(libc::SYS_openat, &[0u32][..])]) {
+        let changing = CHANGING.iter().map(|(nr, dirs, _)| (*nr, *dirs));
+        for (nr, dirs) in NAMING.iter().copied().chain(changing).chain([(libc::SYS_openat, &[0u32][..])]) {
             assert_eq!(far(nr, dirs, 5), RET_ALLOW, "call {nr}");
             for dir in dirs {
                 assert_eq!(far(nr, &[*dir], CWD), RET_KILL_PROCESS, "call {nr}");
                 assert_eq!(far(nr, &[*dir], CWD | 0xffff_ffff_0000_0000), RET_KILL_PROCESS, "call {nr}");
             }
         }
-        for &(nr, _) in CHANGING {
+        for &(nr, _, mode) in CHANGING {
             assert_eq!(at(GATE, nr, [7; 6]), RET_KILL_PROCESS, "call {nr}");
+            for argument in mode {
+                let mut args = [7; 6];
+                args[argument as usize] = 0o104_755;
+                assert_eq!(judge(true, GATE, nr, args), RET_KILL_PROCESS, "call {nr}");
+            }
+        }
+        for mode in [0o4755, 0o2755] {
+            let args = [7, 7, (libc::O_CREAT | libc::O_RDWR) as u64, mode, 0, 0];
+            assert_eq!(judge(true, GATE, libc::SYS_openat, args), RET_KILL_PROCESS);
         }
         for flags in [libc::O_RDONLY, libc::O_PATH | libc::O_NOFOLLOW, libc::O_DIRECTORY | libc::O_CLOEXEC] {
             assert_eq!(at(GATE, libc::SYS_openat, [7, 7, flags as u64, 0, 0, 0]), RET_ALLOW, "flags {flags:#x}");
@@ -517,6 +540,13 @@ mod tests {
         for sig in [0, 9, 15, 17] {
             assert_eq!(tgkill(sig), RET_KILL_PROCESS, "signal {sig}");
         }
+        let prctl = |option: i32, value: u64| at(GATE, libc::SYS_prctl, [option as u64, value, 0, 0, 0, 0]);
+        assert_eq!(prctl(libc::PR_SET_NAME, 0x1000), RET_ALLOW);
+        assert_eq!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64), RET_ALLOW);
+        for value in [0, libc::SIGCHLD as u64, libc::SIGKILL as u64 | 1 << 32] {
+            assert_eq!(prctl(libc::PR_SET_PDEATHSIG, value), RET_KILL_PROCESS, "{value:#x}");
+        }
+        assert_eq!(prctl(libc::PR_SET_DUMPABLE, 9), RET_KILL_PROCESS);
         let clone = |flags: i32| at(GATE, libc::SYS_clone, [flags as u32 as u64, 0, 0, 0, 0, 0]);
         assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_PARENT), RET_ALLOW);
         assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND), RET_ALLOW);

@@ -5,6 +5,7 @@ use super::link::Wait;
 use super::network::{Allowance, Resolved};
 use super::{Change, End, Error, Happening, Inner, Result, State, lock, porter};
 use drupe_kernel::abi::control::{Event, Request, Response};
+use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
@@ -15,6 +16,19 @@ use std::time::{Duration, Instant};
 /// Names are added to an `/etc/hosts` of up to so many bytes.
 const HOSTS_MAX: u32 = 256 << 10;
 
+/// Of how many processes changes are kept that nobody has asked for: more than there can be.
+const MOST_CHANGED: usize = 1 << 16;
+/// How many changes of one process are kept.
+const MOST_CHANGES: usize = 64;
+
+/// Adds a change; of too many the oldest goes.
+fn put(changes: &mut VecDeque<Change>, change: Change) {
+    if changes.len() == MOST_CHANGES {
+        changes.pop_front();
+    }
+    changes.push_back(change);
+}
+
 impl Inner {
     /// Sends a request and waits for its answer.
     pub(super) fn ask(&self, request: Request, fds: Vec<OwnedFd>) -> Result<Response> {
@@ -24,7 +38,9 @@ impl Inner {
                 return Err(end.error());
             }
             state.next_id += 1;
-            state.next_id
+            let id = state.next_id;
+            state.asked.insert(id);
+            id
         };
         match self.link.request(id, request, fds) {
             Ok(()) => {}
@@ -150,6 +166,9 @@ impl Inner {
     fn apply(&self, state: &mut State, received: io::Result<Received<FromSupervisor>>) {
         match received {
             Ok(Received::Message(FromSupervisor::Reply { id, response }, _)) => {
+                if !state.asked.remove(&id) {
+                    return self.broken(state);
+                }
                 if let Response::Pid(pid) = response {
                     // Numbers come round again: this is a new process.
                     state.changes.remove(&pid);
@@ -169,30 +188,49 @@ impl Inner {
                 state.end.get_or_insert(End::Expired(limit));
             }
             Ok(Received::Pending) => {}
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => self.broken(state),
             Ok(Received::HungUp) | Err(_) => {
                 if state.end.is_none() {
                     let when = if state.booted { "" } else { " while the kernel booted" };
-                    state.end = Some(self.link.lost(&format!("its supervisor has ended{when}")));
+                    state.end = Some(self.link.lost(&format!("its supervisor has ended{when}"), false));
                 }
             }
         }
     }
 
+    /// The supervisor says what it never says: a program has taken it over. The sandbox ends.
+    fn broken(&self, state: &mut State) {
+        if state.end.is_none() {
+            state.end = Some(self.link.lost("its supervisor does not keep to the protocol", true));
+        }
+    }
+
     fn event(&self, state: &mut State, event: Event) {
         match event {
+            Event::Exited { pid, .. } | Event::Stopped { pid, .. }
+                if state.changes.len() >= MOST_CHANGED && !state.changes.contains_key(&pid) =>
+            {
+                self.broken(state);
+            }
             Event::Exited { pid, status } => {
                 if state.first == Some(pid) && state.first_status.is_none() {
                     state.first_status = Some(status);
                 }
-                state.changes.entry(pid).or_default().push_back(Change::Exited(ExitStatus::from_raw(status)));
+                put(state.changes.entry(pid).or_default(), Change::Exited(ExitStatus::from_raw(status)));
             }
             Event::Stopped { pid, signal } => {
-                state.changes.entry(pid).or_default().push_back(Change::Stopped(signal));
+                put(state.changes.entry(pid).or_default(), Change::Stopped(signal));
             }
             Event::Panic(text) => {
                 state.end.get_or_insert(End::Panic(text));
             }
-            Event::OutOfMemory { pid, name, bytes } => state.happened(Happening::OutOfMemory { pid, name, bytes }),
+            Event::OutOfMemory { pid, mut name, bytes } => {
+                // (A task's has 15 bytes.)
+                if name.len() > 64 {
+                    name.clear();
+                }
+                state.happened(Happening::OutOfMemory { pid, name, bytes });
+            }
             Event::Unimplemented { pid, call } => state.happened(Happening::Unimplemented { pid, call }),
             Event::News => state.news += 1,
             // Between supervisor and kernel only.

@@ -47,6 +47,8 @@ pub struct Reach {
     pub cache: Option<RawFd>,
     /// Whether it has the host's network.
     pub network: bool,
+    /// Its user is not root, so that what it writes to loses set-id bits.
+    pub ordinary: bool,
 }
 
 impl Reach {
@@ -166,7 +168,8 @@ pub mod cap {
 /// as root expects, and to write and remove them where something is writable. The broker changes what they are. And those
 /// of the host's network, where it was given: low ports and raw sockets.
 fn needed(given: &Reach) -> u64 {
-    let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | 1 << cap::FSETID;
+    let keeping = if given.ordinary { 0 } else { 1 << cap::FSETID };
+    let writing = 1 << cap::DAC_OVERRIDE | 1 << cap::FOWNER | keeping;
     let networking = 1 << cap::NET_BIND_SERVICE | 1 << cap::NET_RAW;
     1 << cap::DAC_READ_SEARCH | if given.writable() { writing } else { 0 } | if given.network { networking } else { 0 }
 }

@@ -3,7 +3,7 @@
 //! A process is forked that sets one layer up and ends, and the time until it is reaped is compared with that of one that
 //! sets up none: so what the host has to take down again counts, too.
 
-use super::broker::Broker;
+use super::broker::{Broker, Owner};
 use super::error::Result;
 use super::jail::{self, Reach};
 use super::meter::Meter;
@@ -99,7 +99,8 @@ fn supervisors_filter() -> Result {
 
 fn broker() -> Result {
     let dir = open_path(Path::new("/tmp"))?;
-    Broker::start(&[dir.as_raw_fd()], 0, false, jail::permitted()?).map(drop)
+    let root = Owner { uid: 0, gids: Vec::new() };
+    Broker::start(&[dir.as_raw_fd()], &root, 0, false, jail::permitted()?).map(drop)
 }
 
 fn meter() -> Result {
@@ -108,7 +109,7 @@ fn meter() -> Result {
 }
 
 fn pids() -> Result {
-    namespaces::leave_pids()
+    namespaces::leave_pids(None)
 }
 
 fn all() -> Result {

@@ -1,13 +1,13 @@
 //! How a sandbox's holder reaches its supervisor.
 
 use super::channel::{self, Channel, FromSupervisor, Received, ToSupervisor};
-use super::supervisor::{PANIC_STATUS, Server};
+use super::supervisor::{EXPIRED_STATUS, PANIC_STATUS, Server};
 use super::{End, lock};
 use drupe_kernel::abi::control::Request;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::borrow::Cow;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::sync::{Arc, Mutex, OnceLock};
@@ -47,6 +47,10 @@ pub struct Apart {
     /// Messages must not mix.
     writer: Mutex<()>,
     pid: libc::pid_t,
+    /// The signal that ends it, and everything below it.
+    ending: i32,
+    /// How long it may live.
+    limit: Option<Duration>,
     /// How it ended, once it was waited for: after that the number may be another process's.
     status: OnceLock<Option<ExitStatus>>,
 }
@@ -61,13 +65,16 @@ pub struct Here {
 }
 
 impl Link {
-    /// To the supervisor `pid`, by our end of its socket.
-    pub fn apart(channel: Channel, pid: libc::pid_t) -> Link {
+    /// To the supervisor `pid`, by our end of its socket; the signal `ending` ends it and everything below it, and so it
+    /// does itself after `limit`.
+    pub fn apart(channel: Channel, pid: libc::pid_t, ending: i32, limit: Option<Duration>) -> Link {
         Link::Apart(Apart {
             socket: channel.socket(),
             reader: Mutex::new(channel),
             writer: Mutex::new(()),
             pid,
+            ending,
+            limit,
             status: OnceLock::new(),
         })
     }
@@ -128,24 +135,20 @@ impl Link {
     /// Ends the sandbox; nothing is left of it afterwards.
     pub fn end(&self) {
         match self {
-            Link::Apart(apart) => {
-                let _ = apart.send(&ToSupervisor::Stop, &[]);
-                // The supervisor hangs up when nothing is left.
-                let _ = nix::sys::socket::shutdown(apart.socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
-                apart.reap();
-            }
+            Link::Apart(apart) => drop(apart.part(PATIENCE)),
             // Another thread leaves it to the host, which ends the guests with this process.
             Link::Here(here) => drop(here.served().map(|mut server| server.bury())),
         }
     }
 
-    /// Why it hung up without a word.
-    pub fn lost(&self, what: &str) -> End {
-        let status = match self {
-            Link::Apart(apart) => apart.reap(),
-            Link::Here(_) => None,
+    /// Why it hung up without a word; or, with `broken`, ends it at once because of what it said.
+    pub fn lost(&self, what: &str, broken: bool) -> End {
+        let (status, limit) = match self {
+            Link::Apart(apart) => (apart.part(if broken { Duration::ZERO } else { PATIENCE }), apart.limit),
+            Link::Here(_) => (None, None),
         };
-        match status {
+        match status.filter(|_| !broken) {
+            Some(s) if s.code() == Some(EXPIRED_STATUS) => End::Expired(limit.unwrap_or_default()),
             Some(s) if s.code() == Some(PANIC_STATUS) => End::Panic("kernel panic".into()),
             Some(s) if s.signal().is_some() => End::Lost(format!("{what} ({s})")),
             _ => End::Lost(what.to_string()),
@@ -185,9 +188,41 @@ impl Apart {
         channel::send(self.socket.as_fd(), message, fds)
     }
 
-    /// Waits for the supervisor's end; `None` if somebody else has reaped it.
-    fn reap(&self) -> Option<ExitStatus> {
-        *self.status.get_or_init(|| reap(self.pid))
+    /// Hangs up, and waits for the supervisor's end, which it is made to come to when that takes longer than `patience`;
+    /// `None` if somebody else has reaped it.
+    fn part(&self, patience: Duration) -> Option<ExitStatus> {
+        // Neither a thread that waits for it to read nor one that waits for its answer waits any longer.
+        let _ = nix::sys::socket::shutdown(self.socket.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        *self.status.get_or_init(|| {
+            if !ends_within(self.pid, patience) {
+                // SAFETY: a child of ours that was not reaped.
+                unsafe { libc::kill(self.pid, self.ending) };
+            }
+            reap(self.pid)
+        })
+    }
+}
+
+/// How long a supervisor may take to end everything.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether a child ends in so much time; `true` where the host does not let us see.
+fn ends_within(pid: libc::pid_t, patience: Duration) -> bool {
+    // SAFETY: plain numbers; a descriptor made just now is ours.
+    let child = unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32 {
+            fd if fd < 0 => return true,
+            fd => OwnedFd::from_raw_fd(fd),
+        }
+    };
+    let end = Instant::now() + patience;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        match poll(&mut [PollFd::new(child.as_fd(), PollFlags::POLLIN)], timeout(left)) {
+            Ok(0) | Err(nix::Error::EINTR) if left.is_zero() => return false,
+            Ok(0) | Err(nix::Error::EINTR) => {}
+            Ok(_) | Err(_) => return true,
+        }
     }
 }
 

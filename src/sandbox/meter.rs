@@ -4,7 +4,8 @@
 //! it, behind a filter of its own, reads it there, of the supervisor's children alone, and tells the supervisor, who
 //! asks the more often the less is left. The kernel decides what follows (`task/oom.rs`).
 //!
-//! It also removes the sandbox's control group, if it has one, when the last process in it has ended.
+//! It also removes the sandbox's control group, if it has one, when the last process in it has ended; when the supervisor
+//! has ended it ends them: a program that owns its kernel need not end with it.
 //!
 //! What several processes have in common since a fork counts once: where the plain sum, which costs the host nothing,
 //! is too much, the host is asked for each process's share.
@@ -39,6 +40,7 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_pread64,
+    libc::SYS_poll,
     libc::SYS_close,
     libc::SYS_getdents64,
     libc::SYS_unlinkat,
@@ -117,7 +119,8 @@ impl Meter {
                 drop(ours);
                 // SAFETY: no preconditions.
                 let own = unsafe { libc::getpid() } as u32;
-                let gauge = Gauge { socket: theirs, proc, children, others, own, limit, group };
+                let maker_fd = watch(maker);
+                let gauge = Gauge { socket: theirs, proc, children, others, own, limit, group, maker: maker_fd };
                 if gauge.confine(maker, kept).is_ok() {
                     gauge.run();
                     gauge.clean_up(maker);
@@ -193,6 +196,17 @@ struct Gauge<'a> {
     own: u32,
     limit: u64,
     group: Option<Kept>,
+    /// The supervisor, as a process descriptor: the socket stays open as long as anybody in the sandbox lives.
+    maker: Option<OwnedFd>,
+}
+
+/// A descriptor that becomes readable when a process has ended.
+fn watch(pid: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: plain numbers; a descriptor made just now is ours. (It is close-on-exec.)
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd;
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
 }
 
 impl Gauge<'_> {
@@ -202,6 +216,7 @@ impl Gauge<'_> {
         let mut keep = vec![self.socket.as_raw_fd(), self.proc, self.children.as_raw_fd()];
         if let Some(group) = &self.group {
             keep.extend([group.parent.as_raw_fd(), group.before.as_raw_fd()]);
+            keep.extend(group.kill.iter().chain(&self.maker).map(AsRawFd::as_raw_fd));
             // SAFETY: a plain number. It goes when all others have gone.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
         }
@@ -217,7 +232,7 @@ impl Gauge<'_> {
         let mut all = [(0u32, 0u64); 2 * MOST];
         let mut question = 0u64;
         // SAFETY: one word of ours.
-        while unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut question).cast(), 8) } > 0 {
+        while self.is_asked() && unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut question).cast(), 8) } > 0 {
             let (mut count, mut rest) = self.measure(&mut all, Gauge::resident);
             let sum = all[..count].iter().fold(rest, |sum, s| sum.saturating_add(s.1));
             if self.limit != 0 && sum > self.limit && count > 1 {
@@ -239,14 +254,32 @@ impl Gauge<'_> {
         }
     }
 
+    /// Waits for a question, or the end of whoever asks.
+    fn is_asked(&self) -> bool {
+        // One that ends with the supervisor (`PDEATHSIG`) need not look for it.
+        self.group.is_none() || !self.is_orphan(-1)
+    }
+
+    /// Whether the supervisor has ended. Waits for a question for so long, ms; -1 for ever.
+    fn is_orphan(&self, wait: libc::c_int) -> bool {
+        let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut fds = [poll(self.maker.as_ref().map_or(-1, AsRawFd::as_raw_fd)), poll(self.socket.as_raw_fd())];
+        // SAFETY: two records of ours.
+        unsafe { libc::poll(fds.as_mut_ptr(), 2, wait) > 0 && fds[0].revents != 0 }
+    }
+
     /// Removes the control group once nothing is in it; the supervisor, which may go on for something else, is moved.
     fn clean_up(&self, maker: libc::pid_t) {
         let Some(group) = &self.group else { return };
         let who = Name::of(maker as u32);
         for _ in 0..400 {
             let pause = libc::timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+            let kill = group.kill.as_ref().filter(|_| self.is_orphan(0));
             // SAFETY: strings and a record of ours.
             unsafe {
+                if let Some(kill) = kill {
+                    libc::write(kill.as_raw_fd(), c"1".as_ptr().cast(), 1);
+                }
                 libc::write(group.before.as_raw_fd(), who.text.as_ptr().cast(), who.len);
                 let gone = libc::unlinkat(group.parent.as_raw_fd(), group.name.as_ptr(), libc::AT_REMOVEDIR) == 0;
                 if gone || io::Error::last_os_error().raw_os_error() == Some(libc::ENOENT) {

@@ -38,7 +38,7 @@ pub use supervisor::PANIC_STATUS;
 use drupe_kernel::abi::control::{Request, Response};
 use link::{Link, Wait};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -115,6 +115,8 @@ struct Given {
 #[derive(Debug, Default)]
 struct State {
     next_id: u64,
+    /// Requests without an answer.
+    asked: HashSet<u64>,
     replies: HashMap<u64, Response>,
     /// What happened to processes and was not asked for yet.
     changes: HashMap<u32, VecDeque<Change>>,

@@ -7,15 +7,16 @@
 //! others; it maps the user alone.
 //!
 //! Processes: the supervisor becomes the first of a pid namespace ([`leave_pids`]) where it is a process of its own. A
-//! process that stays behind waits for it, since the holder knows that one. What is in there can neither name nor signal
+//! process that stays behind, the keeper, waits for it, since the holder knows that one. What is in there can neither name nor signal
 //! a process outside, and ends with the supervisor. `/proc` is one of that namespace.
 
 use super::error::{Error, Result};
-use super::open_path;
+use super::{open_path, supervisor};
 use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What the sandbox has of the host's tree.
 pub struct Given {
@@ -56,11 +57,11 @@ fn failed(what: &str, e: &io::Error) -> Error {
 }
 
 /// Becomes the first process of a pid namespace, in a user namespace of its own where the user is not privileged; the
-/// calling process, which must have one thread and keeps nothing open, ends as that one does.
+/// calling process, which must have one thread and keeps nothing open, stays behind as the keeper, for `limit` at most.
 ///
 /// # Errors
 /// A host that has none, or does not let this user make them.
-pub fn leave_pids() -> Result {
+pub fn leave_pids(limit: Option<Duration>) -> Result {
     let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
     let plain = libc::CLONE_NEWPID | libc::SIGCHLD;
     // SAFETY: as fork(2), in a process with one thread: nobody else has the allocator's locks.
@@ -70,31 +71,11 @@ pub fn leave_pids() -> Result {
         Err(_) => (clone(plain | libc::CLONE_NEWUSER)?, true),
     };
     if made != 0 {
-        stay_behind(made);
+        supervisor::keep(made, limit);
     }
     // SAFETY: a plain number. Whoever stays behind ends with the holder, and this process with it.
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
     if own_user { map_user(uid, gid).map_err(|e| failed("map the user", &e)) } else { Ok(()) }
-}
-
-/// Waits for the end of the supervisor, `pid`, and ends as it did.
-fn stay_behind(pid: libc::pid_t) -> ! {
-    // SAFETY: this process does nothing any more but to wait for its child. (It has no program to run on either.)
-    unsafe {
-        libc::prctl(libc::PR_SET_NAME, c"drupe-stub".as_ptr());
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-        libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
-        let mut status = 0;
-        while libc::waitpid(pid, &raw mut status, 0) != pid {
-            if io::Error::last_os_error().raw_os_error() != Some(libc::EINTR) {
-                libc::_exit(125);
-            }
-        }
-        if libc::WIFSIGNALED(status) {
-            libc::kill(libc::getpid(), libc::WTERMSIG(status));
-        }
-        libc::_exit(libc::WEXITSTATUS(status))
-    }
 }
 
 /// Whether this process is the first of a pid namespace by [`leave_pids`].

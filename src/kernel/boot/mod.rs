@@ -42,7 +42,8 @@ pub fn supervisor_stack() -> u64 {
     frame::stack_top(arch::slot_at(0))
 }
 
-/// Boots the kernel in the supervisor, and starts the host process of the first program: 0 or `-errno`.
+/// Boots the kernel in the supervisor, and starts the host process of the first program: 0 or `-errno`, which in the bits
+/// from 16 on says which of the settings' mounts could not be made, from 1 on.
 ///
 /// # Safety
 /// `params` is the record that the host half filled in.
@@ -50,7 +51,7 @@ pub unsafe extern "C" fn boot(params: *const BootParams) -> i64 {
     // SAFETY: by the caller's promise.
     match unsafe { assemble(&*params) } {
         Ok(()) => 0,
-        Err(e) => -i64::from(e.raw()),
+        Err(e) => -(i64::from(mounts::failed()) << 16 | i64::from(e.raw())),
     }
 }
 

@@ -16,9 +16,18 @@ use crate::vfs::{self, FileType, FsContext, Inode, Lookup, OpCtx, Path, Whence};
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 /// As most systems mount it: slaves belong to the group `tty`, which may write to them.
 const PTS_OPTIONS: &[u8] = b"gid=5,mode=620,ptmxmode=666";
+
+/// Which of the settings' mounts is being made, from 1 on.
+static FAILED: AtomicU32 = AtomicU32::new(0);
+
+/// Which of the settings' mounts could not be made, from 1 on; 0 for none.
+pub fn failed() -> u32 {
+    FAILED.load(Relaxed)
+}
 
 /// Mounts everything; returns the root directory in its namespace.
 ///
@@ -41,7 +50,8 @@ pub fn assemble(config: &Config) -> Result<FsContext> {
         dev::populate(&place.dentry)?;
         site.optional(b"/dev/pts", devpts::instance(PTS_OPTIONS, true)?, NOSUID | NOEXEC, "devpts");
     }
-    for spec in &config.mounts {
+    for (i, spec) in config.mounts.iter().enumerate() {
+        FAILED.store(i as u32 + 1, Relaxed);
         match spec {
             MountSpec::Bind { fd, source, dst, read_only } => {
                 let inode = hostfs::host_tree(HostFd::new(*fd), config.privileged)?;
@@ -53,6 +63,7 @@ pub fn assemble(config: &Config) -> Result<FsContext> {
             }
         }
     }
+    FAILED.store(0, Relaxed);
     Ok(site.fs)
 }
 

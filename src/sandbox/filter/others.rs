@@ -104,7 +104,6 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
     (libc::SYS_kill, 1, &[libc::SIGKILL as u32]),
     // To itself, as the launcher stops when its program does.
     (libc::SYS_tgkill, 2, &[libc::SIGSTOP as u32, libc::SIGABRT as u32]),
-    (libc::SYS_prctl, 0, &[libc::PR_SET_NO_NEW_PRIVS as u32]),
     // FIOCLEX, FIONBIO; TIOCGPGRP, for who puts the terminal in order at the end
     (libc::SYS_ioctl, 1, &[0x5451, 0x5421, 0x540f]),
     (
@@ -128,23 +127,28 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
 /// # Errors
 /// None that a caller could cause.
 pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfProgram> {
-    let mut looked: BTreeMap<i64, Vec<SeccompRule>> =
-        [(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?])].into_iter().collect();
+    let mut rules = vec![(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?]), (libc::SYS_prctl, naming_itself()?)];
+    if let Some((_, prctl)) = rules.last_mut() {
+        let no_privileges = arg(0, Len::Dword, Op::Eq, libc::PR_SET_NO_NEW_PRIVS as u64)?;
+        prctl.push(SeccompRule::new(vec![no_privileges]).map_err(internal)?);
+    }
+    if cache {
+        // The time of a copy is its seal. Of a file that is open, not of one that is named.
+        let open = SeccompRule::new(vec![arg(1, Len::Qword, Op::Eq, 0)?]).map_err(internal)?;
+        rules.push((libc::SYS_utimensat, vec![open]));
+    }
     if bridges && !network {
         // To whom a socket is connected, and to nobody else.
         let nowhere = SeccompRule::new(vec![arg(4, Len::Qword, Op::Eq, 0)?]).map_err(internal)?;
-        looked.insert(libc::SYS_sendto, vec![nowhere]);
+        rules.push((libc::SYS_sendto, vec![nowhere]));
     }
-    let clone: BpfProgram = SeccompFilter::new(looked, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
+    let rules = rules.into_iter().collect();
+    let checked: BpfProgram = SeccompFilter::new(rules, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)
         .map_err(internal)?
         .try_into()
         .map_err(internal)?;
-    let named = |list: &[(i64, &[u32])]| list.iter().map(|(nr, _)| *nr).collect::<Vec<_>>();
-    let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING, &named(NAMING), &named(CHANGING)].concat();
-    if cache {
-        // The time of a copy is its seal.
-        plain.push(libc::SYS_utimensat);
-    }
+    let named = NAMING.iter().map(|(nr, _)| *nr).chain(CHANGING.iter().map(|(nr, ..)| *nr)).collect::<Vec<_>>();
+    let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING, &named].concat();
     if network {
         plain.extend_from_slice(NETWORKING);
     }
@@ -163,7 +167,7 @@ pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfPro
     for (nr, (argument, values)) in listed(&[LISTED, SUPERVISING_LISTED].concat(), network) {
         p.extend(list_or(nr, argument, &values, RET_TRAP));
     }
-    p.extend(clone);
+    p.extend(checked);
     Ok(p)
 }
 

@@ -106,7 +106,7 @@ pub(super) fn dead_child() -> Option<(i32, i32)> {
 }
 
 /// Whether there is no child at all, dead or alive.
-fn no_child() -> bool {
+pub(super) fn no_child() -> bool {
     look_for_dead(libc::P_ALL, 0).is_err()
 }
 

@@ -43,7 +43,7 @@ impl Server {
                     self.postponed.push_back((id, request, fds));
                 }
                 Ok(Received::Pending) => {}
-                Ok(Received::Message(ToSupervisor::Stop, _) | Received::HungUp) | Err(_) => return Err(End::Told),
+                Ok(Received::HungUp) | Err(_) => return Err(End::Told),
             }
         }
         while let Some((id, request, fds)) = self.postponed.pop_front() {

@@ -9,13 +9,14 @@
 mod apart;
 mod children;
 mod hold;
+mod keeper;
 mod revive;
 mod serve;
 mod texts;
 mod vdso;
 mod window;
 
-use super::broker::Broker;
+use super::broker::{Broker, Owner};
 use super::cgroup::{Bounds, Cgroup, Kept};
 use super::channel::{self, FromSupervisor};
 use super::error::{Error, Result};
@@ -25,8 +26,9 @@ use super::namespaces::{self, Given};
 use super::porter::{self, Porter};
 use super::{filter, image};
 pub use children::Helper;
-use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, NetMode};
+use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, MountSpec, NetMode};
 use drupe_kernel::abi::layout;
+pub use keeper::{END, keep};
 pub use revive::{Revived, Saved, lift};
 use seccompiler::sock_filter;
 pub use serve::{Means, Server};
@@ -39,6 +41,8 @@ use window::Window;
 
 /// Exit status of a sandbox whose kernel panicked.
 pub const PANIC_STATUS: i32 = 70;
+/// Exit status of a supervisor that did not end when its time was over.
+pub const EXPIRED_STATUS: i32 = 124;
 
 /// What a supervisor is started with. Descriptors are numbers that mean the same after a fork.
 pub struct Plan {
@@ -69,6 +73,16 @@ impl Plan {
     fn descriptors(&self) -> Vec<RawFd> {
         let porters = self.porter.iter().flat_map(|p| [&p.line, &p.control, &p.inner].map(AsRawFd::as_raw_fd));
         self.keep.iter().map(AsRawFd::as_raw_fd).chain(porters).collect()
+    }
+
+    /// The signal that ends the process of a supervisor of its own, and with it the sandbox.
+    pub fn ending(&self) -> i32 {
+        if self.kept() || self.jail == Jail::Namespaces { END } else { libc::SIGKILL }
+    }
+
+    /// Whether a process stays behind that ends the sandbox whatever has become of its supervisor.
+    fn kept(&self) -> bool {
+        self.jail == Jail::Strict || self.jail != Jail::Namespaces && self.timeout.is_some()
     }
 }
 
@@ -156,7 +170,8 @@ fn child(plan: Plan, socket: OwnedFd, holder: libc::pid_t) -> ! {
     let had = jail::permitted();
     let ready =
         detach(holder).and_then(|()| own_descriptors(socket, plan.descriptors())).and_then(|()| match plan.jail {
-            Jail::Namespaces => namespaces::leave_pids(),
+            Jail::Namespaces => namespaces::leave_pids(plan.timeout),
+            _ if plan.kept() => keeper::leave(plan.timeout).map_err(|e| Error::host("start the supervisor", e)),
             _ => Ok(()),
         });
     let ready = ready.and(had);
@@ -188,6 +203,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
         show_name(&config.name);
     }
     given.network = config.net == NetMode::Host;
+    given.ordinary = config.uid != 0;
     raise_limits();
     jail::enter()?;
     unregister_rseq();
@@ -222,7 +238,9 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     }
     children::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
-    let broker = given.writable().then(|| Broker::start(&given.write, window.base, detached, had)).transpose()?;
+    let owner = Owner { uid: config.uid, gids: config.groups.iter().copied().chain([config.gid]).collect() };
+    let broker =
+        given.writable().then(|| Broker::start(&given.write, &owner, window.base, detached, had)).transpose()?;
     let others = |b: &Option<Broker>| {
         let helpers = b.as_ref().map(|b| b.helper.pid()).into_iter().chain(porter.as_ref().map(|p| p.helper.pid()));
         strangers.iter().copied().chain(helpers).collect::<Vec<_>>()
@@ -478,6 +496,14 @@ struct Standing {
     broker: RawFd,
 }
 
+/// What was to be done with a mount.
+fn mounting(mount: &MountSpec) -> String {
+    match mount {
+        MountSpec::Bind { source, dst, .. } => format!("bind {source} at {dst}"),
+        MountSpec::Tmpfs { dst } => format!("mount a tmpfs at {dst}"),
+    }
+}
+
 /// Calls the image's `boot`.
 fn boot(
     header: &ImageHeader,
@@ -488,6 +514,7 @@ fn boot(
     saved: Option<&Revived>,
 ) -> Result {
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_ptr() as *mut libc::sock_filter };
+    let mounts = &config.mounts;
     let config = postcard::to_stdvec(config).map_err(|e| Error::Setting(format!("settings cannot be encoded: {e}")))?;
     let params = BootParams {
         base: window.base,
@@ -514,7 +541,9 @@ fn boot(
         return Err(Error::host("restore the kernel", io::Error::from_raw_os_error(-answer as i32)));
     }
     if answer < 0 {
-        return Err(Error::host("boot the kernel", io::Error::from_raw_os_error(-answer as i32)));
+        let (which, errno) = ((-answer >> 16) as usize, (-answer & 0xffff) as i32);
+        let what = which.checked_sub(1).and_then(|i| mounts.get(i)).map_or("boot the kernel".into(), mounting);
+        return Err(Error::host(what, io::Error::from_raw_os_error(errno)));
     }
     Ok(())
 }

@@ -457,7 +457,7 @@ impl Server {
                     }
                 }
                 Ok(Received::Pending) => return Ok(()),
-                Ok(Received::Message(ToSupervisor::Stop, _) | Received::HungUp) | Err(_) => return Err(End::Told),
+                Ok(Received::HungUp) | Err(_) => return Err(End::Told),
             }
         }
     }

@@ -21,6 +21,9 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 
+/// Mode bits that files are made with: the filter passes no set-id bits, which the broker gives afterwards.
+const MADE: u32 = 0o1777;
+
 /// A mounted host tree.
 struct HostFs {
     /// Whether owners can be set: the host half runs with CAP_CHOWN.
@@ -91,7 +94,8 @@ impl HostInode {
         if self.fs.privileged && (s.uid, s.gid) != (ctx.cred.fsuid, ctx.cred.fsgid) {
             broker::chown(self.fd.raw(), ctx.cred.fsuid, ctx.cred.fsgid)?;
         }
-        if s.mode & 0o777 != mode & 0o777 { self.chmod(mode) } else { Ok(()) }
+        let lacks = mode & !MADE & 0o7777 & !s.mode;
+        if s.mode & 0o777 != mode & 0o777 || lacks != 0 { self.chmod(mode) } else { Ok(()) }
     }
 }
 
@@ -192,13 +196,13 @@ impl Directory for HostInode {
                 let again = mode & 0o600 == 0o600;
                 let access = if again { O_WRONLY } else { O_RDWR };
                 let flags = linux::O_CREAT | linux::O_EXCL | access | O_NOFOLLOW;
-                let fd = files::openat(dir, name, flags, mode & 0o7777)?;
+                let fd = files::openat(dir, name, flags, mode & MADE)?;
                 made = (!again).then_some(fd);
             }
-            NewNode::Dir => files::mkdirat(dir, name, mode & 0o7777)?,
+            NewNode::Dir => files::mkdirat(dir, name, mode & MADE)?,
             NewNode::Symlink(target) => files::symlinkat(target, dir, name)?,
             NewNode::Node(kind @ (FileType::Fifo | FileType::Socket), _) => {
-                files::mknodat(dir, name, kind as u32 | mode & 0o7777, 0)?;
+                files::mknodat(dir, name, kind as u32 | mode & MADE, 0)?;
             }
             NewNode::Node(..) => return Err(Errno::EPERM),
         }
@@ -209,7 +213,7 @@ impl Directory for HostInode {
     }
 
     fn nameless(&self, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
-        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_RDWR, mode & 0o7777)?;
+        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_RDWR, mode & MADE)?;
         let inode = HostInode::new(self.fs.clone(), memfs::reopen(file.raw(), O_PATH)?)?;
         inode.settle(ctx, mode)?;
         *inode.made.lock() = (mode & 0o600 != 0o600).then_some(file);
