@@ -61,6 +61,15 @@ fn our_own_errors_are_125() {
         &["--bind", "/does/not/exist"],
         &["--bind", "/tmp::rw"],
         &["--bind", "/tmp:relative"],
+        &["--bind", "/tmp:/x:rx"],
+        &["--bind", "/tmp:/x:rw:y"],
+        &["--bind", "/tmp:/etc/passwd"],
+        &["--bind", "/etc/passwd:/usr"],
+        &["--bind", "/tmp:/dev/null"],
+        &["--bind", "/tmp:/proc/self"],
+        &["--tmpfs", "/etc/passwd"],
+        &["--cpus", "100000"],
+        &["--memory", "1000T"],
         &["--tmpfs", "relative"],
         &["--net", "host"],
         &["--env", "NOVALUE"],
@@ -75,6 +84,9 @@ fn our_own_errors_are_125() {
         let out = drupe(options, &["/bin/true"]);
         assert_eq!(out.status, 125, "{options:?}: {}", out.stderr);
         assert_eq!(out.stderr.trim_end().lines().count(), 1, "{options:?}: {:?}", out.stderr);
+        let mount = options[0] == "--bind" || options[0] == "--tmpfs";
+        let target = options[1].split(':').find(|part| !part.is_empty()).unwrap_or_default();
+        assert!(!mount || out.stderr.contains(target), "{options:?}: {:?}", out.stderr);
     }
 }
 

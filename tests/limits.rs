@@ -2,6 +2,7 @@
 
 mod common;
 
+use common::host::{children, family, wait_for};
 use common::{Outcome, run, sandboxed};
 use std::time::Duration;
 
@@ -110,6 +111,49 @@ fn a_sandbox_has_the_time_that_it_was_given() {
     assert!(started.elapsed() < Duration::from_secs(15));
     let out = drupe(&["--timeout", "1h"], &["/bin/sh", "-c", "exit 5"]);
     assert_eq!(out.status, 5, "{}", out.stderr);
+}
+
+/// A sandbox whose supervisor does nothing any more, as one does that a program has taken over.
+fn stopped(options: &[&str]) -> (std::process::Child, Vec<i32>) {
+    let mut command = sandboxed(options, &["/bin/sh", "-c", "trap '' TERM; sleep 100 & sleep 100; wait"]);
+    let launcher = command.stdin(std::process::Stdio::null()).spawn().expect("it starts");
+    let all = wait_for("two guests that sleep", LIMIT, || {
+        let all = family(launcher.id() as i32);
+        let asleep =
+            |pid: &&i32| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.contains("sleep"));
+        (all.iter().filter(asleep).count() == 2).then_some(all)
+    });
+    let named =
+        |pid: &&i32, name: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|c| c.trim() == name);
+    let keeper = *all.iter().find(|pid| named(pid, "drupe-keeper")).expect("a keeper");
+    let supervisor = *children(keeper).first().expect("the keeper's child");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(supervisor), nix::sys::signal::Signal::SIGSTOP).expect("ours");
+    (launcher, all)
+}
+
+fn all_gone(all: &[i32]) {
+    wait_for("the end of everything", LIMIT, || {
+        let lives = |pid: &i32| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            stat.contains("drupe") && !stat.contains(") Z ")
+        };
+        (!all.iter().any(lives)).then_some(())
+    });
+}
+
+#[test]
+fn time_is_kept_without_the_supervisor() {
+    let (mut launcher, all) = stopped(&["--timeout", "2s"]);
+    assert_eq!(launcher.wait().expect("ours").code(), Some(124));
+    all_gone(&all);
+}
+
+#[test]
+fn nothing_outlives_a_strict_jail() {
+    let (mut launcher, all) = stopped(&["--jail", "strict"]);
+    launcher.kill().expect("ours");
+    launcher.wait().expect("ours");
+    all_gone(&all);
 }
 
 #[test]

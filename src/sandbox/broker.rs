@@ -39,6 +39,7 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_fchownat,
     libc::SYS_utimensat,
     libc::SYS_futex,
+    libc::SYS_poll,
     libc::SYS_exit_group,
 ];
 /// Flags of its only way to open a file: to hold it, not to read or write it.
@@ -146,6 +147,8 @@ struct Served<'a> {
     theirs: OwnedFd,
     /// `/proc/self/fd`
     own: OwnedFd,
+    /// The supervisor.
+    maker: Option<OwnedFd>,
 }
 
 /// Leaves what was inherited.
@@ -160,12 +163,14 @@ fn confine<'a>(
     supervisor::become_helper(maker, c"drupe-broker");
     let theirs = super::open_path(format!("/proc/{maker}/fd").as_ref())?;
     let own = super::open_path("/proc/self/fd".as_ref())?;
+    let watched = supervisor::watch(maker);
     let keep = [requests.as_raw_fd(), theirs.as_raw_fd(), own.as_raw_fd()];
-    supervisor::close_others(&keep.into_iter().chain(binds.iter().copied()).collect::<Vec<_>>())?;
+    let keep = keep.into_iter().chain(watched.iter().map(AsRawFd::as_raw_fd));
+    supervisor::close_others(&keep.chain(binds.iter().copied()).collect::<Vec<_>>())?;
     jail::keep_capabilities(CAPABILITIES & had)?;
     // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
-    Ok(Served { requests, binds, owner, detached, theirs, own })
+    Ok(Served { requests, binds, owner, detached, theirs, own, maker: watched })
 }
 
 /// A file name in a directory of descriptors.
@@ -186,7 +191,7 @@ impl Served<'_> {
     /// Serves until the supervisor is gone.
     fn run(&self, window: u64) {
         let mut request = MaybeUninit::<Request>::uninit();
-        loop {
+        while !supervisor::is_orphan(self.maker.as_ref(), self.requests.as_raw_fd(), -1) {
             let size = size_of::<Request>();
             // SAFETY: the buffer is that large.
             let got = unsafe { libc::read(self.requests.as_raw_fd(), request.as_mut_ptr().cast(), size) };

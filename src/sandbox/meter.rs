@@ -119,7 +119,7 @@ impl Meter {
                 drop(ours);
                 // SAFETY: no preconditions.
                 let own = unsafe { libc::getpid() } as u32;
-                let maker_fd = watch(maker);
+                let maker_fd = supervisor::watch(maker);
                 let gauge = Gauge { socket: theirs, proc, children, others, own, limit, group, maker: maker_fd };
                 if gauge.confine(maker, kept).is_ok() {
                     gauge.run();
@@ -200,23 +200,15 @@ struct Gauge<'a> {
     maker: Option<OwnedFd>,
 }
 
-/// A descriptor that becomes readable when a process has ended.
-fn watch(pid: libc::pid_t) -> Option<OwnedFd> {
-    // SAFETY: plain numbers; a descriptor made just now is ours. (It is close-on-exec.)
-    unsafe {
-        let fd = libc::syscall(libc::SYS_pidfd_open, pid, 0) as RawFd;
-        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
-    }
-}
-
 impl Gauge<'_> {
     /// Leaves what was inherited.
     fn confine(&self, maker: libc::pid_t, kept: u64) -> Result {
         supervisor::become_helper(maker, c"drupe-meter");
         let mut keep = vec![self.socket.as_raw_fd(), self.proc, self.children.as_raw_fd()];
+        keep.extend(self.maker.iter().map(AsRawFd::as_raw_fd));
         if let Some(group) = &self.group {
             keep.extend([group.parent.as_raw_fd(), group.before.as_raw_fd()]);
-            keep.extend(group.kill.iter().chain(&self.maker).map(AsRawFd::as_raw_fd));
+            keep.extend(group.kill.iter().map(AsRawFd::as_raw_fd));
             // SAFETY: a plain number. It goes when all others have gone.
             unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, 0) };
         }
@@ -232,7 +224,7 @@ impl Gauge<'_> {
         let mut all = [(0u32, 0u64); 2 * MOST];
         let mut question = 0u64;
         // SAFETY: one word of ours.
-        while self.is_asked() && unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut question).cast(), 8) } > 0 {
+        while !self.is_orphan(-1) && unsafe { libc::read(self.socket.as_raw_fd(), (&raw mut question).cast(), 8) } > 0 {
             let (mut count, mut rest) = self.measure(&mut all, Gauge::resident);
             let sum = all[..count].iter().fold(rest, |sum, s| sum.saturating_add(s.1));
             if self.limit != 0 && sum > self.limit && count > 1 {
@@ -254,18 +246,9 @@ impl Gauge<'_> {
         }
     }
 
-    /// Waits for a question, or the end of whoever asks.
-    fn is_asked(&self) -> bool {
-        // One that ends with the supervisor (`PDEATHSIG`) need not look for it.
-        self.group.is_none() || !self.is_orphan(-1)
-    }
-
     /// Whether the supervisor has ended. Waits for a question for so long, ms; -1 for ever.
     fn is_orphan(&self, wait: libc::c_int) -> bool {
-        let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut fds = [poll(self.maker.as_ref().map_or(-1, AsRawFd::as_raw_fd)), poll(self.socket.as_raw_fd())];
-        // SAFETY: two records of ours.
-        unsafe { libc::poll(fds.as_mut_ptr(), 2, wait) > 0 && fds[0].revents != 0 }
+        supervisor::is_orphan(self.maker.as_ref(), self.socket.as_raw_fd(), wait)
     }
 
     /// Removes the control group once nothing is in it; the supervisor, which may go on for something else, is moved.

@@ -4,7 +4,7 @@
 use std::cell::OnceCell;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::os::fd::{FromRawFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 use std::{io, ptr};
 
@@ -49,7 +49,7 @@ pub fn remember_list(proc: RawFd) {
 
 /// The descriptor of that list, if it was opened.
 pub(super) fn list_fd() -> Option<RawFd> {
-    LIST.with(|known| known.get().map(|f| std::os::fd::AsRawFd::as_raw_fd(f)))
+    LIST.with(|known| known.get().map(AsRawFd::as_raw_fd))
 }
 
 /// Children of this process, dead ones among them; `None` where the host does not tell.
@@ -152,6 +152,25 @@ impl Helper {
             bury_one(self.0);
         }
     }
+}
+
+/// A descriptor that becomes readable when the supervisor has ended. Helpers look at it: the host's promise to end them with
+/// it (`PDEATHSIG`) is a signal of the supervisor's, and Landlock lets it signal nobody outside; and their sockets and pipes
+/// stay open as long as anybody in the sandbox lives, since all have one table of descriptors.
+pub fn watch(supervisor: libc::pid_t) -> Option<OwnedFd> {
+    // SAFETY: plain numbers; a descriptor made just now is ours. (It is close-on-exec.)
+    unsafe {
+        let fd = libc::syscall(libc::SYS_pidfd_open, supervisor, 0) as RawFd;
+        (fd >= 0).then(|| OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Whether the supervisor that is watched has ended. Waits for something to read from `fd` for so long, ms; -1 for ever.
+pub fn is_orphan(watched: Option<&OwnedFd>, fd: RawFd, wait: libc::c_int) -> bool {
+    let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    let mut fds = [poll(watched.map_or(-1, AsRawFd::as_raw_fd)), poll(fd)];
+    // SAFETY: two records of ours.
+    unsafe { libc::poll(fds.as_mut_ptr(), 2, wait) > 0 && fds[0].revents != 0 }
 }
 
 /// Waits for the end of a child that is about to end by itself, but not for one that somebody keeps.

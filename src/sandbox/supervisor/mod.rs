@@ -25,7 +25,7 @@ use super::meter::Meter;
 use super::namespaces::{self, Given};
 use super::porter::{self, Porter};
 use super::{filter, image};
-pub use children::Helper;
+pub use children::{Helper, is_orphan, watch};
 use drupe_kernel::abi::control::{BootParams, Config, ImageHeader, MountSpec, NetMode};
 use drupe_kernel::abi::layout;
 pub use keeper::{END, keep};
