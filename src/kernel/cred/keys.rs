@@ -207,7 +207,7 @@ impl Key {
         let state = State { uid, gid, perm, payload, expires: 0, revoked: false, invalidated: false, bytes };
         let serial = loop {
             // Numbers are not told in order, and not again while the first has a holder.
-            let n = SERIAL.fetch_add(0x1357_9b1, Relaxed) & i32::MAX;
+            let n = SERIAL.fetch_add(0x0135_79b1, Relaxed) & i32::MAX;
             if n >= 3 && !ALL.lock().by_serial.contains_key(&n) {
                 break n;
             }
@@ -489,11 +489,9 @@ impl Found {
                 match (fits, usable.is_ok()) {
                     (true, true) => return Ok(found),
                     (true, false) => error = usable.err().unwrap_or(error),
-                    (false, true) if depth < DEPTH_MAX => {
-                        if seen.insert(found.key.serial) {
-                            todo.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                            todo.push((found.key, depth + 1));
-                        }
+                    (false, true) if depth < DEPTH_MAX && seen.insert(found.key.serial) => {
+                        todo.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+                        todo.push((found.key, depth + 1));
                     }
                     _ => {}
                 }

@@ -105,7 +105,7 @@ fn given(cred: &Cred, value: &[u8]) -> Result<Vec<Entry>> {
     if u32::from_le_bytes(*head) != VERSION {
         return Err(Errno::EOPNOTSUPP);
     }
-    if (value.len() - HEAD) % ENTRY != 0 {
+    if !(value.len() - HEAD).is_multiple_of(ENTRY) {
         return Err(Errno::EINVAL);
     }
     let mut list = decode(value)?;

@@ -92,13 +92,11 @@ impl Leases {
     /// Until when somebody who would read or write has to wait; `None`: not at all.
     fn in_the_way(&self, writes: bool) -> Option<u64> {
         let mut gone = Vec::new();
-        let until = {
-            let mut list = self.list.lock();
-            expire(&mut list, &mut gone);
-            let times = list.iter().filter(|l| l.conflicts(writes));
-            times.map(|l| l.ends.unwrap_or(EVER).min(l.weakens.unwrap_or(EVER))).min()
-        };
-        until
+        // What is gone is dropped once the list is free again.
+        let mut list = self.list.lock();
+        expire(&mut list, &mut gone);
+        let times = list.iter().filter(|l| l.conflicts(writes));
+        times.map(|l| l.ends.unwrap_or(EVER).min(l.weakens.unwrap_or(EVER))).min()
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Settings {
     text_cache: Option<PathBuf>,
     /// Index into [`JAILS`].
     jail: u8,
+    /// Ports are published, or connections to the outside allowed.
+    outward: bool,
 }
 
 const JAILS: [Jail; 4] = [Jail::Auto, Jail::Strict, Jail::Namespaces, Jail::Off];
@@ -66,7 +68,13 @@ impl Settings {
             clock_ahead: b.clock_ahead,
             text_cache: b.text_cache.clone(),
             jail: JAILS.iter().position(|&j| j == b.jail).unwrap_or(0) as u8,
+            outward: !b.publish.is_empty() || !b.allow.is_empty(),
         }
+    }
+
+    /// Whether it has to do with the host's network: what was allowed is not in the image.
+    pub fn is_outward(&self) -> bool {
+        self.outward
     }
 
     /// Whether the sandbox runs in namespaces of its own.

@@ -52,6 +52,10 @@ pub fn write(subject: &Subject<'_>, out: impl Write) -> Saved<u64> {
     if subject.settings.has_namespaces() {
         return Err(SaveError::Unsavable("it is in namespaces of its own (--jail namespaces)".into()));
     }
+    if subject.settings.is_outward() {
+        let why = "it has published ports or may connect to the host's network (--publish, --allow)";
+        return Err(SaveError::Unsavable(why.into()));
+    }
     let known = recipe::all(subject.supervisor, frozen)?;
     recipe::sync(subject.supervisor, &known)?;
     let mut mapped = Vec::new();

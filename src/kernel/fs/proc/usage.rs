@@ -68,14 +68,14 @@ impl Host {
 
     /// Minor and major page faults.
     pub fn faults(&self) -> [u64; 2] {
-        let all = || fields(&self.stat)?.skip(7).next();
-        let major = || fields(&self.stat)?.skip(9).next();
+        let all = || fields(&self.stat)?.nth(7);
+        let major = || fields(&self.stat)?.nth(9);
         [all().unwrap_or(0), major().unwrap_or(0)]
     }
 
     /// The CPU that it ran on last.
     pub fn processor(&self) -> u64 {
-        let field = || fields(&self.stat)?.skip(36).next();
+        let field = || fields(&self.stat)?.nth(36);
         field().unwrap_or(0)
     }
 }

@@ -26,13 +26,13 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use hashbrown::{HashMap, HashSet};
 
 /// Something that the supervisor does when what it waits for may have come.
-pub(self) trait Work: Send + Sync {
+trait Work: Send + Sync {
     /// Does what can be done without waiting; whether there is more to do at once.
     fn run(&self, means: &mut Means) -> bool;
 }
 
 /// What work is done with.
-pub(self) struct Means {
+struct Means {
     /// As whom: root.
     cred: Cred,
     /// For data on its way.
