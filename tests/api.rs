@@ -1,6 +1,6 @@
 //! The library as a program that links it sees it.
 
-use drupe::{Change, Error, LogLevel, Network, Sandbox, Stdio};
+use drupe::{Change, Error, LogLevel, Sandbox, Stdio};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -349,7 +349,6 @@ fn clear_errors() {
     assert!(matches!(b().tmpfs("mnt").start(), Err(Error::Setting(_))));
     assert!(matches!(b().hostname("not a name").start(), Err(Error::Setting(_))));
     assert!(matches!(b().memory(1).start(), Err(Error::Setting(_))));
-    assert!(matches!(b().network(Network::Host).start(), Err(Error::Setting(_))));
     let unknown = b().strace(["no_such_call"]).start().expect_err("no such call").to_string();
     assert!(unknown.contains("no_such_call"), "{unknown}");
 

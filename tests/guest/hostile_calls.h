@@ -30,6 +30,10 @@ struct arg {
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
+#ifndef SYS_statmount
+#define SYS_statmount 457
+#define SYS_listmount 458
+#endif
 #ifndef SYS_lsm_get_self_attr
 #define SYS_lsm_get_self_attr 459
 #endif
@@ -273,6 +277,6 @@ static const struct arg calls[NUMBERS][6] = {
     C(open_tree, A(DIRFD), A(PATH), FLAGS(0, 1, AT_EMPTY_PATH, 0x8000, O_CLOEXEC)),
     C(add_key, A(TEXT), A(TEXT), A(BUF), A(LEN), ONE(-1, -2, -3, -4, -5)), C(request_key, A(TEXT), A(TEXT), A(TEXT), ONE(0, -1, -3)),
     C(keyctl, ONE(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 14, 15, 17, 21, 30), ONE(-1, -2, -3, -4, -5), ONE(-1, -2, -3, -4, -5), A(LEN), A(SMALL)),
-    [457] = {A(WORDS), A(OUT), A(LEN), ONE(0, 1)}, [458] = {A(WORDS), A(OUT), A(SMALL), ONE(0, 1, 2)},
+    C(statmount, A(WORDS), A(OUT), A(LEN), ONE(0, 1)), C(listmount, A(WORDS), A(OUT), A(SMALL), ONE(0, 1, 2)),
     C(move_mount, A(DIRFD), A(MOUNT), A(DIRFD), A(MOUNT), FLAGS(0, 4, 0x40, 0x10)),
 };
