@@ -297,8 +297,10 @@ static void events(char *self)
 	}
 	(void)what;
 	printf("%d tasks\n", count);
+	/* A child may be heard of before its maker. */
 	for (int i = 0; i < count; i++)
-		printf("story:%s\n", seen[i] == pid ? story[i] : " (child)");
+		if (seen[i] == pid)
+			printf("story:%s\n", story[i]);
 	int n[3] = { 0 };
 	for (int i = 0; i < count; i++)
 		if (seen[i] != pid) {
