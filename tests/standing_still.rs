@@ -44,7 +44,9 @@ fn a_sleeping_sandbox_uses_no_cpu_and_little_memory() {
     assert!(pids.len() >= 2, "launcher and guest: {pids:?}");
     assert_eq!(still, pids, "processes came and went");
     assert_eq!(after, before, "ticks of CPU time; states {states:?}");
-    assert!(alone > 0 && used - alone <= 8 << 10, "{used} KiB for a sleeping sandbox, {alone} KiB natively");
+    // A kernel that was built without optimisation is larger.
+    let most = if cfg!(debug_assertions) { 12 << 10 } else { 8 << 10 };
+    assert!(alone > 0 && used - alone <= most, "{used} KiB for a sleeping sandbox, {alone} KiB natively");
 }
 
 /// Descriptors, and memory in KiB, of a sandbox on the host's side.
