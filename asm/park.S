@@ -22,6 +22,7 @@ drupe_park:
         sub     rsp, 8                  /* aligned at the call */
         call    rsi
         add     rsp, 8
+.Lgo_on:
         mov     qword ptr [rbx], 0
         pop     r15
         pop     r14
@@ -39,14 +40,8 @@ drupe_park:
         .type drupe_unpark, @function
 drupe_unpark:
         mov     rsp, rsi
-        mov     qword ptr [rdi], 0
-        pop     r15
-        pop     r14
-        pop     r13
-        pop     r12
-        pop     rbx
-        pop     rbp
-        ret
+        mov     rbx, rdi
+        jmp     .Lgo_on
         .size drupe_unpark, . - drupe_unpark
 
         .section .note.GNU-stack, "", @progbits

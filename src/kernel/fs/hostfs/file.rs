@@ -54,21 +54,7 @@ impl HostFile {
 
 impl FileOps for HostFile {
     fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
-        let mut done = 0;
-        while let Some((addr, len)) = dst.next_piece(done)? {
-            match files::pread(self.fd.raw(), addr, len, pos.saturating_add(done as u64)) {
-                Ok(n) => {
-                    dst.advance(n);
-                    done += n;
-                    if n < len {
-                        break;
-                    }
-                }
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            }
-        }
-        Ok(done)
+        memfs::read_host(self.fd.raw(), dst, pos)
     }
 
     fn write(&self, ctx: &OpCtx<'_>, file: &OpenFile, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {

@@ -171,23 +171,20 @@ fn fill(buf: &mut PagedBuf, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
 }
 
 /// Reads from a file of the host.
-fn read_host(fd: i32, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
+///
+/// # Errors
+/// The host's, and `EFAULT`, where nothing was read.
+pub fn read_host(fd: i32, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
     let mut done = 0;
-    loop {
-        match dst.piece() {
-            Ok(None) => break,
-            Ok(Some((addr, len))) => match files::pread(fd, addr, len, pos + done as u64) {
-                Ok(0) => break,
-                Ok(n) => {
-                    dst.advance(n);
-                    done += n;
-                    if n < len {
-                        break;
-                    }
+    while let Some((addr, len)) = dst.next_piece(done)? {
+        match files::pread(fd, addr, len, pos.saturating_add(done as u64)) {
+            Ok(n) => {
+                dst.advance(n);
+                done += n;
+                if n < len {
+                    break;
                 }
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            },
+            }
             Err(_) if done > 0 => break,
             Err(e) => return Err(e.into()),
         }
@@ -198,21 +195,15 @@ fn read_host(fd: i32, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
 /// Writes to a file of the host.
 fn write_host(fd: i32, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
     let mut done = 0;
-    loop {
-        match src.piece() {
-            Ok(None) => break,
-            Ok(Some((addr, len))) => match files::pwrite(fd, addr, len, pos + done as u64) {
-                Ok(0) => break,
-                Ok(n) => {
-                    src.advance(n);
-                    done += n;
-                    if n < len {
-                        break;
-                    }
+    while let Some((addr, len)) = src.next_piece(done)? {
+        match files::pwrite(fd, addr, len, pos.saturating_add(done as u64)) {
+            Ok(n) => {
+                src.advance(n);
+                done += n;
+                if n < len {
+                    break;
                 }
-                Err(_) if done > 0 => break,
-                Err(e) => return Err(e.into()),
-            },
+            }
             Err(_) if done > 0 => break,
             Err(e) => return Err(e.into()),
         }

@@ -30,6 +30,7 @@ use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
+pub use file::read_host;
 use handles::Handle;
 use limits::Limits;
 pub use limits::{Options, limited, remount, shown_options};
