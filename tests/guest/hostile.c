@@ -841,8 +841,9 @@ static void prepare(int argc, char **argv) {
     for (int i = 0; i < 8; i++)
         mounts[i] = (char *[]){"/tmp/junk/m", "/tmp/junk/a", "m", "b", "/tmp/junk", "m/a", "c", "f"}[i];
 
-    /* Far from everything else: a range that is too long does not reach it. */
-    shared = mmap((void *)(1ul << 40), sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    /* Far from everything else, so that a range that is too long does not reach it, and no power of two,
+     * since `number` makes those. */
+    shared = mmap((void *)0x12345678000, sizeof *shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     play = mmap(0, PLAY_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     guarded = mmap(0, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     none = guarded + PAGE;
