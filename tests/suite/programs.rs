@@ -401,3 +401,34 @@ fn spaces() {
     );
     shell(&["fakeroot"], "cd /tmp; fakeroot sh -c 'id -u; touch fr; chown 5:6 fr; stat -c \"%u %g\" fr; rm fr'");
 }
+
+/// A server, two that follow it, and one that watches: when the first is killed, one of the others takes its place.
+#[test]
+fn redis_fails_over() {
+    shell(
+        &["bash", "redis-server", "redis-cli"],
+        r#"exec bash -c '
+        cd $(mktemp -d)
+        until_is() { for i in $(seq 150); do [ "$("${@:2}" 2>/dev/null | tail -1)" = "$1" ] && break; sleep 0.2; done; }
+        for p in 7101 7102 7103; do
+            mkdir $p; (cd $p; redis-server --port $p --save "" --daemonize yes --logfile log --pidfile $PWD/pid \
+                --repl-diskless-sync-delay 0 $([ $p != 7101 ] && echo --replicaof 127.0.0.1 7101) >/dev/null)
+        done
+        printf "port 7200\nsentinel monitor m 127.0.0.1 7101 1\nsentinel down-after-milliseconds m 1000\n" >s.conf
+        echo "sentinel failover-timeout m 5000" >>s.conf
+        redis-server s.conf --sentinel --daemonize yes --logfile slog >/dev/null
+        until_is OK redis-cli -p 7101 set k v1
+        for p in 7102 7103; do until_is v1 redis-cli -p $p get k; redis-cli -p $p get k; done
+        known() { redis-cli -p 7200 sentinel replicas m | grep -c ^slave-priority; }
+        until_is 2 known; known
+        kill -9 $(cat 7101/pid)
+        master() { redis-cli -p 7200 sentinel get-master-addr-by-name m | tail -1; }
+        for i in $(seq 150); do m=$(master); [ "$m" != 7101 ] && break; sleep 0.2; done
+        o=$((14205-m))
+        until_is OK redis-cli -p $m set k v2; until_is v2 redis-cli -p $o get k
+        redis-cli -p $o get k; redis-cli -p $m role | head -1; redis-cli -p $o role | head -1
+        for p in 7102 7103 7200; do redis-cli -p $p shutdown nosave 2>/dev/null; done
+        for p in 7102 7103 7200; do until_is gone bash -c "redis-cli -p $p ping >/dev/null 2>&1 || echo gone"; done
+        rm -r $PWD'"#,
+    );
+}

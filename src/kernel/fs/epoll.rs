@@ -173,7 +173,7 @@ pub fn epoll(ctx: &OpCtx<'_>) -> Arc<OpenFile> {
         user: User::of(ctx.cred.uid),
         me: me.clone(),
     });
-    anon_file("[eventpoll]", Box::new(Ops(instance)), linux::O_RDWR, ctx)
+    anon_file("eventpoll", Box::new(Ops(instance)), linux::O_RDWR, ctx)
 }
 
 /// The instance behind an open file.

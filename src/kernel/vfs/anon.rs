@@ -1,14 +1,16 @@
 //! Files without a name: pipes, sockets, eventfds and other anonymous inodes.
 
+use super::dentry::Dentry;
 use super::file::{FileOps, OpCtx, OpenFile};
 use super::inode::{FileType, Inode, Nanos, SetAttr, Stat, StatFs};
-use super::mount;
+use super::mount::{self, Mount, Path};
 use super::state::{FileState, StateRef};
 use crate::abi::{Errno, Result};
 use crate::time;
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -22,6 +24,8 @@ struct AnonInode {
     reopen: Option<Reopen>,
     /// Its times: those of a pipe are when it was made, others have none.
     made: Nanos,
+    /// What kind of file it is.
+    name: &'static str,
     ino: u64,
     mode: AtomicU32,
     uid: AtomicU32,
@@ -54,6 +58,15 @@ impl Inode for AnonInode {
     }
     fn file_type(&self) -> FileType {
         FileType::from_mode(self.mode.load(Relaxed))
+    }
+    fn shown_name(&self) -> Option<Vec<u8>> {
+        let (name, ino) = (self.name, self.ino);
+        let shown = match name {
+            "pipe" | "socket" => format!("{name}:[{ino}]"),
+            "inotify" => format!("anon_inode:{name}"),
+            _ => format!("anon_inode:[{name}]"),
+        };
+        Some(shown.into_bytes())
     }
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
         if !self.is_own() {
@@ -100,23 +113,41 @@ pub fn anon_file_with_ino(
     ino: u64,
     reopen: Option<Reopen>,
 ) -> Arc<OpenFile> {
-    let (mode, source) = match name {
-        "pipe" => (0o010600, format!("pipe:[{ino}]")),
-        "socket" => (0o140777, format!("socket:[{ino}]")),
-        "inotify" => (0o600, format!("anon_inode:{name}")),
-        _ => (0o600, format!("anon_inode:[{name}]")),
+    let mode = match name {
+        "pipe" => 0o010600,
+        "socket" => 0o140777,
+        _ => 0o600,
     };
     let inode: Arc<dyn Inode> = Arc::new(AnonInode {
         reopen,
         made: if name == "pipe" { time::now_coarse() } else { 0 },
+        name,
         ino,
         mode: AtomicU32::new(mode),
         uid: AtomicU32::new(ctx.cred.fsuid),
         gid: AtomicU32::new(ctx.cred.fsgid),
         state: FileState::default(),
     });
-    let path = mount::detached_named(inode.clone(), "anon", &source);
+    let path = Path { mount: everybodys().clone(), dentry: Dentry::root(inode.clone()) };
     OpenFile::new(ops, inode, path, flags)
+}
+
+/// The mount that all anonymous files are on.
+fn everybodys() -> &'static Arc<Mount> {
+    static MOUNT: once_cell::race::OnceBox<Arc<Mount>> = once_cell::race::OnceBox::new();
+    MOUNT.get_or_init(|| {
+        let root = AnonInode {
+            reopen: None,
+            made: 0,
+            name: "",
+            ino: 1,
+            mode: AtomicU32::new(0o040555),
+            uid: AtomicU32::new(0),
+            gid: AtomicU32::new(0),
+            state: FileState::default(),
+        };
+        Box::new(mount::detached_named(Arc::new(root), "anon", "").mount)
+    })
 }
 
 /// A fresh inode number for an anonymous object.

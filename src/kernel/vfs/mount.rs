@@ -361,6 +361,9 @@ impl Path {
         if !name.is_empty() {
             return name;
         }
+        if self.mount.source.is_empty() {
+            return self.inode().shown_name().unwrap_or_default();
+        }
         let shown = self.mount.source.trim_end_matches(" (deleted)");
         shown.rsplit('/').next().unwrap_or(shown).as_bytes().to_vec()
     }
