@@ -305,7 +305,7 @@ pub fn open_ptmx(ctx: &OpCtx<'_>, path: &Path) -> Result<Box<dyn FileOps>> {
 pub fn peer(ctx: &OpCtx<'_>, file: &OpenFile) -> Result<Path> {
     let master = Master::of(file).ok_or(Errno::EIO)?;
     // Where `ptmx` alone was bound to another place, it is the place that counts.
-    let mut at = file.path.clone();
+    let mut at = file.path().clone();
     while Arc::ptr_eq(&at.mount.root, &at.dentry) {
         at = at.mount.at().ok_or(Errno::ENODEV)?;
     }

@@ -19,7 +19,6 @@ use crate::sync::{Events, Kind, Knob, Level, Mutex, MutexGuard, Notify, WaitQueu
 use crate::vfs::watch::Watcher;
 use crate::vfs::{FileOps, OpCtx, OpenFile, anon_file, kernel_dev};
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
@@ -30,6 +29,7 @@ use core::sync::atomic::{
     AtomicBool, AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
+use hashbrown::HashMap;
 use nest::Nest;
 use ready::Ready;
 
@@ -62,7 +62,7 @@ struct Item {
 /// The items by place, the places by file, and what is to be looked at.
 #[derive(Default)]
 struct Interest {
-    by_file: BTreeMap<(u64, i32), u32>,
+    by_file: HashMap<(u64, i32), u32>,
     items: Vec<Option<Item>>,
     free: Vec<u32>,
     generation: u32,
@@ -93,6 +93,7 @@ impl Interest {
     fn place(&mut self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result<u64> {
         if self.free.is_empty() {
             self.items.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            self.by_file.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
             // So that every place can be given back.
             self.free.try_reserve(self.items.len() + 1).map_err(|_| Errno::ENOMEM)?;
         }
@@ -304,11 +305,20 @@ impl Epoll {
             self.forget(key);
             return Err(e);
         }
-        if let Some(item) = self.interest.lock().get(key) {
-            item.registration = registration;
-            item.inner = of_file(file).map_or(0, |inner| inner.id);
+        let inner = of_file(file).map_or(0, |inner| inner.id);
+        let ready = file.ops.poll().intersects(wanted(mask));
+        {
+            let mut interest = self.interest.lock();
+            if let Some(item) = interest.get(key) {
+                (item.registration, item.inner) = (registration, inner);
+            }
+            if ready {
+                self.put(&mut interest, key as u32);
+            }
         }
-        self.look(file, mask, key);
+        if ready {
+            self.queue.wake(Events::IN);
+        }
         Ok(())
     }
 
@@ -316,7 +326,7 @@ impl Epoll {
     ///
     /// # Errors
     /// `ENOENT`, `EINVAL` for an exclusive item.
-    pub fn modify(&self, fd: i32, file: &Arc<OpenFile>, mask: u32, data: u64) -> Result {
+    pub fn modify(&self, fd: i32, file: &OpenFile, mask: u32, data: u64) -> Result {
         if mask & EPOLLEXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }
@@ -341,10 +351,15 @@ impl Epoll {
     ///
     /// # Errors
     /// `ENOENT`.
-    pub fn delete(&self, fd: i32, file: &Arc<OpenFile>) -> Result {
-        let key = self.interest.lock().key(fd, file).ok_or(Errno::ENOENT)?;
+    pub fn delete(&self, fd: i32, file: &OpenFile) -> Result {
+        let (key, item) = {
+            let mut interest = self.interest.lock();
+            let key = interest.key(fd, file).ok_or(Errno::ENOENT)?;
+            (key, interest.remove(key).ok_or(Errno::ENOENT)?)
+        };
+        // A callback that comes in between puts a place on the list that is free, or another's to be looked at.
         self.unregister(file, key);
-        let item = self.forget(key).ok_or(Errno::ENOENT)?;
+        uncharge(&self.user.epoll_watches, 1);
         self.unlink(&item, file);
         Ok(())
     }
@@ -504,7 +519,7 @@ impl FileOps for Ops {
         // What is watched may be dropped here, which takes locks: none is held then.
         let mut dropped = Vec::new();
         let interest = self.0.interest.lock();
-        for item in interest.by_file.values().filter_map(|&at| interest.items.get(at as usize)?.as_ref()) {
+        for item in interest.items.iter().flatten() {
             if out.try_reserve(160).is_err() || dropped.try_reserve(1).is_err() {
                 break;
             }

@@ -165,7 +165,7 @@ fn files_in_memory() {
     let mut buf = [0; 4];
     assert_eq!(file.read_at(&v.ctx(), &mut buf, 0), Ok(4));
     assert_eq!(file.inode.stat().expect("it is open").nlink, 0);
-    assert!(file.path.display(&v.fs.root()).expect("short").ends_with(b"/a (deleted)"));
+    assert!(file.path().display(&v.fs.root()).expect("short").ends_with(b"/a (deleted)"));
 }
 
 #[test]
@@ -336,7 +336,7 @@ fn trimming_forgets_only_what_the_host_has() {
     assert_eq!(v.read("/d/e/8").err(), Some(Errno::ENOENT));
     assert_eq!(v.read("/d/e/10").as_deref(), Ok("host"));
     assert_eq!(v.list("/d/e").len(), 49);
-    assert_eq!(held.path.display(&v.fs.root()).expect("short"), b"/d/e/9");
+    assert_eq!(held.path().display(&v.fs.root()).expect("short"), b"/d/e/9");
 }
 
 /// Opens so many files that every handle that is only kept goes.

@@ -32,6 +32,9 @@ impl<T> Default for StepQueue<T> {
 }
 
 impl<T> StepQueue<T> {
+    /// The smallest ring: large elements are mostly few.
+    const FEWEST: usize = if size_of::<T>() > 32 { 1 } else { 4 };
+
     /// An empty queue, which takes no memory.
     pub const fn new() -> StepQueue<T> {
         StepQueue { ring: None, head: 0, tail: 0 }
@@ -60,7 +63,7 @@ impl<T> StepQueue<T> {
     /// `ENOMEM`.
     #[inline]
     pub fn try_reserve(&mut self) -> Result {
-        if self.len() < self.capacity() { Ok(()) } else { self.resize((self.capacity() * 2).max(4)) }
+        if self.len() < self.capacity() { Ok(()) } else { self.resize((self.capacity() * 2).max(Self::FEWEST)) }
     }
 
     /// Moves everything into a ring of this size.

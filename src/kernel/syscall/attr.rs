@@ -37,7 +37,7 @@ pub fn sys_fchmodat2(cur: &CurrentTask, dir: Fd, path: UserStr, mode: u32, flags
 /// `fchmod(2)`.
 pub fn sys_fchmod(cur: &CurrentTask, fd: Fd, mode: u32) -> SysResult<()> {
     let file = files::file(cur, fd)?;
-    Ok(attr::chmod(&cur.op_ctx(), &file.path, mode)?)
+    Ok(attr::chmod(&cur.op_ctx(), file.path(), mode)?)
 }
 
 /// The owner and the group that the caller means; `None` leaves one alone.
@@ -74,7 +74,7 @@ pub fn sys_lchown(cur: &CurrentTask, path: UserStr, uid: u32, gid: u32) -> SysRe
 pub fn sys_fchown(cur: &CurrentTask, fd: Fd, uid: u32, gid: u32) -> SysResult<()> {
     let file = files::file(cur, fd)?;
     let (uid, gid) = owners(cur, uid, gid)?;
-    Ok(attr::chown(&cur.op_ctx(), &file.path, uid, gid)?)
+    Ok(attr::chown(&cur.op_ctx(), file.path(), uid, gid)?)
 }
 
 fn time_of(t: __kernel_timespec) -> Result<SetTime> {
@@ -91,7 +91,7 @@ fn target(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path>
         if flags != 0 {
             return Err(Errno::EINVAL);
         }
-        return Ok(cur.files().get(dir.0)?.path.clone());
+        return Ok(cur.files().get(dir.0)?.path().clone());
     }
     files::place(cur, &cur.op_ctx(), dir, path, flags)
 }
@@ -170,7 +170,7 @@ pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
         return Err(Errno::EPERM.into());
     }
     limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size).map_err(Into::into))?;
-    notify::file(&file.path.dentry, linux::IN_MODIFY);
+    notify::file(&file.path().dentry, linux::IN_MODIFY);
     Ok(())
 }
 
@@ -211,7 +211,7 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
         return Err(Errno::EFBIG.into());
     }
     limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64).map_err(Into::into))?;
-    notify::file(&file.path.dentry, linux::IN_MODIFY);
+    notify::file(&file.path().dentry, linux::IN_MODIFY);
     Ok(())
 }
 

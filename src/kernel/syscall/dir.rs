@@ -151,8 +151,8 @@ pub fn sys_chdir(cur: &CurrentTask, path: UserStr) -> SysResult<()> {
 /// `fchdir(2)`.
 pub fn sys_fchdir(cur: &CurrentTask, fd: Fd) -> SysResult<()> {
     let file = cur.files().get_any(fd.0)?;
-    enter(cur, &file.path)?;
-    cur.fs().set_cwd(file.path.clone());
+    enter(cur, file.path())?;
+    cur.fs().set_cwd(file.path().clone());
     Ok(())
 }
 

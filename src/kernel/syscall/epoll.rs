@@ -9,7 +9,6 @@ use crate::mm::UserPtr;
 use crate::sync::{Events, WaitEnd};
 use crate::task::CurrentTask;
 use crate::time;
-use alloc::sync::Arc;
 
 /// `struct epoll_event`, which is packed: events, then eight bytes of data.
 type Event = [u8; 12];
@@ -48,17 +47,17 @@ pub fn sys_epoll_ctl(cur: &CurrentTask, epfd: Fd, op: u32, fd: Fd, event: UserPt
         mask = u32::from_ne_bytes([a, b, c, d]);
         data = u64::from_ne_bytes(rest);
     }
-    let instance = cur.files().get(epfd.0)?;
-    let file = cur.files().get(fd.0)?;
+    let instance = cur.file(epfd.0)?;
+    let file = cur.file(fd.0)?;
     if file.ops.wait_queue().is_none() {
         return Err(Errno::EPERM.into());
     }
     let ep = epoll::of_file(&instance)?;
-    if Arc::ptr_eq(&instance, &file) {
+    if core::ptr::eq(&*instance, &*file) {
         return Err(Errno::EINVAL.into());
     }
     let outcome = match op {
-        EPOLL_CTL_ADD => ep.add(fd.0, &file, mask, data),
+        EPOLL_CTL_ADD => ep.add(fd.0, &cur.files().get(fd.0)?, mask, data),
         EPOLL_CTL_MOD => ep.modify(fd.0, &file, mask, data),
         EPOLL_CTL_DEL => ep.delete(fd.0, &file),
         _ => Err(Errno::EINVAL),

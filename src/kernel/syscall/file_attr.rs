@@ -32,14 +32,14 @@ pub(super) fn ioctl(cur: &CurrentTask, file: &OpenFile, request: u32, arg: u64) 
     let had = file.inode.flags().ok_or(Errno::ENOTTY)?;
     match request {
         GETFLAGS => UserPtr::<u32>::new(arg).write(had)?,
-        SETFLAGS => set(cur, &file.path, UserPtr::<u32>::new(arg).read()?)?,
+        SETFLAGS => set(cur, file.path(), UserPtr::<u32>::new(arg).read()?)?,
         FSGETXATTR => {
             // `struct fsxattr`: flags, sizes of extents, number of extents, project, and room.
             UserPtr::<[u32; 7]>::new(arg).write([to_x(had), 0, 0, 0, 0, 0, 0])?;
         }
         _ => {
             let [x, extent, _, project, cow, ..] = UserPtr::<[u32; 7]>::new(arg).read()?;
-            set(cur, &file.path, of_x(x, [extent, project, cow])?)?;
+            set(cur, file.path(), of_x(x, [extent, project, cow])?)?;
         }
     }
     Ok(0)

@@ -56,7 +56,7 @@ pub fn base(cur: &CurrentTask, dir: Fd, path: &[u8]) -> Result<Option<Path>> {
     if path.is_empty() {
         return Err(Errno::ENOENT);
     }
-    Ok(Some(cur.files().get_any(dir.0)?.path.clone()))
+    Ok(Some(cur.files().get_any(dir.0)?.path().clone()))
 }
 
 /// A path as the calls that make, remove and move names take it.
@@ -86,7 +86,7 @@ pub fn place(cur: &CurrentTask, ctx: &OpCtx<'_>, dir: Fd, path: UserStr, flags: 
 
 /// What a descriptor itself stands for.
 fn itself(cur: &CurrentTask, fd: Fd) -> Result<Path> {
-    if fd == CWD { Ok(cur.fs().cwd()) } else { Ok(cur.files().get_any(fd.0)?.path.clone()) }
+    if fd == CWD { Ok(cur.fs().cwd()) } else { Ok(cur.files().get_any(fd.0)?.path().clone()) }
 }
 
 /// Tells the task that it wrote to a pipe or socket that nobody reads.

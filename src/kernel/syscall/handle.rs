@@ -64,7 +64,7 @@ pub fn sys_open_by_handle_at(cur: &CurrentTask, mount: Fd, handle: UserPtr<[u32;
     if size == 0 || size > MAX_HANDLE {
         return Err(Errno::EINVAL.into());
     }
-    let at = if mount == CWD { cur.fs().cwd() } else { cur.files().get_any(mount.0)?.path.clone() };
+    let at = if mount == CWD { cur.fs().cwd() } else { cur.files().get_any(mount.0)?.path().clone() };
     if !cur.cred().capable(cap::DAC_READ_SEARCH) {
         return Err(Errno::EPERM.into());
     }

@@ -66,14 +66,14 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
             }
             check_file(file, kind, flags, &mut wish)?;
             if file.inode.access_due() {
-                crate::vfs::attr::accessed(&file.path, file.flags());
+                crate::vfs::attr::accessed(file.path(), file.flags());
             }
             match file.ops.mappable(&mut wish)? {
                 Some(_) if flags & MAP_GROWSDOWN != 0 => return Err(Errno::EINVAL.into()),
                 Some(map) => Backing::File {
                     map,
                     offset,
-                    name: Arc::from(file.path.display(&cur.fs().root()).unwrap_or_default()),
+                    name: Arc::from(file.path().display(&cur.fs().root()).unwrap_or_default()),
                 },
                 None => {
                     shared_zeros = shared;
@@ -117,7 +117,7 @@ fn check_file(file: &crate::vfs::OpenFile, kind: u32, flags: u32, wish: &mut Map
     if !file.readable() {
         return Err(Errno::EACCES);
     }
-    if file.path.mount.has(NOEXEC) {
+    if file.path().mount.has(NOEXEC) {
         if wish.prot & PROT_EXEC != 0 {
             return Err(Errno::EPERM);
         }

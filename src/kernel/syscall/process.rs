@@ -168,7 +168,7 @@ pub fn sys_execveat(
             // The working directory, which is no program.
             Program::Path { base: None, path: b".", follow: true }
         } else if empty {
-            Program::Place(cur.files().get_any(dir.0)?.path.clone(), from()?)
+            Program::Place(cur.files().get_any(dir.0)?.path().clone(), from()?)
         } else {
             let base = match files::base(cur, dir, &path)? {
                 Some(base) => Some((base, from()?)),

@@ -93,7 +93,7 @@ fn past_all(pos: u64, len: usize) -> bool {
 pub(super) fn read_file(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Place) -> SysResult<usize> {
     let n = read_quietly(ctx, file, dst, place)?;
     io_count::count(Io::Read, n);
-    notify::transferred(&file.path.dentry, n, false);
+    notify::transferred(file, n, false);
     Ok(n)
 }
 
@@ -176,7 +176,7 @@ pub(super) fn write_file(
     match out {
         Ok(n) => {
             io_count::count(Io::Wrote, n);
-            notify::transferred(&file.path.dentry, n, true);
+            notify::transferred(file, n, true);
             if place.flags & (linux::RWF_DSYNC | linux::RWF_SYNC) != 0 || file.flags() & linux::O_DSYNC != 0 {
                 match file.ops.sync(file.flags() & linux::O_SYNC != linux::O_SYNC) {
                     // What has nothing to bring to a disk is written.

@@ -16,7 +16,7 @@ use crate::net::socket::{
     filter, so,
 };
 use crate::sync::Events;
-use crate::task::CurrentTask;
+use crate::task::{CurrentTask, FileRef};
 use crate::time;
 use crate::vfs::OpenFile;
 use crate::vfs::open::open_at;
@@ -35,14 +35,14 @@ const MAX_ROOM: u32 = i32::MAX as u32;
 const MAX_MESSAGES: u32 = 1024;
 
 /// An open socket.
-struct Opened {
-    file: Arc<OpenFile>,
+struct Opened<'a> {
+    file: FileRef<'a>,
     socket: Arc<dyn SocketOps>,
 }
 
 /// The socket behind a descriptor.
-fn opened(cur: &CurrentTask, fd: Fd) -> Result<Opened> {
-    let file = files::file(cur, fd)?;
+fn opened(cur: &CurrentTask, fd: Fd) -> Result<Opened<'_>> {
+    let file = cur.file(fd.0)?;
     let socket = socket::of(&file)?.clone();
     Ok(Opened { file, socket })
 }
@@ -204,7 +204,7 @@ pub fn sys_shutdown(cur: &CurrentTask, fd: Fd, how: u32) -> SysResult<()> {
 }
 
 /// Sends all of `src` on a stream, one packet else.
-fn send(cur: &CurrentTask, it: &Opened, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+fn send(cur: &CurrentTask, it: &Opened<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
     if it.file.nonblock() {
         msg.flags |= MsgFlags::DONTWAIT;
     }
@@ -234,7 +234,7 @@ fn send(cur: &CurrentTask, it: &Opened, src: &mut IoSrc<'_>, msg: &mut SendMsg) 
 /// Receives; `MSG_WAITALL` on a stream goes on until all room is filled.
 fn receive(
     cur: &CurrentTask,
-    it: &Opened,
+    it: &Opened<'_>,
     dst: &mut IoDst<'_>,
     flags: MsgFlags,
     out: &mut RecvMsg,
@@ -266,7 +266,7 @@ fn receive(
 }
 
 /// What a receive returns: with `MSG_TRUNC` the packet's length, whatever was received of it.
-fn length(it: &Opened, flags: MsgFlags, got: usize, out: &RecvMsg) -> usize {
+fn length(it: &Opened<'_>, flags: MsgFlags, got: usize, out: &RecvMsg) -> usize {
     if flags.contains(MsgFlags::TRUNC) && !it.socket.is_stream() { out.whole.max(got) } else { got }
 }
 
@@ -321,7 +321,7 @@ pub fn sys_recvfrom(
     Ok(length(&it, flags, got, &out))
 }
 
-fn send_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
+fn send_message(cur: &CurrentTask, it: &Opened<'_>, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
     let h = msg::read_header(header)?;
     let to = match h.name {
         0 => None,
@@ -372,7 +372,12 @@ pub fn sys_sendmmsg(
     Ok(done)
 }
 
-fn receive_message(cur: &CurrentTask, it: &Opened, header: UserPtr<msg::Header>, flags: MsgFlags) -> SysResult<usize> {
+fn receive_message(
+    cur: &CurrentTask,
+    it: &Opened<'_>,
+    header: UserPtr<msg::Header>,
+    flags: MsgFlags,
+) -> SysResult<usize> {
     let mut h = msg::read_header(header)?;
     msg::with_data(&h.clone(), |vecs| {
         let wants_control = h.control != 0 && h.control_len > 0;

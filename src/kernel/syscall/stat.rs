@@ -241,5 +241,5 @@ pub fn sys_statfs(cur: &CurrentTask, path: UserStr, out: UserPtr<linux::statfs>)
 /// `fstatfs(2)`.
 pub fn sys_fstatfs(cur: &CurrentTask, fd: Fd, out: UserPtr<linux::statfs>) -> SysResult<()> {
     let file = cur.files().get_any(fd.0)?;
-    Ok(out.write(to_statfs(&file.inode.statfs()?, &file.path))?)
+    Ok(out.write(to_statfs(&file.inode.statfs()?, file.path()))?)
 }

@@ -21,7 +21,7 @@ fn itself(cur: &CurrentTask, path: UserStr) -> Result<Path> {
 }
 
 fn opened(cur: &CurrentTask, fd: Fd) -> Result<Path> {
-    Ok(cur.files().get(fd.0)?.path.clone())
+    Ok(cur.files().get(fd.0)?.path().clone())
 }
 
 fn attribute(name: UserStr) -> Result<Vec<u8>> {

@@ -310,7 +310,7 @@ fn finish(
     };
     let owner = file.inode.permissions()?;
     let caps = file_caps(&file)?;
-    let exe = file.path.clone();
+    let exe = file.path().clone();
     Ok(ExecPlan { main, interp, argv, envp, execfn, exe, running, comm, owner, caps, secure: false, dumpable: true })
 }
 
@@ -363,7 +363,7 @@ fn parse(ctx: &OpCtx<'_>, file: &Arc<OpenFile>, root: &Path, is_main: bool) -> S
         phdr: 0,
         phnum: phnum as u64,
         dynamic: kind == ET_DYN,
-        name: Arc::from(file.path.name(root).unwrap_or_default().0),
+        name: Arc::from(file.path().name(root).unwrap_or_default().0),
         interp: None,
         exec_stack: false,
     };

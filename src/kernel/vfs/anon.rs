@@ -13,6 +13,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 static NEXT_INO: AtomicU64 = AtomicU64::new(1000);
 
@@ -30,7 +31,7 @@ struct AnonInode {
     mode: AtomicU32,
     uid: AtomicU32,
     gid: AtomicU32,
-    state: FileState,
+    state: OnceBox<FileState>,
 }
 
 impl AnonInode {
@@ -89,7 +90,7 @@ impl Inode for AnonInode {
         Ok(StatFs { magic: 0x0904_1934, bsize: 4096, namelen: 255, ..StatFs::default() })
     }
     fn state(&self) -> StateRef<'_> {
-        StateRef::Own(&self.state)
+        StateRef::Rare(&self.state)
     }
     fn as_any(&self) -> &dyn Any {
         self
@@ -126,15 +127,19 @@ pub fn anon_file_with_ino(
         mode: AtomicU32::new(mode),
         uid: AtomicU32::new(ctx.cred.fsuid),
         gid: AtomicU32::new(ctx.cred.fsgid),
-        state: FileState::default(),
+        state: OnceBox::new(),
     });
-    let path = Path { mount: everybodys().clone(), dentry: Dentry::root(inode.clone()) };
-    OpenFile::new(ops, inode, path, flags)
+    OpenFile::anonymous(ops, inode, flags)
+}
+
+/// Where an anonymous file is found by those who follow its descriptor's link below `/proc`.
+pub(super) fn place(inode: &Arc<dyn Inode>) -> Path {
+    Path { mount: everybodys().clone(), dentry: Dentry::root(inode.clone()) }
 }
 
 /// The mount that all anonymous files are on.
 fn everybodys() -> &'static Arc<Mount> {
-    static MOUNT: once_cell::race::OnceBox<Arc<Mount>> = once_cell::race::OnceBox::new();
+    static MOUNT: OnceBox<Arc<Mount>> = OnceBox::new();
     MOUNT.get_or_init(|| {
         let root = AnonInode {
             reopen: None,
@@ -144,7 +149,7 @@ fn everybodys() -> &'static Arc<Mount> {
             mode: AtomicU32::new(0o040555),
             uid: AtomicU32::new(0),
             gid: AtomicU32::new(0),
-            state: FileState::default(),
+            state: OnceBox::new(),
         };
         Box::new(mount::detached_named(Arc::new(root), "anon", "").mount)
     })

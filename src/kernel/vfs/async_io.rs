@@ -10,9 +10,11 @@ use super::{FileOps, OpenFile};
 use crate::abi::{Errno, Result};
 use crate::arch;
 use crate::sync::{Events, Level, Mutex, Notify};
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicUsize, Ordering::SeqCst};
+use once_cell::race::OnceBox;
 
 /// The status flag (`FASYNC`).
 pub const O_ASYNC: u32 = 0o20000;
@@ -56,6 +58,12 @@ pub(super) struct State {
     pub(super) directories: Vec<Arc<DirWatch>>,
 }
 
+impl State {
+    fn new() -> State {
+        State { owner: Owner::NONE, signal: 0, target: None, urgent: None, lease: None, directories: Vec::new() }
+    }
+}
+
 /// What an open file description knows of it.
 pub struct AsyncIo {
     on: AtomicBool,
@@ -63,7 +71,8 @@ pub struct AsyncIo {
     tells_urgent: AtomicBool,
     /// Whether there are watches of a directory.
     pub(super) watches: AtomicBool,
-    pub(super) state: Mutex<State>,
+    /// Made when there is something to keep.
+    state: OnceBox<Mutex<State>>,
 }
 
 /// A file that is to tell its owner.
@@ -190,20 +199,22 @@ impl Notify for Target {
 impl AsyncIo {
     /// Nobody is told.
     pub(super) const fn new() -> AsyncIo {
-        let state =
-            State { owner: Owner::NONE, signal: 0, target: None, urgent: None, lease: None, directories: Vec::new() };
         let (on, tells_urgent) = (AtomicBool::new(false), AtomicBool::new(false));
-        AsyncIo { on, tells_urgent, watches: AtomicBool::new(false), state: Mutex::new(Level::Leaf, state) }
+        AsyncIo { on, tells_urgent, watches: AtomicBool::new(false), state: OnceBox::new() }
+    }
+
+    pub(super) fn state(&self) -> &Mutex<State> {
+        self.state.get_or_init(|| Box::new(Mutex::new(Level::Leaf, State::new())))
     }
 
     /// The owner, with id 0 for none.
     pub fn owner(&self) -> Owner {
-        self.state.lock().owner
+        self.state.get().map_or(Owner::NONE, |s| s.lock().owner)
     }
 
     /// The signal, 0 for SIGIO without further information.
     pub fn signal(&self) -> u32 {
-        self.state.lock().signal
+        self.state.get().map_or(0, |s| s.lock().signal)
     }
 
     /// Sets the signal.
@@ -212,7 +223,7 @@ impl AsyncIo {
     }
 
     fn change(&self, f: impl FnOnce(&mut State)) {
-        let mut s = self.state.lock();
+        let mut s = self.state().lock();
         f(&mut s);
         let told = (s.owner, s.signal);
         let directories = s.directories.iter().map(|w| w.target());
@@ -226,20 +237,20 @@ impl AsyncIo {
 
     /// The owner is told by this one that the description's lease ends.
     pub(super) fn set_lease(&self, target: Arc<Target>) {
-        let old = self.state.lock().lease.replace(target);
+        let old = self.state().lock().lease.replace(target);
         drop(old);
     }
 
     /// The lease has ended: nobody is told of anything any more (`lease_modify`).
     pub fn forget_lease(&self) {
         self.change(|s| (s.owner, s.signal) = (Owner::NONE, 0));
-        let old = self.state.lock().lease.take();
+        let old = self.state().lock().lease.take();
         drop(old);
     }
 
     /// One that tells the owner of what happens to descriptor `fd`.
     pub(super) fn target(&self, fd: i32) -> Arc<Target> {
-        let s = self.state.lock();
+        let s = self.state().lock();
         Target::new((s.owner, s.signal), fd, false)
     }
 
@@ -249,7 +260,7 @@ impl AsyncIo {
             return;
         }
         let had = {
-            let mut s = self.state.lock();
+            let mut s = self.state().lock();
             [s.target.take(), s.urgent.take()]
         };
         if let Some(queue) = ops.wait_queue() {
@@ -272,7 +283,7 @@ impl OpenFile {
         let target = Target::new((owner, 0), 0, true);
         let callback: Arc<dyn Notify> = target.clone();
         let registration = queue.add_callback(Events::URGENT, false, &callback, 0);
-        io.state.lock().urgent = Some((target, registration));
+        io.state().lock().urgent = Some((target, registration));
     }
 
     /// Sets or clears O_ASYNC; `fd` is what the signal will name. The file has a queue.
@@ -282,7 +293,7 @@ impl OpenFile {
     pub fn set_async(&self, fd: i32, on: bool) -> Result {
         let queue = self.ops.wait_queue().ok_or(Errno::ENOTTY)?;
         let io = &self.async_io;
-        let had = io.state.lock().target.take();
+        let had = io.state().lock().target.take();
         if let Some((_, registration)) = had {
             queue.remove(registration);
         }
@@ -301,7 +312,7 @@ impl OpenFile {
         }
         let callback: Arc<dyn Notify> = target.clone();
         let registration = queue.add_callback(wanted, false, &callback, 0);
-        let other = io.state.lock().target.replace((target, registration));
+        let other = io.state().lock().target.replace((target, registration));
         if let Some((_, registration)) = other {
             queue.remove(registration);
         }

@@ -48,7 +48,7 @@ impl DirFile {
     ) -> SysResult<usize> {
         let (records, start, len) = self.take_entries(ctx, file, size)?;
         if file.inode.access_due() {
-            attr::accessed(&file.path, file.flags());
+            attr::accessed(file.path(), file.flags());
         }
         if len > 0
             && let Err(e) = emit(&records[start..start + len])
@@ -67,7 +67,7 @@ impl DirFile {
     /// many bytes these are.
     fn take_entries(&self, ctx: &OpCtx<'_>, file: &OpenFile, size: usize) -> SysResult<(Arc<Vec<u8>>, usize, usize)> {
         let mut offset = file.offset.lock();
-        if file.path.dentry.unlinked() {
+        if file.path().dentry.unlinked() {
             return Err(Errno::ENOENT.into());
         }
         // Collected before the snapshot's lock is taken, which is an inner one.
@@ -129,7 +129,7 @@ fn push(records: &mut Vec<u8>, name: &[u8], ino: u64, kind: FileType) -> Result 
 }
 
 fn collect(ctx: &OpCtx<'_>, file: &OpenFile) -> Result<Vec<u8>> {
-    let dentry = &file.path.dentry;
+    let dentry = &file.path().dentry;
     let own = file.inode.identity().map_or(1, |(_, ino)| ino);
     let above = dentry.parent().and_then(|p| p.inode.identity().ok()).map_or(own, |(_, ino)| ino);
     let mut records = Vec::new();

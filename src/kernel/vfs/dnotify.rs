@@ -111,12 +111,12 @@ impl OpenFile {
 
 impl AsyncIo {
     fn directory(&self, table: u64) -> Option<Arc<DirWatch>> {
-        self.state.lock().directories.iter().find(|w| w.table == table).cloned()
+        self.state().lock().directories.iter().find(|w| w.table == table).cloned()
     }
 
     /// Keeps a watch instead of the table's earlier one.
     fn set_directory(&self, watch: Arc<DirWatch>) -> Result {
-        let mut s = self.state.lock();
+        let mut s = self.state().lock();
         s.directories.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let at = s.directories.iter().position(|w| w.table == watch.table);
         let had = at.map(|at| s.directories.swap_remove(at));
@@ -132,7 +132,7 @@ impl AsyncIo {
         if !self.watches.load(SeqCst) {
             return;
         }
-        let mut s = self.state.lock();
+        let mut s = self.state().lock();
         let at = s.directories.iter().position(|w| w.table == table);
         let had = at.map(|at| s.directories.swap_remove(at));
         self.watches.store(!s.directories.is_empty(), SeqCst);

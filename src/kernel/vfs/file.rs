@@ -1,5 +1,6 @@
 //! Open file descriptions and what they can do.
 
+use super::anon;
 use super::async_io::AsyncIo;
 use super::inode::Inode;
 use super::mount::Path;
@@ -15,6 +16,7 @@ use alloc::string::String;
 use alloc::{boxed::Box, sync::Arc};
 use core::any::Any;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use once_cell::race::OnceBox;
 
 /// What a file operation may know about who asks: never a whole task.
 #[derive(Clone, Copy)]
@@ -194,8 +196,8 @@ pub struct OpenFile {
     pub ops: Box<dyn FileOps>,
     /// The inode, for everything but anonymous objects.
     pub inode: Arc<dyn Inode>,
-    /// Where it was found (mount and dentry).
-    pub path: Path,
+    /// Where it was found.
+    place: Place,
     /// Status flags (`O_APPEND`, `O_NONBLOCK`, access mode …), changed by F_SETFL.
     flags: AtomicU32,
     append_end: AtomicU64,
@@ -211,6 +213,14 @@ pub struct OpenFile {
     pub watches: Watches,
 }
 
+/// Where a file is found.
+enum Place {
+    /// Where it was opened.
+    Found(Path),
+    /// Nowhere: an anonymous file has a place once somebody follows its link below `/proc`.
+    Nowhere(OnceBox<Path>),
+}
+
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
 impl Drop for OpenFile {
@@ -218,13 +228,14 @@ impl Drop for OpenFile {
         self.watches.end(&*self.ops);
         self.async_io.end(&*self.ops);
         super::locks::release_description(self);
+        let Some(path) = self.found() else { return };
         if self.write.is_some() {
-            self.path.mount.count_writer(false);
+            path.mount.count_writer(false);
         }
         if self.writable() {
-            notify::file(&self.path.dentry, IN_CLOSE_WRITE);
+            notify::file(&path.dentry, IN_CLOSE_WRITE);
         } else if self.readable() {
-            notify::file(&self.path.dentry, IN_CLOSE_NOWRITE);
+            notify::file(&path.dentry, IN_CLOSE_NOWRITE);
         }
     }
 }
@@ -262,10 +273,25 @@ impl OpenFile {
         if write.is_some() {
             path.mount.count_writer(true);
         }
+        OpenFile::placed(ops, inode, Place::Found(path), flags, write)
+    }
+
+    /// A new description of an anonymous file.
+    pub fn anonymous(ops: Box<dyn FileOps>, inode: Arc<dyn Inode>, flags: u32) -> Arc<OpenFile> {
+        OpenFile::placed(ops, inode, Place::Nowhere(OnceBox::new()), flags, None)
+    }
+
+    fn placed(
+        ops: Box<dyn FileOps>,
+        inode: Arc<dyn Inode>,
+        place: Place,
+        flags: u32,
+        write: Option<WriteAccess>,
+    ) -> Arc<OpenFile> {
         Arc::new(OpenFile {
             ops,
             inode,
-            path,
+            place,
             flags: AtomicU32::new(flags),
             append_end: AtomicU64::new(0),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
@@ -274,6 +300,22 @@ impl OpenFile {
             async_io: AsyncIo::new(),
             watches: Watches::new(),
         })
+    }
+
+    /// Where it was found: mount and dentry.
+    pub fn path(&self) -> &Path {
+        match &self.place {
+            Place::Found(path) => path,
+            Place::Nowhere(path) => path.get_or_init(|| Box::new(anon::place(&self.inode))),
+        }
+    }
+
+    /// As [`OpenFile::path`]; `None` for an anonymous file that nobody can know by a path.
+    pub fn found(&self) -> Option<&Path> {
+        match &self.place {
+            Place::Found(path) => Some(path),
+            Place::Nowhere(path) => path.get(),
+        }
     }
 
     /// Status flags.

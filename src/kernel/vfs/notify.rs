@@ -4,6 +4,7 @@
 //! watched, an event costs one load. Listeners are called with no lock of this room held.
 
 use super::dentry::Dentry;
+use super::file::OpenFile;
 use super::inode::{FileType, Inode};
 use crate::abi::linux::{IN_ACCESS, IN_ATTRIB, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF};
 use crate::abi::{Errno, Result};
@@ -120,9 +121,12 @@ pub fn file(dentry: &Dentry, mask: u32) {
 
 /// A read of `n` bytes, or a write.
 #[inline]
-pub fn transferred(dentry: &Dentry, n: usize, write: bool) {
-    if active() && n > 0 {
-        file(dentry, if write { IN_MODIFY } else { IN_ACCESS });
+pub fn transferred(of: &OpenFile, n: usize, write: bool) {
+    if active()
+        && n > 0
+        && let Some(path) = of.found()
+    {
+        file(&path.dentry, if write { IN_MODIFY } else { IN_ACCESS });
     }
 }
 

@@ -108,6 +108,8 @@ static COUNT: AtomicUsize = AtomicUsize::new(0);
 pub enum StateRef<'a> {
     /// In itself.
     Own(&'a FileState),
+    /// In itself, once there is any use for it.
+    Rare(&'a OnceBox<FileState>),
     /// See [`SharedState`].
     Shared(&'a SharedState),
 }
@@ -120,6 +122,7 @@ impl<'a> StateRef<'a> {
     pub fn get(self, inode: &dyn Inode) -> Result<&'a FileState> {
         match self {
             StateRef::Own(state) => Ok(state),
+            StateRef::Rare(state) => Ok(state.get_or_init(|| Box::new(FileState::default()))),
             StateRef::Shared(shared) => {
                 shared.0.get_or_try_init(|| find(inode, true)?.map(Box::new).ok_or(Errno::ENOMEM)).map(|s| &**s)
             }
@@ -130,6 +133,7 @@ impl<'a> StateRef<'a> {
     pub fn known(self, inode: &dyn Inode) -> Option<&'a FileState> {
         match self {
             StateRef::Own(state) => Some(state),
+            StateRef::Rare(state) => state.get(),
             StateRef::Shared(shared) => match shared.0.get() {
                 Some(state) => Some(state),
                 None if COUNT.load(SeqCst) == 0 => None,

@@ -214,7 +214,7 @@ fn write_host(fd: i32, src: &mut IoSrc<'_>, pos: u64) -> SysResult<usize> {
 impl FileOps for MemFile {
     fn read(&self, _ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, pos: u64) -> SysResult<usize> {
         if self.inode.access_due.load(Relaxed) && dst.left() > 0 {
-            attr::accessed(&file.path, file.flags());
+            attr::accessed(file.path(), file.flags());
         }
         if let Some(host) = &self.host
             && self.inode.below.load(Acquire)

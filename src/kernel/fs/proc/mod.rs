@@ -348,8 +348,11 @@ impl Node {
                 let file = open_file(pid, tid, fd)?;
                 let pos = file.offset.try_lock().map_or(0, |o| *o);
                 let ino = file.inode.identity().map_or(0, |(_, ino)| ino);
-                let mut out =
-                    format!("pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{ino}\n", file.flags(), file.path.mount.id);
+                let mut out = format!(
+                    "pos:\t{pos}\nflags:\t0{:o}\nmnt_id:\t{}\nino:\t{ino}\n",
+                    file.flags(),
+                    file.path().mount.id
+                );
                 out += &locks::of_open(&file, &*task_of(pid, tid)?);
                 file.ops.describe(&mut out);
                 if let Ok(pid) = pidfd::pid_of(&file) {
@@ -454,7 +457,7 @@ impl Inode for ProcInode {
             Node::Fd(pid, tid, fd) => {
                 process::may_look(&*task_of(pid, tid)?, ctx)?;
                 let root = task_of(pid, tid)?.shared().ok_or(Errno::ENOENT)?.fs.root();
-                open_file(pid, tid, fd)?.path.display(&root)
+                open_file(pid, tid, fd)?.path().display(&root)
             }
             Node::Namespace(pid, tid, e) => ns::text(&*task_of(pid, tid)?, e, ctx),
             Node::Entry(pid, tid, e) => {
@@ -470,7 +473,7 @@ impl Inode for ProcInode {
         match self.node {
             Node::Fd(pid, tid, fd) => {
                 let allowed = task_of(pid, tid).and_then(|t| process::may_look(&t, ctx));
-                Some(allowed.and_then(|()| open_file(pid, tid, fd)).map(|f| f.path.clone()))
+                Some(allowed.and_then(|()| open_file(pid, tid, fd)).map(|f| f.path().clone()))
             }
             Node::Namespace(pid, tid, e) => Some(task_of(pid, tid).and_then(|t| ns::link(&t, e, ctx))),
             Node::Entry(pid, tid, e) if e.is_link() => Some(task_of(pid, tid).and_then(|t| process::link(&t, e, ctx))),

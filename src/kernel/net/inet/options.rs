@@ -12,8 +12,10 @@ use crate::cred::cap;
 use crate::net::NetNamespace;
 use crate::net::socket::{Core, OptionValue, SockCtx, af, flag, sock};
 use crate::sync::{Level, Mutex};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicI16, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 /// See the module.
 pub struct IpOptions {
@@ -32,8 +34,7 @@ pub struct IpOptions {
     port_range: AtomicU32,
     /// `IPV6_ADDR_PREFERENCES` as it reads.
     preferences: AtomicU32,
-    /// Multicast groups.
-    pub groups: Mutex<Groups>,
+    groups: OnceBox<Mutex<Groups>>,
 }
 
 fn word(b: &[u8], at: usize) -> u32 {
@@ -124,7 +125,19 @@ impl IpOptions {
             devices: [const { AtomicI32::new(0) }; 4],
             port_range: AtomicU32::new(0),
             preferences: AtomicU32::new(prefer::DEFAULT | prefer::HOME),
-            groups: Mutex::new(Level::FileData, Groups::default()),
+            groups: OnceBox::new(),
+        }
+    }
+
+    /// Multicast groups.
+    pub fn groups(&self) -> &Mutex<Groups> {
+        self.groups.get_or_init(|| Box::new(Mutex::new(Level::FileData, Groups::default())))
+    }
+
+    /// Leaves all groups.
+    pub fn leave_groups(&self, ns: &NetNamespace) {
+        if let Some(groups) = self.groups.get() {
+            groups.lock().leave_all(ns);
         }
     }
 
@@ -145,7 +158,7 @@ impl IpOptions {
             devices: [0, 1, 2, 3].map(|i| AtomicI32::new(if i == 1 { 1 } else { self.devices[i].load(Relaxed) })),
             port_range: AtomicU32::new(self.port_range.load(Relaxed)),
             preferences: AtomicU32::new(self.preferences.load(Relaxed)),
-            groups: Mutex::new(Level::FileData, Groups::default()),
+            groups: OnceBox::new(),
         }
     }
 
@@ -454,7 +467,7 @@ impl IpOptions {
     pub fn get(&self, core: &Core, ends: Ends, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         let room = into.len as usize;
         if (level == proto::IP || level == proto::IPV6 && core.family == af::INET6)
-            && let Some(outcome) = sources::get(core, &self.groups, level, option, into)
+            && let Some(outcome) = sources::get(core, self.groups(), level, option, into)
         {
             return outcome;
         }
@@ -511,7 +524,7 @@ impl IpOptions {
             ip4::MULTICAST_TTL => i32::from(self.group_ttl[0].load(Relaxed)),
             ip4::MULTICAST_LOOP => i32::from(self.has(on::LOOP)),
             ip4::MULTICAST_ALL => i32::from(self.has(on::ALL)),
-            ip4::MULTICAST_IF => self.groups.lock().source as i32,
+            ip4::MULTICAST_IF => self.groups().lock().source as i32,
             ip4::UNICAST_IF => self.devices[2].load(Relaxed).to_be(),
             ip4::LOCAL_PORT_RANGE => self.port_range.load(Relaxed) as i32,
             option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
@@ -557,6 +570,6 @@ impl IpOptions {
         if let Ask::Interface { index, .. } = &ask {
             self.devices[0].store(*index as i32, Relaxed);
         }
-        Some(self.groups.lock().apply(ask, &core.ns.inet.members))
+        Some(self.groups().lock().apply(ask, &core.ns.inet.members))
     }
 }

@@ -59,11 +59,16 @@ const MOST_CLOSED: usize = 4096;
 /// The two ends of a connection, one's own first.
 pub type Quad = (Addr, Addr);
 
+/// A connection's name, and the bit of its end at `local`.
+fn side(local: Addr, remote: Addr) -> (Quad, u8) {
+    if local <= remote { ((local, remote), 1) } else { ((remote, local), 2) }
+}
+
 /// The ports of one protocol.
 pub struct Ports<S> {
     buckets: MendMap<u16, Box<Bucket<S>>>,
-    /// Connections that exist.
-    pub connections: MendMap<Quad, ()>,
+    /// Connections that exist, each once, with which of its ends are there ([`side`]).
+    connections: MendMap<Quad, u8>,
     closed: StepQueue<(u64, u16, Holder)>,
 }
 
@@ -157,8 +162,9 @@ impl<S> Ports<S> {
     /// `ENOMEM`.
     fn change(&mut self, port: u16, change: impl FnOnce(&mut Bucket<S>)) -> Result {
         let mut new = Box::new(Bucket { claims: Vec::new(), held: Vec::new() });
-        if let Some(there) = self.buckets.get(&port) {
-            new.claims.try_reserve_exact(there.claims.len() + 1).map_err(|_| Errno::ENOMEM)?;
+        let there = self.buckets.get(&port);
+        new.claims.try_reserve_exact(there.map_or(1, |b| b.claims.len() + 1)).map_err(|_| Errno::ENOMEM)?;
+        if let Some(there) = there {
             new.held.try_reserve_exact(there.held.len() + 1).map_err(|_| Errno::ENOMEM)?;
             new.claims.extend_from_slice(&there.claims);
             new.held.extend_from_slice(&there.held);
@@ -172,6 +178,31 @@ impl<S> Ports<S> {
             self.buckets.insert(port, new);
         }
         Ok(())
+    }
+
+    /// Whether there is an end of a connection to `remote` at `local`.
+    pub fn is_connected(&self, local: Addr, remote: Addr) -> bool {
+        let (name, bit) = side(local, remote);
+        self.connections.get(&name).is_some_and(|ends| ends & bit != 0)
+    }
+
+    /// There is such an end now.
+    pub fn connect(&mut self, local: Addr, remote: Addr) {
+        let (name, bit) = side(local, remote);
+        match self.connections.get_mut(&name) {
+            Some(ends) => *ends |= bit,
+            None => drop(self.connections.insert(name, bit)),
+        }
+    }
+
+    /// There is no such end any more.
+    pub fn disconnect(&mut self, local: Addr, remote: Addr) {
+        let (name, bit) = side(local, remote);
+        let Some(ends) = self.connections.get_mut(&name) else { return };
+        *ends &= !bit;
+        if *ends == 0 {
+            self.connections.remove(&name);
+        }
     }
 
     /// Whether the claim, which is in the table, could be made again as it is now: `listen(2)` asks.
@@ -225,7 +256,7 @@ impl<S> Ports<S> {
                     continue;
                 }
                 let claim = make(port);
-                if self.connections.contains_key(&(Addr { ip: claim.ip, port }, remote)) {
+                if self.is_connected(Addr { ip: claim.ip, port }, remote) {
                     continue;
                 }
                 self.enter(claim.clone())?;

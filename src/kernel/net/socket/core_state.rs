@@ -9,6 +9,7 @@ use crate::vfs::anon;
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 /// `/proc/sys/net/core/{r,w}mem_default`.
 pub const DEFAULT_BUFFER: u32 = 212_992;
@@ -71,6 +72,47 @@ pub mod flag {
     pub const ZEROCOPY: u64 = 1 << 60;
 }
 
+/// The part of a socket's state that few have other than as it begins.
+pub(super) struct Rare {
+    /// The time of `SO_LINGER` while it is off.
+    linger_time: AtomicI32,
+    /// `SO_BUSY_POLL`, `SO_BUSY_POLL_BUDGET`, `SO_INCOMING_CPU`, `SO_TXREHASH`: kept.
+    pub kept: [AtomicI32; 4],
+    /// `SO_MAX_PACING_RATE`.
+    pub pacing: AtomicU64,
+    /// `SO_TXTIME`: clock in the lower half, flags in the upper.
+    pub txtime: AtomicU64,
+    /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
+    zerocopy: [AtomicU32; 2],
+}
+
+/// As it begins.
+static USUAL: Rare = Rare::usual();
+
+impl Rare {
+    const fn usual() -> Rare {
+        Rare {
+            linger_time: AtomicI32::new(0),
+            kept: [AtomicI32::new(0), AtomicI32::new(0), AtomicI32::new(-1), AtomicI32::new(1)],
+            pacing: AtomicU64::new(u64::MAX),
+            txtime: AtomicU64::new(0),
+            zerocopy: [const { AtomicU32::new(0) }; 2],
+        }
+    }
+
+    /// That of a socket that `accept` gives.
+    fn inherited(&self) -> Rare {
+        let own = Rare::usual();
+        own.linger_time.store(self.linger_time.load(Relaxed), Relaxed);
+        for (own, old) in own.kept.iter().zip(&self.kept) {
+            own.store(old.load(Relaxed), Relaxed);
+        }
+        own.pacing.store(self.pacing.load(Relaxed), Relaxed);
+        own.txtime.store(self.txtime.load(Relaxed), Relaxed);
+        own
+    }
+}
+
 /// See the module.
 pub struct Core {
     /// `AF_*` (`SO_DOMAIN`).
@@ -98,8 +140,6 @@ pub struct Core {
     pub low_water: AtomicU32,
     /// `SO_LINGER`, seconds; below 0: off.
     linger: AtomicI32,
-    /// The time of `SO_LINGER` while it is off.
-    linger_time: AtomicI32,
     /// `SO_PRIORITY`.
     pub priority: AtomicU32,
     /// `SO_MARK`.
@@ -108,19 +148,13 @@ pub struct Core {
     pub device: AtomicU32,
     /// `SO_PEEK_OFF`; below 0: off.
     pub peek_offset: AtomicI32,
-    /// `SO_BUSY_POLL`, `SO_BUSY_POLL_BUDGET`, `SO_INCOMING_CPU`, `SO_TXREHASH`: kept.
-    pub(super) kept: [AtomicI32; 4],
-    /// `SO_MAX_PACING_RATE`.
-    pub(super) pacing: AtomicU64,
+    /// What few sockets have.
+    rare: OnceBox<Rare>,
     /// `SO_BUF_LOCK`.
     pub(super) locks: AtomicU32,
     /// `SO_TIMESTAMPING`'s flags.
     pub(super) timestamping: AtomicI32,
-    /// `SO_TXTIME`: clock in the lower half, flags in the upper.
-    pub(super) txtime: AtomicU64,
     error: AtomicU32,
-    /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
-    zerocopy: [AtomicU32; 2],
     /// Programs that look at its packets.
     pub(super) filters: Mutex<Option<Box<Filters>>>,
 }
@@ -128,10 +162,6 @@ pub struct Core {
 impl Core {
     /// The state of a new socket.
     pub fn new(family: u16, kind: u16, protocol: u32, ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>) -> Core {
-        let zeros = || [const { AtomicI32::new(0) }; 4];
-        let kept = zeros();
-        kept[2].store(-1, Relaxed);
-        kept[3].store(1, Relaxed);
         Core {
             family,
             kind,
@@ -146,18 +176,14 @@ impl Core {
             timeouts: [const { AtomicU64::new(FOREVER) }; 2],
             low_water: AtomicU32::new(1),
             linger: AtomicI32::new(-1),
-            linger_time: AtomicI32::new(0),
             priority: AtomicU32::new(0),
             mark: AtomicU32::new(0),
             device: AtomicU32::new(0),
             peek_offset: AtomicI32::new(-1),
-            kept,
-            pacing: AtomicU64::new(u64::MAX),
+            rare: OnceBox::new(),
             locks: AtomicU32::new(0),
             timestamping: AtomicI32::new(0),
-            txtime: AtomicU64::new(0),
             error: AtomicU32::new(0),
-            zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),
         }
     }
@@ -181,20 +207,26 @@ impl Core {
             timeouts: [copy_l(&self.timeouts[0]), copy_l(&self.timeouts[1])],
             low_water: copy(&self.low_water),
             linger: copy_i(&self.linger),
-            linger_time: copy_i(&self.linger_time),
             priority: copy(&self.priority),
             mark: copy(&self.mark),
             device: copy(&self.device),
             peek_offset: copy_i(&self.peek_offset),
-            kept: [0, 1, 2, 3].map(|i| copy_i(&self.kept[i])),
-            pacing: copy_l(&self.pacing),
+            rare: self.rare.get().map_or_else(OnceBox::new, |rare| OnceBox::with_value(Box::new(rare.inherited()))),
             locks: copy(&self.locks),
             timestamping: copy_i(&self.timestamping),
-            txtime: copy_l(&self.txtime),
             error: AtomicU32::new(0),
-            zerocopy: [const { AtomicU32::new(0) }; 2],
             filters: Mutex::new(Level::Leaf, None),
         }
+    }
+
+    /// See [`Rare`], to be read.
+    pub(super) fn rare(&self) -> &Rare {
+        self.rare.get().unwrap_or(&USUAL)
+    }
+
+    /// See [`Rare`], to be changed.
+    pub(super) fn rare_mut(&self) -> &Rare {
+        self.rare.get_or_init(|| Box::new(Rare::usual()))
     }
 
     /// Whether a [`flag`] is on.
@@ -256,14 +288,15 @@ impl Core {
         if counts {
             // The rest of the same send is the same one.
             msg.flags.remove(MsgFlags::ZEROCOPY);
-            self.zerocopy[0].fetch_add(1, Relaxed);
+            self.rare_mut().zerocopy[0].fetch_add(1, Relaxed);
         }
         counts
     }
 
     /// Whether sends with `MSG_ZEROCOPY` are over that the program was not told of.
     pub fn has_zerocopy(&self) -> bool {
-        self.has(flag::ZEROCOPY) && self.zerocopy[0].load(Relaxed) != self.zerocopy[1].load(Relaxed)
+        let [sent, told] = &self.rare().zerocopy;
+        self.has(flag::ZEROCOPY) && sent.load(Relaxed) != told.load(Relaxed)
     }
 
     /// The numbers of the first and last of these sends; it counts as told.
@@ -271,8 +304,9 @@ impl Core {
         if !self.has_zerocopy() {
             return None;
         }
-        let end = self.zerocopy[0].load(Relaxed);
-        let first = self.zerocopy[1].swap(end, Relaxed);
+        let [sent, told] = &self.rare_mut().zerocopy;
+        let end = sent.load(Relaxed);
+        let first = told.swap(end, Relaxed);
         (first != end).then(|| (first, end.wrapping_sub(1)))
     }
 
@@ -315,13 +349,15 @@ impl Core {
     /// `SO_LINGER` as it was set.
     pub fn linger_raw(&self) -> (bool, i32) {
         let on = self.linger.load(Relaxed);
-        if on >= 0 { (true, on) } else { (false, self.linger_time.load(Relaxed)) }
+        if on >= 0 { (true, on) } else { (false, self.rare().linger_time.load(Relaxed)) }
     }
 
     /// Sets `SO_LINGER`.
     pub fn set_linger(&self, on: bool, seconds: i32) {
         self.linger.store(if on { seconds.max(0) } else { -1 }, Relaxed);
-        self.linger_time.store(seconds, Relaxed);
+        if seconds != self.rare().linger_time.load(Relaxed) {
+            self.rare_mut().linger_time.store(seconds, Relaxed);
+        }
     }
 
     /// `SO_SNDBUF`, bytes.

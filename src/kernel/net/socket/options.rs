@@ -254,12 +254,12 @@ fn set_number(ctx: &SockCtx<'_>, core: &Core, option: u32, int: i32, value: Opti
         so::BUSY_POLL => keep_signed(core, 0, int),
         so::PREFER_BUSY_POLL if int != 0 && !admin => Err(Errno::EPERM),
         so::PREFER_BUSY_POLL => keep_flag(core, flag::PREFER_BUSY_POLL, int),
-        so::BUSY_POLL_BUDGET if int > core.kept[1].load(Relaxed) && !admin => Err(Errno::EPERM),
+        so::BUSY_POLL_BUDGET if int > core.rare().kept[1].load(Relaxed) && !admin => Err(Errno::EPERM),
         so::BUSY_POLL_BUDGET if !(0..=0xffff).contains(&int) => Err(Errno::EINVAL),
         so::BUSY_POLL_BUDGET => keep_signed(core, 1, int),
         so::MAX_PACING_RATE => {
             let rate = if value.len >= 8 { value.at.cast::<u64>().read() } else { Ok(u64::from(int as u32)) };
-            rate.map(|r| core.pacing.store(if r == u64::from(u32::MAX) { u64::MAX } else { r }, Relaxed))
+            rate.map(|r| core.rare_mut().pacing.store(if r == u64::from(u32::MAX) { u64::MAX } else { r }, Relaxed))
         }
         so::INCOMING_CPU => keep_signed(core, 2, int),
         so::ZEROCOPY if !is_inet(core) || !peeks_at(core) => Err(Errno::EOPNOTSUPP),
@@ -312,7 +312,7 @@ fn keep_flag(core: &Core, flag: u64, int: i32) -> Result {
 }
 
 fn keep_signed(core: &Core, which: usize, int: i32) -> Result {
-    core.kept[which].store(int, Relaxed);
+    core.rare_mut().kept[which].store(int, Relaxed);
     Ok(())
 }
 
@@ -427,18 +427,18 @@ pub fn get_common(ops: &dyn SocketOps, option: u32, room: usize) -> Option<Resul
             // The index of a hardware clock follows.
             [core.timestamping.load(Relaxed), 0].iter().flat_map(|n| n.to_ne_bytes()).collect()
         }
-        so::TXTIME => core.txtime.load(Relaxed).to_ne_bytes().to_vec(),
+        so::TXTIME => core.rare().txtime.load(Relaxed).to_ne_bytes().to_vec(),
         so::MARK => word(&core.mark),
         so::PROTOCOL => number(core.protocol as i32),
         so::DOMAIN => number(i32::from(core.family)),
         so::PEEK_OFF if !peeks_at(core) => return Some(Err(Errno::EOPNOTSUPP)),
         so::PEEK_OFF => number(core.peek_offset.load(Relaxed)),
-        so::BUSY_POLL => number(core.kept[0].load(Relaxed)),
-        so::INCOMING_CPU => number(core.kept[2].load(Relaxed)),
+        so::BUSY_POLL => number(core.rare().kept[0].load(Relaxed)),
+        so::INCOMING_CPU => number(core.rare().kept[2].load(Relaxed)),
         so::TXREHASH if !is_tcp(core) => return Some(Err(Errno::EOPNOTSUPP)),
-        so::TXREHASH => number(core.kept[3].load(Relaxed)),
-        so::MAX_PACING_RATE if room >= 8 => core.pacing.load(Relaxed).to_ne_bytes().to_vec(),
-        so::MAX_PACING_RATE => number(core.pacing.load(Relaxed).min(u64::from(u32::MAX)) as i32),
+        so::TXREHASH => number(core.rare().kept[3].load(Relaxed)),
+        so::MAX_PACING_RATE if room >= 8 => core.rare().pacing.load(Relaxed).to_ne_bytes().to_vec(),
+        so::MAX_PACING_RATE => number(core.rare().pacing.load(Relaxed).min(u64::from(u32::MAX)) as i32),
         so::MEMINFO => meminfo(core),
         so::COOKIE if room < 8 => return Some(Err(Errno::EINVAL)),
         so::NETNS_COOKIE if room != 8 => return Some(Err(Errno::EINVAL)),

@@ -63,7 +63,7 @@ impl Core {
         if !CLOCKS.contains(&clock) {
             return Err(Errno::EINVAL);
         }
-        self.txtime.store(u64::from_ne_bytes(b), Relaxed);
+        self.rare_mut().txtime.store(u64::from_ne_bytes(b), Relaxed);
         self.set(flag::TXTIME, true);
         Ok(())
     }

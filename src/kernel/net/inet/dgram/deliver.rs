@@ -111,7 +111,7 @@ fn receivers(ns: &NetNamespace, table: &Table, from: Addr, to: Addr) -> Result<V
     let mut all = at_port(table, to.port)?;
     all.retain(|(s, ip, only6)| {
         let every = s.ip.has(if to.ip.is_v4() { on::ALL } else { on::ALL6 });
-        let member = || s.ip.groups.lock().allows(to.ip, from.ip, every);
+        let member = || s.ip.groups().lock().allows(to.ip, from.ip, every);
         s.score((*ip, *only6), from, to).is_some() && (!to.ip.is_multicast() || member())
     });
     Ok(all.into_iter().map(|(s, _, _)| s).collect())

@@ -180,7 +180,7 @@ impl SocketOps for Dgram {
         if let Some(claim) = claim {
             self.ports().lock().release(&claim);
         }
-        self.ip.groups.lock().leave_all(&self.core.ns);
+        self.ip.leave_groups(&self.core.ns);
         self.mail.clear();
     }
 

@@ -142,7 +142,7 @@ impl SocketOps for Raw {
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
         self.core.ns.inet.raw.leave(self);
-        self.ip.groups.lock().leave_all(&self.core.ns);
+        self.ip.leave_groups(&self.core.ns);
         self.mail.clear();
     }
 

@@ -46,7 +46,7 @@ impl Tcp {
             }
             Outcome::Established => Ok(()),
             Outcome::Waits => {
-                state.gives_up = Some(self.give_up_at(time::host_monotonic() + self.options.connect_time()));
+                state.gives_up = Some(Box::new(self.give_up_at(time::host_monotonic() + self.options.connect_time())));
                 Err(Errno::EINPROGRESS)
             }
             Outcome::Refused => {
@@ -119,7 +119,7 @@ impl Tcp {
         match &state.claim {
             Some(claim) => {
                 let local = Addr { ip: source, port: claim.port };
-                if ports.connections.contains_key(&(local, remote)) {
+                if ports.is_connected(local, remote) {
                     return Err(Errno::EADDRNOTAVAIL);
                 }
                 state.local = local;
@@ -131,7 +131,7 @@ impl Tcp {
                 state.claim = Some(claim);
             }
         }
-        ports.connections.insert((state.local, remote), ());
+        ports.connect(state.local, remote);
         Ok(())
     }
 
@@ -211,7 +211,7 @@ impl Tcp {
             }
             let mut ports = self.core.ns.inet.tcp.lock();
             let holder = ports.hold(remote, reuse, port, listener.core.uid);
-            ports.connections.insert((remote, state.local), ());
+            ports.connect(remote, state.local);
             let incoming = Incoming {
                 end: theirs.clone(),
                 client: self.end.clone(),
@@ -229,7 +229,7 @@ impl Tcp {
             theirs.defer(&listener.me, time::host_monotonic() + ns);
         }
         self.show_opening((state.local, remote), false);
-        self.end.inbox.lock().send_room = listener.send_room();
+        self.end.inbox.lock().send_room = listener.send_room() as u32;
         self.establish(state, theirs);
         self.core.ns.inet.connections[1].fetch_add(1, Relaxed);
         if deferral.is_none() {

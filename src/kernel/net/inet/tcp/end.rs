@@ -13,7 +13,7 @@ use crate::net::inet::ports::Holder;
 use crate::sync::{Events, Level, Mend, MendMap, Mutex, StepQueue, WaitQueue};
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 /// A connection that was not accepted yet.
 pub struct Incoming {
@@ -68,9 +68,9 @@ pub struct Inbox {
     /// Data that waits.
     pub stream: Stream,
     /// Room that the owner's `SO_RCVBUF` gives, bytes.
-    pub receive_room: usize,
+    pub receive_room: u32,
     /// Room that the peer's `SO_SNDBUF` gives, bytes.
-    pub send_room: usize,
+    pub send_room: u32,
     /// The peer sends nothing more.
     pub fin: bool,
     /// Nobody has the owner open any more.
@@ -100,7 +100,7 @@ impl Mend for Inbox {
 impl Inbox {
     /// Bytes that may wait before senders have to.
     pub fn limit(&self) -> usize {
-        self.receive_room + self.send_room
+        self.receive_room as usize + self.send_room as usize
     }
 
     /// Whether a sender is told that it may write: there is a third of all room.
@@ -120,25 +120,17 @@ pub struct End {
     dead: AtomicBool,
     /// The error for the next operation or `SO_ERROR`; 0: none.
     error: AtomicU32,
-    /// Bytes received and sent, for `TCP_INFO`.
-    pub received: AtomicU64,
-    /// See `received`.
-    pub sent: AtomicU64,
-    pub(super) me: Weak<End>,
 }
 
 impl End {
     /// An end with this room.
     pub fn new(receive_room: usize, send_room: usize) -> Arc<End> {
-        let inbox = Inbox { receive_room, send_room, ..Inbox::default() };
-        Arc::new_cyclic(|me| End {
-            me: me.clone(),
+        let inbox = Inbox { receive_room: receive_room as u32, send_room: send_room as u32, ..Inbox::default() };
+        Arc::new(End {
             inbox: Mutex::mended(Level::FileData, inbox),
             queue: WaitQueue::new(),
             dead: AtomicBool::new(false),
             error: AtomicU32::new(0),
-            received: AtomicU64::new(0),
-            sent: AtomicU64::new(0),
         })
     }
 
@@ -151,7 +143,7 @@ impl End {
     pub fn revive(&self) {
         {
             let mut inbox = self.inbox.lock();
-            inbox.stream.clear();
+            inbox.stream.restart();
             inbox.fin = false;
             inbox.deaf = false;
             if let Some(hold) = &mut inbox.hold {

@@ -124,8 +124,19 @@ pub fn passing(program: &[Insn], ends: (Addr, Addr), parcel: &Parcel) -> usize {
 }
 
 /// The timer of what an end holds.
-impl timer::Target for End {
+struct Look(Weak<End>);
+
+impl timer::Target for Look {
     fn expired(&self) {
+        if let Some(end) = self.0.upgrade() {
+            end.look();
+        }
+    }
+}
+
+impl End {
+    /// The timer looks at what is held.
+    fn look(self: &Arc<Self>) {
         let now = time::host_monotonic();
         let (next, listener) = {
             let mut inbox = self.inbox.lock();
@@ -139,22 +150,20 @@ impl timer::Target for End {
             let listener = if over { inbox.take_deferral() } else { None };
             (inbox.due(), listener)
         };
-        if let (Some(at), Some(me)) = (next, self.me.upgrade()) {
-            timer::arm(at, me);
+        if let Some(at) = next {
+            timer::arm(at, Arc::new(Look(Arc::downgrade(self))));
         }
         if let Some(listener) = listener {
             listener.undefer(self, true);
         }
         self.announce(false);
     }
-}
 
-impl End {
     /// Arms the timer where something is held that it has to look at.
-    pub fn watch(&self) {
+    pub fn watch(self: &Arc<Self>) {
         let due = self.inbox.lock().due();
-        if let (Some(at), Some(me)) = (due, self.me.upgrade()) {
-            timer::arm(at, me);
+        if let Some(at) = due {
+            timer::arm(at, Arc::new(Look(Arc::downgrade(self))));
         }
     }
 
@@ -190,7 +199,7 @@ impl End {
     }
 
     /// The connection is not given out before it has data, or until a time, ns.
-    pub fn defer(&self, listener: &Weak<Tcp>, until: u64) {
+    pub fn defer(self: &Arc<Self>, listener: &Weak<Tcp>, until: u64) {
         self.inbox.lock().hold().deferred = Some((listener.clone(), until));
         self.watch();
     }
@@ -236,7 +245,7 @@ impl Tcp {
     /// A connection that nobody accepted is gone: the tables of ports forget it.
     pub(super) fn forget_incoming(&self, i: &Incoming) {
         let mut ports = self.core.ns.inet.tcp.lock();
-        ports.connections.remove(&(i.local, i.remote));
+        ports.disconnect(i.local, i.remote);
         ports.unhold(i.local.port, i.holder);
     }
 

@@ -3,7 +3,6 @@
 use super::{Phase, State, Tcp};
 use crate::net::inet::addr::Addr;
 use crate::net::proc::Row;
-use core::sync::atomic::Ordering::Relaxed;
 
 /// `TCP_ESTABLISHED` and so on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -64,7 +63,10 @@ impl Tcp {
     pub(super) fn info(&self) -> [u8; INFO] {
         /// Largest segment on the loopback interface.
         const MSS: u32 = 32_768;
-        let state = self.state_of(&self.state.lock());
+        let (state, peer) = {
+            let state = self.state.lock();
+            (self.state_of(&state), state.peer.clone())
+        };
         let mut out = [0u8; INFO];
         out[0] = state as u8;
         // Timestamps, selective acknowledgements, window scaling: what Linux agrees on with itself.
@@ -85,8 +87,7 @@ impl Tcp {
         }
         word(88, 3);
         word(96, 65_483);
-        let sent = self.end.sent.load(Relaxed);
-        let received = self.end.received.load(Relaxed);
+        let (sent, received) = self.counts(peer.as_deref());
         let mut long = |at: usize, v: u64| out[at..at + 8].copy_from_slice(&v.to_ne_bytes());
         long(104, u64::MAX);
         long(112, u64::MAX);

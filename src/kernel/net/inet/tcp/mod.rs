@@ -30,6 +30,7 @@ use crate::net::socket::{
 use crate::sync::{Events, Level, Mend, Mutex, WaitQueue};
 use crate::time::{self, timer};
 use crate::vfs::OpCtx;
+use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -75,7 +76,7 @@ struct State {
     shut_read: bool,
     shut_write: bool,
     /// When the attempt to connect is given up.
-    gives_up: Option<timer::Armed>,
+    gives_up: Option<Box<timer::Armed>>,
     /// It sent its end of data before it had seen the peer's.
     ended_first: bool,
 }
@@ -161,7 +162,7 @@ impl Tcp {
 
     fn receive_room_changed(&self) {
         let room = self.receive_room();
-        self.end.inbox.lock().receive_room = room;
+        self.end.inbox.lock().receive_room = room as u32;
         let peer = self.state.lock().peer.clone();
         if let Some(peer) = peer {
             peer.queue.wake(Events::OUT | Events::WRNORM);
@@ -171,7 +172,7 @@ impl Tcp {
     fn send_room_changed(&self) {
         let peer = self.state.lock().peer.clone();
         if let Some(peer) = peer {
-            peer.inbox.lock().send_room = self.send_room();
+            peer.inbox.lock().send_room = self.send_room() as u32;
         }
         self.end.queue.wake(Events::OUT | Events::WRNORM);
     }
@@ -184,7 +185,7 @@ impl Tcp {
     fn leave(&self, state: &mut State) {
         let mut ports = self.core.ns.inet.tcp.lock();
         if let Some(remote) = state.remote {
-            ports.connections.remove(&(state.local, remote));
+            ports.disconnect(state.local, remote);
             if state.ended_first && !self.end.is_dead() {
                 let (reuse, port) = (self.core.has(flag::REUSEADDR), self.core.has(flag::REUSEPORT));
                 ports.wait_out(state.local, reuse, port, self.core.uid, time::host_monotonic());
@@ -207,7 +208,7 @@ impl Tcp {
             && !self.end.is_dead()
         {
             state.ended_first = !self.end.inbox.lock().fin;
-            self.show_end((state.local, state.remote.unwrap_or(state.local)), false);
+            self.show_end((state.local, state.remote.unwrap_or(state.local)), peer, false);
             peer.finish((state.local, state.remote.unwrap_or(state.local)));
         }
     }
@@ -243,7 +244,7 @@ impl Tcp {
             if let Some(peer) = state.peer.take()
                 && !self.end.is_dead()
             {
-                self.show_end((state.local, state.remote.unwrap_or(state.local)), true);
+                self.show_end((state.local, state.remote.unwrap_or(state.local)), &peer, true);
                 peer.reset(Errno::ECONNRESET);
             }
             self.end.abandon();

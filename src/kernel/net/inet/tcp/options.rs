@@ -4,8 +4,10 @@ use super::Tcp;
 use crate::abi::{Errno, Result};
 use crate::net::socket::{OptionValue, SockCtx, SocketOps};
 use crate::sync::{Level, Mutex};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use once_cell::race::OnceBox;
 
 /// `TCP_*` (`linux/tcp.h`).
 mod opt {
@@ -57,9 +59,11 @@ const KEPT: usize = 47;
 /// Algorithms of congestion control that may be chosen by name.
 const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
 
+type Values = Mutex<Vec<(u8, i32)>>;
+
 /// See the module: values by option number, as they were set.
 pub struct TcpOptions {
-    values: Mutex<Vec<(u8, i32)>>,
+    values: OnceBox<Values>,
     algorithm: AtomicI32,
     /// The size of segments of the connection, bytes.
     pub(super) segment: AtomicI32,
@@ -71,7 +75,7 @@ impl TcpOptions {
     /// Everything as Linux's defaults are.
     pub fn new() -> TcpOptions {
         TcpOptions {
-            values: Mutex::new(Level::Leaf, Vec::new()),
+            values: OnceBox::new(),
             algorithm: AtomicI32::new(0),
             segment: AtomicI32::new(0),
             corked: AtomicBool::new(false),
@@ -80,10 +84,13 @@ impl TcpOptions {
 
     /// Those of a socket that `accept` gives.
     pub fn inherited(&self) -> TcpOptions {
-        let mut values = self.values.lock().clone();
-        values.retain(|(o, _)| u32::from(*o) != opt::DEFER_ACCEPT);
+        let values = self.values.get().map(|old| {
+            let mut values = old.lock().clone();
+            values.retain(|(o, _)| u32::from(*o) != opt::DEFER_ACCEPT);
+            Box::new(Mutex::new(Level::Leaf, values))
+        });
         TcpOptions {
-            values: Mutex::new(Level::Leaf, values),
+            values: values.map_or_else(OnceBox::new, OnceBox::with_value),
             algorithm: AtomicI32::new(self.algorithm.load(Relaxed)),
             segment: AtomicI32::new(0),
             corked: AtomicBool::new(self.is_corked()),
@@ -124,11 +131,11 @@ impl TcpOptions {
     }
 
     fn get(&self, option: u32) -> Option<i32> {
-        self.values.lock().iter().find(|(o, _)| u32::from(*o) == option).map(|(_, v)| *v)
+        self.values.get()?.lock().iter().find(|(o, _)| u32::from(*o) == option).map(|(_, v)| *v)
     }
 
     fn set(&self, option: u32, value: i32) -> Result {
-        let mut values = self.values.lock();
+        let mut values = self.values.get_or_init(|| Box::new(Mutex::new(Level::Leaf, Vec::new()))).lock();
         if let Some(entry) = values.iter_mut().find(|(o, _)| u32::from(*o) == option) {
             entry.1 = value;
             return Ok(());

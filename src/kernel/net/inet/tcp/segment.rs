@@ -3,6 +3,7 @@
 //! 3.10.7).
 
 use super::Tcp;
+use super::end::End;
 use super::stream::Parcel;
 use crate::host::random;
 use crate::net::NetNamespace;
@@ -62,7 +63,7 @@ pub fn answer_segment(ns: &NetNamespace, d: &Datagram) {
     let Some((from, to)) = d.ends().filter(|_| s.len() >= HEAD && d.is_intact()) else { return };
     let word = |at: usize| u32::from_be_bytes([s[at], s[at + 1], s[at + 2], s[at + 3]]);
     let (sequence, acknowledged, head, bits) = (word(4), word(8), usize::from(s[12] >> 4) * 4, s[13]);
-    let known = ns.inet.tcp.lock().connections.contains_key(&(to, from));
+    let known = ns.inet.tcp.lock().is_connected(to, from);
     if bits & RST != 0 || known || head < HEAD || head > s.len() {
         return;
     }
@@ -126,8 +127,8 @@ impl Tcp {
     }
 
     /// Shows data on its way, and that it has come.
-    pub(super) fn show_data(&self, (from, to): (Addr, Addr), parcel: &Parcel) {
-        let (mut sent, came) = self.counts();
+    pub(super) fn show_data(&self, (from, to): (Addr, Addr), peer: &End, parcel: &Parcel) {
+        let (mut sent, came) = self.counts(Some(peer));
         for piece in parcel.pieces() {
             self.show_segment((from, to), PSH | ACK, (sent, came), piece);
             sent += piece.len() as u64;
@@ -136,20 +137,21 @@ impl Tcp {
     }
 
     /// Shows the end of one direction, or of the connection (`RST`).
-    pub(super) fn show_end(&self, (from, to): (Addr, Addr), reset: bool) {
+    pub(super) fn show_end(&self, (from, to): (Addr, Addr), peer: &End, reset: bool) {
         if !self.is_watched() {
             return;
         }
-        let (sent, came) = self.counts();
+        let (sent, came) = self.counts(Some(peer));
         self.show_segment((from, to), if reset { RST | ACK } else { FIN | ACK }, (sent, came), &[]);
         if !reset {
             self.show_segment((to, from), ACK, (came, sent + 1), &[]);
         }
     }
 
-    /// Bytes that went and that came.
-    fn counts(&self) -> (u64, u64) {
+    /// Bytes that went to the peer and that came.
+    pub(super) fn counts(&self, peer: Option<&End>) -> (u64, u64) {
+        let sent = peer.map_or(0, |p| p.inbox.lock().stream.end());
         let inbox = self.end.inbox.lock();
-        (self.end.sent.load(Relaxed), inbox.stream.end() + u64::from(inbox.fin))
+        (sent, inbox.stream.end() + u64::from(inbox.fin))
     }
 }

@@ -8,12 +8,15 @@ use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc};
 use crate::sync::mend::forget_part;
 use crate::sync::{Mend, StepQueue};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// Bytes of a piece.
 const PIECE: usize = 16 << 10;
+/// Sends up to this size are copied twice, so that they need no memory of their own.
+const SMALL: usize = 192;
 /// Sends up to this size are gathered in pieces of `GATHER` bytes.
-const SMALL: usize = 1024;
+const MODEST: usize = 1024;
 const GATHER: usize = 4096;
 /// Most bytes that one send moves before it looks at the room again.
 const ROUND: usize = 64 << 10;
@@ -27,6 +30,13 @@ struct Urgent {
     read: bool,
 }
 
+#[derive(Default)]
+struct Rare {
+    /// Where what may be read ends; `None`: nothing is held back.
+    shown: Option<u64>,
+    urgent: Option<Urgent>,
+}
+
 /// See the module.
 #[derive(Default)]
 pub struct Stream {
@@ -37,9 +47,8 @@ pub struct Stream {
     len: usize,
     /// Bytes read so far: the place of the next one in the stream.
     head: u64,
-    /// Where what may be read ends; `None`: nothing is held back.
-    shown: Option<u64>,
-    urgent: Option<Urgent>,
+    /// What few streams have.
+    rare: Option<Box<Rare>>,
 }
 
 /// Data on its way into a stream, taken from the sender without any lock.
@@ -48,6 +57,8 @@ pub struct Stream {
 pub enum Parcel {
     /// Little enough to be copied once more.
     Small([u8; SMALL], usize),
+    /// One piece, that is put behind what the last one has where it fits.
+    Modest(Vec<u8>),
     /// Pieces of its own.
     Large(Vec<Vec<u8>>, usize),
 }
@@ -68,6 +79,10 @@ impl Parcel {
                 return Err(Errno::EFAULT);
             }
             return Ok(Parcel::Small(bytes, n));
+        }
+        if want <= MODEST {
+            let bytes = src.take_vec(want)?;
+            return if bytes.len() < want { Err(Errno::EFAULT) } else { Ok(Parcel::Modest(bytes)) };
         }
         let mut pieces = Vec::new();
         let mut done = 0;
@@ -97,6 +112,7 @@ impl Parcel {
     pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
         let (small, large) = match self {
             Parcel::Small(bytes, n) => (Some(&bytes[..*n]), &[][..]),
+            Parcel::Modest(bytes) => (Some(&bytes[..]), &[][..]),
             Parcel::Large(pieces, _) => (None, &pieces[..]),
         };
         small.into_iter().chain(large.iter().map(|p| &p[..]))
@@ -106,6 +122,7 @@ impl Parcel {
     pub fn len(&self) -> usize {
         match self {
             Parcel::Small(_, n) | Parcel::Large(_, n) => *n,
+            Parcel::Modest(bytes) => bytes.len(),
         }
     }
 }
@@ -122,8 +139,7 @@ impl Mend for Stream {
             self.skip = 0;
         }
         self.len = there - self.skip;
-        forget_part(&mut self.urgent, None);
-        forget_part(&mut self.shown, None);
+        forget_part(&mut self.rare, None);
     }
 }
 
@@ -133,6 +149,14 @@ impl Stream {
         self.len
     }
 
+    fn shown(&self) -> Option<u64> {
+        self.rare.as_ref()?.shown
+    }
+
+    fn urgent(&self) -> Option<Urgent> {
+        self.rare.as_ref()?.urgent
+    }
+
     /// The place behind the last byte.
     pub fn end(&self) -> u64 {
         self.head + self.len as u64
@@ -140,12 +164,15 @@ impl Stream {
 
     /// Bytes that may not be read yet.
     pub fn hidden(&self) -> usize {
-        self.shown.map_or(0, |at| (self.end() - at.max(self.head)) as usize)
+        self.shown().map_or(0, |at| (self.end() - at.max(self.head)) as usize)
     }
 
     /// What may be read ends at a place.
     pub fn show_until(&mut self, at: u64) {
-        self.shown = (at < self.end()).then_some(at);
+        let shown = (at < self.end()).then_some(at);
+        if shown != self.shown() {
+            self.rare.get_or_insert_default().shown = shown;
+        }
     }
 
     /// Puts a parcel in.
@@ -155,19 +182,12 @@ impl Stream {
     pub fn push(&mut self, parcel: Parcel) -> Result {
         let n = parcel.len();
         match parcel {
-            Parcel::Small(bytes, n) => {
-                let fits = self.pieces.back().is_some_and(|p| p.capacity() - p.len() >= n);
-                if !fits {
-                    let mut piece = Vec::new();
-                    let room = if self.pieces.is_empty() { n.max(64) } else { GATHER };
-                    piece.try_reserve_exact(room).map_err(|_| Errno::ENOBUFS)?;
-                    self.pieces.try_reserve().map_err(|_| Errno::ENOBUFS)?;
-                    self.pieces.push_back(piece);
-                }
-                if let Some(last) = self.pieces.back_mut() {
-                    last.extend_from_slice(&bytes[..n]);
-                }
+            Parcel::Small(bytes, n) => self.gather(&bytes[..n])?,
+            Parcel::Modest(bytes) if self.pieces.is_empty() => {
+                self.pieces.try_reserve().map_err(|_| Errno::ENOBUFS)?;
+                self.pieces.push_back(bytes);
             }
+            Parcel::Modest(bytes) => self.gather(&bytes)?,
             Parcel::Large(pieces, _) => {
                 for piece in pieces {
                     self.pieces.push_back(piece);
@@ -178,22 +198,39 @@ impl Stream {
         Ok(())
     }
 
+    /// Puts a few bytes behind what the last piece has.
+    fn gather(&mut self, bytes: &[u8]) -> Result {
+        let fits = self.pieces.back().is_some_and(|p| p.capacity() - p.len() >= bytes.len());
+        if !fits {
+            let mut piece = Vec::new();
+            let room = if self.pieces.is_empty() { bytes.len().max(64) } else { GATHER };
+            piece.try_reserve_exact(room).map_err(|_| Errno::ENOBUFS)?;
+            self.pieces.try_reserve().map_err(|_| Errno::ENOBUFS)?;
+            self.pieces.push_back(piece);
+        }
+        if let Some(last) = self.pieces.back_mut() {
+            last.extend_from_slice(bytes);
+        }
+        Ok(())
+    }
+
     /// The last byte that was put in is urgent.
     pub fn mark_urgent(&mut self) {
         let byte = self.pieces.back().and_then(|p| p.last()).copied().unwrap_or(0);
         if self.len > 0 {
-            self.urgent = Some(Urgent { at: self.head + self.len as u64 - 1, byte, read: false });
+            let at = self.head + self.len as u64 - 1;
+            self.rare.get_or_insert_default().urgent = Some(Urgent { at, byte, read: false });
         }
     }
 
     /// Whether there is urgent data that was not read (`POLLPRI`).
     pub fn has_urgent(&self) -> bool {
-        self.urgent.is_some_and(|u| !u.read)
+        self.urgent().is_some_and(|u| !u.read)
     }
 
     /// Whether the next byte is the urgent one (`SIOCATMARK`).
     pub fn at_mark(&self) -> bool {
-        self.urgent.is_some_and(|u| u.at == self.head)
+        self.urgent().is_some_and(|u| u.at == self.head)
     }
 
     /// The urgent byte, out of band; with `peek` it stays.
@@ -201,15 +238,15 @@ impl Stream {
     /// # Errors
     /// `EINVAL` if there is none or it was read.
     pub fn take_urgent(&mut self, peek: bool) -> Result<u8> {
-        let urgent = self.urgent.as_mut().filter(|u| !u.read).ok_or(Errno::EINVAL)?;
+        let urgent = self.rare.as_mut().and_then(|r| r.urgent.as_mut()).filter(|u| !u.read).ok_or(Errno::EINVAL)?;
         urgent.read |= !peek;
         Ok(urgent.byte)
     }
 
     /// Bytes that one read may give: up to the mark, which a read does not cross.
     pub fn readable(&self, inline: bool) -> usize {
-        let len = self.shown.map_or(self.len, |at| (at.saturating_sub(self.head) as usize).min(self.len));
-        match self.urgent {
+        let len = self.shown().map_or(self.len, |at| (at.saturating_sub(self.head) as usize).min(self.len));
+        match self.urgent() {
             Some(u) if u.at == self.head && !inline => len.saturating_sub(1),
             Some(u) if u.at > self.head => ((u.at - self.head) as usize).min(len),
             _ => len,
@@ -221,8 +258,10 @@ impl Stream {
         if !inline && self.at_mark() && self.len > 0 {
             self.consume(1);
         }
-        if self.urgent.is_some_and(|u| u.at < self.head) {
-            self.urgent = None;
+        if self.urgent().is_some_and(|u| u.at < self.head) {
+            if let Some(rare) = &mut self.rare {
+                rare.urgent = None;
+            }
         }
     }
 
@@ -303,7 +342,13 @@ impl Stream {
         self.pieces.shrink();
         self.head += self.len as u64;
         (self.skip, self.len) = (0, 0);
-        (self.shown, self.urgent) = (None, None);
+        self.rare = None;
+    }
+
+    /// Everything goes, and places are counted anew.
+    pub fn restart(&mut self) {
+        self.clear();
+        self.head = 0;
     }
 }
 

@@ -72,7 +72,7 @@ impl Tcp {
             return Ok(0);
         }
         if self.is_watched() {
-            self.show_data(ends, &parcel);
+            self.show_data(ends, &peer, &parcel);
         }
         let lost = program.map_or(0, |p| n - hold::passing(&p, ends, &parcel));
         let segment = self.corked_segment(msg, src.left() > 0);
@@ -104,7 +104,6 @@ impl Tcp {
         if let Some(listener) = listener {
             listener.undefer(&peer, true);
         }
-        self.end.sent.fetch_add(n as u64, Relaxed);
         peer.announce(urgent);
         if msg.flags.contains(MsgFlags::ZEROCOPY) && self.core.count_zerocopy(msg) {
             self.end.queue.wake(Events::ERR);
@@ -163,7 +162,6 @@ impl Tcp {
             }
         }
         let n = got?;
-        self.end.received.fetch_add(n as u64, Relaxed);
         out.whole = n;
         self.core.peeked(n, !flags.contains(MsgFlags::PEEK));
         if out.wants_control && self.core.notes_arrival() {
@@ -263,17 +261,16 @@ impl Tcp {
     pub(super) fn unsent(&self) -> usize {
         let Some(peer) = self.state.lock().peer.clone() else { return 0 };
         let inbox = peer.inbox.lock();
-        inbox.stream.len().saturating_sub(inbox.receive_room).max(inbox.stream.hidden())
+        inbox.stream.len().saturating_sub(inbox.receive_room as usize).max(inbox.stream.hidden())
     }
 
     /// What it is ready for (`tcp_poll`).
     pub(super) fn ready(&self) -> Events {
         let read = Events::IN | Events::RDNORM;
         let write = Events::OUT | Events::WRNORM;
-        let (phase, shut_read, shut_write, peer) = {
-            let s: &State = &self.state.lock();
-            (s.phase, s.shut_read, s.shut_write, s.peer.clone())
-        };
+        // The lock is held so that the peer need not be counted.
+        let state = self.state.lock();
+        let State { phase, shut_read, shut_write, .. } = *state;
         let mut events = Events::empty();
         if self.end.has_error() || self.core.has_zerocopy() {
             events |= Events::ERR;
@@ -304,7 +301,7 @@ impl Tcp {
             events |= Events::PRI;
         }
         drop(inbox);
-        if mute || phase == Phase::Closed || peer.is_none_or(|p| p.inbox.lock().writable()) {
+        if mute || phase == Phase::Closed || state.peer.as_ref().is_none_or(|p| p.inbox.lock().writable()) {
             events |= write;
         }
         events
