@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <linux/filter.h>
 #include <linux/netlink.h>
+#include <mntent.h>
 #include <net/if.h>
 #include <netinet/in.h>
 #include <poll.h>
@@ -674,7 +675,8 @@ static void hoard(uint64_t seed) {
     setsid();
     setrlimit(RLIMIT_NOFILE, &(struct rlimit){100000, 100000});
     mkdir("/tmp/junk/hoard", 0777);
-    chdir("/tmp/junk/hoard");
+    if (chdir("/tmp/junk/hoard"))
+        return;
     ep = epoll_create1(0);
     in = inotify_init();
     for (unsigned i = 0, left = 9; left; i++) {
@@ -769,8 +771,26 @@ static void clear(void) {
     }
 }
 
+/* Unmounts what lies behind the first `kept_mounts` lines of the list, where it can. */
+static int kept_mounts = -1;
+
+static void unmount(void) {
+    for (int tries = 0; tries < 1000; tries++) {
+        char last[5000] = "";
+        int lines = 0;
+        FILE *list = setmntent("/proc/self/mounts", "r");
+        for (struct mntent *m; list && (m = getmntent(list)); lines++)
+            snprintf(last, sizeof last, "%s", m->mnt_dir);
+        if (list)
+            endmntent(list);
+        if (kept_mounts < 0)
+            kept_mounts = lines;
+        if (lines <= kept_mounts || umount2(last, MNT_DETACH))
+            return;
+    }
+}
+
 static int removed(const char *path, const struct stat *s, int flag, struct FTW *f) {
-    umount2(path, MNT_DETACH);
     remove(path);
     return 0;
 }
@@ -794,6 +814,7 @@ static void remove_ipc(void) {
 
 /* Nobody is there. A program runs, and nothing of the last rounds is left. */
 static void calm(unsigned long rounds) {
+    unmount();
     nftw("/tmp/junk", removed, 20, FTW_DEPTH | FTW_PHYS);
     remove_ipc();
     fchmod(program, 0755);
@@ -852,6 +873,7 @@ static void prepare(int argc, char **argv) {
     window = 0x680000000000;
     if (getauxval(AT_HWCAP2) & 2)
         asm volatile("rdgsbase %0" : "=r"(window));
+    unmount();
     program = open("/proc/self/exe", O_RDONLY);
     quiet_end = open("/dev/null", O_RDWR);
 }

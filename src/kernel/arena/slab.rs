@@ -107,6 +107,14 @@ pub unsafe fn of(slot: &SlotHeader) -> &'static mut Magazines {
     unsafe { &mut *(at as *mut Magazines) }
 }
 
+/// Number of free blocks of a class in the magazines of a slot; about, while a thread runs on it.
+pub fn held_by(slot: &SlotHeader, class: usize) -> u64 {
+    let at = core::ptr::from_ref(slot) as usize + MAGAZINES + class * size_of::<Magazine>();
+    // SAFETY: it lies in the slot's header page; a copy whose parts do not fit together is made no use of but these.
+    let m = unsafe { (at as *const Magazine).read_volatile() };
+    u64::from(m.count) + if m.spare.is_null() { 0 } else { u64::from(batch(class)) }
+}
+
 /// The magazines of the running thread.
 #[inline]
 pub fn own() -> Option<&'static mut Magazines> {
@@ -229,17 +237,26 @@ pub struct Depot {
     chains: Locked<Chains>,
     /// Number of whole chains.
     count: AtomicU64,
+    /// Blocks that were carved out of runs and not given back with them: those in use, in chains and in magazines.
+    carved: AtomicU64,
 }
 
 impl Depot {
     pub const fn new() -> Depot {
         let chains = Chains { full: null_mut(), rest: (null_mut(), 0), fresh: (0, 0), scavenge_at: SCAVENGE_FROM };
-        Depot { chains: Locked::new(chains), count: AtomicU64::new(0) }
+        Depot { chains: Locked::new(chains), count: AtomicU64::new(0), carved: AtomicU64::new(0) }
     }
 
     /// Bytes of free blocks.
     pub fn cached(&self, class: usize) -> u64 {
         self.count.load(Relaxed) * u64::from(batch(class)) * CLASSES[class] as u64
+    }
+
+    /// Blocks that are in use or in magazines.
+    pub fn out(&self, class: usize) -> u64 {
+        let rest = self.chains.steps(|c| u64::from(c.rest.1));
+        let free = self.count.load(Relaxed) * u64::from(batch(class)) + rest;
+        self.carved.load(Relaxed).saturating_sub(free)
     }
 
     /// A chain and its length; whole but where memory ends or after a scavenge.
@@ -260,7 +277,9 @@ impl Depot {
                     self.count.fetch_sub(1, Relaxed);
                     return Ok((chain, batch(class)));
                 }
-                Err(c.carve(class, pages))
+                let fresh = c.carve(class, pages);
+                self.carved.fetch_add(fresh.1 as u64, Relaxed);
+                Err(fresh)
             });
             match taken {
                 Ok(chain) => return chain,
@@ -308,7 +327,9 @@ impl Depot {
         }
         self.chains.with(|c| {
             // SAFETY: under the lock, and every block in the chains is a free one of this class.
-            self.count.store(unsafe { c.scavenge(class, pages) }, Relaxed);
+            let (chains, gone) = unsafe { c.scavenge(class, pages) };
+            self.count.store(chains, Relaxed);
+            self.carved.fetch_sub(gone, Relaxed);
             c.scavenge_at = (2 * self.cached(class)).max(SCAVENGE_FROM);
         });
     }
@@ -376,8 +397,9 @@ impl Chains {
         all
     }
 
-    /// Frees whole runs and chains up the rest again; returns the number of whole chains.
-    unsafe fn scavenge(&mut self, class: usize, pages: &Pages) -> u64 {
+    /// Frees whole runs and chains up the rest again; returns the number of whole chains, and of blocks that are gone.
+    unsafe fn scavenge(&mut self, class: usize, pages: &Pages) -> (u64, u64) {
+        let mut gone = 0;
         let per_run = (RUN / CLASSES[class]) as u32;
         // SAFETY: by the caller's promise; the owner's word of a run is ours, and 0 in between.
         unsafe {
@@ -413,8 +435,9 @@ impl Chains {
                 *pages.owner_word(run) = 0;
                 pages.give_back(run, RUN_ORDER);
                 pages.free(run, RUN_ORDER);
+                gone += u64::from(per_run);
             }
-            self.rechain(class, kept, pages)
+            (self.rechain(class, kept, pages), gone)
         }
     }
 

@@ -88,7 +88,19 @@ pub fn dump() -> String {
             describe(&mut out, &t);
         }
     }
+    out.push_str(&heap());
     out.push_str(&String::from_utf8_lossy(&ring::tail()));
+    out
+}
+
+/// How many blocks of each size are in use, and what the rest of the heap is.
+fn heap() -> String {
+    let stats = arena::stats();
+    let mut out = String::from("heap:");
+    for (size, count) in arena::census(slots::all()).into_iter().filter(|(_, count)| *count != 0) {
+        let _ = write!(out, " {count} x {size}");
+    }
+    let _ = writeln!(out, ", {} KiB taken, {} KiB free in depots", stats.taken >> 10, stats.cached >> 10);
     out
 }
 

@@ -419,8 +419,8 @@ impl CurrentTask {
 
     fn act_on(&self, info: SigInfo, continues: u32) -> Option<ExitWork> {
         let sig = info.signo as u32;
-        let actions = self.group.actions();
-        let action = actions.get(sig);
+        // Held no longer than this: some ways out of here do not return, and drop nothing.
+        let action = self.group.actions().get(sig);
         match action.handler {
             SIG_IGN => None,
             SIG_DFL if self.group.shrugs_off(&info) => None,
@@ -443,7 +443,7 @@ impl CurrentTask {
             }
             _ => {
                 if action.flags & u64::from(linux::SA_RESETHAND) != 0 {
-                    actions.set(sig, SigAction { handler: SIG_DFL, ..action });
+                    self.group.actions().set(sig, SigAction { handler: SIG_DFL, ..action });
                 }
                 let saved = self.saved_mask.lock().take();
                 let delivery = Delivery {

@@ -23,7 +23,7 @@ struct Slots {
     free: Vec<u32>,
     /// Ended in the kernel, perhaps not yet on the host.
     ending: Vec<u32>,
-    /// Of each slot its place in `ending`, or [`FREE`] or [`IN_USE`].
+    /// Of each slot its place in `ending`, or [`FREE`], [`IN_USE`] or [`LEADS`].
     places: Vec<u32>,
     /// Where the search among `ending` goes on.
     cursor: AtomicUsize,
@@ -37,6 +37,8 @@ struct Slots {
 
 const IN_USE: u32 = u32::MAX;
 const FREE: u32 = u32::MAX - 1;
+/// Ended in the kernel, but the other slots of its host process are found by it: free once that is reaped.
+const LEADS: u32 = u32::MAX - 2;
 /// The end of a chain.
 const NONE: u32 = u32::MAX;
 /// The supervisor's slot, in whose ring those are that are not entered yet.
@@ -263,8 +265,8 @@ pub fn retire(slot: &'static SlotHeader) {
     let mut slots = SLOTS.lock();
     let (index, place) = (slot.index.load(SeqCst), slots.ending.len() as u32);
     debug_assert_eq!(slots.places.get(index as usize), Some(&IN_USE), "a slot is given back once");
-    // The others are found by it.
     if slots.leads_others(index) {
+        slots.place(index, LEADS);
         return;
     }
     slots.ending.push(index);
@@ -353,6 +355,11 @@ fn release(index: u32, host_pid: u32) -> Option<&'static SlotHeader> {
     match slots.places.get(index as usize).copied().unwrap_or(FREE) {
         FREE => None,
         IN_USE => Some(slot),
+        LEADS => {
+            slots.place(index, IN_USE);
+            slots.make_free(index);
+            None
+        }
         at => {
             slots.remove_ending(at as usize);
             slots.make_free(index);
@@ -394,6 +401,12 @@ pub fn wake_all() {
 pub fn fast_calls() -> u64 {
     let all = SLOTS.lock().places.len() as u32;
     (0..all).map(|i| arch::slot_at(i).fast_calls.load(SeqCst)).sum()
+}
+
+/// Every slot that was ever in use.
+pub fn all() -> impl Iterator<Item = &'static SlotHeader> {
+    let all = SLOTS.lock().places.len() as u32;
+    (0..all).map(arch::slot_at)
 }
 
 /// Number of slots in use.
