@@ -27,6 +27,9 @@ struct arg {
 #ifndef SYS_set_mempolicy_home_node
 #define SYS_set_mempolicy_home_node 450
 #endif
+#ifndef SYS_open_tree_attr
+#define SYS_open_tree_attr 467
+#endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
@@ -218,6 +221,11 @@ static const struct arg calls[NUMBERS][6] = {
     C(io_setup, ONE(1, 8, 100, 0, 70000), A(WORDS)), C(io_submit, A(ADDR), ONE(0, 1, 3), A(WORDS)), C(io_destroy, A(ADDR)),
     C(io_getevents, A(ADDR), A(SMALL), A(SMALL), A(WORDS), A(TS)), C(io_cancel, A(ADDR), A(WORDS), A(WORDS)),
     C(io_pgetevents, A(ADDR), A(SMALL), A(SMALL), A(WORDS), A(TS), A(WORDS)),
+    C(fanotify_init, FLAGS(1, 2, 4, 8, 0x10, 0x20, 0x80, 0x100, 0x200, 0x400, 0x800, 0x1000, 0x2000, 0x4000), OPEN_FLAGS),
+    C(fanotify_mark, A(WATCH), FLAGS(1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200, 0x400),
+      FLAGS(1, 2, 4, 8, 0x10, 0x20, 0xfff, 0x1000, 0x8000000, 0x10000000, 0x40000000), A(DIRFD), A(PATH)),
+    C(landlock_create_ruleset, A(WORDS), ONE(8, 16, 24), ONE(0, 1, 2)), C(landlock_add_rule, A(FD), ONE(1, 2), A(WORDS), ONE(0)),
+    C(acct, A(PATH)), C(quotactl, FLAGS(0x80000100, 0x500, 0x80000700, 1, 2, 3), A(PATH), A(SMALL), A(OUT)),
     C(inotify_init1, FD_FLAGS), C(preadv, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)), C(pwritev, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)),
     C(rt_tgsigqueueinfo, A(PID), A(TID), A(SIG), A(INFO)), C(recvmmsg, A(SOCK), A(MMSG), A(SMALL), MSG_FLAGS, A(TS)),
     C(prlimit64, A(PID), LIMITS, A(RLIM), A(OUT)), C(clock_adjtime, A(CLOCK), A(WORDS)), C(syncfs, A(FD)),

@@ -38,6 +38,8 @@ guests! {
     handlers: GLIBC;
     epoll: GLIBC;
     watching: GLIBC;
+    fanotify: &[Link::Dynamic];
+    landlocked: &[Link::Dynamic];
     aio: &[Link::Dynamic];
     directory_signals: GLIBC;
     buffers: GLIBC;

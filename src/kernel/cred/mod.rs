@@ -3,6 +3,7 @@
 pub mod count;
 pub mod exec;
 pub mod keys;
+pub mod landlock;
 pub mod map;
 pub mod ns;
 pub mod user;
@@ -41,6 +42,8 @@ pub struct Cred {
     pub user: Arc<User>,
     /// Keyrings.
     pub keys: keys::Rings,
+    /// What it has forbidden itself.
+    pub landlock: Option<Arc<landlock::Domain>>,
 }
 
 /// Bits of [`Cred::secure_bits`] (`linux/securebits.h`); each has a lock, the next bit.
@@ -78,13 +81,16 @@ pub mod cap {
     pub const SYS_RAWIO: u32 = 17;
     pub const SYS_CHROOT: u32 = 18;
     pub const SYS_PTRACE: u32 = 19;
+    pub const SYS_PACCT: u32 = 20;
     pub const SYS_ADMIN: u32 = 21;
+    pub const SYS_BOOT: u32 = 22;
     pub const SYS_NICE: u32 = 23;
     pub const SYS_RESOURCE: u32 = 24;
     pub const SYS_TIME: u32 = 25;
     pub const SYS_TTY_CONFIG: u32 = 26;
     pub const MKNOD: u32 = 27;
     pub const LEASE: u32 = 28;
+    pub const AUDIT_WRITE: u32 = 29;
     pub const SETFCAP: u32 = 31;
     pub const WAKE_ALARM: u32 = 35;
     pub const SYSLOG: u32 = 34;
@@ -119,6 +125,7 @@ impl Cred {
             user_ns: UserNamespace::initial().clone(),
             user: User::of(uid),
             keys: keys::Rings::default(),
+            landlock: None,
         }
     }
 

@@ -27,6 +27,10 @@ pub struct User {
     pub inotify_instances: AtomicU64,
     /// inotify watches.
     pub inotify_watches: AtomicU64,
+    /// fanotify groups.
+    pub fanotify_groups: AtomicU64,
+    /// Their marks.
+    pub fanotify_marks: AtomicU64,
 }
 
 /// All users that anybody names.

@@ -2,12 +2,13 @@
 
 use crate::abi::linux::{
     self, IN_ALL_EVENTS, IN_CLOEXEC, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_IGNORED, IN_MASK_ADD, IN_MASK_CREATE,
-    IN_NONBLOCK, IN_ONESHOT, IN_Q_OVERFLOW,
+    IN_NONBLOCK, IN_ONESHOT, IN_Q_OVERFLOW, IN_UNMOUNT,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::user::{User, charge, uncharge};
 use crate::mm::{IoDst, UserPtr};
 use crate::sync::{Events, Kind, Knob, Level, Mutex, WaitQueue};
+use crate::vfs::marks::Object;
 use crate::vfs::notify::{self, Id, Listener};
 use crate::vfs::{FileOps, Inode, OpCtx, OpenFile, anon_file, kernel_dev};
 use alloc::boxed::Box;
@@ -182,7 +183,7 @@ impl Inotify {
             }
         };
         // The end of a file ends its watch, whether or not anybody wants to hear of it.
-        notify::watch(id, &self.listener(), wd, mask | IN_DELETE_SELF)?;
+        notify::watch(Object::of_inode(inode)?, &self.listener(), wd, mask | IN_DELETE_SELF)?;
         Ok(wd)
     }
 
@@ -210,10 +211,10 @@ impl Listener for Inotify {
         let over = {
             let mut state = self.state.lock();
             let Some(watch) = state.watches.get(&wd).copied() else { return };
-            if watch.mask & mask & IN_ALL_EVENTS != 0 {
+            if (watch.mask | IN_UNMOUNT) & mask & (IN_ALL_EVENTS | IN_UNMOUNT) != 0 {
                 state.push(Event { wd, mask, cookie, name: name.into() });
             }
-            mask & IN_DELETE_SELF != 0 || watch.mask & IN_ONESHOT != 0
+            mask & (IN_DELETE_SELF | IN_UNMOUNT) != 0 || watch.mask & IN_ONESHOT != 0
         };
         if over {
             let _ = self.remove(wd);

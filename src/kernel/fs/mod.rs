@@ -5,6 +5,7 @@ pub mod dev;
 pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
+pub mod fanotify;
 pub mod hostfd;
 pub mod hostfs;
 pub mod inotify;

@@ -36,6 +36,8 @@ pub enum Kind {
     Lock,
     /// An inotify instance.
     Inotify,
+    /// An fanotify group, or its answer.
+    Fanotify,
     /// A descriptor of the host.
     Host,
     /// The end of a stop.
@@ -61,7 +63,7 @@ pub enum Kind {
 }
 
 /// Every kind with the symbol that `/proc/PID/wchan` shows on Linux.
-const SYMBOLS: [(Kind, &str); 25] = [
+const SYMBOLS: [(Kind, &str); 26] = [
     (Kind::Object, "wait_woken"),
     (Kind::Child, "do_wait"),
     (Kind::Pipe, "anon_pipe_read"),
@@ -76,6 +78,7 @@ const SYMBOLS: [(Kind, &str); 25] = [
     (Kind::Futex, "futex_do_wait"),
     (Kind::Lock, "locks_lock_inode_wait"),
     (Kind::Inotify, "inotify_read"),
+    (Kind::Fanotify, "fanotify_read"),
     (Kind::Host, "wait_woken"),
     (Kind::Stop, "do_signal_stop"),
     (Kind::Tracer, "ptrace_stop"),

@@ -169,8 +169,9 @@ pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
     if file.inode.append_only() {
         return Err(Errno::EPERM.into());
     }
+    file.check_allowed(crate::vfs::landlock::fs::TRUNCATE)?;
     limited(cur, attr::set_size(&cur.op_ctx(), &*file.inode, size).map_err(Into::into))?;
-    notify::file(&file.path().dentry, linux::IN_MODIFY);
+    notify::named(&file.path().dentry, linux::IN_MODIFY);
     Ok(())
 }
 
@@ -211,7 +212,7 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
         return Err(Errno::EFBIG.into());
     }
     limited(cur, file.ops.fallocate(&cur.op_ctx(), mode, offset as u64, len as u64).map_err(Into::into))?;
-    notify::file(&file.path().dentry, linux::IN_MODIFY);
+    notify::open_file(&file, linux::IN_MODIFY);
     Ok(())
 }
 

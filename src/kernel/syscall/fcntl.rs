@@ -325,10 +325,26 @@ fn pty_peer(cur: &CurrentTask, file: &OpenFile, flags: u32) -> SysResult<u64> {
     Ok(files::install(cur, slave, flags)?.0 as u64)
 }
 
+/// Whether a request is none of the device's own, so that Landlock lets it pass (`is_masked_device_ioctl`).
+fn is_harmless(request: u32) -> bool {
+    const FIFREEZE: u32 = 0xc004_5877;
+    const FITHAW: u32 = 0xc004_5878;
+    const FIDEDUPERANGE: u32 = 0xc018_9436;
+    const GETFSUUID: u32 = 0x8011_1500;
+    const GETFSSYSFSPATH: u32 = 0x8081_1501;
+    let shared = [FIFREEZE, FITHAW, FIDEDUPERANGE, GETFSUUID, GETFSSYSFSPATH];
+    let own = [ioctl::FIOCLEX, ioctl::FIONCLEX, ioctl::FIONBIO, ioctl::FIOASYNC, ioctl::FIGETBSZ];
+    let more = [FIOQSIZE, FS_IOC_FIEMAP, FICLONE, FICLONERANGE];
+    shared.contains(&request) || own.contains(&request) || more.contains(&request)
+}
+
 /// `ioctl(2)`.
 pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult<u64> {
     let file = files::file(cur, fd)?;
     let number: UserPtr<i32> = UserPtr::new(arg);
+    if matches!(file.inode.file_type(), FileType::Char | FileType::Block) && !is_harmless(request) {
+        file.check_allowed(crate::vfs::landlock::fs::IOCTL_DEV)?;
+    }
     match request {
         ioctl::FIOCLEX => cur.files().set_cloexec(fd.0, true)?,
         ioctl::FIONCLEX => cur.files().set_cloexec(fd.0, false)?,

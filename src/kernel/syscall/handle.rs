@@ -8,6 +8,7 @@ use crate::abi::{Errno, SysResult};
 use crate::cred::cap;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
+use crate::vfs::handles::{FID_KIND, KIND};
 use crate::vfs::open::open_at;
 use crate::vfs::{FileType, handles};
 
@@ -15,8 +16,8 @@ use crate::vfs::{FileType, handles};
 const MAX_HANDLE: u32 = 128;
 /// Bytes of ours: device and inode number.
 const HANDLE: u32 = 16;
-/// What kind of handle ours are: a number that Linux gives to none.
-const KIND: u32 = 0x71;
+/// Bytes of one that is only compared: inode number and generation.
+const FID_HANDLE: u32 = 12;
 /// `AT_HANDLE_FID`: the handle is only compared.
 const FID: u32 = 0x200;
 /// `AT_HANDLE_MNT_ID_UNIQUE`: the mount's id has 64 bits.
@@ -37,7 +38,12 @@ pub fn sys_name_to_handle_at(
     at::only(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | FID | UNIQUE)?;
     let follow = if flags & AT_SYMLINK_FOLLOW != 0 { 0 } else { AT_SYMLINK_NOFOLLOW };
     let place = files::place(cur, &cur.op_ctx(), dir, path, follow | flags & AT_EMPTY_PATH)?;
-    let (dev, ino) = handles::handle_of(&place)?;
+    let only_compared = flags & FID != 0 && !handles::lasting(&**place.inode());
+    let (dev, ino) = match only_compared {
+        true => place.inode().identity()?,
+        false => handles::handle_of(&place.dentry)?,
+    };
+    let (size, kind) = if only_compared { (FID_HANDLE, FID_KIND) } else { (HANDLE, KIND) };
     let [room, _] = handle.read()?;
     if room > MAX_HANDLE {
         return Err(Errno::EINVAL.into());
@@ -47,11 +53,14 @@ pub fn sys_name_to_handle_at(
     } else {
         mount.write(place.mount.id as u32)?;
     }
-    if room < HANDLE {
-        handle.write([HANDLE, KIND])?;
+    handle.write([size, kind])?;
+    if room < size {
         return Err(Errno::EOVERFLOW.into());
     }
-    handle.write([HANDLE, KIND])?;
+    if only_compared {
+        handle.add(1).cast::<u64>().write(ino)?;
+        return Ok(handle.add(2).cast::<u32>().write(0)?);
+    }
     Ok(handle.add(1).cast::<[u64; 2]>().write([dev, ino])?)
 }
 

@@ -3,6 +3,7 @@
 //! A handler decodes, looks up and calls the object; it reads like its man page:
 //! `fn sys_dup(cur: &CurrentTask, fd: Fd) -> SysResult<Fd>`.
 
+pub mod admin;
 pub mod advice;
 pub mod aio;
 pub mod args;
@@ -11,7 +12,8 @@ pub mod attr;
 pub mod dir;
 pub mod epoll;
 pub mod event;
-pub mod fcntl;
+pub mod fanotify;
+mod fcntl;
 pub mod file_attr;
 pub mod files;
 pub mod futex;
@@ -20,6 +22,7 @@ pub mod ids;
 pub mod inotify;
 pub mod kcmp;
 pub mod keys;
+pub mod landlock;
 pub mod limits;
 pub mod mem;
 pub mod misc;

@@ -11,6 +11,7 @@ use crate::fs::{devpts, memfs, proc};
 use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
 use crate::task::{CurrentTask, Task, kernel};
+use crate::vfs::landlock;
 use crate::vfs::mount::{ATIME, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, RELATIME};
 use crate::vfs::{Inode, Path};
 use alloc::sync::Arc;
@@ -48,6 +49,7 @@ pub fn sys_mount(
     if flags & MS_NOUSER != 0 {
         return Err(Errno::EINVAL.into());
     }
+    landlock::check_mounts(cur.cred())?;
     let namespace = may_mount(cur)?;
     if flags & MS_REMOUNT != 0 {
         let mut new = kept(flags);
@@ -79,7 +81,7 @@ pub fn sys_mount(
     }
     if flags & MS_MOVE != 0 {
         let from = origin(cur, source)?;
-        return Ok(namespace.move_mount(&from, &at)?);
+        return Ok(namespace.move_mount(&from, &at, None)?);
     }
     if no_type {
         return Err(Errno::EINVAL.into());
@@ -122,6 +124,7 @@ fn origin(cur: &CurrentTask, source: UserStr) -> Result<Path> {
 
 /// `pivot_root(2)`: processes that stand at the old root go along.
 pub fn sys_pivot_root(cur: &CurrentTask, new: UserStr, old: UserStr) -> SysResult<()> {
+    landlock::check_mounts(cur.cred())?;
     let namespace = may_mount(cur)?;
     let ctx = cur.op_ctx();
     let directory = |path| {
@@ -221,6 +224,7 @@ pub fn sys_umount2(cur: &CurrentTask, target: UserStr, flags: u32) -> SysResult<
     let follow = if flags & UMOUNT_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
     // What lies on the working directory is meant by ".", too (`LOOKUP_MOUNTPOINT`).
     let at = files::place(cur, &cur.op_ctx(), CWD, target, follow)?.descend();
+    landlock::check_mounts(cur.cred())?;
     let namespace = may_mount(cur)?;
     if flags & MNT_FORCE != 0 && !cur.cred().capable(cap::SYS_ADMIN) {
         return Err(Errno::EPERM.into());

@@ -17,6 +17,7 @@ use crate::fs::proc::FILE_SYSTEMS;
 use crate::mm::{IoDst, UserPtr, UserStr};
 use crate::sync::{Level, Mutex};
 use crate::task::CurrentTask;
+use crate::vfs::landlock;
 use crate::vfs::mount::{self, ATIME, Kind, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
 use crate::vfs::open::open_at;
 use crate::vfs::{FileOps, OpCtx, OpenFile, Path, anon_file};
@@ -379,7 +380,7 @@ pub fn sys_open_tree(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> S
     files::install(cur, file, flags & O_CLOEXEC)
 }
 
-/// `move_mount(2)`: neither below a mount nor into another one's group.
+/// `move_mount(2)`.
 ///
 /// # Errors
 /// `EPERM`, `EINVAL`, `ELOOP`, `ENOENT`, those of path resolution.
@@ -392,7 +393,8 @@ pub fn sys_move_mount(
     flags: u32,
 ) -> SysResult<()> {
     let namespace = may_mount(cur)?;
-    if flags & !MOVE_ALL != 0 || flags & (BENEATH | SET_GROUP) != 0 {
+    landlock::check_mounts(cur.cred())?;
+    if flags & !MOVE_ALL != 0 || flags & (BENEATH | SET_GROUP) == BENEATH | SET_GROUP {
         return Err(Errno::EINVAL.into());
     }
     let how = |links: u32, empty: u32| {
@@ -401,10 +403,14 @@ pub fn sys_move_mount(
     let ctx = cur.op_ctx();
     let to = files::place(cur, &ctx, to_dir, to, how(T_SYMLINKS, T_EMPTY_PATH))?;
     let from = files::place(cur, &ctx, from_dir, from, how(F_SYMLINKS, F_EMPTY_PATH))?;
-    if from.mount.namespace().is_some_and(|ns| ns.is_detached()) {
-        return Ok(namespace.take_in(&from, &to)?);
+    if flags & SET_GROUP != 0 {
+        return Ok(namespace.set_group(&from, &to)?);
     }
-    Ok(namespace.move_mount(&from, &to)?)
+    let root = (flags & BENEATH != 0).then(|| cur.fs().root());
+    if from.mount.namespace().is_some_and(|ns| ns.is_detached()) {
+        return Ok(namespace.take_in(&from, &to, root.as_ref())?);
+    }
+    Ok(namespace.move_mount(&from, &to, root.as_ref())?)
 }
 
 /// `mount_setattr(2)`; mounts that show other owners than their files have are not there.
@@ -421,8 +427,55 @@ pub fn sys_mount_setattr(
 ) -> SysResult<()> {
     at::only(flags, AT_EMPTY_PATH | AT_RECURSIVE | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT)?;
     UserPtr::<[u64; 4]>::check_size(size, 32)?;
+    may_mount(cur)?;
+    let attributes = from.read_grown(size, 32)?;
+    let place = || files::place(cur, &cur.op_ctx(), dir, path, flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
+    set_attributes(cur, attributes, place, flags & AT_RECURSIVE != 0)
+}
+
+/// `open_tree_attr(2)`: [`sys_open_tree`], with the attributes of what it opens changed as [`sys_mount_setattr`] does.
+///
+/// # Errors
+/// Those of both.
+pub fn sys_open_tree_attr(
+    cur: &CurrentTask,
+    dir: Fd,
+    path: UserStr,
+    flags: u32,
+    from: UserPtr<[u64; 4]>,
+    size: usize,
+) -> SysResult<Fd> {
+    if from.is_null() && size != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let tree = sys_open_tree(cur, dir, path, flags)?;
+    if from.is_null() {
+        return Ok(tree);
+    }
+    let set = || -> SysResult<()> {
+        UserPtr::<[u64; 4]>::check_size(size, 32)?;
+        may_mount(cur)?;
+        let attributes = from.read_grown(size, 32)?;
+        let place = cur.files().get_any(tree.0)?.path().clone();
+        set_attributes(cur, attributes, || Ok(place), flags & AT_RECURSIVE != 0)
+    };
+    match set() {
+        Ok(()) => Ok(tree),
+        Err(e) => {
+            cur.files().close(&cur.op_ctx(), tree.0)?;
+            Err(e)
+        }
+    }
+}
+
+/// Changes the attributes of the mount at `place`, which is looked up once they are found right.
+fn set_attributes(
+    cur: &CurrentTask,
+    [set, clear, propagation, userns]: [u64; 4],
+    place: impl FnOnce() -> Result<Path>,
+    recursive: bool,
+) -> SysResult<()> {
     let namespace = may_mount(cur)?;
-    let [set, clear, propagation, userns] = from.read_grown(size, 32)?;
     if set == 0 && clear == 0 && propagation == 0 {
         return Ok(());
     }
@@ -444,10 +497,10 @@ pub fn sys_mount_setattr(
         all if all != times => return Err(Errno::EINVAL.into()),
         _ => Some(access_times(set)?),
     };
-    let place = files::place(cur, &cur.op_ctx(), dir, path, flags & (AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW))?;
+    let place = place()?;
     let change = |old: u32| {
         let new = old & !plain_flags(clear) | plain_flags(set);
         times.map_or(new, |t| new & !(ATIME & !NODIRATIME) | t)
     };
-    Ok(namespace.set_attributes(&place, change, kind, flags & AT_RECURSIVE != 0)?)
+    Ok(namespace.set_attributes(&place, change, kind, recursive)?)
 }

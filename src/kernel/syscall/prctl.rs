@@ -131,6 +131,19 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             0
         }
         PR_GET_THP_DISABLE => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.thp_disabled.load(Relaxed)))?,
+        PR_SET_MEMORY_MERGE => {
+            zeros(&[a3, a4, a5])?;
+            attr.merges.store(a2 != 0, Relaxed);
+            0
+        }
+        PR_GET_MEMORY_MERGE => zeros(&[a2, a3, a4, a5]).map(|()| u64::from(attr.merges.load(Relaxed)))?,
+        // What the host's processor is guarded against nobody here can change (`PR_SPEC_NOT_AFFECTED`).
+        PR_GET_SPECULATION_CTRL if a2 < SPECULATIONS => zeros(&[a3, a4, a5]).map(|()| 0)?,
+        PR_SET_SPECULATION_CTRL if a2 < SPECULATIONS => {
+            zeros(&[a4, a5])?;
+            return Err(if a3.is_power_of_two() && a3 <= 16 { Errno::ENXIO } else { Errno::ERANGE }.into());
+        }
+        PR_GET_SPECULATION_CTRL | PR_SET_SPECULATION_CTRL => return Err(Errno::ENODEV.into()),
         PR_CAPBSET_READ => u64::from(cur.cred().cap_bounding & cap_bit(a2)? != 0),
         PR_CAPBSET_DROP => drop_bounding(cur, a2)?,
         PR_CAP_AMBIENT => ambient(cur, a2, a3, &[a4, a5])?,
@@ -157,6 +170,9 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
         _ => return Err(Errno::EINVAL.into()),
     })
 }
+
+/// Kinds of speculation that `PR_GET_SPECULATION_CTRL` knows.
+const SPECULATIONS: u64 = 3;
 
 /// `PR_MCE_KILL`: what happens on a memory error; kept, since the host sends its own.
 fn mce_kill(cur: &CurrentTask, what: u64, policy: u64, rest: &[u64]) -> Result<u64> {

@@ -12,7 +12,7 @@ use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
 use crate::task::io_count::{self, Io};
 use crate::time;
-use crate::vfs::{self, FileType, OpCtx, OpenFile, Whence, notify};
+use crate::vfs::{self, FileType, OpCtx, OpenFile, Whence, marks, notify};
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 
@@ -26,8 +26,10 @@ const STEP: usize = 64 << 10;
 const MAX_VECS: usize = 1024;
 /// `RWF_NOAPPEND`: a write goes to its position, whatever `O_APPEND` says.
 const RWF_NOAPPEND: u32 = 0x20;
-/// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND.
-pub(super) const RWF_KNOWN: u32 = 0x3f;
+/// `RWF_NOSIGNAL`: a write that nobody will read raises no SIGPIPE.
+const RWF_NOSIGNAL: u32 = 0x100;
+/// `RWF_*` that are understood: HIPRI, DSYNC, SYNC, NOWAIT, APPEND, NOAPPEND, NOSIGNAL.
+pub(super) const RWF_KNOWN: u32 = 0x13f;
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless the file is non-blocking.
 #[inline(always)]
@@ -121,6 +123,7 @@ fn read_quietly(ctx: &OpCtx<'_>, file: &OpenFile, dst: &mut IoDst<'_>, place: Pl
         return Err(Errno::EINVAL.into());
     }
     dst.limit(MAX_COUNT);
+    marks::ask_read(file)?;
     if seekable && place.pos.is_none() {
         let first = to_come(file, dst.left());
         return dst.under_lock(first, |dst| {
@@ -188,7 +191,9 @@ pub(super) fn write_file(
         }
         Err(e) => {
             match e {
-                SysError::Errno(Errno::EPIPE) if file.ops.raises_sigpipe(0) => files::broken_pipe(cur),
+                SysError::Errno(Errno::EPIPE) if place.flags & RWF_NOSIGNAL == 0 && file.ops.raises_sigpipe(0) => {
+                    files::broken_pipe(cur);
+                }
                 SysError::Errno(Errno::EFBIG) if ctx.fsize_limit < i64::MAX as u64 => files::too_big(cur),
                 _ => {}
             }
@@ -234,7 +239,9 @@ fn write_stream(
         Ok(()) => Ok(done),
         // SIGPIPE is raised for the part that nobody took, what was taken counts.
         Err(SysError::Errno(Errno::EPIPE)) if done > 0 && file.ops.raises_sigpipe(done) => {
-            files::broken_pipe(cur);
+            if place.flags & RWF_NOSIGNAL == 0 {
+                files::broken_pipe(cur);
+            }
             Ok(done)
         }
         Err(_) if done > 0 => Ok(done),

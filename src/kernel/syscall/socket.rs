@@ -7,6 +7,7 @@ use super::time::to_ns;
 use crate::abi::linux::{self, __kernel_timespec};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::cap;
+use crate::cred::landlock;
 use crate::fs::pidfd;
 use crate::mm::user::range_ok;
 use crate::mm::{IoDst, IoSrc, IoVec, UserPtr};
@@ -108,10 +109,41 @@ pub fn sys_socketpair(
 pub fn sys_bind(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysResult<()> {
     let it = opened(cur, fd)?;
     let addr = SockAddr::read(addr, len)?;
+    check_port(cur, &*it.socket, &addr, landlock::net::BIND_TCP)?;
     let mut ctx = ctx(cur);
     // A node in the file system gets the permissions of the socket's own inode.
     ctx.op.umask |= !it.file.inode.permissions()?.0 & 0o777;
     Ok(it.socket.bind(&ctx, &addr)?)
+}
+
+/// Whether Landlock lets a TCP socket be bound or connected to the port of an address (`current_check_access_socket` in
+/// `security/landlock/net.c`).
+///
+/// # Errors
+/// `EACCES`; `EINVAL`, `EAFNOSUPPORT` for what is no such address.
+fn check_port(cur: &CurrentTask, socket: &dyn SocketOps, addr: &SockAddr, access: u64) -> SysResult<()> {
+    use crate::net::socket::{af, sock};
+    let Some(domain) = &cur.cred().landlock else { return Ok(()) };
+    let core = socket.core();
+    if core.kind != sock::STREAM || !matches!(core.family, af::INET | af::INET6) || !matches!(core.protocol, 0 | 6) {
+        return Ok(());
+    }
+    let bytes = addr.bytes();
+    let family = bytes.get(..2).map(|b| u16::from_ne_bytes([b[0], b[1]])).ok_or(Errno::EINVAL)?;
+    let least = match family {
+        af::UNSPEC if access == landlock::net::CONNECT_TCP => return Ok(()),
+        af::UNSPEC | af::INET => 16,
+        af::INET6 => 24,
+        _ => return Ok(()),
+    };
+    if bytes.len() < least || family != af::UNSPEC && family != core.family {
+        return Err(Errno::EINVAL.into());
+    }
+    if family == af::UNSPEC && (core.family == af::INET6 || bytes[4..8] != [0; 4]) {
+        return Err(Errno::EAFNOSUPPORT.into());
+    }
+    let port = u16::from_be_bytes([bytes[2], bytes[3]]);
+    if domain.allows_port(port, access) { Ok(()) } else { Err(Errno::EACCES.into()) }
 }
 
 /// `SIOCUNIXFILE`: a descriptor of the place in the file system where a local socket is bound.
@@ -168,6 +200,7 @@ pub fn sys_accept(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32
 pub fn sys_connect(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: u32) -> SysResult<()> {
     let it = opened(cur, fd)?;
     let addr = SockAddr::read(addr, len)?;
+    check_port(cur, &*it.socket, &addr, landlock::net::CONNECT_TCP)?;
     let ctx = ctx(cur);
     let dont = it.file.nonblock();
     let attempt = || Ok(it.socket.connect(&ctx, &addr, dont)?);

@@ -217,7 +217,8 @@ fn to_statfs(s: &StatFs, place: &Path) -> linux::statfs {
     out.f_files = s.files as i64;
     out.f_ffree = s.ffree as i64;
     out.f_namelen = s.namelen as i64;
-    out.f_fsid.val = [place.mount.id as i32, 0];
+    let fs = place.inode().file_system();
+    out.f_fsid.val = [fs as i32, (fs >> 32) as i32];
     // ST_VALID, and the mount's own flags: RDONLY, NOSUID, NODEV, NOEXEC, NOATIME, NODIRATIME have the
     // numbers of MS_*, ST_RELATIME and ST_NOSYMFOLLOW have not.
     let mount = &place.mount;

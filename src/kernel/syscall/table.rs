@@ -343,13 +343,13 @@ table! {
     160 setrlimit => super::limits::sys_setrlimit, Full;
     161 chroot => super::dir::sys_chroot, Full;
     162 sync => super::attr::sys_sync, Full;
-    163 acct => None;
+    163 acct => super::admin::sys_acct, Partial, "memory, input and output are zero in the records";
     164 settimeofday => super::time::sys_settimeofday, Full;
     165 mount => super::mount::sys_mount, Partial, "what mappings bring in counts against a tmpfs's size only later; its huge= and mpol= (but never, default), quotas; MS_SYNCHRONOUS, MS_MANDLOCK";
     166 umount2 => super::mount::sys_umount2, Full;
-    167 swapon => None;
-    168 swapoff => None;
-    169 reboot => None;
+    167 swapon => super::admin::sys_swapon, Partial, "nothing can be a swap area";
+    168 swapoff => super::admin::sys_swapoff, Full;
+    169 reboot => super::admin::sys_reboot, Full;
     170 sethostname => super::misc::sys_sethostname, Full;
     171 setdomainname => super::misc::sys_setdomainname, Full;
     172 iopl => None;
@@ -359,7 +359,7 @@ table! {
     176 delete_module => None;
     177 get_kernel_syms => None;
     178 query_module => None;
-    179 quotactl => None;
+    179 quotactl => super::admin::sys_quotactl, Full;
     180 nfsservctl => None;
     181 getpmsg => None;
     182 putpmsg => None;
@@ -434,7 +434,7 @@ table! {
     251 ioprio_set => super::sched::sys_ioprio_set, Partial, "kept, the host decides";
     252 ioprio_get => super::sched::sys_ioprio_get, Partial, "kept, the host decides";
     253 inotify_init => super::inotify::sys_inotify_init, Full;
-    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Partial, "changes on the host's side, IN_UNMOUNT";
+    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Partial, "changes on the host's side";
     255 inotify_rm_watch => super::inotify::sys_inotify_rm_watch, Full;
     256 migrate_pages => super::numa::sys_migrate_pages, Full;
     257 openat => super::open::sys_openat, Full;
@@ -480,8 +480,8 @@ table! {
     297 rt_tgsigqueueinfo => super::signal::sys_rt_tgsigqueueinfo, Full;
     298 perf_event_open => None;
     299 recvmmsg => super::socket::sys_recvmmsg, Partial, "AF_UNIX, AF_INET, AF_INET6 (TCP, UDP on loopback), AF_NETLINK (route)";
-    300 fanotify_init => None;
-    301 fanotify_mark => None;
+    300 fanotify_init => super::fanotify::sys_fanotify_init, Full;
+    301 fanotify_mark => super::fanotify::sys_fanotify_mark, Partial, "changes on the host's side";
     302 prlimit64 => super::limits::sys_prlimit64, Full;
     303 name_to_handle_at => super::handle::sys_name_to_handle_at, Partial, "files in /proc and in writable binds have no handles";
     304 open_by_handle_at => super::handle::sys_open_by_handle_at, Partial, "a clean file of the host is found while it is remembered";
@@ -521,7 +521,7 @@ table! {
     426 io_uring_enter => None;
     427 io_uring_register => None;
     428 open_tree => super::mount_api::sys_open_tree, Full;
-    429 move_mount => super::mount_api::sys_move_mount, Partial, "MOVE_MOUNT_BENEATH, MOVE_MOUNT_SET_GROUP";
+    429 move_mount => super::mount_api::sys_move_mount, Full;
     430 fsopen => super::mount_api::sys_fsopen, Partial, "messages";
     431 fsconfig => super::mount_api::sys_fsconfig, Partial, "paths, descriptors and blobs, which no file system here takes";
     432 fsmount => super::mount_api::sys_fsmount, Full;
@@ -535,10 +535,10 @@ table! {
     440 process_madvise => super::advice::sys_process_madvise, Full;
     441 epoll_pwait2 => super::epoll::sys_epoll_pwait2, Full;
     442 mount_setattr => super::mount_api::sys_mount_setattr, Partial, "mounts with other owners";
-    443 quotactl_fd => None;
-    444 landlock_create_ruleset => None;
-    445 landlock_add_rule => None;
-    446 landlock_restrict_self => None;
+    443 quotactl_fd => super::admin::sys_quotactl_fd, Full;
+    444 landlock_create_ruleset => super::landlock::sys_landlock_create_ruleset, Full;
+    445 landlock_add_rule => super::landlock::sys_landlock_add_rule, Full;
+    446 landlock_restrict_self => super::landlock::sys_landlock_restrict_self, Partial, "signals of a file's owner are not kept within a scope";
     447 memfd_secret => None;
     448 process_mrelease => super::advice::sys_process_mrelease, Full;
     449 futex_waitv => super::futex::sys_futex_waitv, Full;
@@ -559,7 +559,7 @@ table! {
     464 getxattrat => super::xattr::sys_getxattrat, Partial, "attributes of the host's files below an overlay, access control lists among them";
     465 listxattrat => super::xattr::sys_listxattrat, Partial, "attributes of the host's files below an overlay, access control lists among them";
     466 removexattrat => super::xattr::sys_removexattrat, Partial, "attributes of the host's files below an overlay, access control lists among them";
-    467 open_tree_attr => None;
+    467 open_tree_attr => super::mount_api::sys_open_tree_attr, Partial, "mounts with other owners";
     468 file_getattr => super::file_attr::sys_file_getattr, Partial, "in writable binds";
     469 file_setattr => super::file_attr::sys_file_setattr, Partial, "in writable binds";
 }

@@ -4,7 +4,7 @@
 use super::{CurrentTask, Task, ThreadGroup};
 use crate::abi::linux::SIGCONT;
 use crate::abi::{Errno, Result};
-use crate::cred::{Cred, cap};
+use crate::cred::{Cred, cap, landlock};
 use crate::vfs::OpCtx;
 use alloc::sync::Arc;
 
@@ -65,6 +65,9 @@ pub fn may_look(who: Subject<'_>, target: &Task, _look: Look, by: By) -> Result 
         By::RealCreds => (me.uid, me.gid, me.cap_permitted),
     };
     let same = [they.euid, they.suid, they.uid] == [uid; 3] && [they.egid, they.sgid, they.gid] == [gid; 3];
+    if !landlock::may_trace(me.landlock.as_ref(), they.landlock.as_ref()) {
+        return Err(Errno::EPERM);
+    }
     if me.capable_in(&they.user_ns, cap::SYS_PTRACE) {
         return Ok(());
     }
@@ -82,6 +85,9 @@ pub fn may_signal(who: Subject<'_>, target: &ThreadGroup, sig: u32) -> Result {
     }
     let Some(they) = target.cred() else { return Ok(()) };
     let me = who.cred;
+    if !landlock::may_reach(me.landlock.as_ref(), they.landlock.as_ref(), landlock::scope::SIGNAL) {
+        return Err(Errno::EPERM);
+    }
     let same = |id: u32| id == they.uid || id == they.suid;
     if same(me.euid) || same(me.uid) || me.capable_in(&they.user_ns, cap::KILL) {
         return Ok(());

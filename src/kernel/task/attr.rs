@@ -28,6 +28,8 @@ pub struct Attr {
     pub default_slack: AtomicU64,
     /// `PR_SET_THP_DISABLE`.
     pub thp_disabled: AtomicBool,
+    /// `PR_SET_MEMORY_MERGE`.
+    pub merges: AtomicBool,
     /// `PR_MCE_KILL`.
     pub mce_kill: AtomicU32,
     /// `PR_SET_IO_FLUSHER`.
@@ -56,6 +58,7 @@ impl Default for Attr {
             timer_slack: AtomicU64::new(50_000),
             default_slack: AtomicU64::new(50_000),
             thp_disabled: AtomicBool::new(false),
+            merges: AtomicBool::new(false),
             mce_kill: AtomicU32::new(2),
             io_flusher: AtomicBool::new(false),
             over_limit: AtomicBool::new(false),
@@ -85,6 +88,7 @@ impl Attr {
         self.timer_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
         self.default_slack.store(parent.timer_slack.load(Relaxed), Relaxed);
         self.thp_disabled.store(parent.thp_disabled.load(Relaxed), Relaxed);
+        self.merges.store(parent.merges.load(Relaxed), Relaxed);
         self.mce_kill.store(parent.mce_kill.load(Relaxed), Relaxed);
         self.io_flusher.store(parent.io_flusher.load(Relaxed), Relaxed);
         self.dumpable.store(parent.dumpable.load(Relaxed), Relaxed);

@@ -2,7 +2,7 @@
 
 use super::group::{Run, ThreadGroup};
 use super::signals::{STOPS_EVER, cld};
-use super::{CurrentTask, Own, Task, exec, futex, kernel, record, session, slots, trace, tree, zap, zygote};
+use super::{CurrentTask, Own, Task, acct, exec, futex, kernel, record, session, slots, trace, tree, zap, zygote};
 use crate::abi::control::Recorded;
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
@@ -145,6 +145,8 @@ fn leave(cur: &CurrentTask, status: i32) {
     let running = group.exec_info.lock().running.take();
     drop(running);
     account(&group);
+    let cred = cur.last_cred.lock().clone();
+    acct::ended(cur, &group, cred.as_ref(), group.state.lock().exiting.unwrap_or(status));
     finish(&group, uid);
 }
 

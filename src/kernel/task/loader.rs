@@ -8,10 +8,10 @@ use crate::cred::exec::{FileCaps, Program as Credentials};
 use crate::cred::{Cred, Kind};
 use crate::mm::{Backing, MapWish, Mappable};
 use crate::vfs::mount::{NOEXEC, NOSUID};
-use crate::vfs::open::{again_if_stale, open_at};
+use crate::vfs::open::{RUN, again_if_stale, open_at};
 use crate::vfs::resolve::Lookup;
 use crate::vfs::state::DenyWrite;
-use crate::vfs::{FileType, FsContext, OpCtx, OpenFile, Path, access};
+use crate::vfs::{FileType, FsContext, OpCtx, OpenFile, Path, access, marks, notify};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use object::elf::{
@@ -131,7 +131,7 @@ fn open_exec(
     again_if_stale(|| {
         let target = Lookup::new(fs, ctx, base.clone()).path(path, follow)?;
         check_exec(ctx, &target)?;
-        open_at(ctx, target, crate::abi::linux::O_RDONLY, true)
+        open_at(ctx, target, RUN, true)
     })
 }
 
@@ -200,7 +200,7 @@ fn open_program(fs: &FsContext, ctx: &OpCtx<'_>, program: Program<'_>) -> SysRes
         Program::Place(target, _) => {
             check_exec(ctx, &target)?;
             let comm = target.file_name();
-            Ok((open_at(ctx, target, crate::abi::linux::O_RDONLY, true)?, comm))
+            Ok((open_at(ctx, target, RUN, true)?, comm))
         }
     }
 }
@@ -237,7 +237,9 @@ pub fn prepare(
     let mut script = execfn.clone();
     for _ in 0..=MAX_SCRIPTS {
         let mut head = [0u8; HEAD];
+        marks::ask_read(&file)?;
         let n = file.read_at(ctx, &mut head, 0)?;
+        notify::transferred(&file, n, false);
         if head[..n].starts_with(b"\x7fELF") {
             return finish(fs, ctx, file, running, argv, envp, execfn, comm);
         }

@@ -5,6 +5,7 @@
 //! runs it: its slot.
 
 pub mod access;
+pub mod acct;
 pub mod async_io;
 pub mod attr;
 pub mod clone;

@@ -14,6 +14,7 @@ use super::signals::cld;
 use super::{CurrentTask, Task, ThreadGroup, exit, work};
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult, linux};
+use crate::cred::landlock;
 use crate::signal::info;
 use alloc::boxed::Box;
 use alloc::sync::{Arc, Weak};
@@ -208,6 +209,10 @@ fn unwrite(task: &Arc<Task>) -> SysResult<()> {
 /// `EPERM` if it is traced or has no parent.
 pub fn trace_me(cur: &CurrentTask) -> Result {
     let parent = cur.group.parent().ok_or(Errno::EPERM)?;
+    let tracer = parent.cred().and_then(|c| c.landlock.clone());
+    if !landlock::may_trace(tracer.as_ref(), cur.cred().landlock.as_ref()) {
+        return Err(Errno::EPERM);
+    }
     // A vfork child's memory is its parent's, which waits, and traces nothing until the child has its own.
     if cur.vfork.lock().is_none() {
         cur.mm().undo_rewriting();

@@ -275,7 +275,7 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, kind: Kind, value: &[u8]) -> Result {
     store(inode, kind, kept)?;
     // The change time moves, and the list is not to follow the mode.
     inode.set_attr(ctx, &attr)?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    notify::named(&path.dentry, IN_ATTRIB);
     Ok(())
 }
 

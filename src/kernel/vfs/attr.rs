@@ -5,11 +5,11 @@ use super::access::{self, WRITE};
 use super::acl;
 use super::file::OpCtx;
 use super::inode::{FileType, Inode, Nanos, SetAttr};
-use super::lease;
 use super::mount::{NOATIME, NODIRATIME, Path};
 use super::notify;
 use super::state::WriteAccess;
 use super::xattr;
+use super::{landlock, lease};
 use crate::abi::linux::{IN_ATTRIB, IN_MODIFY, O_NOATIME};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Cred, cap};
@@ -43,7 +43,7 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
     }
     inode.set_attr(ctx, &SetAttr { mode: Some(mode), ..SetAttr::default() })?;
     acl::follow_mode(inode, mode)?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    notify::named(&path.dentry, IN_ATTRIB);
     Ok(())
 }
 
@@ -78,7 +78,7 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
     }
     inode.set_attr(ctx, &attr)?;
     if attr.uid.or(attr.gid).or(attr.mode).is_some() {
-        notify::file(&path.dentry, IN_ATTRIB);
+        notify::named(&path.dentry, IN_ATTRIB);
     }
     Ok(())
 }
@@ -142,7 +142,7 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
         SetTime::At(ns) => Some(ns),
     };
     inode.set_attr(ctx, &SetAttr { atime: at(atime), mtime: at(mtime), ..SetAttr::default() })?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    notify::named(&path.dentry, IN_ATTRIB);
     Ok(())
 }
 
@@ -163,9 +163,10 @@ pub fn truncate(ctx: &OpCtx<'_>, path: &Path, size: u64) -> SysResult<()> {
         return Err(Errno::EPERM.into());
     }
     let _write = WriteAccess::new(path.inode())?;
+    landlock::check(ctx.cred, path, landlock::fs::TRUNCATE)?;
     lease::break_leases(inode, true, false)?;
     set_size(ctx, inode, size)?;
-    notify::file(&path.dentry, IN_MODIFY);
+    notify::named(&path.dentry, IN_MODIFY);
     Ok(())
 }
 

@@ -3,6 +3,8 @@
 use super::attr;
 use super::file::{FileOps, OpCtx, OpenFile, Whence};
 use super::inode::FileType;
+use super::{marks, notify};
+use crate::abi::linux::IN_ACCESS;
 use crate::abi::{Errno, Result, SysResult};
 use crate::mm::IoDst;
 use crate::sync::{Level, Mutex};
@@ -46,6 +48,7 @@ impl DirFile {
         size: usize,
         emit: impl FnOnce(&[u8]) -> Result,
     ) -> SysResult<usize> {
+        marks::ask_read(file)?;
         let (records, start, len) = self.take_entries(ctx, file, size)?;
         if file.inode.access_due() {
             attr::accessed(file.path(), file.flags());
@@ -60,6 +63,7 @@ impl DirFile {
             }
             return Err(e.into());
         }
+        notify::open_file(file, IN_ACCESS);
         Ok(len)
     }
 

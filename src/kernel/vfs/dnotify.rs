@@ -5,6 +5,7 @@
 //! description in that table ends it.
 
 use super::async_io::{AsyncIo, Target};
+use super::marks;
 use super::notify::{self, Id, Listener};
 use super::{FileType, OpenFile};
 use crate::abi::linux::{
@@ -104,7 +105,7 @@ impl OpenFile {
             watch
         };
         let mask = watch.mask.load(SeqCst);
-        notify::watch(id, &watch.listener(), 0, DirWatch::heard(mask))?;
+        notify::watch(marks::Object::of_inode(&*self.inode)?, &watch.listener(), 0, DirWatch::heard(mask))?;
         Ok(true)
     }
 }

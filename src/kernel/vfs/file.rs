@@ -9,13 +9,13 @@ use super::state::WriteAccess;
 use super::watch::Watches;
 use crate::abi::linux::{IN_CLOSE_NOWRITE, IN_CLOSE_WRITE};
 use crate::abi::{Errno, Result, SysResult};
-use crate::cred::Cred;
+use crate::cred::{Cred, landlock};
 use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use alloc::string::String;
 use alloc::{boxed::Box, sync::Arc};
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use once_cell::race::OnceBox;
 
 /// What a file operation may know about who asks: never a whole task.
@@ -201,6 +201,10 @@ pub struct OpenFile {
     /// Status flags (`O_APPEND`, `O_NONBLOCK`, access mode …), changed by F_SETFL.
     flags: AtomicU32,
     append_end: AtomicU64,
+    /// What Landlock lets be done to it: of [`landlock::fs`], those rights that opening it does not take.
+    allowed: AtomicU64,
+    /// Nobody is told of what is done to it (`FMODE_NONOTIFY`).
+    quiet: AtomicBool,
     /// Identity, for epoll and locks; never reused.
     pub id: u64,
     /// It may write to the file.
@@ -233,9 +237,9 @@ impl Drop for OpenFile {
             path.mount.count_writer(false);
         }
         if self.writable() {
-            notify::file(&path.dentry, IN_CLOSE_WRITE);
+            notify::open_file(self, IN_CLOSE_WRITE);
         } else if self.readable() {
-            notify::file(&path.dentry, IN_CLOSE_NOWRITE);
+            notify::open_file(self, IN_CLOSE_NOWRITE);
         }
     }
 }
@@ -294,6 +298,8 @@ impl OpenFile {
             place,
             flags: AtomicU32::new(flags),
             append_end: AtomicU64::new(0),
+            allowed: AtomicU64::new(landlock::fs::ALL),
+            quiet: AtomicBool::new(false),
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             write,
             offset: Mutex::new(Level::FileOffset, 0),
@@ -316,6 +322,29 @@ impl OpenFile {
             Place::Found(path) => Some(path),
             Place::Nowhere(path) => path.get(),
         }
+    }
+
+    /// Landlock lets only this be done to it ([`landlock::fs`]).
+    pub fn allow_only(&self, rights: u64) {
+        self.allowed.store(rights, Ordering::Relaxed);
+    }
+
+    /// Whether Landlock lets this be done to it.
+    ///
+    /// # Errors
+    /// `EACCES`.
+    pub fn check_allowed(&self, right: u64) -> Result {
+        if self.allowed.load(Ordering::Relaxed) & right == right { Ok(()) } else { Err(Errno::EACCES) }
+    }
+
+    /// Whether nobody is told of what is done to it.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// From now on nobody is told of what is done to it.
+    pub fn hush(&self) {
+        self.quiet.store(true, Ordering::Relaxed);
     }
 
     /// Status flags.

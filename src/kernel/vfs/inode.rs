@@ -231,6 +231,16 @@ pub trait Inode: Send + Sync + Any {
         self.stat().map(|s| (s.dev, s.ino))
     }
 
+    /// A number of its file system, which no other has meanwhile.
+    fn file_system(&self) -> u64 {
+        self.identity().map_or(0, |(dev, _)| dev)
+    }
+
+    /// Whether it says itself when it is no more ([`super::notify::ended`]).
+    fn tells_end(&self) -> bool {
+        false
+    }
+
     /// Figures of the file system.
     ///
     /// # Errors

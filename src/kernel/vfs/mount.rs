@@ -9,11 +9,12 @@ mod namespace;
 mod propagation;
 
 pub use detached::open_mount;
-pub use namespace::MountNamespace;
+pub use namespace::{MOUNT_MAX, MountNamespace};
 pub use propagation::Kind;
 
 use super::dentry::Dentry;
 use super::inode::Inode;
+use super::notify;
 use super::resolve::PATH_MAX;
 use crate::abi::{Errno, Result};
 use crate::cred::{self, Cred, UserNamespace};
@@ -39,6 +40,7 @@ pub struct SuperBlock {
 
 impl Drop for SuperBlock {
     fn drop(&mut self) {
+        notify::unmounted(&*self.root.inode);
         if self.root.inode.cacheable() {
             self.root.dissolve();
         }
@@ -200,6 +202,11 @@ impl Mount {
     /// Whether it has all of these flags.
     pub fn has(&self, flags: u32) -> bool {
         self.flags.load(Relaxed) & flags == flags
+    }
+
+    /// Whether it is of a file system that can be mounted: not of pipes, sockets, memory files.
+    pub fn is_mountable(&self) -> bool {
+        self.fs.is_some()
     }
 
     /// Whether a file is of the file system that is mounted here.

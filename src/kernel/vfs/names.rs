@@ -4,12 +4,12 @@ use super::access::{self, EXEC, WRITE};
 use super::context::FsContext;
 use super::file::OpCtx;
 use super::inode::{FileType, NewNode};
+use super::landlock;
+use super::marks::Object;
 use super::mount::Path;
 use super::notify;
 use super::resolve::{Found, Lookup};
-use crate::abi::linux::{
-    IN_CREATE, IN_DELETE, IN_MOVED_FROM, IN_MOVED_TO, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT,
-};
+use crate::abi::linux::{IN_DELETE, IN_MOVED_FROM, IN_MOVED_TO, RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use alloc::sync::Arc;
@@ -66,6 +66,13 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
         return Err(Errno::ENOENT);
     }
     found.parent.check_writable()?;
+    let kind = match node {
+        NewNode::Regular => FileType::Regular,
+        NewNode::Dir => FileType::Dir,
+        NewNode::Symlink(_) => FileType::Symlink,
+        NewNode::Node(kind, _) => kind,
+    };
+    landlock::check(ctx.cred, &found.parent, landlock::making(kind))?;
     may_create(ctx, &found.parent)?;
     // Anybody may make a whiteout, which leads to no device.
     let device = match node {
@@ -81,7 +88,7 @@ pub fn make(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, node: NewNode<'_>, mode
         _ => access::new_mode(ctx, &**found.parent.inode(), matches!(node, NewNode::Dir), mode)?,
     };
     let dentry = found.parent.dentry.create(ctx, &found.last, node, mode)?;
-    notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
+    notify::made(&found.parent.dentry, &found.last, &dentry);
     Ok(Path { mount: found.parent.mount, dentry })
 }
 
@@ -105,6 +112,10 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
         return Err(Errno::EXDEV);
     }
     may_hard_link(ctx, from)?;
+    if let Some(parent) = from.dentry.parent() {
+        let from_dir = Path { mount: from.mount.clone(), dentry: parent };
+        refer(ctx, &from_dir, from, &found.parent, None, (false, false))?;
+    }
     may_create(ctx, &found.parent)?;
     if from.inode().append_only() || from.inode().immutable() {
         return Err(Errno::EPERM);
@@ -117,9 +128,21 @@ pub fn link(fs: &FsContext, ctx: &OpCtx<'_>, from: &Path, to: At<'_>) -> Result 
         return Err(Errno::ENOENT);
     }
     found.parent.dentry.link(ctx, &found.last, from.inode())?;
-    notify::linked(&**from.inode());
-    notify::name(&found.parent.dentry, &found.last, &**from.inode(), IN_CREATE, 0);
+    notify::linked(&from.dentry);
+    notify::made(&found.parent.dentry, &found.last, &from.dentry);
     Ok(())
+}
+
+/// Whether Landlock lets `file` get a name in `to` ([`landlock::check_refer`]); `(moves, exchange)`.
+fn refer(
+    ctx: &OpCtx<'_>,
+    from: &Path,
+    file: &Path,
+    to: &Path,
+    target: Option<&Path>,
+    (moves, exchange): (bool, bool),
+) -> Result {
+    landlock::check_refer(ctx.cred, &landlock::Referral { from, file, to, target, moves, exchange })
 }
 
 /// `protected_hardlinks` (`proc(5)`): only of files that the caller owns or could write to.
@@ -177,11 +200,20 @@ fn remove_found(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Resul
     if found.slash && !dir {
         return Err(if victim.dentry.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
     }
+    let right = if dir { landlock::fs::REMOVE_DIR } else { landlock::fs::REMOVE_FILE };
+    landlock::check(ctx.cred, &found.parent, right)?;
     may_delete(ctx, &found.parent, &victim, Some(dir))?;
     found.parent.dentry.unlink(ctx, &victim.dentry, dir)?;
-    notify::linked(&**victim.inode());
-    notify::unlinked(&**victim.inode());
-    notify::name(&found.parent.dentry, &found.last, &**victim.inode(), IN_DELETE, 0);
+    notify::linked(&victim.dentry);
+    notify::unlinked(&victim.dentry);
+    if notify::active()
+        && let Ok(object) = Object::of(&victim.dentry)
+    {
+        // A file that nobody uses ends before its directory is told.
+        let object = Object { dentry: None, ..object };
+        drop(victim);
+        notify::name(&found.parent.dentry, &found.last, object, IN_DELETE, 0);
+    }
     Ok(())
 }
 
@@ -245,9 +277,10 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
         if t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
             return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
         }
-        if same_file(&source, t) {
-            return Ok(());
-        }
+    }
+    refer(ctx, &old.parent, &source, &new.parent, new.target.as_ref(), (true, exchange))?;
+    if new.target.as_ref().is_some_and(|t| same_file(&source, t)) {
+        return Ok(());
     }
     let source_dir = source.dentry.is_dir();
     may_delete(ctx, &old.parent, &source, None)?;
@@ -267,14 +300,10 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
     let target = new.target.as_ref().map(|t| &t.dentry);
     old.parent.dentry.rename(ctx, &source.dentry, &new.parent.dentry, &new.last, target, flags)?;
     if notify::active() {
-        tell_move(&old.parent, &old.last, &new.parent, &new.last, &source);
-        match &new.target {
-            Some(t) if exchange => tell_move(&new.parent, &new.last, &old.parent, &old.last, t),
-            Some(t) => {
-                notify::linked(&**t.inode());
-                notify::unlinked(&**t.inode());
-            }
-            None => {}
+        let replaced = new.target.as_ref().filter(|_| !exchange);
+        tell_move(&old.parent, &old.last, &new.parent, &new.last, &source, replaced);
+        if let Some(t) = new.target.as_ref().filter(|_| exchange) {
+            tell_move(&new.parent, &new.last, &old.parent, &old.last, t, None);
         }
     }
     Ok(())
@@ -287,14 +316,17 @@ fn same_file(a: &Path, b: &Path) -> bool {
         || a.has_identity() && b.has_identity() && matches!((a.identity(), b.identity()), (Ok(a), Ok(b)) if a == b)
 }
 
-fn tell_move(from: &Path, name: &[u8], to: &Path, new_name: &[u8], moved: &Path) {
-    let (cookie, inode) = (notify::cookie(), &**moved.inode());
-    notify::name(&from.dentry, name, inode, IN_MOVED_FROM, cookie);
-    notify::name(&to.dentry, new_name, inode, IN_MOVED_TO, cookie);
-    if Arc::ptr_eq(&from.dentry, &to.dentry) {
-        notify::name(&from.dentry, name, inode, notify::RENAMED, cookie);
+/// In the order of `fsnotify_move` in Linux.
+fn tell_move(from: &Path, name: &[u8], to: &Path, new_name: &[u8], moved: &Path, replaced: Option<&Path>) {
+    let (cookie, Ok(object)) = (notify::cookie(), Object::of(&moved.dentry)) else { return };
+    notify::renamed((&from.dentry, name), (&to.dentry, new_name), object);
+    notify::name(&from.dentry, name, object, IN_MOVED_FROM, cookie);
+    notify::name(&to.dentry, new_name, object, IN_MOVED_TO, cookie);
+    if let Some(replaced) = replaced {
+        notify::linked(&replaced.dentry);
+        notify::unlinked(&replaced.dentry);
     }
-    notify::moved(inode);
+    notify::moved(object);
 }
 
 fn may_create(ctx: &OpCtx<'_>, dir: &Path) -> Result {

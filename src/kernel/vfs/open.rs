@@ -4,14 +4,15 @@ use super::access;
 use super::context::FsContext;
 use super::file::{FileOps, OpCtx, OpenFile};
 use super::inode::{FileType, NewNode};
-use super::lease;
+use super::marks;
 use super::mount::Path;
 use super::notify;
 use super::resolve::Lookup;
 use super::state::WriteAccess;
+use super::{landlock, lease};
 use crate::abi::linux::{
-    IN_CREATE, IN_MODIFY, IN_OPEN, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_PATH,
-    O_TMPFILE, O_TRUNC,
+    IN_MODIFY, IN_OPEN, O_APPEND, O_CREAT, O_DIRECTORY, O_EXCL, O_NOATIME, O_NOFOLLOW, O_NONBLOCK, O_PATH, O_TMPFILE,
+    O_TRUNC,
 };
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use alloc::boxed::Box;
@@ -30,6 +31,9 @@ pub struct How {
     /// `RESOLVE_*`.
     pub resolve: u64,
 }
+
+/// The file is opened to be run (`FMODE_EXEC`): a flag of [`open_at`] alone.
+pub const RUN: u32 = 1 << 27;
 
 /// The bit of `O_TMPFILE` that is its own.
 const TMPFILE: u32 = O_TMPFILE & !O_DIRECTORY;
@@ -86,12 +90,13 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
                 return Err(Errno::EINVAL.into());
             }
             found.parent.check_writable()?;
+            landlock::check(ctx.cred, &found.parent, landlock::making(FileType::Regular))?;
             found.parent.check_owner_known(ctx.cred)?;
             access::check(ctx.cred, &**found.parent.inode(), access::WRITE | access::EXEC)?;
             let mode = access::new_mode(ctx, &**found.parent.inode(), false, how.mode)?;
             match found.parent.dentry.create(ctx, &found.last, NewNode::Regular, mode) {
                 Ok(dentry) => {
-                    notify::name(&found.parent.dentry, &found.last, &*dentry.inode, IN_CREATE, 0);
+                    notify::made(&found.parent.dentry, &found.last, &dentry);
                     (Path { mount: found.parent.mount, dentry }, true)
                 }
                 // Somebody was faster; without O_EXCL that file is as good.
@@ -165,20 +170,52 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     if kind == FileType::Regular && !created {
         lease::break_leases(&*inode, flags & 3 != 0, flags & O_NONBLOCK != 0)?;
     }
+    let runs = flags & RUN != 0;
+    let allowed = landlock::check_open(ctx.cred, &target, flags, runs)?;
+    if marks::asking() {
+        if runs {
+            marks::ask(&target, marks::event::OPEN_EXEC_PERM)?;
+        }
+        marks::ask(&target, marks::event::OPEN_PERM)?;
+    }
     // Only a FIFO waits here, for its other side.
-    let ops = inode.clone().open_at(ctx, &target, flags).map_err(|e| match e {
+    let ops = inode.clone().open_at(ctx, &target, flags & !RUN).map_err(|e| match e {
         Errno::EINTR => SysError::Restart(Restart::Sys),
         Errno::ESTALE if !target.dentry.forget() => Errno::EIO.into(),
         e => e.into(),
     })?;
-    notify::file(&target.dentry, IN_OPEN);
+    notify::file(&target, if runs { IN_OPEN | marks::event::OPEN_EXEC } else { IN_OPEN });
     if truncates {
         let _write = if write.is_some() { None } else { Some(WriteAccess::new(&inode)?) };
         super::attr::set_size(ctx, &*inode, 0)?;
-        notify::file(&target.dentry, IN_MODIFY);
+        notify::named(&target.dentry, IN_MODIFY);
     }
-    let kept = flags & !(O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
-    Ok(OpenFile::writing(ops, inode, target, kept, write))
+    let kept = flags & !(RUN | O_CREAT | O_EXCL | O_TRUNC | crate::abi::linux::O_NOCTTY | crate::abi::linux::O_CLOEXEC);
+    let file = OpenFile::writing(ops, inode, target, kept, write);
+    if ctx.cred.landlock.is_some() {
+        file.allow_only(allowed);
+    }
+    Ok(file)
+}
+
+/// Opens the file at a place without asking for permission or telling anybody of it, then and later (`dentry_open` with
+/// `FMODE_NONOTIFY` in Linux).
+///
+/// # Errors
+/// `EROFS`, `ETXTBSY`, what the file says.
+pub fn open_quietly(ctx: &OpCtx<'_>, target: Path, flags: u32) -> SysResult<Arc<OpenFile>> {
+    let inode = target.inode().clone();
+    let write = if flags & 3 != 0 && inode.file_type() == FileType::Regular {
+        let write = WriteAccess::new(&inode)?;
+        target.check_writable()?;
+        Some(write)
+    } else {
+        None
+    };
+    let ops = inode.clone().open_at(ctx, &target, flags)?;
+    let file = OpenFile::writing(ops, inode, target, flags, write);
+    file.hush();
+    Ok(file)
 }
 
 /// A file without a name, which `linkat(2)` can give it one unless `O_EXCL` says otherwise.

@@ -192,7 +192,7 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
     }
     // Nothing but the change time moves.
     inode.set_attr(ctx, &SetAttr::default())?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    notify::named(&path.dentry, IN_ATTRIB);
     Ok(())
 }
 
@@ -210,7 +210,7 @@ pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
     let gone = store(inode)?.lock().remove(name).ok_or(Errno::ENODATA)?;
     drop(gone);
     inode.set_attr(ctx, &SetAttr::default())?;
-    notify::file(&path.dentry, IN_ATTRIB);
+    notify::named(&path.dentry, IN_ATTRIB);
     Ok(())
 }
 

@@ -90,6 +90,14 @@ impl Inode for MemInode {
         Ok((self.dev, self.ino))
     }
 
+    fn file_system(&self) -> u64 {
+        self.fs.dev | 1 << 40
+    }
+
+    fn tells_end(&self) -> bool {
+        true
+    }
+
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
         // F_SEAL_EXEC: what may be executed stays as it is.
         if let Some(mode) = attr.mode

@@ -24,7 +24,7 @@ use crate::sync::{Level, Mutex, RwLock};
 use crate::time;
 use crate::vfs::inode::{Attached, Nanos};
 use crate::vfs::state::FileState;
-use crate::vfs::{FileType, Inode, OpCtx, OpenFile, Stat, StatFs, acl, mount};
+use crate::vfs::{FileType, Inode, OpCtx, OpenFile, Stat, StatFs, acl, marks, mount, notify};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
@@ -140,6 +140,10 @@ pub struct MemInode {
 
 impl Drop for MemInode {
     fn drop(&mut self) {
+        if notify::active() && self.meta.get_mut().nlink == 0 {
+            let dir = self.kind == FileType::Dir;
+            notify::ended(marks::Object { id: (self.dev, self.ino), fs: self.file_system(), dir, dentry: None });
+        }
         if let Some(limits) = &self.fs.limits {
             limits.recount(*self.counted.get_mut(), 0);
             limits.leave();

@@ -111,6 +111,10 @@ entries! {
     "projid_map" 0o644 no_text;
     "setgroups" 0o644 no_text;
     "coredump_filter" 0o644 dump_filter;
+    "numa_maps" 0o444 numa_maps;
+    "arch_status" 0o444 arch_status;
+    "ksm_merging_pages" 0o400 ksm_merging_pages;
+    "ksm_stat" 0o400 ksm_stat;
     "wchan" 0o444 wchan;
     "stack" 0o400 stack;
     "syscall" 0o400 call;
@@ -119,7 +123,9 @@ entries! {
 /// What only those may see who may look at the task, which is checked when it is opened.
 pub fn check_open(task: &Task, entry: &Entry, ctx: &OpCtx<'_>) -> Result {
     match entry.name {
-        "maps" | "smaps" | "smaps_rollup" | "environ" | "auxv" => may_look(task, ctx),
+        "maps" | "numa_maps" | "ksm_merging_pages" | "ksm_stat" | "smaps" | "smaps_rollup" | "environ" | "auxv" => {
+            may_look(task, ctx)
+        }
         _ => Ok(()),
     }
 }
@@ -445,6 +451,46 @@ fn maps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
         out.extend_from_slice(&line);
     }
     Ok(out)
+}
+
+/// Which node each mapping's pages are on: there is one.
+fn numa_maps(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let Some(own) = task.shared() else { return Ok(Vec::new()) };
+    let mut out = Vec::new();
+    for v in mappings(&own)? {
+        let mut line = format!("{:08x} default", v.start).into_bytes();
+        match &v.backing {
+            Backing::File { name, .. } if !name.is_empty() => {
+                line.extend_from_slice(b" file=");
+                line.extend(name.iter().copied().filter(|b| *b != b'\n'));
+            }
+            _ => match v.label.as_bytes() {
+                b"[heap]" => line.extend_from_slice(b" heap"),
+                b"[stack]" => line.extend_from_slice(b" stack"),
+                _ => {}
+            },
+        }
+        line.push(b'\n');
+        out.try_reserve(line.len()).map_err(|_| Errno::ENOMEM)?;
+        out.extend_from_slice(&line);
+    }
+    Ok(out)
+}
+
+/// The processor's upper vector state is not looked at.
+fn arch_status(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    Ok(b"AVX512_elapsed_ms:\t-1\n".to_vec())
+}
+
+fn ksm_merging_pages(_: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    Ok(b"0\n".to_vec())
+}
+
+/// Which pages are shared the host decides, and does not tell.
+fn ksm_stat(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
+    let merges = if task.attr.merges.load(Relaxed) { "yes" } else { "no" };
+    let zeros = "ksm_rmap_items 0\nksm_zero_pages 0\nksm_merging_pages 0\nksm_process_profit 0\n";
+    Ok(format!("{zeros}ksm_merge_any: {merges}\nksm_mergeable: {merges}\n").into_bytes())
 }
 
 fn auxv(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {

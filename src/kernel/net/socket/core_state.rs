@@ -3,6 +3,7 @@
 use super::filter::Filters;
 use super::{MsgFlags, SendMsg, SockCtx};
 use crate::abi::Errno;
+use crate::cred::landlock::Domain;
 use crate::net::NetNamespace;
 use crate::sync::{Events, Knob, Level, Mutex};
 use crate::vfs::anon;
@@ -123,6 +124,8 @@ pub struct Core {
     pub protocol: u32,
     /// The user that made it.
     pub uid: u32,
+    /// The Landlock domain of who made it.
+    pub domain: Option<Arc<Domain>>,
     /// Its inode number, which `/proc/net` shows.
     pub ino: u64,
     /// `SO_COOKIE`.
@@ -167,6 +170,7 @@ impl Core {
             kind,
             protocol,
             uid: ctx.op.cred.fsuid,
+            domain: ctx.op.cred.landlock.clone(),
             ino: anon::new_ino(),
             cookie: ns.new_cookie(),
             ns: ns.clone(),
@@ -198,6 +202,7 @@ impl Core {
             kind: self.kind,
             protocol: self.protocol,
             uid: self.uid,
+            domain: self.domain.clone(),
             ino: anon::new_ino(),
             cookie: self.ns.new_cookie(),
             ns: self.ns.clone(),

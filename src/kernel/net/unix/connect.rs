@@ -3,6 +3,7 @@
 use super::names::Name;
 use super::sock::{Inner, Kind, PeerCred, ROOM, Sock, Status, pass, wake_waiting};
 use crate::abi::{Errno, Result};
+use crate::cred::landlock;
 use crate::net::socket::{Core, SockAddr, SockCtx, af};
 use crate::sync::Events;
 use crate::vfs::names::{self, At};
@@ -46,7 +47,13 @@ impl Sock {
     pub(super) fn find(&self, ctx: &SockCtx<'_>, addr: &SockAddr) -> Result<Arc<Sock>> {
         let name = name_in(addr)?;
         if name[0] == 0 {
-            return self.core.ns.unix.find(name, self.kind);
+            let found = self.core.ns.unix.find(name, self.kind)?;
+            let connected = self.inner.lock().peer.as_ref().is_some_and(|peer| Arc::ptr_eq(peer, &found));
+            let (from, to) = (ctx.op.cred.landlock.as_ref(), found.core.domain.as_ref());
+            if !connected && !landlock::may_reach(from, to, landlock::scope::ABSTRACT_UNIX_SOCKET) {
+                return Err(Errno::EPERM);
+            }
+            return Ok(found);
         }
         let place = Lookup::new(ctx.fs.ok_or(Errno::EINVAL)?, &ctx.op, None).path(name, true)?;
         access::check(ctx.op.cred, &**place.inode(), access::WRITE)?;

@@ -57,11 +57,11 @@ impl MountNamespace {
         Ok(opened(&top, MountNamespace::detached(top.clone(), self.user_ns.clone())))
     }
 
-    /// Mounts a detached tree at `to`.
+    /// Mounts a detached tree at `to`, or beneath the mount whose root that is, for a process whose root is `beneath`.
     ///
     /// # Errors
     /// As [`MountNamespace::attach`]; `EINVAL` where `from` is not the root of the tree.
-    pub fn take_in(self: &Arc<Self>, from: &Path, to: &Path) -> Result {
+    pub fn take_in(self: &Arc<Self>, from: &Path, to: &Path, beneath: Option<&Path>) -> Result {
         let trees = TREES.lock();
         let ns = from.mount.namespace().filter(|ns| ns.is_detached()).ok_or(Errno::EINVAL)?;
         if !Arc::ptr_eq(&from.dentry, &from.mount.root) || from.mount.at().is_some() {
@@ -70,7 +70,10 @@ impl MountNamespace {
         if from.dentry.is_dir() != to.dentry.is_dir() {
             return Err(Errno::EINVAL);
         }
-        self.graft(&from.mount, to)?;
+        match beneath {
+            Some(root) => self.graft_at(&from.mount, self.beneath(to, None, root)?)?,
+            None => self.graft(&from.mount, to)?,
+        }
         let gone = ns.let_go();
         drop(trees);
         drop(gone);

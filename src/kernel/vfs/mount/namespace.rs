@@ -6,15 +6,16 @@ use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::count::{self, Charge, Of};
 use crate::cred::{Cred, UserNamespace};
-use crate::sync::{Events, Level, RwLock, WaitQueue};
+use crate::sync::{Events, Knob, Level, RwLock, WaitQueue};
 use crate::vfs::context::FsContext;
+use crate::vfs::marks;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 use hashbrown::HashSet;
 
-/// Most mounts that a namespace can have (`fs.mount-max`): each copy of a tree into itself doubles it.
-const MOUNT_MAX: usize = 10_000;
+/// Most mounts that a namespace can have (`/proc/sys/fs/mount-max`): each copy of a tree into itself doubles it.
+pub static MOUNT_MAX: Knob = Knob::new(10_000, 1, 10_000);
 
 /// A tree of mounts that processes see.
 pub struct MountNamespace {
@@ -241,6 +242,7 @@ impl MountNamespace {
         for m in subtree(top) {
             m.links.write().namespace = Arc::downgrade(self);
             self.count.fetch_add(1, Relaxed);
+            marks::mounted(self.id, m.unique_id(), marks::event::MNT_ATTACH);
         }
         self.touch();
     }
@@ -281,7 +283,11 @@ impl MountNamespace {
     }
 
     pub(super) fn graft(self: &Arc<Self>, top: &Arc<Mount>, at: &Path) -> Result {
-        let at = at.clone().descend();
+        self.graft_at(top, at.clone().descend())
+    }
+
+    /// As [`MountNamespace::graft`], at the place itself: what is mounted there comes to lie on `top`.
+    pub(super) fn graft_at(self: &Arc<Self>, top: &Arc<Mount>, at: Path) -> Result {
         self.check(&at.mount)?;
         if top.root.is_dir() != at.dentry.is_dir() {
             return Err(Errno::ENOTDIR);
@@ -335,7 +341,7 @@ impl MountNamespace {
 
     fn room_for(&self, more: usize) -> Result {
         arena::charge(Object::Mount)?;
-        if self.count.load(Relaxed) + more > MOUNT_MAX { Err(Errno::ENOSPC) } else { Ok(()) }
+        if self.count.load(Relaxed) + more > MOUNT_MAX.get() as usize { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 
     /// Makes the subtree at `from` visible at `at` as well (`MS_BIND`), with `recursive` what is mounted
@@ -368,13 +374,71 @@ impl MountNamespace {
         if from.mount.children().iter().any(hides) { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
-    /// Moves the mount whose root `from` is to `to` (`MS_MOVE`).
+    /// The place at which a mount comes to lie beneath the one whose root `to` is (`can_move_mount_beneath` in Linux).
+    ///
+    /// # Errors
+    /// `EINVAL` where `to` is no mount's root, is locked, covered, or the root of a process's tree, or would be covered
+    /// by what spreads from below.
+    pub(super) fn beneath(self: &Arc<Self>, to: &Path, moved: Option<&Arc<Mount>>, root: &Path) -> Result<Path> {
+        let mount = &to.mount;
+        self.check(mount)?;
+        let is_root = Arc::ptr_eq(&to.dentry, &mount.root);
+        let place = mount.at().filter(|_| is_root && !mount.has(LOCKED)).ok_or(Errno::EINVAL)?;
+        if mount.child(&mount.root).is_some()
+            || Arc::ptr_eq(mount, &root.mount)
+            || moved.is_some_and(|m| below(m, mount))
+        {
+            return Err(Errno::EINVAL);
+        }
+        let mut covered = false;
+        each_target(&place.mount, (), &mut |target, _, ()| {
+            let hit = |m: &Arc<Mount>| Arc::ptr_eq(m, target) && Arc::ptr_eq(&m.root, &place.dentry);
+            covered |= hit(mount) || moved.is_some_and(hit);
+            Ok(None)
+        })?;
+        if covered { Err(Errno::EINVAL) } else { Ok(place) }
+    }
+
+    /// Puts the mount whose root `to` is into the groups of the one whose root `from` is (`MOVE_MOUNT_SET_GROUP`).
+    ///
+    /// # Errors
+    /// `EINVAL` where one of them is no mount's root, they show different file systems, `to` shows more than `from`, is
+    /// in a group already, or `from` is in none.
+    pub fn set_group(self: &Arc<Self>, from: &Path, to: &Path) -> Result {
+        let _trees = TREES.lock();
+        let is_root = |p: &Path| Arc::ptr_eq(&p.dentry, &p.mount.root) && p.mount.namespace().is_some();
+        let (source, target) = (&from.mount, &to.mount);
+        let same_fs = match (&source.fs, &target.fs) {
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        let locked = |m: &Arc<Mount>| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&target.root));
+        let grouped = |m: &Arc<Mount>| m.propagation().0.is_some() || m.propagation().1.is_some();
+        if !is_root(from)
+            || !is_root(to)
+            || !same_fs
+            || !target.root.is_below(&source.root)
+            || source.children().iter().any(locked)
+            || grouped(target)
+            || !grouped(source)
+        {
+            return Err(Errno::EINVAL);
+        }
+        target.share_with(source);
+        Ok(())
+    }
+
+    /// Moves the mount whose root `from` is to `to` (`MS_MOVE`), or beneath the mount whose root that is, for a process
+    /// whose root is `beneath`.
     ///
     /// # Errors
     /// `EINVAL` where it is no mount's root, or lies on a shared mount; `ELOOP` into itself.
-    pub fn move_mount(self: &Arc<Self>, from: &Path, to: &Path) -> Result {
+    pub fn move_mount(self: &Arc<Self>, from: &Path, to: &Path, beneath: Option<&Path>) -> Result {
         let _trees = TREES.lock();
-        let to = to.clone().descend();
+        let to = match beneath {
+            Some(root) => self.beneath(to, Some(&from.mount), root)?,
+            None => to.clone().descend(),
+        };
         let mount = &from.mount;
         self.check(mount)?;
         self.check(&to.mount)?;
@@ -399,6 +463,7 @@ impl MountNamespace {
         to.dentry.pin();
         hang(mount, &to);
         self.touch();
+        marks::mounted(self.id, mount.unique_id(), marks::event::MNT_ATTACH | marks::event::MNT_DETACH);
         Ok(())
     }
 
@@ -494,6 +559,11 @@ impl MountNamespace {
         let mut going = members(&mount, lazy);
         drop(mount);
         spread_end(&mut going, lazy)?;
+        for m in &going {
+            if let Some(ns) = m.namespace() {
+                marks::mounted(ns.id, m.unique_id(), marks::event::MNT_DETACH);
+            }
+        }
         let gone: Vec<_> = going.iter().map(take_apart).collect();
         drop(trees);
         drop((gone, going, at));

@@ -64,6 +64,16 @@ impl Mount {
         self.links.write().group = Some(group);
     }
 
+    /// It is a peer and a slave from now on of what the other one is.
+    pub(super) fn share_with(self: &Arc<Self>, other: &Arc<Mount>) {
+        if let Some(master) = other.master() {
+            self.follow(Some(master));
+        }
+        if let Some(group) = other.group() {
+            self.join(group);
+        }
+    }
+
     fn follow(self: &Arc<Self>, master: Option<Arc<Peers>>) {
         let old = self.links.write().master.take();
         if let Some(old) = old {
