@@ -39,6 +39,7 @@ guests! {
     epoll: GLIBC;
     watching: GLIBC;
     fanotify: &[Link::Dynamic];
+    administering: &[Link::Dynamic];
     landlocked: &[Link::Dynamic];
     aio: &[Link::Dynamic];
     directory_signals: GLIBC;

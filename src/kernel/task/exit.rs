@@ -146,7 +146,8 @@ fn leave(cur: &CurrentTask, status: i32) {
     drop(running);
     account(&group);
     let cred = cur.last_cred.lock().clone();
-    acct::ended(cur, &group, cred.as_ref(), group.state.lock().exiting.unwrap_or(status));
+    let ending = group.state.lock().exiting.unwrap_or(status);
+    acct::ended(cur, &group, cred.as_ref(), ending);
     finish(&group, uid);
 }
 
