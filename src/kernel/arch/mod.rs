@@ -7,6 +7,7 @@ pub mod gate;
 pub mod slot;
 pub mod usercopy;
 pub mod vdso;
+pub mod words;
 
 pub use gate::{syscall, syscall_blocking};
 pub use slot::{slot, slot_at, stack_left, try_slot};

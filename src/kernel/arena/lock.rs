@@ -3,11 +3,10 @@
 use crate::abi::linux;
 use crate::abi::slot::{SlotHeader, held};
 use crate::arch;
+use crate::arch::words::{ALL, Sleep, owned};
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering::*, compiler_fence};
 
-/// Others sleep for it, or may.
-const WAITERS: u32 = 1 << 31;
 /// The owner's number where the code runs on no slot's stack (the host half, before there are guests).
 const NOBODY: u32 = 1 << 30;
 
@@ -29,7 +28,7 @@ pub fn set_stuck(f: fn()) {
 impl Word {
     /// Who holds it: a slot's index and 1.
     pub fn owner(&self) -> u32 {
-        self.word.load(SeqCst) & !WAITERS
+        owned::owner(&self.word)
     }
 
     /// Whether what it guards may be half changed.
@@ -40,53 +39,44 @@ impl Word {
     /// Its holder has died: gives it back for it.
     pub fn give_back(&self) {
         self.changed.store(0, SeqCst);
-        self.word.store(0, SeqCst);
-        self.wake(u32::MAX >> 1);
+        owned::give_back(&self.word, &Asleep);
     }
 
     /// Lets those who sleep for it look again.
-    pub fn wake(&self, n: u32) {
-        let op = u64::from(linux::FUTEX_WAKE);
-        // SAFETY: FUTEX_WAKE only looks the address up.
-        unsafe { arch::syscall(linux::__NR_futex, [self.word.as_ptr() as u64, op, u64::from(n), 0, 0, 0]) };
+    pub fn wake_all(&self) {
+        Asleep.wake(&self.word, ALL);
+    }
+}
+
+/// Sleeps for one of these locks.
+struct Asleep;
+
+impl Sleep for Asleep {
+    const LOOKS: u32 = 200;
+
+    fn wait(&self, word: &AtomicU32, seen: u32) -> bool {
+        let op = u64::from(linux::FUTEX_WAIT);
+        // Not for ever: the host may have ended the owner.
+        let limit = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
+        let at = word.as_ptr() as u64;
+        // SAFETY: waits on a live word of the image's data; the limit lies on this stack.
+        let woken = unsafe {
+            let limit = core::ptr::from_ref(&limit) as u64;
+            arch::syscall(linux::__NR_futex, [at, op, u64::from(seen), limit, 0, 0])
+        };
+        let stuck = STUCK.load(SeqCst);
+        if woken != 0 && stuck != 0 {
+            // SAFETY: `set_stuck` stored such a function.
+            let stuck = unsafe { core::mem::transmute::<usize, fn()>(stuck) };
+            stuck();
+        }
+        woken == 0
     }
 
-    #[cold]
-    fn slow(&self, me: u32) {
-        for _ in 0..200 {
-            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        loop {
-            let seen = self.word.load(Relaxed);
-            if seen & !WAITERS == 0 {
-                if self.word.compare_exchange(seen, me | WAITERS, Acquire, Relaxed).is_ok() {
-                    return;
-                }
-                continue;
-            }
-            let asleep = seen | WAITERS;
-            if seen != asleep && self.word.compare_exchange(seen, asleep, Relaxed, Relaxed).is_err() {
-                continue;
-            }
-            let op = u64::from(linux::FUTEX_WAIT);
-            // Not for ever: the host may have ended the owner.
-            let limit = linux::__kernel_timespec { tv_sec: 0, tv_nsec: 20_000_000 };
-            let word = self.word.as_ptr() as u64;
-            // SAFETY: waits on a live word of the image's data; the limit lies on this stack.
-            let woken = unsafe {
-                let limit = core::ptr::from_ref(&limit) as u64;
-                arch::syscall(linux::__NR_futex, [word, op, u64::from(asleep), limit, 0, 0])
-            };
-            let stuck = STUCK.load(SeqCst);
-            if woken != 0 && stuck != 0 {
-                // SAFETY: `set_stuck` stored such a function.
-                let stuck = unsafe { core::mem::transmute::<usize, fn()>(stuck) };
-                stuck();
-            }
-        }
+    fn wake(&self, word: &AtomicU32, n: u32) {
+        let op = u64::from(linux::FUTEX_WAKE);
+        // SAFETY: FUTEX_WAKE only looks the address up.
+        unsafe { arch::syscall(linux::__NR_futex, [word.as_ptr() as u64, op, u64::from(n), 0, 0, 0]) };
     }
 }
 
@@ -133,15 +123,11 @@ impl<T> Locked<T> {
     pub fn steps<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         let slot = arch::try_slot();
         let me = slot.map_or(NOBODY, |slot| enter(slot, &self.head));
-        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
-            self.head.slow(me);
-        }
+        owned::lock(&self.head.word, me, &Asleep);
         // SAFETY: the lock is held.
         let result = f(unsafe { &mut *self.value.get() });
         self.head.changed.store(0, Release);
-        if self.head.word.swap(0, Release) & WAITERS != 0 {
-            self.head.wake(1);
-        }
+        owned::unlock(&self.head.word, &Asleep);
         if let Some(slot) = slot {
             let at = slot.locks_held.load(Relaxed).wrapping_sub(1);
             if let Some(entry) = slot.held.get(at as usize) {

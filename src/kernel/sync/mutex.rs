@@ -1,22 +1,20 @@
-//! The mutex: a word that says who holds it and whether others sleep for it, after the host's own robust futexes.
+//! The mutex around a value; [`owned`] says how its word is used.
 
 use super::lockdep::{self, Level};
 use super::mend::{self, Mend};
 use super::orphaned;
 use crate::abi::slot::held;
+use crate::arch::words::{ALL, Sleep, owned};
 use crate::host::futex;
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU8, AtomicU32, Ordering::*, compiler_fence};
 
-/// Others sleep for it, or may.
-const WAITERS: u32 = 1 << 31;
-
 /// What a mutex consists of besides its value; the allocator's lock begins likewise.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Head {
-    /// The owner's number ([`lockdep::owner`]), 0 while it is free, and [`WAITERS`].
+    /// The owner's number ([`lockdep::owner`]), 0 while it is free, and [`owned::WAITERS`].
     word: AtomicU32,
     /// Its holder has begun to change the value, and it may be half changed.
     changed: AtomicU8,
@@ -28,7 +26,7 @@ pub(super) struct Head {
 impl Head {
     /// Who holds it: 0 for nobody.
     pub(super) fn owner(&self) -> u32 {
-        self.word.load(SeqCst) & !WAITERS
+        owned::owner(&self.word)
     }
 
     /// Whether the value may be half changed.
@@ -44,13 +42,12 @@ impl Head {
     /// Its holder has died: gives it back for it.
     pub(super) fn give_back(&self) {
         self.changed.store(0, SeqCst);
-        self.word.store(0, SeqCst);
-        self.wake_all();
+        owned::give_back(&self.word, &Asleep);
     }
 
     /// One who slept for it has died: the wake that it got may have been another's.
     pub(super) fn wake_all(&self) {
-        futex::wake(&self.word, u32::MAX >> 1);
+        Asleep.wake(&self.word, ALL);
     }
 
     #[inline]
@@ -59,33 +56,24 @@ impl Head {
         // What follows is not moved in front of it.
         compiler_fence(SeqCst);
     }
+}
 
-    #[cold]
-    fn lock_slow(&self, me: u32) {
-        for _ in 0..100 {
-            if self.word.load(Relaxed) == 0 && self.word.compare_exchange(0, me, Acquire, Relaxed).is_ok() {
-                return;
-            }
-            core::hint::spin_loop();
+/// Sleeps for a mutex.
+struct Asleep;
+
+impl Sleep for Asleep {
+    const LOOKS: u32 = 100;
+
+    fn wait(&self, word: &AtomicU32, seen: u32) -> bool {
+        let woken = futex::wait(word, seen, lockdep::look_again()).is_ok();
+        if !woken {
+            orphaned::look();
         }
-        loop {
-            let seen = self.word.load(Relaxed);
-            if seen & !WAITERS == 0 {
-                // Others may sleep still.
-                if self.word.compare_exchange(seen, me | WAITERS, Acquire, Relaxed).is_ok() {
-                    return;
-                }
-                continue;
-            }
-            let asleep = seen | WAITERS;
-            if seen != asleep && self.word.compare_exchange(seen, asleep, Relaxed, Relaxed).is_err() {
-                continue;
-            }
-            let woken = futex::wait(&self.word, asleep, lockdep::look_again());
-            if woken.is_err() {
-                orphaned::look();
-            }
-        }
+        woken
+    }
+
+    fn wake(&self, word: &AtomicU32, n: u32) {
+        futex::wake(word, n);
     }
 }
 
@@ -146,9 +134,7 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         let me = lockdep::acquire(self.head.level, self.address(), held::MUTEX);
-        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
-            self.head.lock_slow(me);
-        }
+        owned::lock(&self.head.word, me, &Asleep);
         self.got()
     }
 
@@ -156,7 +142,7 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let me = lockdep::acquire_by_try(self.head.level, self.address(), held::MUTEX);
-        if self.head.word.compare_exchange(0, me, Acquire, Relaxed).is_err() {
+        if !owned::try_lock(&self.head.word, me) {
             lockdep::release(self.head.level, self.address());
             return None;
         }
@@ -222,9 +208,7 @@ impl<T: ?Sized> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
         let head = &self.lock.head;
         head.changed.store(0, Release);
-        if head.word.swap(0, Release) & WAITERS != 0 {
-            futex::wake(&head.word, 1);
-        }
+        owned::unlock(&head.word, &Asleep);
         lockdep::release(head.level, self.lock.address());
     }
 }

@@ -110,7 +110,7 @@ fn give_back(slot: &SlotHeader, entry: u64) -> Result<(), Broken> {
                     whole(lock.is_changed(), 0).map_err(|b| Broken { level: None, ..b })?;
                     lock.give_back();
                 } else {
-                    lock.wake(u32::MAX >> 1);
+                    lock.wake_all();
                 }
             }
             held::WRITER => {

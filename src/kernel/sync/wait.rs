@@ -11,11 +11,13 @@ use super::{Level, Mutex};
 use crate::abi::slot::{SlotHeader, Waker, kick};
 use crate::abi::{Errno, Restart, SysError, SysResult};
 use crate::arch;
+use crate::arch::words::slept::{self, End};
 use crate::host::futex;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use arrayvec::ArrayVec;
 use bitflags::bitflags;
+use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 bitflags! {
@@ -85,8 +87,7 @@ impl Waker {
 
     /// Makes a task that is about to sleep here stay awake; whether one has to be woken yet.
     fn change(&self) -> bool {
-        self.word.fetch_add(1, SeqCst);
-        self.sleeping.load(SeqCst) != 0
+        slept::change(&self.word, &self.sleeping)
     }
 
     /// The word's value, to be read before the condition is looked at.
@@ -159,26 +160,23 @@ pub fn sleep(slot: &'static SlotHeader, on: On, ticket: u32, deadline: Option<u6
         return Ok(());
     }
     on.record(slot, deadline);
-    slot.waker.sleeping.store(1, SeqCst);
-    let end = loop {
-        match slot.kick.load(SeqCst) {
-            0 => {}
-            why if why & kick::ATTEND != 0 => {
-                attend(slot);
-                continue;
-            }
-            _ => break Err(WaitEnd::Interrupted),
+    let attend = |why: u32| {
+        let here = why & kick::ATTEND != 0;
+        if here {
+            attend(slot);
         }
-        if slot.waker.word.load(SeqCst) != ticket {
-            break Ok(());
-        }
-        match futex::wait(&slot.waker.word, ticket, deadline) {
-            Err(Errno::ETIMEDOUT) => break Err(WaitEnd::TimedOut),
-            _ => continue,
-        }
+        here
     };
-    slot.waker.sleeping.store(0, SeqCst);
-    end
+    let wait = || futex::wait(&slot.waker.word, ticket, deadline) != Err(Errno::ETIMEDOUT);
+    match slept::sleep(words_of(slot), ticket, u32::MAX, attend, wait) {
+        End::Changed => Ok(()),
+        End::Kicked => Err(WaitEnd::Interrupted),
+        End::TimedOut => Err(WaitEnd::TimedOut),
+    }
+}
+
+fn words_of(slot: &SlotHeader) -> [&AtomicU32; 3] {
+    [&slot.waker.word, &slot.waker.sleeping, &slot.kick]
 }
 
 /// Tasks to be woken once the lock is free under which they were found. The host lets a woken thread run at once on
@@ -484,15 +482,10 @@ pub fn block_on<T>(
 pub fn sleep_deaf(slot: &'static SlotHeader, on: On, ticket: u32) {
     super::may_block();
     on.record(slot, None);
-    slot.waker.sleeping.store(1, SeqCst);
-    loop {
-        if slot.kick.load(SeqCst) & kick::ATTEND != 0 {
-            attend(slot);
-        }
-        if slot.waker.word.load(SeqCst) != ticket {
-            break;
-        }
-        let _ = futex::wait(&slot.waker.word, ticket, None);
-    }
-    slot.waker.sleeping.store(0, SeqCst);
+    let attend = |_| {
+        attend(slot);
+        true
+    };
+    let wait = || futex::wait(&slot.waker.word, ticket, None) != Err(Errno::ETIMEDOUT);
+    let _ = slept::sleep(words_of(slot), ticket, kick::ATTEND, attend, wait);
 }
