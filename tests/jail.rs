@@ -1,3 +1,5 @@
 mod common;
+#[path = "suite/ends.rs"]
+mod ends;
 #[path = "suite/jail.rs"]
 mod jail;

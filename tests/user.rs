@@ -2,6 +2,8 @@
 //! namespace or ptrace. What runs a command in `common` knows that it is compiled into this test.
 
 mod common;
+#[path = "suite/ends.rs"]
+mod ends;
 #[path = "suite/guest.rs"]
 mod guest;
 #[path = "suite/jail.rs"]

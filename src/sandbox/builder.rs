@@ -575,6 +575,7 @@ impl SandboxBuilder {
             cpus: self.cpus,
             rewrite: self.rewrite,
             text_cache: -1,
+            refused_cache: None,
             strace: self.strace.clone(),
             strace_fd,
             log_level: self.log_level as u8,

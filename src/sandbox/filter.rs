@@ -357,7 +357,12 @@ fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
 
 /// Allows call `nr` unless one of the arguments `dirs` is the current directory, or an argument has one of
 /// the bits that go with it; then it kills. Goes on behind itself with other calls.
-fn refused(nr: i64, dirs: &[u32], (flagged_argument, flags): (u32, u32)) -> Vec<sock_filter> {
+fn refused(nr: i64, dirs: &[u32], flagged: (u32, u32)) -> Vec<sock_filter> {
+    refused_or(nr, dirs, flagged, RET_KILL_PROCESS)
+}
+
+/// As [`refused`], with another answer to what is not allowed.
+fn refused_or(nr: i64, dirs: &[u32], (flagged_argument, flags): (u32, u32), other: u32) -> Vec<sock_filter> {
     let flagged = usize::from(flags != 0);
     let n = 2 * (dirs.len() + flagged);
     let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 2)];
@@ -372,7 +377,7 @@ fn refused(nr: i64, dirs: &[u32], (flagged_argument, flags): (u32, u32)) -> Vec<
     if flags != 0 {
         p.extend(test(flagged_argument, JSET, flags));
     }
-    p.extend([stmt(RET, RET_ALLOW), stmt(RET, RET_KILL_PROCESS)]);
+    p.extend([stmt(RET, RET_ALLOW), stmt(RET, other)]);
     p
 }
 

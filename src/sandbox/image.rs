@@ -84,7 +84,11 @@ pub fn load(base: u64, window: BorrowedFd<'_>, anonymous: bool, saved: bool) -> 
         } else if !segment.writable() {
             place_text(segment, load_at, window)?;
         } else if segment.relro && move_own_pages(segment, load_at) {
-            sealed.push(segment.pages());
+            let (start, len) = segment.pages();
+            // All pages in one call, where the host can: each would be a fault of its own.
+            // SAFETY: pages that were mapped just now.
+            unsafe { libc::madvise((load_at + start) as *mut libc::c_void, len as usize, libc::MADV_POPULATE_WRITE) };
+            sealed.push((start, len));
         } else if kept(segment) {
             map_file(segment, load_at, window)?;
         } else {

@@ -13,6 +13,8 @@ use std::process::ExitStatus;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 
+/// How long a supervisor may take to pass a signal on.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Names are added to an `/etc/hosts` of up to so many bytes.
 const HOSTS_MAX: u32 = 256 << 10;
 
@@ -42,15 +44,35 @@ impl Inner {
             state.asked.insert(id);
             id
         };
+        let signals = matches!(request, Request::Kill { .. } | Request::KillForeground { .. });
         match self.link.request(id, request, fds) {
             Ok(()) => {}
             // It is gone: its last words say why.
             Err(e) if matches!(e.raw_os_error(), Some(libc::EPIPE | libc::ECONNRESET)) => {}
             Err(e) => return Err(Error::host("send a request to the supervisor", e)),
         }
-        match self.until(|state| state.replies.remove(&id))? {
+        let answer = if signals { self.promptly(id)? } else { self.until(|state| state.replies.remove(&id))? };
+        match answer {
             Response::Err { errno, message } => Err(Error::Refused { errno, message }),
             other => Ok(other),
+        }
+    }
+
+    /// The answer to a request that takes a supervisor no time. One that gives none for [`PATIENCE`] is not ours any more, and
+    /// the sandbox ends: who sends its programs a signal most often wants that.
+    fn promptly(&self, id: u64) -> Result<Response> {
+        loop {
+            let wait = Wait::Until(Instant::now() + PATIENCE);
+            if let Some(answer) = self.poll(wait, |state| state.replies.remove(&id))? {
+                return Ok(answer);
+            }
+            // While it is saved it answers nothing.
+            if self.saving.try_lock().is_ok() {
+                // Before others hear that it has hung up.
+                const WHY: &str = "its supervisor does not answer";
+                lock(&self.state).end.get_or_insert(End::Lost(WHY.into()));
+                self.link.lost(WHY, true);
+            }
         }
     }
 

@@ -8,7 +8,7 @@
 use super::error::{Error, Result};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, PathBeneath, RestrictionStatus, Ruleset,
-    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, Scope,
+    RulesetAttr, RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
@@ -76,15 +76,16 @@ pub fn enter() -> Result {
 
 /// Shuts the jail around the running process and whatever it starts. One that may, leaves the host's namespaces of host
 /// name, IPC and control groups, too.
-/// `had`: the capabilities that the user had before, which a user namespace would widen.
+/// `had`: the capabilities that the user had before, which a user namespace would widen. Whether signals reach no process
+/// outside of it from then on.
 ///
 /// # Errors
 /// A layer that the host has and refuses; with [`Jail::Strict`] a host without Landlock.
-pub fn shut(jail: Jail, given: &Reach, had: u64) -> Result {
+pub fn shut(jail: Jail, given: &Reach, had: u64) -> Result<bool> {
     if jail == Jail::Off {
-        return Ok(());
+        return Ok(false);
     }
-    if had >> cap::SYS_ADMIN & 1 != 0 {
+    if may_mount(had) {
         // These cost nearly nothing (`drupe bench --layers`); where they are refused there is nothing that they would add
         // to the filter's refusal.
         // SAFETY: a plain number.
@@ -94,12 +95,25 @@ pub fn shut(jail: Jail, given: &Reach, had: u64) -> Result {
     if landlock_version() == 0 {
         return match jail {
             Jail::Strict => Err(Error::Unsupported("it has no Landlock, which a strict jail needs".into())),
-            _ => Ok(()),
+            _ => Ok(false),
         };
     }
     restrict(given)
-        .map(drop)
+        .map(|status| status.ruleset != RulesetStatus::NotEnforced && keeps_signals_inside())
         .map_err(|e| Error::Host { what: "set up Landlock".into(), source: std::io::Error::other(e.to_string()) })
+}
+
+/// Whether a user with these capabilities makes namespaces, and mounts in them.
+pub fn may_mount(had: u64) -> bool {
+    had >> cap::SYS_ADMIN & 1 != 0
+}
+
+/// Whether this process, which has restricted itself, is one of a domain that signals do not leave. Its parent is
+/// most often its own user's, so that it can be seen.
+fn keeps_signals_inside() -> bool {
+    const SCOPED: u32 = 6;
+    // SAFETY: plain numbers; nothing is sent.
+    landlock_version() >= SCOPED && unsafe { libc::kill(libc::getppid(), 0) } != 0
 }
 
 /// The host's Landlock version, 0 for none.
@@ -130,13 +144,23 @@ fn restrict(given: &Reach) -> std::result::Result<RestrictionStatus, RulesetErro
         let keep = AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::RemoveFile | AccessFs::Truncate;
         rules = allow(rules, cache, read | keep)?;
     }
-    for name in PROC_FILES {
+    // Most often the root is the host's own, below which these are given already.
+    let own_root = super::open_path(Path::new("/")).ok().and_then(|root| identity(root.as_raw_fd()));
+    let given_all = given.read.iter().chain(&given.write).any(|&fd| own_root.is_some() && identity(fd) == own_root);
+    for name in if given_all { &[][..] } else { &PROC_FILES[..] } {
         // A host that does not show one has nothing to allow.
         if let Ok(file) = super::open_path(&Path::new("/proc").join(name)) {
             rules = allow(rules, file.as_raw_fd(), AccessFs::ReadFile.into())?;
         }
     }
     rules.restrict_self()
+}
+
+/// Device and inode number.
+fn identity(fd: RawFd) -> Option<(u64, u64)> {
+    // SAFETY: the plan keeps what was given open, and the caller the rest.
+    let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+    nix::sys::stat::fstat(fd).ok().map(|s| (s.st_dev, s.st_ino))
 }
 
 /// Allows `access` at and below what `fd` stands for; a file has no rights of a directory.

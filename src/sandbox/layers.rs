@@ -22,7 +22,7 @@ pub struct Layer {
 
 /// Every layer.
 pub const LAYERS: &[Layer] = &[
-    Layer { name: "Landlock", set_up: || jail::shut(jail::Jail::Strict, &reach()?, u64::MAX) },
+    Layer { name: "Landlock", set_up: || jail::shut(jail::Jail::Strict, &reach()?, u64::MAX).map(drop) },
     Layer { name: "filter of the guests: made and installed", set_up: guests_filter },
     Layer { name: "filter of the supervisor: made and installed", set_up: supervisors_filter },
     Layer { name: "broker: a process more", set_up: broker },
@@ -94,7 +94,8 @@ fn guests_filter() -> Result {
 
 fn supervisors_filter() -> Result {
     jail::enter()?;
-    filter::install(&filter::of_supervisor(true, false, false)?).map_err(|e| super::Error::host("install a filter", e))
+    filter::install(&filter::of_supervisor(true, false, false, false)?)
+        .map_err(|e| super::Error::host("install a filter", e))
 }
 
 fn broker() -> Result {

@@ -185,6 +185,11 @@ impl AsFd for Link {
 impl Apart {
     fn send(&self, message: &ToSupervisor<'_>, fds: &[i32]) -> io::Result<()> {
         let _one = lock(&self.writer);
+        // It takes requests as they come. One that takes none has not room for another some time.
+        let mut room = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
+        if poll(&mut room, timeout(PATIENCE)) == Ok(0) {
+            return Err(io::Error::from_raw_os_error(libc::EPIPE));
+        }
         channel::send(self.socket.as_fd(), message, fds)
     }
 

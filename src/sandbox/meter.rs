@@ -27,6 +27,8 @@ const WORDS: usize = 2 * MOST + 2;
 /// The shortest and the longest time between two looks.
 const OFTEN: Duration = Duration::from_millis(2);
 const SELDOM: Duration = Duration::from_millis(250);
+/// The longest time between two looks where little is left.
+const NEAR: Duration = Duration::from_millis(10);
 /// What programs may take in a second, bytes: faster than this no processor of today clears pages for them.
 const RATE: u64 = 8 << 30;
 /// Address space in use, bytes, beyond which a process's page tables are counted: a page of them maps 2 MiB, so those of
@@ -64,6 +66,10 @@ pub struct Meter {
     pub next: u64,
     /// Since when there is too much, ns; 0: there is not.
     pub over_since: u64,
+    /// There was little left, or too much in use, at the last look.
+    pub tight: bool,
+    /// What a look costs when nothing else runs, ns.
+    cost: u64,
     /// Number of the last question. Somebody else in the sandbox may have asked, too, and left the answer.
     asked: u64,
 }
@@ -131,7 +137,17 @@ impl Meter {
             pid => {
                 let next = if limit == 0 { u64::MAX } else { 0 };
                 let helper = Helper::new(pid);
-                Ok(Meter { helper, socket: Some(ours), limit, stays, next, over_since: 0, asked: 0 })
+                Ok(Meter {
+                    helper,
+                    socket: Some(ours),
+                    limit,
+                    stays,
+                    next,
+                    over_since: 0,
+                    tight: false,
+                    cost: u64::MAX,
+                    asked: 0,
+                })
             }
         }
     }
@@ -169,8 +185,12 @@ impl Meter {
     pub fn plan(&mut self, now: u64, used: u64, cost: u64) {
         let left = self.limit.saturating_sub(used);
         let until_full = Duration::from_nanos((u128::from(left) * 1_000_000_000 / u128::from(RATE)) as u64);
-        // No more than a twentieth of a processor.
-        let wait = until_full.clamp(OFTEN, SELDOM).max(Duration::from_nanos(cost.saturating_mul(20)).min(SELDOM));
+        self.tight = left < self.limit / 8;
+        // On a busy host a look takes longer than it costs; who is measured becomes more and less with time.
+        self.cost = cost.min(self.cost.saturating_add(self.cost / 16));
+        // No more than a twentieth of a processor, unless it matters.
+        let most = if self.tight { NEAR } else { SELDOM };
+        let wait = until_full.clamp(OFTEN, SELDOM).max(Duration::from_nanos(self.cost.saturating_mul(20)).min(most));
         self.next = now.saturating_add(wait.as_nanos() as u64);
     }
 }
@@ -456,6 +476,8 @@ mod tests {
             stays: false,
             next: 0,
             over_since: 0,
+            tight: false,
+            cost: u64::MAX,
             asked: 0,
         };
         let mut waits = Vec::new();
@@ -465,7 +487,15 @@ mod tests {
         }
         assert!(waits.is_sorted_by(|a, b| a >= b), "{waits:?}");
         assert_eq!((waits[4], waits[0] > 100_000_000), (2_000_000, true));
+        // What a look costs keeps it from looking all the time, but not for long where little is left...
+        meter.cost = u64::MAX;
         meter.plan(5, 2 << 30, 1_000_000);
-        assert_eq!(meter.next - 5, 20_000_000);
+        assert_eq!((meter.next - 5, meter.tight), (10_000_000, true));
+        meter.plan(5, 800 << 20, 1_000_000);
+        assert_eq!((meter.next - 5, meter.tight), (27_343_750, false));
+        // ...nor where one was kept waiting.
+        meter.plan(5, 1 << 30, 100_000);
+        meter.plan(5, 1 << 30, 50_000_000);
+        assert_eq!(meter.next - 5, 2_125_000);
     }
 }

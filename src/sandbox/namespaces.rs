@@ -99,14 +99,48 @@ pub fn enter(given: &[Given], network: bool) -> Result {
         check(unsafe { libc::unshare(libc::CLONE_NEWUSER | others) }.into(), "make them")?;
         map_user(uid, gid).map_err(|e| failed("map the user", &e))?;
     }
+    let trees = copies(given, &places)?;
+    new_root(given, &trees)?;
+    replace(given, trees)
+}
+
+/// Leaves the host's mounts alone, so that no name leads out of what was given, where that can be: a user who may mount.
+/// Whether it was done. The calling process must have one thread.
+///
+/// # Errors
+/// The host's, where the descriptors cannot be replaced.
+pub fn leave_mounts(given: &[Given]) -> Result<bool> {
+    let prepare = || -> Result<Vec<OwnedFd>> {
+        let places = given.iter().map(place).collect::<Result<Vec<_>>>()?;
+        // SAFETY: a plain number.
+        check(unsafe { libc::unshare(libc::CLONE_NEWNS) }.into(), "make one of mounts")?;
+        copies(given, &places)
+    };
+    let Ok(trees) = prepare() else { return Ok(false) };
+    if new_root(given, &trees).is_err() {
+        // SAFETY: constant strings. What was mounted over it is in nobody else's namespace.
+        unsafe {
+            libc::umount2(TOP.as_ptr(), libc::MNT_DETACH);
+            libc::chdir(c"/".as_ptr());
+        }
+        return Ok(false);
+    }
+    replace(given, trees).map(|()| true)
+}
+
+/// Copies of the mounts of what was given, in a namespace that has just been made.
+fn copies(given: &[Given], places: &[PathBuf]) -> Result<Vec<OwnedFd>> {
     let private = libc::MS_REC | libc::MS_PRIVATE;
     // SAFETY: constant strings.
     let ret = unsafe { libc::mount(EMPTY, c"/".as_ptr(), EMPTY, private, std::ptr::null()) };
     check(ret.into(), "keep mounts apart")?;
     let tree =
         |(g, path): (&Given, &PathBuf)| if g.at == Some(PROC) && is_first() { own_proc() } else { copy(g, path) };
-    let trees = given.iter().zip(&places).map(tree).collect::<Result<Vec<_>>>()?;
-    new_root(given, &trees)?;
+    given.iter().zip(places).map(tree).collect()
+}
+
+/// Puts the copies in the place of the originals.
+fn replace(given: &[Given], trees: Vec<OwnedFd>) -> Result {
     for (g, tree) in given.iter().zip(trees) {
         // SAFETY: puts the copy in the place of the original, by whose number it is known.
         check(unsafe { libc::dup3(tree.as_raw_fd(), g.fd, libc::O_CLOEXEC) }.into(), "replace a descriptor")?;
@@ -188,12 +222,14 @@ fn restrict(tree: &OwnedFd, set: u64, flags: libc::c_uint) -> Result {
     check(ret, "make mounts read-only").map(drop)
 }
 
+/// Where the empty root is made: a directory that is there, and that nothing needs any more by its name.
+const TOP: &std::ffi::CStr = c"/proc";
+
 /// Makes an empty root, with what appears in it, and leaves the old one.
 fn new_root(given: &[Given], trees: &[OwnedFd]) -> Result {
     const MOVE_MOUNT_F_EMPTY_PATH: libc::c_uint = 4;
     let (flags, room) = (libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC, c"size=4k,nr_inodes=8,mode=555");
-    // A directory that is there, and that nothing needs any more by its name.
-    let top = c"/proc".as_ptr();
+    let top = TOP.as_ptr();
     // SAFETY: constant strings.
     unsafe {
         check(libc::mount(EMPTY, top, c"tmpfs".as_ptr(), flags, room.as_ptr().cast()).into(), "mount an empty root")?;

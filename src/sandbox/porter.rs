@@ -30,6 +30,8 @@ pub(super) const CALLS: &[i64] = &[
 
 /// Most attempts to connect at a time.
 const PENDING: usize = 256;
+/// Descriptors that are polled beside those: the line, the holder's socket, the supervisor.
+const FIXED: usize = 3;
 /// Most rules.
 const RULES: usize = 4096;
 
@@ -137,6 +139,8 @@ struct Pending {
 
 struct Served {
     plan: Plan,
+    /// The supervisor, whose end the line does not tell: it stays open as long as anybody in the sandbox lives.
+    maker: Option<OwnedFd>,
     pending: Vec<Pending>,
     polled: Vec<libc::pollfd>,
     /// Whether the holder is there.
@@ -146,14 +150,16 @@ struct Served {
 /// Leaves what was inherited, and has all the memory that it needs.
 fn confine(maker: libc::pid_t, mut plan: Plan) -> Result<Served> {
     supervisor::become_helper(maker, c"drupe-porter");
-    supervisor::close_others(&[plan.line.as_raw_fd(), plan.control.as_raw_fd()])?;
+    let watched = supervisor::watch(maker);
+    let keep = [&plan.line, &plan.control].into_iter().chain(&watched).map(AsRawFd::as_raw_fd);
+    supervisor::close_others(&keep.collect::<Vec<_>>())?;
     jail::keep_capabilities(0)?;
     // SAFETY: a plain number. Nobody of the same user looks into it or writes to it.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) };
     plan.rules.reserve_exact(RULES.saturating_sub(plan.rules.len()));
-    let (pending, polled) = (Vec::with_capacity(PENDING), Vec::with_capacity(PENDING + 2));
+    let (pending, polled) = (Vec::with_capacity(PENDING), Vec::with_capacity(PENDING + FIXED));
     filter::install(&filter::of_porter()).map_err(|e| Error::host("confine the porter", e))?;
-    Ok(Served { plan, pending, polled, held: true })
+    Ok(Served { plan, maker: watched, pending, polled, held: true })
 }
 
 impl Served {
@@ -164,10 +170,14 @@ impl Served {
             let entry = |fd: RawFd, events| libc::pollfd { fd, events, revents: 0 };
             self.polled.push(entry(self.plan.line.as_raw_fd(), libc::POLLIN));
             self.polled.push(entry(if self.held { self.plan.control.as_raw_fd() } else { -1 }, libc::POLLIN));
+            self.polled.push(entry(self.maker.as_ref().map_or(-1, AsRawFd::as_raw_fd), libc::POLLIN));
             self.polled.extend(self.pending.iter().map(|p| entry(p.socket.as_raw_fd(), libc::POLLOUT)));
             // SAFETY: as many entries as it is told of.
             if unsafe { libc::poll(self.polled.as_mut_ptr(), self.polled.len() as libc::nfds_t, -1) } < 0 {
                 continue;
+            }
+            if self.polled[2].revents != 0 {
+                return;
             }
             self.connected();
             if self.polled[1].revents != 0 {
@@ -182,7 +192,7 @@ impl Served {
     /// Tells of attempts that have an outcome.
     fn connected(&mut self) {
         for at in (0..self.pending.len()).rev() {
-            if self.polled.get(at + 2).is_none_or(|p| p.revents == 0) {
+            if self.polled.get(at + FIXED).is_none_or(|p| p.revents == 0) {
                 continue;
             }
             let done = self.pending.swap_remove(at);

@@ -58,6 +58,8 @@ pub struct BootParams {
     pub vdso: [u64; 4],
     /// Address of the seccomp `sock_fprog` that the mother installs.
     pub filter: u64,
+    /// What the processor can do (AT_HWCAP): asking it itself takes virtual machines microseconds.
+    pub hwcap: u64,
     /// xsave size of a signal frame (AT_MINSIGSTKSZ), 0 if unknown.
     pub min_sigstack: u64,
     /// Postcard-encoded [`Config`].
@@ -139,6 +141,8 @@ pub struct Config {
     pub rewrite: bool,
     /// Directory of the copies of code that earlier sandboxes have left, -1 for none.
     pub text_cache: i32,
+    /// Why there is none although one was named, for the log.
+    pub refused_cache: Option<String>,
     /// Calls to trace: `None` off, empty list all.
     pub strace: Option<Vec<String>>,
     /// Host descriptor that trace lines go to.

@@ -90,21 +90,38 @@ impl Front {
 pub struct TextPlan {
     /// Rewritten sites, in order.
     pub patched: Vec<Patched>,
-    /// Sites that trapped and could not be rewritten this way.
+    /// Sites that trapped and could not be rewritten this way, in order.
     pub refused: Vec<u32>,
     /// Of these, what lies in front of them where that may move.
     pub fronts: Vec<Front>,
+}
+
+impl TextPlan {
+    /// How many sites it says something of.
+    pub fn sites(&self) -> usize {
+        self.patched.len() + self.refused.len()
+    }
+
+    /// These.
+    pub fn all_sites(&self) -> impl Iterator<Item = u32> + '_ {
+        self.patched.iter().map(|p| p.site).chain(self.refused.iter().copied())
+    }
+
+    /// Whether a site is one of them.
+    pub fn knows(&self, site: u32) -> bool {
+        self.patched.binary_search_by_key(&site, |p| p.site).is_ok() || self.refused.binary_search(&site).is_ok()
+    }
 }
 
 /// Where copies find the kernel's entry: offset in the slot, to which gs points.
 pub const COPY_ENTRY: u32 = core::mem::offset_of!(SlotHeader, fast_entry) as u32;
 
 /// How a copy is kept in the cache: the piece, and behind it, at its length, this mark and a
-/// [`CopyRecord`] encoded with postcard.
+/// [`CopyRecord`] encoded with postcard; the last eight bytes are the piece's length.
 ///
 /// The mark's last bytes are what copies know of the kernel, [`COPY_ENTRY`].
 pub const COPY_MARK: [u8; 16] = {
-    let mut mark = *b"drupe text 6    ";
+    let mut mark = *b"drupe text 7    ";
     let entry = COPY_ENTRY.to_le_bytes();
     let mut i = 0;
     while i < entry.len() {
@@ -125,11 +142,13 @@ pub struct CopyRecord {
     pub plan: TextPlan,
 }
 
+/// What the mark of every build begins with.
+pub const ANY_MARK: &[u8] = b"drupe text ";
+
 impl CopyRecord {
-    /// The record that these bytes, the mark first, hold, if it is of this piece.
-    pub fn parse(bytes: &[u8], key: &TextKey) -> Option<CopyRecord> {
-        let record: CopyRecord = postcard::from_bytes(bytes.strip_prefix(&COPY_MARK[..])?).ok()?;
-        (record.key == *key).then_some(record)
+    /// The record that these bytes, behind the mark, hold.
+    pub fn parse(bytes: &[u8]) -> Option<CopyRecord> {
+        postcard::from_bytes(bytes).ok()
     }
 }
 

@@ -137,6 +137,18 @@ impl Pages {
         }
     }
 
+    /// As [`Pages::alloc`], for a block all of whose pages are about to be used: one call brings them in, where the host
+    /// can (5.14), instead of a fault for each.
+    pub fn alloc_touched(&self, order: usize) -> u64 {
+        let address = self.alloc(order, true);
+        if address != 0 {
+            let advice = u64::from(linux::MADV_POPULATE_WRITE);
+            // SAFETY: the block is ours, and its content stays.
+            unsafe { arch::syscall(linux::__NR_madvise, [address, PAGE << order, advice, 0, 0, 0]) };
+        }
+        address
+    }
+
     /// Gives a block back.
     pub fn free(&self, address: u64, order: usize) {
         if order >= GIVE_BACK {

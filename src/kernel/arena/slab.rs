@@ -357,7 +357,7 @@ impl Chains {
     fn carve(&mut self, class: usize, pages: &Pages) -> (usize, usize) {
         let size = CLASSES[class];
         if self.fresh.0 + size > self.fresh.1 {
-            if let Some(piece) = pages.nursery.piece(size, RUN, || pages.alloc(RUN_ORDER, true) as usize) {
+            if let Some(piece) = pages.nursery.piece(size, RUN, || pages.alloc_touched(RUN_ORDER) as usize) {
                 return piece;
             }
             let run = pages.alloc(RUN_ORDER, true) as usize;

@@ -103,13 +103,14 @@ unsafe fn assemble(params: &BootParams) -> Result {
     time::set_wall_clock_ahead(config.clock_ahead);
     time::vdso::install(params.vdso[0], params.vdso[3])?;
     ring::init(config.log_level, config.log_fd);
+    if let Some(why) = &config.refused_cache {
+        log::warn!("{why}");
+    }
     set_memory(config.memory)?;
     if config.pids != 0 {
         kernel().set_task_limit(config.pids);
     }
-    // AT_HWCAP is what CPUID says of the features.
-    let hwcap = u64::from(core::arch::x86_64::__cpuid(1).edx);
-    loader::set_hardware(hwcap, 0, params.min_sigstack);
+    loader::set_hardware(params.hwcap, 0, params.min_sigstack);
     if config.rewrite {
         text::set_cache(config.text_cache);
     }

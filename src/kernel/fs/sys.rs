@@ -15,6 +15,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
+use once_cell::race::OnceBox;
 
 /// Device number of the one instance.
 const DEV: u64 = 0x16;
@@ -119,19 +120,27 @@ impl Tree {
 
 /// An inode of `/sys`: its place in the tree.
 struct SysInode {
-    tree: Arc<Tree>,
     at: usize,
     state: SharedState,
 }
 
 /// A new instance, to be mounted.
 pub fn root() -> Arc<dyn Inode> {
-    Arc::new(SysInode { tree: Arc::new(Tree::new(cpus())), at: 0, state: SharedState::default() })
+    Arc::new(SysInode { at: ROOT, state: SharedState::default() })
+}
+
+/// Place of the root in the tree.
+const ROOT: usize = 0;
+
+/// The one tree, made when somebody looks into it: most programs do not.
+fn tree() -> &'static Tree {
+    static TREE: OnceBox<Tree> = OnceBox::new();
+    TREE.get_or_init(|| Box::new(Tree::new(cpus())))
 }
 
 impl SysInode {
     fn text(&self) -> Option<&str> {
-        self.tree.0.get(self.at)?.text.as_deref()
+        if self.at == ROOT { None } else { tree().0.get(self.at)?.text.as_deref() }
     }
 }
 
@@ -149,7 +158,7 @@ impl Inode for SysInode {
         let (bits, nlink, size) = if self.text().is_some() {
             (0o444, 1, 4096)
         } else {
-            let dirs = self.tree.children(self.at).filter(|(_, node)| kind(node) == FileType::Dir).count();
+            let dirs = tree().children(self.at).filter(|(_, node)| kind(node) == FileType::Dir).count();
             (if self.at == 0 { 0o555 } else { 0o755 }, 2 + dirs as u32, 0)
         };
         let mode = self.file_type() as u32 | bits;
@@ -158,7 +167,7 @@ impl Inode for SysInode {
     }
 
     fn file_type(&self) -> FileType {
-        self.tree.0.get(self.at).map_or(FileType::Dir, kind)
+        if self.at == ROOT { FileType::Dir } else { tree().0.get(self.at).map_or(FileType::Dir, kind) }
     }
 
     fn set_attr(&self, _ctx: &OpCtx<'_>, _attr: &SetAttr) -> Result {
@@ -200,8 +209,8 @@ impl Inode for SysInode {
 
 impl Directory for SysInode {
     fn lookup(&self, _ctx: &OpCtx<'_>, name: &[u8]) -> Result<Arc<dyn Inode>> {
-        let at = self.tree.find(self.at, name).ok_or(Errno::ENOENT)?;
-        Ok(Arc::new(SysInode { tree: self.tree.clone(), at, state: SharedState::default() }))
+        let at = tree().find(self.at, name).ok_or(Errno::ENOENT)?;
+        Ok(Arc::new(SysInode { at, state: SharedState::default() }))
     }
 
     fn create(&self, _ctx: &OpCtx<'_>, _name: &[u8], _node: NewNode<'_>, _mode: u32) -> Result<Arc<dyn Inode>> {
@@ -231,7 +240,7 @@ impl Directory for SysInode {
 
     fn read_dir(&self, _ctx: &OpCtx<'_>, pos: u64, emit: &mut Emit<'_>) -> Result {
         // A position is the place of the last one that was told.
-        for (i, node) in self.tree.children(self.at).filter(|(i, _)| *i as u64 > pos) {
+        for (i, node) in tree().children(self.at).filter(|(i, _)| *i as u64 > pos) {
             if !emit(node.name.as_bytes(), i as u64 + 1, kind(node), i as u64) {
                 break;
             }

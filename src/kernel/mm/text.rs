@@ -25,7 +25,9 @@ use crate::abi::linux::{
     CLOCK_BOOTTIME, CLOCK_REALTIME, MAP_FIXED, MAP_PRIVATE, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, S_IFMT, S_IFREG, statx,
     statx_timestamp,
 };
-use crate::abi::text::{Checksum, CopyRecord, FileIdentity, Form, Front, JUMP, Patched, TextKey, TextPlan, seal};
+use crate::abi::text::{
+    ANY_MARK, COPY_MARK, Checksum, CopyRecord, FileIdentity, Form, Front, JUMP, Patched, TextKey, TextPlan, seal,
+};
 use crate::host::{HostFd, files, mem, time};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -71,6 +73,7 @@ enum Newest {
 
 #[derive(Default)]
 struct Learned {
+    /// Those that have trapped and that the newest copy does not know.
     sites: BTreeSet<u32>,
     /// The newest copy does not know all sites; the file is kept open to make another.
     source: Option<(Arc<dyn Mappable>, i32)>,
@@ -151,29 +154,70 @@ fn cached(key: &TextKey) -> Option<TextCopy> {
     }
     let name = key.copy_name();
     let file = files::openat(dir, &name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0).ok()?;
-    let st = files::statx(file.raw(), b"").ok()?;
-    let record = st.stx_size.checked_sub(key.len).filter(|&n| n <= MAX_RECORD)?;
-    let mut bytes = Vec::new();
-    bytes.try_reserve_exact(record as usize).ok()?;
-    bytes.resize(record as usize, 0u8);
-    let n = files::pread(file.raw(), bytes.as_mut_ptr() as u64, bytes.len(), key.len).ok()?;
-    let record = CopyRecord::parse(&bytes[..n], key)?;
-    if let Err(why) = believed(dir, &file, &st, &record) {
-        let name = core::str::from_utf8(&name).unwrap_or_default();
-        log::warn!("the copy of code {name} in the cache {why}: it is dropped");
-        tell_checked(key, None);
-        return None;
+    match taken(dir, file, key) {
+        Ok(copy) => copy,
+        Err(why) => {
+            let name = core::str::from_utf8(&name).unwrap_or_default();
+            log::warn!("the copy of code {name} in the cache {why}: it is dropped");
+            tell_checked(key, None);
+            None
+        }
     }
-    Some(TextCopy::new(file, record.plan))
+}
+
+/// A copy from the cache, `None` if it is of another state of the file, or of another build of ours; else why it is not to
+/// be used.
+fn taken(dir: i32, file: HostFd, key: &TextKey) -> core::result::Result<Option<TextCopy>, &'static str> {
+    const UNREADABLE: &str = "cannot be read";
+    let st = files::statx(file.raw(), b"").map_err(|_| UNREADABLE)?;
+    if !is_own(dir, &st) {
+        return Err("is not the user's own");
+    }
+    let record = match st.stx_size.checked_sub(key.len) {
+        Some(len @ ..=MAX_RECORD) => read(&file, len, key.len).ok_or(UNREADABLE)?,
+        _ => Vec::new(),
+    };
+    let Some(ours) = record.strip_prefix(&COPY_MARK[..]) else {
+        let another = record.starts_with(ANY_MARK) || is_another(&file, st.stx_size);
+        return if another { Ok(None) } else { Err("is damaged, or none of ours") };
+    };
+    let record = CopyRecord::parse(ours).ok_or("is damaged")?;
+    if record.key != *key {
+        return Ok(None);
+    }
+    believed(&file, &st, &record)?;
+    Ok(Some(TextCopy::new(file, record.plan)))
+}
+
+/// Bytes of a file.
+fn read(file: &HostFd, len: u64, at: u64) -> Option<Vec<u8>> {
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len as usize).ok()?;
+    bytes.resize(len as usize, 0u8);
+    let n = files::pread(file.raw(), bytes.as_mut_ptr() as u64, bytes.len(), at).ok()?;
+    bytes.truncate(n);
+    Some(bytes)
+}
+
+/// Whether a file of this size is a copy of a piece of another length, or of another build.
+fn is_another(file: &HostFd, size: u64) -> bool {
+    let last = size.checked_sub(8).and_then(|at| read(file, 8, at));
+    let Some(len) = last.as_deref().and_then(|b| b.first_chunk::<8>()).map(|b| u64::from_le_bytes(*b)) else {
+        return false;
+    };
+    let mark = if len < size { read(file, ANY_MARK.len() as u64, len) } else { None };
+    mark.is_some_and(|mark| mark == ANY_MARK)
+}
+
+/// Whether a file of the cache is one that nobody but the user has written.
+fn is_own(dir: i32, st: &statx) -> bool {
+    const WRITABLE_BY_OTHERS: u16 = 0o022;
+    let owner = files::statx(dir, b"").map_or(u32::MAX, |d| d.stx_uid);
+    u32::from(st.stx_mode) & S_IFMT == S_IFREG && st.stx_uid == owner && st.stx_mode & WRITABLE_BY_OTHERS == 0
 }
 
 /// Whether a copy from the cache is what was written there, else why not.
-fn believed(dir: i32, file: &HostFd, st: &statx, record: &CopyRecord) -> core::result::Result<(), &'static str> {
-    const WRITABLE_BY_OTHERS: u16 = 0o022;
-    let owner = files::statx(dir, b"").map_or(u32::MAX, |d| d.stx_uid);
-    if u32::from(st.stx_mode) & S_IFMT != S_IFREG || st.stx_uid != owner || st.stx_mode & WRITABLE_BY_OTHERS != 0 {
-        return Err("is not the user's own");
-    }
+fn believed(file: &HostFd, st: &statx, record: &CopyRecord) -> core::result::Result<(), &'static str> {
     let ns = |t: &statx_timestamp| t.tv_sec.saturating_mul(1_000_000_000).saturating_add(i64::from(t.tv_nsec));
     // Of what was written before the host went down, pages may be missing.
     let clock = |id: u32| time::clock(id as i32);
@@ -231,7 +275,7 @@ pub fn of(fd: i32, offset: u64, len: u64) -> Option<Arc<Text>> {
         return Some(text.clone());
     }
     if texts.len() >= MAX_TEXTS {
-        texts.retain(|_, t| Arc::strong_count(t) > 1 || !t.learned.lock().sites.is_empty());
+        texts.retain(|_, t| Arc::strong_count(t) > 1 || t.has_copy() || !t.learned.lock().sites.is_empty());
         if texts.len() >= MAX_TEXTS {
             return None;
         }
@@ -245,6 +289,10 @@ impl Text {
     fn new(key: TextKey) -> Text {
         let copy = Mutex::new(Level::Text, Newest::Unasked);
         Text { key, learned: Mutex::new(Level::Leaf, Learned::default()), copy }
+    }
+
+    fn has_copy(&self) -> bool {
+        matches!(&*self.copy.lock(), Newest::Ready(_))
     }
 
     /// How long the piece is, and where it begins in its file.
@@ -264,8 +312,6 @@ impl Text {
             *newest = Newest::None;
             return None;
         };
-        let sites = copy.plan.patched.iter().map(|p| p.site).chain(copy.plan.refused.iter().copied());
-        self.learned.lock().sites.extend(sites);
         let copy = Arc::new(copy);
         *newest = Newest::Ready(copy.clone());
         Some(copy)
@@ -278,8 +324,14 @@ impl Text {
         if (offset, len) != (self.key.offset, self.key.len) {
             return;
         }
+        let known = match &*self.copy.lock() {
+            Newest::Ready(copy) if copy.plan.knows(site) => return,
+            Newest::Ready(copy) => copy.plan.sites(),
+            _ => 0,
+        };
         let mut learned = self.learned.lock();
-        if u64::from(site) + 2 > self.key.len || learned.sites.len() >= MAX_SITES || !learned.sites.insert(site) {
+        let room = known + learned.sites.len() < MAX_SITES;
+        if u64::from(site) + 2 > self.key.len || !room || !learned.sites.insert(site) {
             return;
         }
         if learned.source.is_some() || learned.hopeless {
@@ -296,16 +348,19 @@ pub fn take_jobs() -> Vec<Job> {
     let texts: Vec<_> = TEXTS.lock().values().cloned().collect();
     let mut jobs = Vec::new();
     for text in texts {
-        let kept = match &*text.copy.lock() {
-            Newest::Ready(copy) => copy.plan.patched.clone(),
-            _ => Vec::new(),
+        let (kept, mut sites): (_, Vec<u32>) = match &*text.copy.lock() {
+            Newest::Ready(copy) => (copy.plan.patched.clone(), copy.plan.all_sites().collect()),
+            _ => (Vec::new(), Vec::new()),
         };
         let mut learned = text.learned.lock();
         if let Some((_, fd)) = learned.source
             && !learned.building
         {
             learned.building = true;
-            jobs.push(Job { key: text.key, fd, sites: learned.sites.iter().copied().collect(), kept });
+            sites.extend(&learned.sites);
+            sites.sort_unstable();
+            sites.dedup();
+            jobs.push(Job { key: text.key, fd, sites, kept });
         }
     }
     jobs
@@ -317,10 +372,10 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
     let (more, source) = {
         let mut learned = text.learned.lock();
         learned.building = false;
-        let known = plan.patched.len() + plan.refused.len();
+        learned.sites.retain(|&site| !plan.knows(site));
         // Without a copy there is no use in trying again.
         learned.hopeless = fd.is_none();
-        let more = fd.is_some() && learned.sites.len() > known;
+        let more = fd.is_some() && !learned.sites.is_empty();
         (more, if more { None } else { learned.source.take() })
     };
     drop(source);
@@ -337,13 +392,14 @@ pub fn finish(key: &TextKey, fd: Option<HostFd>, plan: TextPlan) {
 /// Sites that are known, and rewritten in copies, of all files that were mapped.
 pub fn counts() -> (u64, u64) {
     let texts: Vec<_> = TEXTS.lock().values().cloned().collect();
-    let known = texts.iter().map(|t| t.learned.lock().sites.len() as u64).sum();
-    let patched = |t: &Arc<Text>| match &*t.copy.lock() {
-        Newest::Ready(copy) => copy.plan.patched.len() as u64,
-        _ => 0,
+    let of_copy = |t: &Arc<Text>| match &*t.copy.lock() {
+        Newest::Ready(copy) => (copy.plan.sites(), copy.plan.patched.len()),
+        _ => (0, 0),
     };
-    let patched = texts.iter().map(patched).sum();
-    (known, patched)
+    texts.iter().fold((0, 0), |(known, patched), t| {
+        let (sites, rewritten) = of_copy(t);
+        (known + (sites + t.learned.lock().sites.len()) as u64, patched + rewritten as u64)
+    })
 }
 
 impl TextCopy {

@@ -1,7 +1,7 @@
 //! The filters of the processes beside the guests': the broker's, the meter's and the supervisor's.
 
 use super::*;
-use crate::sandbox::{broker, meter, porter};
+use crate::sandbox::{broker, meter, porter, supervisor};
 
 /// The broker's filter, wherever a call comes from.
 pub fn of_broker() -> BpfProgram {
@@ -87,17 +87,21 @@ const SUPERVISING: &[i64] = &[
     libc::SYS_seccomp,
     // The cache, below what Landlock lets it change.
     libc::SYS_flock,
-    libc::SYS_newfstatat,
-    libc::SYS_readlink,
-    libc::SYS_unlink,
-    libc::SYS_unlinkat,
-    libc::SYS_rename,
-    libc::SYS_renameat,
-    libc::SYS_renameat2,
-    libc::SYS_openat,
-    libc::SYS_mmap,
     libc::SYS_mremap,
 ];
+
+/// Calls by which it names files, as the first argument's directory: the kernel's, and the cache's.
+const BELOW: &[i64] =
+    &[libc::SYS_openat, libc::SYS_statx, libc::SYS_readlinkat, libc::SYS_newfstatat, libc::SYS_unlinkat];
+
+/// What it shares with processes that it makes for itself, and not for the kernel: nothing.
+const SHARING: u64 = (libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_PARENT
+    | libc::CLONE_SYSVSEM) as u32 as u64;
 
 /// Argument values that it needs of a call beyond those that the kernel needs.
 const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
@@ -121,16 +125,32 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
 
 /// The supervisor's filter, wherever a call comes from. The processes that it makes later inherit it: what it refuses
 /// is therefore a trap, which is what a guest's call shall be, and ends the supervisor. Their own filter decides
-/// of all else. `cache`: copies of code are kept beyond its end. `network`: as in [`build`].
+/// of all else. `cache`: copies of code are kept beyond its end. `writable`, `network`: as in [`build`].
 /// `bridges`: it passes on data between the host's network and the sandbox's.
 ///
 /// # Errors
 /// None that a caller could cause.
-pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfProgram> {
-    let mut rules = vec![(libc::SYS_clone, vec![masked(0, CLONE_FORBIDDEN, 0)?]), (libc::SYS_prctl, naming_itself()?)];
+pub fn of_supervisor(cache: bool, writable: bool, network: bool, bridges: bool) -> Result<BpfProgram> {
+    let files = libc::CLONE_FILES as u64;
+    let (fixed, noreplace) = (libc::MAP_FIXED as u64, libc::MAP_FIXED_NOREPLACE as u64);
+    let mut rules = vec![
+        (libc::SYS_clone, vec![masked(0, files | CLONE_FORBIDDEN, files)?, masked(0, SHARING | CLONE_FORBIDDEN, 0)?]),
+        // What the C library has the host place is no code.
+        (
+            libc::SYS_mmap,
+            vec![masked(3, fixed, fixed)?, masked(3, noreplace, noreplace)?, masked(2, libc::PROT_EXEC as u64, 0)?],
+        ),
+        (libc::SYS_prctl, naming_itself()?),
+    ];
     if let Some((_, prctl)) = rules.last_mut() {
         let no_privileges = arg(0, Len::Dword, Op::Eq, libc::PR_SET_NO_NEW_PRIVS as u64)?;
         prctl.push(SeccompRule::new(vec![no_privileges]).map_err(internal)?);
+        // The guard's, which outlives it for a moment.
+        let told = vec![
+            arg(0, Len::Dword, Op::Eq, libc::PR_SET_PDEATHSIG as u64)?,
+            arg(1, Len::Qword, Op::Eq, supervisor::END as u64)?,
+        ];
+        prctl.push(SeccompRule::new(told).map_err(internal)?);
     }
     if cache {
         // The time of a copy is its seal. Of a file that is open, not of one that is named.
@@ -147,8 +167,7 @@ pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfPro
         .map_err(internal)?
         .try_into()
         .map_err(internal)?;
-    let named = NAMING.iter().map(|(nr, _)| *nr).chain(CHANGING.iter().map(|(nr, ..)| *nr)).collect::<Vec<_>>();
-    let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING, &named].concat();
+    let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING].concat();
     if network {
         plain.extend_from_slice(NETWORKING);
     }
@@ -164,11 +183,31 @@ pub fn of_supervisor(cache: bool, network: bool, bridges: bool) -> Result<BpfPro
         stmt(RET, RET_TRAP),
     ];
     p.extend(bitmap(&plain));
+    p.extend(below(BELOW));
+    p.extend(refused_or(libc::SYS_renameat, &[0, 2], (0, 0), RET_TRAP));
+    for (nr, dirs, _) in if writable { CHANGING } else { &[] } {
+        p.extend(refused_or(*nr, dirs, (0, 0), RET_TRAP));
+    }
     for (nr, (argument, values)) in listed(&[LISTED, SUPERVISING_LISTED].concat(), network) {
         p.extend(list_or(nr, argument, &values, RET_TRAP));
     }
     p.extend(checked);
     Ok(p)
+}
+
+/// Allows the calls in `numbers`, of which each has a directory as its first argument, unless that is the current one, which
+/// traps. Goes on behind itself with other calls.
+fn below(numbers: &[i64]) -> Vec<sock_filter> {
+    let mut p = vec![stmt(LD_ABS, DATA_NR)];
+    p.extend(numbers.iter().enumerate().map(|(i, &nr)| jump(JEQ, nr as u32, numbers.len() - i, 0)));
+    p.push(stmt(JA, 4));
+    p.extend([
+        stmt(LD_ABS, DATA_ARGS),
+        jump(JEQ, libc::AT_FDCWD as u32, 0, 1),
+        stmt(RET, RET_TRAP),
+        stmt(RET, RET_ALLOW),
+    ]);
+    p
 }
 
 /// Puts a filter on the calling thread, for good.

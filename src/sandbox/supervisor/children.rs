@@ -21,7 +21,10 @@ pub fn deaths() -> libc::sigset_t {
 
 /// Children of this process that it had before it became a supervisor.
 pub fn strangers() -> Vec<i32> {
-    if no_child() { Vec::new() } else { children().unwrap_or_default() }
+    if no_child() {
+        return Vec::new();
+    }
+    std::fs::read("/proc/thread-self/children").map_or_else(|_| Vec::new(), |list| named(&list))
 }
 
 /// Whether `pid`, which was reaped just now, was one of the strangers; it is no more.
@@ -54,17 +57,20 @@ pub(super) fn list_fd() -> Option<RawFd> {
 
 /// Children of this process, dead ones among them; `None` where the host does not tell.
 fn children() -> Option<Vec<i32>> {
-    let list = LIST.with(|known| match known.get() {
-        Some(mut file) => {
-            let mut list = Vec::new();
-            file.seek(SeekFrom::Start(0)).ok()?;
-            file.read_to_end(&mut list).ok().map(|_| list)
-        }
-        None => std::fs::read("/proc/thread-self/children").ok(),
+    let list = LIST.with(|known| {
+        let mut file = known.get()?;
+        let mut list = Vec::new();
+        file.seek(SeekFrom::Start(0)).ok()?;
+        file.read_to_end(&mut list).ok().map(|_| list)
     })?;
+    Some(named(&list))
+}
+
+/// The children whom a list of the host's names.
+fn named(list: &[u8]) -> Vec<i32> {
     // Its descriptor is the sandbox's, too, which may have put another in its place.
     let pids = list.split(u8::is_ascii_whitespace).filter_map(|p| std::str::from_utf8(p).ok()?.parse().ok());
-    Some(pids.filter(|&pid| is_child(pid)).collect())
+    pids.filter(|&pid| is_child(pid)).collect()
 }
 
 /// Whether a pid is that of a child that was not reaped, so that it means no other process.

@@ -8,6 +8,7 @@
 
 mod apart;
 mod children;
+mod guard;
 mod hold;
 mod keeper;
 mod revive;
@@ -213,7 +214,12 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
 
     let mut texts = texts::Builder { cache: None };
     if config.rewrite {
-        texts.cache = text_cache.as_deref().and_then(texts::Cache::open);
+        texts.cache = text_cache.as_deref().and_then(|dir| {
+            texts::Cache::open(dir).unwrap_or_else(|why| {
+                config.refused_cache = Some(format!("the cache of code {} is not used: {why}", dir.display()));
+                None
+            })
+        });
         if let Some(cache) = &texts.cache {
             config.text_cache = cache.fd();
             given.cache = Some(cache.fd());
@@ -234,7 +240,9 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let porter = porter.map(Porter::start).transpose()?;
     let bridges = porter.is_some() || !config.publish.is_empty();
     if jail == Jail::Namespaces {
-        leave_host(&given, proc.as_raw_fd(), &mut texts)?;
+        namespaces::enter(&along(&given, proc.as_raw_fd(), &texts), given.network)?;
+    } else if jail != Jail::Off && leads_out(&config, &given, socket.is_some()) && jail::may_mount(had) {
+        namespaces::leave_mounts(&along(&given, proc.as_raw_fd(), &texts))?;
     }
     children::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
@@ -255,7 +263,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     strangers.extend(meter.as_ref().filter(|m| m.stays).map(|m| m.helper.pid()));
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
     let program = filter::build(gate, sigreturn, writable, given.network)?;
-    jail::shut(jail, &given, had)?;
+    let inside = jail::shut(jail, &given, had)?;
     let standing = Standing {
         doorbell: doorbell.as_raw_fd(),
         proc: proc.as_raw_fd(),
@@ -270,7 +278,10 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
         return Err(e);
     }
     let cached = texts.cache.is_some();
-    let means = Means { doorbell, texts, broker, meter, porter };
+    // One that has a keeper has it since before the jail was shut.
+    let has_keeper = socket.is_some() && (jail == Jail::Strict || jail == Jail::Namespaces || timeout.is_some());
+    let guarded = inside && !has_keeper;
+    let means = Means { doorbell, texts, broker, meter, porter, guarded };
     let mut server = Server::new(socket, header, window, means, timeout, strangers)?;
     if let Some(saved) = saved {
         server.take_over(&saved);
@@ -278,7 +289,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     server.knows([config.text_cache, config.log_fd, config.strace_fd, standing.proc]);
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
-        filter::install(&filter::of_supervisor(cached, given.network, bridges)?)
+        filter::install(&filter::of_supervisor(cached, writable, given.network, bridges)?)
             .map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
@@ -302,16 +313,21 @@ fn bound(
     Ok(Some(meter))
 }
 
-/// Takes what was given along into namespaces of its own.
-fn leave_host(given: &jail::Reach, proc: RawFd, texts: &mut texts::Builder) -> Result {
+/// Whether names could lead out of what was given, and nothing needs them as the host has them: the broker of writable
+/// binds does, and so does who saves the sandbox of a supervisor that is a process of its own (`apart`).
+fn leads_out(config: &Config, given: &jail::Reach, apart: bool) -> bool {
+    config.root_path != "/" && !given.writable() && !apart
+}
+
+/// What the sandbox takes along where it leaves the host's mounts.
+fn along(given: &jail::Reach, proc: RawFd, texts: &texts::Builder) -> Vec<Given> {
     let bind = |writable| move |&fd: &RawFd| Given { fd, writable, at: None };
     let mut all: Vec<Given> = given.read.iter().map(bind(false)).chain(given.write.iter().map(bind(true))).collect();
     all.push(Given { fd: proc, writable: false, at: Some(namespaces::PROC) });
-    if let Some(cache) = &mut texts.cache {
+    if let Some(cache) = &texts.cache {
         all.push(Given { fd: cache.fd(), writable: true, at: Some("cache") });
-        cache.moved_to("/cache");
     }
-    namespaces::enter(&all, given.network)
+    all
 }
 
 /// Leaves the holder's session, signals and fate in its host's hands: ends with it.
@@ -525,6 +541,8 @@ fn boot(
         vdso: vdso::move_to(window.base + layout::HOST_VDSO),
         filter: &raw const filter as u64,
         // SAFETY: reads the auxiliary vector.
+        hwcap: unsafe { libc::getauxval(libc::AT_HWCAP) },
+        // SAFETY: as above.
         min_sigstack: unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) },
         config: config.as_ptr(),
         config_len: config.len(),

@@ -3,6 +3,7 @@
 
 use super::PANIC_STATUS;
 use super::children::{self, dead_child, forget};
+use super::guard::{self, Guard};
 use super::texts::Builder;
 use super::window::Window;
 use crate::sandbox::broker::Broker;
@@ -70,6 +71,9 @@ pub struct Server {
     pub(super) broker: Option<Broker>,
     pub(super) meter: Option<Meter>,
     porter: Option<Porter>,
+    guard: Option<Guard>,
+    /// When one is to be made, host monotonic ns; `u64::MAX`: never.
+    guard_due: u64,
     strangers: Vec<i32>,
     /// How many of the holder's programs have not ended; `None` before there was one.
     pub(super) running: Option<usize>,
@@ -95,6 +99,8 @@ pub struct Means {
     pub meter: Option<Meter>,
     /// Connects to the host's network, where something there is allowed.
     pub porter: Option<Porter>,
+    /// Whether a guard can end what outlives the supervisor.
+    pub guarded: bool,
 }
 
 impl Server {
@@ -111,7 +117,7 @@ impl Server {
         timeout: Option<Duration>,
         strangers: Vec<i32>,
     ) -> Result<Server> {
-        let Means { doorbell, texts, broker, meter, porter } = means;
+        let Means { doorbell, texts, broker, meter, porter, guarded } = means;
         let owned = |fd: i32, what: &str| match fd {
             -1 => Err(Error::last(what)),
             // SAFETY: made just now.
@@ -165,6 +171,8 @@ impl Server {
             broker,
             meter,
             porter,
+            guard: None,
+            guard_due: if guarded { now().saturating_add(guard::AFTER.as_nanos() as u64) } else { u64::MAX },
             strangers,
             running: None,
             reserve: false,
@@ -238,7 +246,7 @@ impl Server {
         if std::mem::replace(&mut self.buried, true) {
             return;
         }
-        (self.broker, self.meter, self.porter) = (None, None, None);
+        (self.broker, self.meter, self.porter, self.guard) = (None, None, None, None);
         // Most often the only program has ended, and its process is about to.
         if self.running == Some(0) && !self.reserve {
             self.window.unmap();
@@ -339,10 +347,15 @@ impl Server {
     /// Whatever the kernel did: run due timers, set the next one, pass its events on.
     fn after_kernel(&mut self) -> Result<(), End> {
         self.measure();
+        if self.guard_due != u64::MAX && self.guard_due <= now() {
+            self.guard_due = u64::MAX;
+            self.guard = Guard::start(&self.window);
+        }
         // SAFETY: an image entry, from the supervisor's only thread.
         let next = unsafe { (self.image.timer)() }
             .min(self.limit.map_or(u64::MAX, |(_, until)| until))
-            .min(self.meter.as_ref().map_or(u64::MAX, |m| m.next));
+            .min(self.meter.as_ref().map_or(u64::MAX, |m| m.next))
+            .min(self.guard_due);
         if next != self.deadline {
             self.deadline = next;
             self.set_timer(next);
@@ -432,10 +445,15 @@ impl Server {
         while let Some((pid, status)) = dead_child() {
             let helper = self.broker.as_mut().is_some_and(|b| b.helper.reaped(pid))
                 || self.meter.as_mut().is_some_and(|m| m.helper.reaped(pid))
-                || self.porter.as_mut().is_some_and(|p| p.helper.reaped(pid));
+                || self.porter.as_mut().is_some_and(|p| p.helper.reaped(pid))
+                || self.guard.as_mut().is_some_and(|g| g.helper.reaped(pid));
             if !helper && !forget(&mut self.strangers, pid) {
                 // SAFETY: an image entry, from the supervisor's only thread.
                 unsafe { (self.image.reaped)(pid, status) };
+            }
+            // What it had is there for others at once.
+            if let Some(meter) = self.meter.as_mut().filter(|m| m.tight) {
+                meter.next = 0;
             }
             // Only now, when the kernel knows of none by this pid any more, may the host give it to another.
             children::reap(pid);

@@ -11,6 +11,10 @@ use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::text::{
     COPY_ENTRY, COPY_MARK, COPY_NAME, Checksum, CopyRecord, Patched, TextKey, TextPlan, seal,
 };
+use nix::dir::Dir;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::{Mode, fstatat};
+use nix::unistd::UnlinkatFlags;
 use object::read::ReadCache;
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -18,7 +22,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// Most copies in the cache, and most bytes of them.
@@ -26,36 +30,42 @@ const MAX_ENTRIES: usize = 256;
 /// See [`MAX_ENTRIES`].
 const MAX_BYTES: u64 = 256 << 20;
 
+/// A copy that is being written.
+const NEW: &str = "new";
+
 /// The directory of copies.
+///
+/// Everything in it is named below its descriptor: the supervisor's filter refuses the host's current directory.
 pub struct Cache {
-    dir: PathBuf,
     handle: File,
 }
 
 impl Cache {
-    /// Opens the directory, makes it if need be, and closes it to others. `None` where that cannot be done, or
-    /// where others than this user could write.
-    pub fn open(dir: &Path) -> Option<Cache> {
+    /// Opens the directory, makes it if need be, and closes it to others. `None` where that cannot be done.
+    ///
+    /// # Errors
+    /// Why it is not used: others than this user could write there.
+    pub fn open(dir: &Path) -> std::result::Result<Option<Cache>, &'static str> {
+        let Some((handle, meta)) = Cache::handle(dir) else { return Ok(None) };
+        // SAFETY: no preconditions.
+        if meta.uid() != unsafe { libc::geteuid() } {
+            return Err("it is another user's");
+        }
+        let mode = meta.permissions().mode();
+        if mode & 0o022 != 0 {
+            return Err("others can write to it");
+        }
+        let closed = mode & 0o077 == 0 || handle.set_permissions(fs::Permissions::from_mode(0o700)).is_ok();
+        Ok(closed.then_some(Cache { handle }))
+    }
+
+    fn handle(dir: &Path) -> Option<(File, fs::Metadata)> {
         if !dir.is_dir() {
             fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).ok()?;
         }
         let handle = File::options().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(dir).ok()?;
         let meta = handle.metadata().ok()?;
-        // SAFETY: no preconditions.
-        let own = meta.uid() == unsafe { libc::geteuid() };
-        let mode = meta.permissions().mode();
-        if !own || mode & 0o022 != 0 {
-            return None;
-        }
-        if mode & 0o077 != 0 {
-            handle.set_permissions(fs::Permissions::from_mode(0o700)).ok()?;
-        }
-        Some(Cache { dir: dir.to_path_buf(), handle })
-    }
-
-    /// The directory's path is this one now.
-    pub fn moved_to(&mut self, dir: &str) {
-        self.dir = dir.into();
+        Some((handle, meta))
     }
 
     /// Its descriptor, by which the kernel opens copies.
@@ -65,49 +75,60 @@ impl Cache {
 
     /// Adds a copy, in the place of an older one of the same piece; returns its file.
     fn store(&mut self, key: &TextKey, text: &[u8], plan: &TextPlan) -> io::Result<OwnedFd> {
-        let lock = File::options().create(true).truncate(false).write(true).mode(0o600).open(self.dir.join("lock"))?;
+        let lock = self.file("lock", libc::O_WRONLY | libc::O_CREAT)?;
         lock.lock()?;
         let sum = Checksum::of(text);
         let record = CopyRecord { key: *key, sum, plan: plan.clone() };
-        let record = postcard::to_extend(&record, COPY_MARK.to_vec()).map_err(io::Error::other)?;
-        let new = self.dir.join("new");
+        let mut record = postcard::to_extend(&record, COPY_MARK.to_vec()).map_err(io::Error::other)?;
+        record.extend_from_slice(&key.len.to_le_bytes());
         // What a supervisor that was killed has left; another cannot be at it, under the lock.
-        let _ = fs::remove_file(&new);
-        let mut file = File::options().write(true).create_new(true).mode(0o600).open(&new)?;
+        let _ = self.remove(NEW);
+        let mut file = self.file(NEW, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL)?;
         file.write_all(text)?;
         file.write_all(&record)?;
         file.set_modified(sealed(sum))?;
         let name = key.copy_name();
-        let path = self.dir.join(OsStr::from_bytes(&name));
-        fs::rename(new, &path)?;
+        let name = OsStr::from_bytes(&name);
+        nix::fcntl::renameat(&self.handle, NEW, &self.handle, name)?;
         self.sweep();
-        Ok(File::open(&path)?.into())
+        Ok(self.file(name, libc::O_RDONLY)?.into())
+    }
+
+    /// Opens a file of the directory, and no other by a link.
+    fn file(&self, name: impl AsRef<OsStr>, flags: i32) -> io::Result<File> {
+        let flags = OFlag::from_bits_retain(flags | libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC);
+        let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+        Ok(nix::fcntl::openat(&self.handle, name.as_ref(), flags, mode)?.into())
+    }
+
+    fn remove(&self, name: impl AsRef<OsStr>) -> io::Result<()> {
+        Ok(nix::unistd::unlinkat(&self.handle, name.as_ref(), UnlinkatFlags::NoRemoveDir)?)
     }
 
     /// Seals the copy of a piece, which has this sum, or removes it.
     fn checked(&self, key: &TextKey, sum: Option<u64>) -> io::Result<()> {
-        let path = self.dir.join(OsStr::from_bytes(&key.copy_name()));
+        let name = key.copy_name();
+        let name = OsStr::from_bytes(&name);
         match sum {
-            Some(sum) => {
-                let file = File::options().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
-                file.set_modified(sealed(sum))
-            }
-            None => fs::remove_file(path),
+            Some(sum) => self.file(name, libc::O_RDONLY)?.set_modified(sealed(sum)),
+            None => self.remove(name),
         }
     }
 
     /// Removes the oldest copies beyond what the cache may hold, and what an earlier format has left. Under
     /// the lock.
     fn sweep(&self) {
-        let Ok(files) = fs::read_dir(&self.dir) else { return };
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let Ok(mut files) = Dir::openat(&self.handle, ".", flags, Mode::empty()) else { return };
         let mut copies = Vec::new();
-        for file in files.filter_map(std::result::Result::ok) {
-            let (Ok(name), Ok(meta)) = (file.file_name().into_string(), file.metadata()) else { continue };
+        for file in files.iter().filter_map(std::result::Result::ok) {
+            let Ok(name) = file.file_name().to_str().map(String::from) else { continue };
             if name.len() == COPY_NAME && name.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let Ok(st) = fstatat(&self.handle, name.as_str(), AtFlags::AT_SYMLINK_NOFOLLOW) else { continue };
                 // The time of modification is the seal.
-                copies.push(((meta.ctime(), meta.ctime_nsec()), name, meta.len()));
+                copies.push(((st.st_ctime, st.st_ctime_nsec), name, st.st_size as u64));
             } else if name == "index" {
-                let _ = fs::remove_file(file.path());
+                let _ = self.remove(name.as_str());
             }
         }
         copies.sort_unstable();
@@ -116,7 +137,7 @@ impl Cache {
             bytes += len;
             if i >= MAX_ENTRIES || bytes > MAX_BYTES && i > 0 {
                 bytes -= len;
-                let _ = fs::remove_file(self.dir.join(name));
+                let _ = self.remove(name.as_str());
             }
         }
     }
@@ -213,15 +234,15 @@ mod tests {
     /// What the kernel would find.
     fn found(dir: &Path, key: &TextKey) -> Option<(Vec<u8>, TextPlan)> {
         let mut bytes = fs::read(dir.join(OsStr::from_bytes(&key.copy_name()))).ok()?;
-        let record = CopyRecord::parse(&bytes.split_off(key.len as usize), key)?;
-        (Checksum::of(&bytes) == record.sum).then_some((bytes, record.plan))
+        let record = CopyRecord::parse(bytes.split_off(key.len as usize).strip_prefix(&COPY_MARK[..])?)?;
+        (record.key == *key && Checksum::of(&bytes) == record.sum).then_some((bytes, record.plan))
     }
 
     #[test]
     fn the_cache_keeps_the_newest_and_nothing_else() {
         let dir = std::env::temp_dir().join(format!("drupe-cache-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
-        let mut cache = Cache::open(&dir).expect("a directory of our own");
+        let mut cache = Cache::open(&dir).expect("our own").expect("it can be made");
         fs::write(dir.join("new"), "left by one that was killed").expect("ours");
         fs::write(dir.join("index"), "left by an earlier version").expect("ours");
         let plan = TextPlan { refused: vec![7], ..TextPlan::default() };
@@ -254,10 +275,10 @@ mod tests {
         fs::write(dir.join(names(1)), vec![0; 5000]).expect("ours");
         assert_eq!(found(&dir, &key(1, 2)), None);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o755)).expect("ours");
-        assert!(Cache::open(&dir).is_some());
+        assert!(Cache::open(&dir).is_ok_and(|cache| cache.is_some()));
         assert_eq!(fs::metadata(&dir).expect("ours").permissions().mode() & 0o777, 0o700);
         fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).expect("ours");
-        assert!(Cache::open(&dir).is_none(), "others can write there");
+        assert!(Cache::open(&dir).is_err(), "others can write there");
         fs::remove_dir_all(&dir).expect("ours");
     }
 }
