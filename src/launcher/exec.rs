@@ -7,7 +7,6 @@ use anyhow::{Context, bail};
 use drupe::outside::{Remote, RemoteChild};
 use drupe::sandbox::{console::Console, shell_status};
 use drupe::{Change, Error, Stdio};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
 use std::os::fd::AsFd;
@@ -82,11 +81,7 @@ fn follow(child: &mut RemoteChild, signals: &Signals) -> anyhow::Result<u8> {
                 Change::Stopped(_) => drop(raise(Signal::SIGSTOP)),
             }
         }
-        let mut fds = [PollFd::new(child.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+        signals.wait(child.as_fd()).context("wait for what the sandbox says")?;
         while let Some(signal) = signals.next() {
             let told = match signal {
                 Signal::SIGCONT => child.signal_foreground(signal as i32),

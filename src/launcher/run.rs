@@ -6,7 +6,6 @@ use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
 use drupe::{Allowance, Change, Child, Error, Jail, LogLevel, Network, Publication, Sandbox, SandboxBuilder};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
 use std::fs::File;
@@ -448,12 +447,7 @@ pub fn follow(
                 Change::Stopped(_) => drop(raise(Signal::SIGSTOP)),
             }
         }
-        let mut fds =
-            [PollFd::new(sandbox.as_fd(), PollFlags::POLLIN), PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::Error::EINTR) => {}
-            Err(e) => return Err(e.into()),
-        }
+        signals.wait(sandbox.as_fd()).context("wait for what the sandbox says")?;
         while let Some(signal) = signals.next() {
             match saves {
                 Some((saving, path)) if saving == signal => {
