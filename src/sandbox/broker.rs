@@ -40,6 +40,8 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_utimensat,
     libc::SYS_futex,
     libc::SYS_poll,
+    // How the host goes on with a poll after a stop, as when the machine was suspended.
+    libc::SYS_restart_syscall,
     libc::SYS_exit_group,
 ];
 /// Flags of its only way to open a file: to hold it, not to read or write it.

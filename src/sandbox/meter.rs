@@ -43,6 +43,8 @@ pub(super) const CALLS: &[i64] = &[
     libc::SYS_write,
     libc::SYS_pread64,
     libc::SYS_poll,
+    // How the host goes on with a poll after a stop, as when the machine was suspended.
+    libc::SYS_restart_syscall,
     libc::SYS_close,
     libc::SYS_getdents64,
     libc::SYS_unlinkat,

@@ -20,6 +20,7 @@ mod namespaces;
 mod network;
 pub mod outside;
 mod perf;
+mod plan;
 mod porter;
 mod save;
 mod stdio;

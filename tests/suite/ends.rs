@@ -94,6 +94,16 @@ fn helpers_end_with_the_sandbox() {
         let program: &[&str] = if end == 0 { &["/bin/sleep", "1"] } else { &["/bin/sleep", "100"] };
         let launcher = Running::start(&mut sandboxed(&options, program));
         let all = launcher.family(&helpers);
+        // A stop interrupts what they wait in, and is no end.
+        let helping: Vec<_> = all.iter().copied().filter(|&pid| name(pid).starts_with("drupe-")).collect();
+        for signal in [libc::SIGSTOP, libc::SIGCONT] {
+            for &pid in &helping {
+                // SAFETY: processes of a sandbox of ours.
+                unsafe { libc::kill(pid, signal) };
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        assert!(helping.iter().all(lives), "{:?}", helping.iter().map(|&pid| name(pid)).collect::<Vec<_>>());
         if end != 0 {
             // SAFETY: a child of ours that was not reaped.
             unsafe { libc::kill(launcher.pid(), end) };

@@ -258,5 +258,5 @@ impl SavedSpace {
 }
 
 fn seed() -> Result<[u8; 32]> {
-    crate::sandbox::builder::entropy()
+    crate::sandbox::plan::entropy()
 }
