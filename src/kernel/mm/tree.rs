@@ -1,8 +1,9 @@
 //! Spans of addresses (mappings, extents) by where they start: a balanced (AVL) tree whose subtrees know their largest gap, so that looking one
 //! up, putting one in, taking one out and finding the highest free range all cost the logarithm of their number.
 //!
-//! Nodes lie in one vector and name each other by index. A node is only made after [`Tree::reserve`], which may be
-//! refused; nothing else here allocates. Nothing recurses.
+//! Nodes lie in one vector and name each other by index; each takes one cache line, which is all that a step of a search
+//! touches, and the spans lie in another. A node is only made after [`Tree::reserve`], which may be refused; nothing else
+//! here allocates. Nothing recurses.
 
 use crate::abi::{Errno, Result};
 use alloc::vec::Vec;
@@ -24,23 +25,31 @@ const HEIGHT: usize = 48;
 /// The nodes from the root to one, each with whether the way goes on to the right.
 type Way = ArrayVec<(u32, bool), HEIGHT>;
 
-struct Node<T> {
-    /// `None`: free, and `left` is the next free one.
-    span: Option<T>,
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Node {
+    /// Those of its span.
+    start: u64,
+    end: u64,
+    /// Of a free node the next free one.
     left: u32,
     right: u32,
-    height: u8,
     /// First address of the subtree.
     low: u64,
     /// One past the last.
     high: u64,
     /// Largest gap between two neighbours of the subtree.
     gap: u64,
+    height: u8,
 }
+
+const _: () = assert!(size_of::<Node>() == 64);
 
 /// See the module.
 pub struct Tree<T> {
-    nodes: Vec<Node<T>>,
+    nodes: Vec<Node>,
+    /// The span of each node; `None` of a free one.
+    spans: Vec<Option<T>>,
     root: u32,
     free: u32,
     len: usize,
@@ -55,7 +64,7 @@ impl<T> Default for Tree<T> {
 impl<T> Tree<T> {
     /// An empty one.
     pub const fn new() -> Tree<T> {
-        Tree { nodes: Vec::new(), root: NONE, free: NONE, len: 0 }
+        Tree { nodes: Vec::new(), spans: Vec::new(), root: NONE, free: NONE, len: 0 }
     }
 }
 
@@ -73,8 +82,11 @@ impl<T: Span> Tree<T> {
         let free = self.nodes.len() - self.len;
         let more = n.saturating_sub(free);
         // Many trees stay at one span.
-        let reserved =
-            if self.nodes.is_empty() { self.nodes.try_reserve_exact(more) } else { self.nodes.try_reserve(more) };
+        let reserved = if self.nodes.is_empty() {
+            self.nodes.try_reserve_exact(more).and_then(|()| self.spans.try_reserve_exact(more))
+        } else {
+            self.nodes.try_reserve(more).and_then(|()| self.spans.try_reserve(more))
+        };
         reserved.map_err(|_| Errno::ENOMEM)
     }
 
@@ -93,16 +105,18 @@ impl<T: Span> Tree<T> {
         Ok(copy)
     }
 
-    fn node(&self, i: u32) -> &Node<T> {
+    #[inline]
+    fn node(&self, i: u32) -> &Node {
         &self.nodes[i as usize]
     }
 
-    fn node_mut(&mut self, i: u32) -> &mut Node<T> {
+    #[inline]
+    fn node_mut(&mut self, i: u32) -> &mut Node {
         &mut self.nodes[i as usize]
     }
 
     fn span(&self, i: u32) -> &T {
-        match &self.node(i).span {
+        match &self.spans[i as usize] {
             Some(v) => v,
             None => unreachable!("a free node in a tree"),
         }
@@ -116,7 +130,7 @@ impl<T: Span> Tree<T> {
     pub fn at_or_after(&self, addr: u64) -> Option<&T> {
         let (mut at, mut best) = (self.root, NONE);
         while at != NONE {
-            if self.span(at).end() > addr {
+            if self.node(at).end > addr {
                 best = at;
                 at = self.node(at).left;
             } else {
@@ -130,7 +144,7 @@ impl<T: Span> Tree<T> {
     pub fn around(&self, addr: u64) -> (Option<&T>, Option<&T>) {
         let (mut at, mut before, mut next) = (self.root, NONE, NONE);
         while at != NONE {
-            if self.span(at).start() < addr {
+            if self.node(at).start < addr {
                 before = at;
                 at = self.node(at).right;
             } else {
@@ -145,7 +159,7 @@ impl<T: Span> Tree<T> {
     pub fn before(&self, addr: u64) -> Option<&T> {
         let (mut at, mut best) = (self.root, NONE);
         while at != NONE {
-            if self.span(at).start() < addr {
+            if self.node(at).start < addr {
                 best = at;
                 at = self.node(at).right;
             } else {
@@ -160,7 +174,7 @@ impl<T: Span> Tree<T> {
         let mut iter = Iter { tree: self, stack: ArrayVec::new() };
         let mut at = self.root;
         while at != NONE {
-            if self.span(at).end() > addr {
+            if self.node(at).end > addr {
                 iter.stack.push(at);
                 at = self.node(at).left;
             } else {
@@ -172,8 +186,7 @@ impl<T: Span> Tree<T> {
 
     /// Computes what a node knows of its subtree.
     fn update(&mut self, i: u32) {
-        let Node { left, right, .. } = *self.node(i);
-        let (start, end) = (self.span(i).start(), self.span(i).end());
+        let Node { start, end, left, right, .. } = *self.node(i);
         let (mut low, mut high, mut gap) = (start, end, 0);
         if left != NONE {
             let l = self.node(left);
@@ -257,7 +270,7 @@ impl<T: Span> Tree<T> {
     fn way_to(&self, start: u64, way: &mut Way) -> u32 {
         let mut at = self.root;
         while at != NONE {
-            let here = self.span(at).start();
+            let here = self.node(at).start;
             if here == start {
                 break;
             }
@@ -271,7 +284,7 @@ impl<T: Span> Tree<T> {
     fn node_of(&self, start: u64) -> Option<u32> {
         let mut at = self.root;
         while at != NONE {
-            let here = self.span(at).start();
+            let here = self.node(at).start;
             if here == start {
                 return Some(at);
             }
@@ -285,15 +298,18 @@ impl<T: Span> Tree<T> {
         let mut way = Way::new();
         let at = self.way_to(v.start(), &mut way);
         debug_assert!(at == NONE, "two spans at {:#x}", v.start());
-        let node = Node { left: NONE, right: NONE, height: 1, low: v.start(), high: v.end(), gap: 0, span: Some(v) };
+        let (start, end) = (v.start(), v.end());
+        let node = Node { start, end, left: NONE, right: NONE, low: start, high: end, gap: 0, height: 1 };
         let new = if self.free == NONE {
             debug_assert!(self.nodes.len() < self.nodes.capacity(), "no room was reserved");
             self.nodes.push(node);
+            self.spans.push(Some(v));
             self.nodes.len() as u32 - 1
         } else {
             let new = self.free;
             self.free = self.node(new).left;
             *self.node_mut(new) = node;
+            self.spans[new as usize] = Some(v);
             new
         };
         self.len += 1;
@@ -320,15 +336,16 @@ impl<T: Span> Tree<T> {
                 way.push((next, false));
                 next = self.node(next).left;
             }
-            let moved = self.node_mut(next).span.take();
-            let removed = core::mem::replace(&mut self.node_mut(at).span, moved);
-            self.node_mut(next).span = removed;
+            self.spans.swap(at as usize, next as usize);
+            let Node { start, end, .. } = *self.node(next);
+            let node = self.node_mut(at);
+            (node.start, node.end) = (start, end);
             (next, self.node(next).right)
         };
         let free = self.free;
         let node = self.node_mut(gone);
-        let removed = node.span.take();
         node.left = free;
+        let removed = self.spans[gone as usize].take();
         self.free = gone;
         self.len -= 1;
         self.retrace(&mut way, child);
@@ -338,11 +355,13 @@ impl<T: Span> Tree<T> {
     /// Changes the span that starts at `start`, which must stay between its neighbours.
     pub fn change(&mut self, start: u64, f: impl FnOnce(&mut T)) {
         let Some(at) = self.node_of(start) else { return };
-        let Some(v) = &mut self.node_mut(at).span else { return };
+        let Some(v) = &mut self.spans[at as usize] else { return };
         let before = (v.start(), v.end());
         f(v);
         let now = (v.start(), v.end());
         if now != before {
+            let node = self.node_mut(at);
+            (node.start, node.end) = now;
             let mut way = Way::new();
             self.way_to(now.0, &mut way);
             let known = self.known(at);
@@ -378,9 +397,8 @@ impl<T: Span> Tree<T> {
             {
                 continue;
             }
-            let v = self.span(i);
-            todo.push((n.left, low, v.start()));
-            todo.push((n.right, v.end(), high));
+            todo.push((n.left, low, n.start));
+            todo.push((n.right, n.end, high));
         }
         None
     }
@@ -415,6 +433,7 @@ impl<T: Span> Tree<T> {
                 return 0;
             }
             let n = t.node(i);
+            assert_eq!((n.start, n.end), (t.span(i).start(), t.span(i).end()));
             let (low, high, gap, height) = (n.low, n.high, n.gap, n.height);
             let (l, r) = (t.height(n.left), t.height(n.right));
             assert!(l.abs_diff(r) <= 1, "balance");

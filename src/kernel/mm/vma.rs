@@ -315,17 +315,20 @@ impl VmaTree {
     pub fn insert(&mut self, v: Vma) {
         self.sizes.add(&v);
         let (start, end) = (v.start, v.end);
-        match self.tree.before(start) {
+        let (before, next) = self.tree.around(start);
+        let joins = next.is_some_and(|next| v.continues(next));
+        match before {
             Some(before) if before.continues(&v) => {
                 let first = before.start;
                 self.tree.change(first, |before| before.end = end);
-                self.join(end);
             }
             _ => {
                 v.tell_mapped();
                 self.tree.insert(v);
-                self.join(end);
             }
+        }
+        if joins {
+            self.join(end);
         }
     }
 
@@ -379,6 +382,9 @@ impl VmaTree {
                 }
             } else if let Some(gone) = self.tree.remove(first) {
                 gone.tell_unmapped();
+            }
+            if last >= end {
+                return;
             }
         }
     }

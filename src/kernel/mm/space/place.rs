@@ -135,13 +135,12 @@ impl Inner {
     }
 
     pub(super) fn unmap(&mut self, start: u64, end: u64) -> Result {
-        if self.vmas.is_free(start, end) {
-            return Ok(());
-        }
-        self.vmas.admit_removal(self.vmas.holes(start, end))?;
+        let Some(first) = self.vmas.at_or_after(start).filter(|v| v.start < end) else { return Ok(()) };
+        let hole = usize::from(first.start < start && first.end > end);
+        self.vmas.admit_removal(hole)?;
         self.patches.before_change(&self.vmas, start, end, true);
         for (from, to) in around_window(start, end) {
-            if !self.vmas.is_free(from, to) {
+            if (from, to) == (start, end) || !self.vmas.is_free(from, to) {
                 mem::munmap(from, to - from)?;
                 self.vmas.remove(from, to);
             }
