@@ -204,6 +204,46 @@ fn a_published_port_slows_who_writes() {
     assert_eq!(refused.kind(), ErrorKind::WouldBlock, "{refused}");
 }
 
+/// A page of an nginx inside, as a program on the host sees it.
+#[test]
+fn a_published_nginx_is_read_from_the_host() {
+    if !has("nginx") || !has("curl") {
+        return;
+    }
+    let port = free_port();
+    let script = "d=$(mktemp -d) && cd $d && chmod 755 $d && seq 20000 >page && printf '%s\n' \
+        'daemon off; master_process off; pid pid; error_log stderr;' 'events {}' \
+        \"http { access_log off; server { listen 127.0.0.1:7000; root $d; } }\" >conf && \
+        exec nginx -p $d -c $d/conf";
+    let _server = Running::start(&["--publish", &format!("{port}:7000")], &["sh", "-c", script]);
+    let url = format!("http://127.0.0.1:{port}/page");
+    let mut curl = std::process::Command::new("curl");
+    curl.args(["-s", "--retry", "50", "--retry-all-errors", "--retry-delay", "0", "--max-time", "50", &url]);
+    let out = run(&mut curl, LIMIT);
+    let page: String = (1..=20_000).map(|n| format!("{n}\n")).collect();
+    assert!(out.stdout == page, "{} bytes: {}", out.stdout.len(), out.stderr);
+}
+
+/// Dummy interfaces, which not every host has: their addresses are the sandbox's own, what leaves by them is lost.
+#[test]
+fn interfaces_can_be_made() {
+    if !has("ip") {
+        return;
+    }
+    let script = "ip link add d0 type dummy && ip link set d0 up mtu 1400 && ip addr add 10.5.0.1/24 dev d0 &&
+        ip route add 10.6.0.0/16 via 10.5.0.9 && ip route add unreachable 10.8.0.0/16 && ip route &&
+        ip route get 10.6.1.1 | head -1 && ip neigh add 10.5.0.9 lladdr 02:00:00:00:00:09 dev d0 && ip neigh &&
+        ip link add v0 type veth; ip link set d0 master lo; ip link add d0 type dummy; ip link del d0; ip route";
+    let out = run(&mut sandboxed(&[], &["sh", "-c", script]), LIMIT);
+    let told = "10.5.0.0/24 dev d0 proto kernel scope link src 10.5.0.1 \n10.6.0.0/16 via 10.5.0.9 dev d0 \n\
+        unreachable 10.8.0.0/16 \n10.6.1.1 via 10.5.0.9 dev d0 src 10.5.0.1 uid 0 \n\
+        10.5.0.9 dev d0 lladdr 02:00:00:00:00:09 PERMANENT \nunreachable 10.8.0.0/16 \n";
+    assert_eq!(out.stdout, told, "{}", out.stderr);
+    let refused = "Error: Unknown device type.\nRTNETLINK answers: Operation not supported\n\
+        RTNETLINK answers: File exists\n";
+    assert_eq!(out.stderr, refused);
+}
+
 /// What cannot be published, or allowed, is said before anything starts.
 #[test]
 fn what_is_wrong_is_said_first() {

@@ -77,6 +77,7 @@ guests! {
     local_messages: GLIBC;
     local_flight: GLIBC;
     interfaces: GLIBC;
+    links: GLIBC;
     socket_filters: GLIBC;
     socket_effects: GLIBC;
     sockopts: GLIBC;

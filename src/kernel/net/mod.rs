@@ -7,6 +7,7 @@
 
 pub mod hostnet;
 pub mod inet;
+pub mod links;
 pub mod netlink;
 pub mod ns;
 pub mod outward;

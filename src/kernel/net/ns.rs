@@ -2,16 +2,18 @@
 //! sockets share.
 
 use super::inet::InetState;
+use super::inet::addr::Ip;
+use super::links::{LOOPBACK, Links};
 use super::socket::SocketOps;
 use crate::abi::control::NetMode;
 use crate::cred::count::Charge;
 use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
-use crate::sync::{Level, Mutex};
+use crate::sync::{Level, Mutex, MutexGuard};
 use crate::task;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use hashbrown::{HashMap, HashSet};
 
 /// See the module.
@@ -23,8 +25,9 @@ pub struct NetNamespace {
     _charge: Option<Charge>,
     /// Whether it is the host's.
     host: bool,
-    /// Whether the loopback interface is up.
-    loopback: AtomicBool,
+    links: Mutex<Links>,
+    /// Whether the loopback interface is up, and whether it has its own addresses as well.
+    loopback: [AtomicBool; 2],
     /// What the next socket's cookie is (`SO_COOKIE`).
     next_cookie: AtomicU64,
     /// Its local sockets.
@@ -35,6 +38,8 @@ pub struct NetNamespace {
     pub inet: InetState,
     /// Sockets of the link layer.
     pub packets: super::packet::Table,
+    /// Members of rtnetlink's groups.
+    pub rtnetlink_members: AtomicU32,
     /// Ports of netlink sockets, each with its protocol.
     pub netlink_ports: Mutex<HashSet<(u32, u32)>>,
     /// Every socket, by its cookie.
@@ -61,12 +66,14 @@ impl NetNamespace {
             user_ns: user_ns.clone(),
             _charge: charge,
             host: mode == NetMode::Host,
-            loopback: AtomicBool::new(mode != NetMode::None),
+            links: Mutex::new(Level::Leaf, Links::new(mode != NetMode::None)),
+            loopback: [const { AtomicBool::new(false) }; 2].map(|_| AtomicBool::new(mode != NetMode::None)),
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
             inet: InetState::default(),
             packets: super::packet::Table::default(),
+            rtnetlink_members: AtomicU32::new(0),
             netlink_ports: Mutex::new(Level::Leaf, HashSet::new()),
             sockets: Mutex::new(Level::Leaf, HashMap::new()),
         })
@@ -89,12 +96,28 @@ impl NetNamespace {
 
     /// Whether the loopback interface is up.
     pub fn loopback_is_up(&self) -> bool {
-        self.loopback.load(Relaxed)
+        self.loopback[0].load(Relaxed)
     }
 
-    /// Sets the loopback interface up or down.
-    pub fn set_loopback(&self, up: bool) {
-        self.loopback.store(up, Relaxed);
+    /// Whether it is up and all of 127.0.0.0/8 and `::1` is here.
+    pub fn has_loopback(&self) -> bool {
+        self.loopback[1].load(Relaxed)
+    }
+
+    /// Looks at interfaces, addresses and routes.
+    pub fn links(&self) -> MutexGuard<'_, Links> {
+        self.links.lock()
+    }
+
+    /// Changes them.
+    pub fn change_links<T>(&self, change: impl FnOnce(&mut Links) -> T) -> T {
+        let mut links = self.links.lock();
+        let out = change(&mut links);
+        let up = links.link(LOOPBACK).is_ok_and(|l| l.is_up());
+        let whole = [Ip::LOOPBACK4, Ip::v4(0x7fff_0000), Ip::LOOPBACK6].into_iter().all(|ip| links.is_local(ip));
+        self.loopback[0].store(up, Relaxed);
+        self.loopback[1].store(up && whole, Relaxed);
+        out
     }
 
     /// Longest backlog of connections that wait to be accepted.

@@ -1,5 +1,7 @@
 //! The text of `/proc/net` and the settings of `/proc/sys/net`, for the file system that shows them.
 
+mod links;
+
 use super::inet::addr::{Addr, Ip};
 use super::inet::proto;
 use super::ns;
@@ -47,7 +49,7 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "raw6" => table(af::INET6, sock::RAW),
             "icmp" => ping_table(af::INET),
             "icmp6" => ping_table(af::INET6),
-            "if_inet6" => interfaces6(),
+            "if_inet6" => links::interfaces6(),
             "snmp" => snmp(),
             "netstat" => "TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n".into(),
             "sockstat" => sockstat(),
@@ -55,8 +57,10 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "netlink" => told(af::NETLINK, NETLINK),
             "packet" => told(af::PACKET, PACKET),
             "protocols" => protocols(),
-            "arp" => "IP address       HW type     Flags       HW address            Mask     Device\n".into(),
-            "ipv6_route" => ipv6_route(),
+            "arp" => links::arp(),
+            "route" => links::route(),
+            "dev" => links::dev(),
+            "ipv6_route" => links::ipv6_route(),
             _ => return None,
         }
         .into_bytes(),
@@ -175,22 +179,6 @@ fn entry(core: &Core, row: &Row, six: bool, stream: bool) -> String {
         let _ = write!(out, " 2 0000000000000000 {}", row.dropped);
     }
     out
-}
-
-fn interfaces6() -> String {
-    if ns::current().loopback_is_up() {
-        "00000000000000000000000000000001 01 80 10 80       lo\n".into()
-    } else {
-        String::new()
-    }
-}
-
-fn ipv6_route() -> String {
-    if !ns::current().loopback_is_up() {
-        return String::new();
-    }
-    let zero = "00000000000000000000000000000000";
-    format!("00000000000000000000000000000001 80 {zero} 00 {zero} 00000000 00000002 00000000 80200001       lo\n")
 }
 
 fn snmp() -> String {

@@ -78,6 +78,17 @@ impl Ip {
         self.is_v4() && matches!(self.bits4(), u32::MAX | 0x7fff_ffff)
     }
 
+    /// Bits of an address of this version.
+    pub const fn width(self) -> u8 {
+        if self.is_v4() { 32 } else { 128 }
+    }
+
+    /// The network of this many bits that it lies in.
+    pub const fn masked(self, bits: u8) -> Ip {
+        let off = (self.width() - if bits > self.width() { self.width() } else { bits }) as u32;
+        if off == 128 { Ip::of(0) } else { Ip::of(self.bits() >> off << off) }
+    }
+
     /// The loopback address of the same version.
     pub const fn loopback_like(self) -> Ip {
         if self.is_v4() { Ip::LOOPBACK4 } else { Ip::LOOPBACK6 }

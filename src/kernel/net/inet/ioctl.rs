@@ -1,23 +1,19 @@
-//! The ioctls of sockets that are about interfaces (`netdevice(7)`): there is one, the loopback interface.
+//! The ioctls of sockets that are about interfaces, routes and neighbours (`netdevice(7)`, `arp(7)`).
 
 use super::addr::Ip;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::UserPtr;
-use crate::net::{NetNamespace, hostnet};
+use crate::net::links::{self, Address, Link, Links, iff, scope};
+use crate::net::{NetNamespace, hostnet, netlink};
 use crate::vfs::OpCtx;
+use alloc::vec::Vec;
 
 /// Bytes of a `struct ifreq`, and of the name in it.
 const IFREQ: usize = 40;
-const NAME: usize = 16;
-/// `IFF_UP`, `IFF_LOOPBACK`, `IFF_RUNNING`.
-const UP: u16 = 1;
-const LOOPBACK: u16 = 8;
-const RUNNING: u16 = 0x40;
-/// The interface's index, and its MTU.
-pub const INDEX: u32 = 1;
-/// See [`INDEX`].
-pub const MTU: u32 = 65_536;
+const NAME: usize = links::NAME;
+/// Most interfaces that one call tells of.
+const MOST: usize = 4096;
 
 /// `SIOC*` (`linux/sockios.h`).
 mod sioc {
@@ -26,20 +22,31 @@ mod sioc {
     pub const GIFFLAGS: u32 = 0x8913;
     pub const SIFFLAGS: u32 = 0x8914;
     pub const GIFADDR: u32 = 0x8915;
+    pub const SIFADDR: u32 = 0x8916;
     pub const GIFDSTADDR: u32 = 0x8917;
     pub const GIFBRDADDR: u32 = 0x8919;
     pub const GIFNETMASK: u32 = 0x891b;
+    pub const SIFNETMASK: u32 = 0x891c;
     pub const GIFMETRIC: u32 = 0x891d;
     pub const GIFMTU: u32 = 0x8921;
+    pub const SIFMTU: u32 = 0x8922;
+    pub const SIFNAME: u32 = 0x8923;
+    pub const SIFHWADDR: u32 = 0x8924;
     pub const GIFHWADDR: u32 = 0x8927;
     pub const GIFINDEX: u32 = 0x8933;
     pub const GIFTXQLEN: u32 = 0x8942;
+    pub const SIFTXQLEN: u32 = 0x8943;
     pub const GIFMAP: u32 = 0x8970;
+    /// All that are about an interface by its name.
+    pub const ALL: [u32; 20] = [
+        GIFFLAGS, SIFFLAGS, GIFADDR, SIFADDR, GIFDSTADDR, 0x8918, GIFBRDADDR, 0x891a, GIFNETMASK, SIFNETMASK,
+        GIFMETRIC, 0x891e, GIFMTU, SIFMTU, SIFNAME, SIFHWADDR, GIFHWADDR, GIFINDEX, GIFTXQLEN, SIFTXQLEN,
+    ];
 }
 
-/// The flags of the loopback interface.
-pub fn flags(ns: &NetNamespace) -> u16 {
-    LOOPBACK | if ns.loopback_is_up() { UP | RUNNING } else { 0 }
+/// The flags of an interface as they fit into 16 bits.
+fn flags(link: &Link) -> u16 {
+    link.flags() as u16
 }
 
 fn address(ip: Ip) -> [u8; 16] {
@@ -49,19 +56,32 @@ fn address(ip: Ip) -> [u8; 16] {
     b
 }
 
-/// `SIOCGIFCONF`.
+fn mask(prefix: u8) -> Ip {
+    Ip::v4(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))
+}
+
+/// `SIOCGIFCONF`: the addresses of version 4, each with its label.
 fn configured(ns: &NetNamespace, arg: u64) -> Result {
     let conf = UserPtr::<[u64; 2]>::new(arg).read()?;
-    let room = conf[0] as u32 as usize;
-    let there = if ns.loopback_is_up() { IFREQ } else { 0 };
-    let len = if conf[1] == 0 { there } else { there.min(room / IFREQ * IFREQ) };
-    if len > 0 && conf[1] != 0 {
-        let mut b = [0u8; IFREQ];
-        b[..2].copy_from_slice(b"lo");
-        b[NAME..NAME + 16].copy_from_slice(&address(Ip::LOOPBACK4));
-        UserPtr::<u8>::new(conf[1]).slice(IFREQ).write_from(&b)?;
+    let room = conf[0] as u32 as usize / IFREQ;
+    let all: Vec<[u8; IFREQ]> =
+        ns.links().addresses().filter(|(_, a)| a.ip.is_v4()).take(MOST).map(|(_, a)| entry(a)).collect();
+    if conf[1] == 0 {
+        return UserPtr::<u32>::new(arg).write((all.len() * IFREQ) as u32);
     }
-    UserPtr::<u32>::new(arg).write(len as u32)
+    let count = all.len().min(room);
+    for (n, b) in all[..count].iter().enumerate() {
+        UserPtr::<u8>::new(conf[1].wrapping_add((n * IFREQ) as u64)).slice(IFREQ).write_from(b)?;
+    }
+    UserPtr::<u32>::new(arg).write((count * IFREQ) as u32)
+}
+
+fn entry(a: &Address) -> [u8; IFREQ] {
+    let mut b = [0u8; IFREQ];
+    let n = a.label.len().min(NAME - 1);
+    b[..n].copy_from_slice(&a.label[..n]);
+    b[NAME..NAME + 16].copy_from_slice(&address(a.ip));
+    b
 }
 
 /// An ioctl about interfaces.
@@ -76,62 +96,160 @@ pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, arg: u64) -> 
         configured(ns, arg)?;
         return Ok(0);
     }
-    if !matches!(
-        request,
-        sioc::GIFNAME | sioc::GIFFLAGS
-            ..=sioc::GIFMETRIC | sioc::GIFMTU | sioc::GIFHWADDR | sioc::GIFINDEX | sioc::GIFTXQLEN | sioc::GIFMAP
-    ) {
+    if request != sioc::GIFNAME && request != sioc::GIFMAP && !sioc::ALL.contains(&request) {
         return Err(Errno::ENOTTY.into());
     }
     let at = UserPtr::<[u8; IFREQ]>::new(arg);
     let mut b = at.read()?;
     if request == sioc::GIFNAME {
-        if u32::from_ne_bytes([b[16], b[17], b[18], b[19]]) != INDEX {
-            return Err(Errno::ENODEV.into());
-        }
+        let index = u32::from_ne_bytes([b[16], b[17], b[18], b[19]]);
+        let name = ns.links().link(index)?.name.clone();
         b[..NAME].fill(0);
-        b[..2].copy_from_slice(b"lo");
+        b[..name.len()].copy_from_slice(&name);
         at.write(b)?;
         return Ok(0);
     }
-    let name = b[..NAME].split(|&c| c == 0).next().unwrap_or(&[]);
-    if name != b"lo" && !name.starts_with(b"lo:") {
-        return Err(Errno::ENODEV.into());
+    let label = b[..NAME].split(|&c| c == 0).next().unwrap_or(&[]).to_vec();
+    let name = label.split(|&c| c == b':').next().unwrap_or(&[]);
+    let sets = matches!(request, sioc::SIFFLAGS | sioc::SIFADDR | 0x8918 | 0x891a | sioc::SIFNETMASK | 0x891e)
+        || matches!(request, sioc::SIFMTU | sioc::SIFNAME | sioc::SIFHWADDR | sioc::SIFTXQLEN);
+    if sets && !ns.may(ctx.cred, cap::NET_ADMIN) {
+        return Err(Errno::EPERM.into());
     }
-    answer(ctx, ns, request, &mut b)?;
+    let index = ns.links().index_of(name).ok_or(Errno::ENODEV)?;
+    if sets {
+        set(ns, request, (index, &label), &b)?;
+        return Ok(0);
+    }
+    let answer = answer(&ns.links(), request, (index, &label))?;
+    b[NAME..].fill(0);
+    b[NAME..NAME + 16].copy_from_slice(&answer);
     at.write(b)?;
     Ok(0)
 }
 
-fn answer(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, b: &mut [u8; IFREQ]) -> Result {
-    let up = ns.loopback_is_up();
-    let mut put = |bytes: &[u8]| {
-        b[NAME..].fill(0);
-        b[NAME..NAME + bytes.len()].copy_from_slice(bytes);
-    };
+/// The address of version 4 that a label names, else the first.
+fn own<'a>(links: &'a Links, index: u32, label: &[u8]) -> Option<&'a Address> {
+    let all = || links.addresses_of(index).filter(|a| a.ip.is_v4());
+    all().find(|a| a.label == label).or_else(|| all().next().filter(|_| !label.contains(&b':')))
+}
+
+fn answer(links: &Links, request: u32, (index, label): (u32, &[u8])) -> Result<[u8; 16]> {
+    let link = links.link(index)?;
+    let mut out = [0u8; 16];
+    let mut put = |bytes: &[u8]| out[..bytes.len()].copy_from_slice(bytes);
+    let of = || own(links, index, label).ok_or(Errno::EADDRNOTAVAIL);
     match request {
-        sioc::GIFFLAGS => put(&flags(ns).to_ne_bytes()),
-        sioc::SIFFLAGS => {
-            if !ns.may(ctx.cred, cap::NET_ADMIN) {
-                return Err(Errno::EPERM);
-            }
-            ns.set_loopback(b[NAME] & 1 != 0);
-        }
-        sioc::GIFADDR | sioc::GIFDSTADDR | sioc::GIFNETMASK | sioc::GIFBRDADDR if !up => {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        sioc::GIFADDR | sioc::GIFDSTADDR => put(&address(Ip::LOOPBACK4)),
-        sioc::GIFNETMASK => put(&address(Ip::v4(0xff00_0000))),
-        sioc::GIFBRDADDR => put(&address(Ip::ANY4)),
+        sioc::GIFFLAGS => put(&flags(link).to_ne_bytes()),
+        sioc::GIFADDR => put(&address(of()?.ip)),
+        sioc::GIFDSTADDR => put(&address(of()?.peer)),
+        sioc::GIFNETMASK => put(&address(mask(of()?.prefix))),
+        sioc::GIFBRDADDR => put(&address(of()?.broadcast.unwrap_or(Ip::ANY4))),
         sioc::GIFMETRIC => put(&0u32.to_ne_bytes()),
-        sioc::GIFMTU => put(&MTU.to_ne_bytes()),
-        sioc::GIFINDEX => put(&INDEX.to_ne_bytes()),
-        sioc::GIFTXQLEN => put(&1000u32.to_ne_bytes()),
-        // ARPHRD_LOOPBACK.
-        sioc::GIFHWADDR => put(&772u16.to_ne_bytes()),
-        sioc::GIFMAP => put(&[0; 16]),
-        _ if !ns.may(ctx.cred, cap::NET_ADMIN) => return Err(Errno::EPERM),
+        sioc::GIFMTU => put(&link.mtu.to_ne_bytes()),
+        sioc::GIFINDEX => put(&index.to_ne_bytes()),
+        sioc::GIFTXQLEN => put(&link.queue.to_ne_bytes()),
+        sioc::GIFHWADDR => {
+            // ARPHRD_LOOPBACK, ARPHRD_ETHER.
+            put(&if link.is_loopback() { 772u16 } else { 1 }.to_ne_bytes());
+            out[2..8].copy_from_slice(&link.mac);
+        }
+        sioc::GIFMAP => {}
         _ => return Err(Errno::EOPNOTSUPP),
     }
+    Ok(out)
+}
+
+/// The address in a request; only those of version 4 can be set so.
+fn given(b: &[u8; IFREQ]) -> Result<Ip> {
+    match u16::from_ne_bytes([b[NAME], b[NAME + 1]]) {
+        2 => Ok(Ip::v4(u32::from_be_bytes([b[NAME + 4], b[NAME + 5], b[NAME + 6], b[NAME + 7]]))),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// The network's bits that an address had before there were masks (`inet_abc_len`).
+fn class(ip: Ip) -> u8 {
+    match ip.bits4() >> 28 {
+        0..8 => 8,
+        8..12 => 16,
+        12..14 => 24,
+        _ => 32,
+    }
+}
+
+fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; IFREQ]) -> Result {
+    let mut change = netlink::Change::new(ns, None);
+    let number = u32::from_ne_bytes([b[NAME], b[NAME + 1], b[NAME + 2], b[NAME + 3]]);
+    let told = |r: core::result::Result<(), links::Refusal>| r.map_err(|refusal| refusal.0);
+    match request {
+        sioc::SIFFLAGS => {
+            let bits = ns.links().link(index)?.bits & !0xffff | number & 0xffff;
+            told(netlink::set_flags(&mut change, index, bits))?;
+        }
+        sioc::SIFADDR | sioc::SIFNETMASK => {
+            let ip = given(b)?;
+            let old = own(&ns.links(), index, label).cloned();
+            let new = match (&old, request) {
+                (None, sioc::SIFNETMASK) => return Err(Errno::EADDRNOTAVAIL),
+                (Some(old), sioc::SIFNETMASK) => {
+                    let bits = ip.bits4();
+                    if bits.leading_ones() + bits.trailing_zeros() < 32 {
+                        return Err(Errno::EINVAL);
+                    }
+                    Address { prefix: bits.leading_ones() as u8, ..old.clone() }
+                }
+                _ => Address {
+                    ip,
+                    peer: ip,
+                    prefix: class(ip),
+                    scope: if ip.is_loopback() { scope::HOST } else { scope::UNIVERSE },
+                    flags: 0x80,
+                    broadcast: None,
+                    label: label.to_vec(),
+                    life: [u32::MAX; 2],
+                },
+            };
+            if let Some(old) = old {
+                told(netlink::change_address(&mut change, index, old, false))?;
+            }
+            if !new.ip.is_any() {
+                told(netlink::change_address(&mut change, index, new, true))?;
+            }
+            if request == sioc::SIFADDR {
+                let bits = ns.links().link(index)?.bits | iff::UP;
+                told(netlink::set_flags(&mut change, index, bits))?;
+            }
+        }
+        sioc::SIFMTU | sioc::SIFTXQLEN if number > i32::MAX as u32 => return Err(Errno::EINVAL),
+        sioc::SIFMTU => change_link(&mut change, ns, index, |l| l.mtu = number)?,
+        sioc::SIFTXQLEN => change_link(&mut change, ns, index, |l| l.queue = number)?,
+        sioc::SIFNAME => {
+            let name = b[NAME..NAME * 2].split(|&c| c == 0).next().unwrap_or(&[]);
+            if !links::is_name(name) {
+                return Err(Errno::EINVAL);
+            }
+            if ns.links().index_of(name).is_some_and(|other| other != index) {
+                return Err(Errno::EEXIST);
+            }
+            change_link(&mut change, ns, index, |l| l.name = name.to_vec())?;
+        }
+        _ => return Err(Errno::EOPNOTSUPP),
+    }
+    netlink::announce(ns, change.notices(), None);
+    Ok(())
+}
+
+fn change_link(
+    change: &mut netlink::Change<'_>,
+    ns: &NetNamespace,
+    index: u32,
+    what: impl FnOnce(&mut Link),
+) -> Result {
+    let link = ns.change_links(|links| {
+        what(links.link_mut(index)?);
+        links.link(index).cloned()
+    })?;
+    change.told_link(&link);
     Ok(())
 }

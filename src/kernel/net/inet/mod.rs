@@ -21,7 +21,7 @@ mod wire;
 
 pub use input::{Seen, arrive_from_link as arrive};
 pub use mailbox::copy as copy_packet;
-pub use state::{Extra, InetState};
+pub use state::InetState;
 
 use crate::abi::{Errno, Result};
 use crate::net::socket::family::Wanted;

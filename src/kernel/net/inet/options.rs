@@ -223,7 +223,8 @@ impl IpOptions {
                 ns.loopback_is_up()
                     && (self.group_device(to) != 0 || core.device.load(Relaxed) != 0 || to.bits4() == 0x7fff_ffff)
             }
-            false => ns.is_local(to),
+            false if ns.is_local(to) => true,
+            false => return ns.way_out(core, to),
         };
         if !reachable {
             return Err(Errno::ENETUNREACH);
@@ -240,7 +241,7 @@ impl IpOptions {
     /// `EADDRNOTAVAIL`, `EINVAL`, `EACCES`.
     pub fn check_local(&self, ctx: &SockCtx<'_>, ns: &NetNamespace, at: Addr) -> Result {
         let anything = self.has(on::FREEBIND | on::TRANSPARENT) || ns.inet.nonlocal.load(Relaxed);
-        let ok = at.ip.is_any() || at.ip.is_multicast() || at.ip.is_broadcast() || ns.is_local(at.ip);
+        let ok = at.ip.is_any() || at.ip.is_multicast() || at.ip.is_broadcast() || ns.may_bind(at.ip);
         if !ok && !anything {
             return Err(Errno::EADDRNOTAVAIL);
         }

@@ -8,21 +8,12 @@ use super::raw::RawTable;
 use super::tcp::Tcp;
 use crate::abi::{Errno, Result};
 use crate::net::NetNamespace;
+use crate::net::links::{Query, RouteKind, Via};
 use crate::net::socket::{Core, flag};
 use crate::sync::{Level, Mutex};
 use crate::time;
 use alloc::sync::{Arc, Weak};
-use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
-
-/// An address of the loopback interface beside its own two.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Extra {
-    /// The address.
-    pub ip: Ip,
-    /// Bits of its network.
-    pub prefix: u8,
-}
 
 /// See the module.
 pub struct InetState {
@@ -36,8 +27,6 @@ pub struct InetState {
     pub raw: RawTable,
     /// Members of multicast groups.
     pub members: Mutex<Members>,
-    /// Addresses that were added.
-    pub extra: Mutex<Vec<Extra>>,
     /// `ip_local_port_range`: low in the lower half, high in the upper.
     range: AtomicU32,
     /// `ip_unprivileged_port_start`.
@@ -62,7 +51,6 @@ impl Default for InetState {
             udplite: Mutex::mended(Level::Leaf, Ports::default()),
             raw: RawTable::default(),
             members: Mutex::new(Level::Leaf, Members::default()),
-            extra: Mutex::new(Level::Leaf, Vec::new()),
             range: AtomicU32::new(60_999 << 16 | 32_768),
             unprivileged: AtomicI32::new(1024),
             nonlocal: AtomicBool::new(false),
@@ -84,7 +72,44 @@ impl InetState {
 impl NetNamespace {
     /// Whether an address is one of the namespace's own.
     pub fn is_local(&self, ip: Ip) -> bool {
-        self.loopback_is_up() && (ip.is_loopback() || self.inet.extra.lock().iter().any(|e| e.ip == ip))
+        ip.is_loopback() && self.has_loopback() || self.links().is_local(ip)
+    }
+
+    /// Whether a socket may be bound to an address that is no wildcard and no group.
+    pub fn may_bind(&self, ip: Ip) -> bool {
+        ip.is_loopback() && self.has_loopback() || self.links().may_bind(ip)
+    }
+
+    /// The source address of what leaves by an interface on its way to `to`, where it is lost.
+    ///
+    /// # Errors
+    /// `ENETUNREACH`, and what rules and routes say.
+    pub fn way_out(&self, core: &Core, to: Ip) -> Result<Ip> {
+        let links = self.links();
+        let (mark, device) = (core.mark.load(Relaxed), core.device.load(Relaxed));
+        match links.lookup(&Query { mark, device, ..Query::to(to) })? {
+            Via::Out(route) if route.kind == RouteKind::Unicast => {
+                links.source_along(&route, to).ok_or(Errno::ENETUNREACH)
+            }
+            Via::Here(_) => Ok(self.source_for(to)),
+            Via::Out(_) => Err(Errno::ENETUNREACH),
+        }
+    }
+
+    /// Counts a packet that leaves by an interface, and so is lost; whether it is one.
+    pub fn loses(&self, to: Ip, bytes: usize) -> bool {
+        // What is for the network itself goes by the loopback interface.
+        if to.is_multicast() || to.is_broadcast() || self.loopback_is_up() && (to.is_loopback() || self.is_local(to)) {
+            return false;
+        }
+        let mut links = self.links();
+        if let Ok(Via::Out(route)) = links.lookup(&Query::to(to))
+            && let Ok(link) = links.link_mut(route.device)
+        {
+            link.sent[0] += 1;
+            link.sent[1] += bytes as u64;
+        }
+        true
     }
 
     /// The source address towards a local address.

@@ -1,5 +1,7 @@
 //! `struct nlmsghdr` and attributes.
 
+use crate::abi::{Errno, Result};
+use crate::net::links::Manner;
 use alloc::vec::Vec;
 
 /// Bytes of a `struct nlmsghdr`.
@@ -10,6 +12,9 @@ const MULTI: u16 = 2;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const CAPPED: u16 = 0x100;
+/// `NLM_F_ACK_TLVS`, `NLMSGERR_ATTR_MSG`.
+const ACK_TLVS: u16 = 0x200;
+const WORDS: u16 = 1;
 /// `NLMSG_ERROR`, `NLMSG_DONE`.
 const ERROR: u16 = 2;
 const DONE: u16 = 3;
@@ -65,33 +70,78 @@ impl<'a> Request<'a> {
         &self.whole[HEAD..]
     }
 
+    /// Whether something that is there is an error (`NLM_F_EXCL`), is replaced (`NLM_F_REPLACE`); whether what is not is
+    /// made (`NLM_F_CREATE`), behind others (`NLM_F_APPEND`).
+    pub fn manner(&self) -> Manner {
+        let has = |bit: u16| self.flags & bit != 0;
+        Manner { replace: has(0x100), exclusive: has(0x200), create: has(0x400), append: has(0x800) }
+    }
+
+    /// Whether its sender wants to hear what others are told of it (`NLM_F_ECHO`).
+    pub fn wants_echo(&self) -> bool {
+        self.flags & 8 != 0
+    }
+
+    /// Whether there are attributes behind a body of `skip` bytes other than these, by number.
+    pub fn has_others(&self, skip: usize, known: &[u16]) -> bool {
+        let all = self.body().get(skip.next_multiple_of(4)..).unwrap_or(&[]);
+        attributes(all).any(|(number, _)| !known.contains(&number))
+    }
+
+    /// An attribute that is a number of 32 bits.
+    ///
+    /// # Errors
+    /// `EINVAL` for another size.
+    pub fn number(&self, skip: usize, wanted: u16) -> Result<Option<u32>> {
+        self.attribute(skip, wanted)
+            .map(|b| b.try_into().map(u32::from_ne_bytes).map_err(|_| Errno::EINVAL))
+            .transpose()
+    }
+
     /// The attribute with a number, behind a body of `skip` bytes.
     pub fn attribute(&self, skip: usize, wanted: u16) -> Option<&'a [u8]> {
-        let mut rest = self.body().get(skip.next_multiple_of(4)..)?;
-        while rest.len() >= 4 {
-            let len = u16_at(rest, 0) as usize;
-            if len < 4 || len > rest.len() {
-                return None;
-            }
-            if u16_at(rest, 2) & 0x3fff == wanted {
-                return Some(&rest[4..len]);
-            }
-            rest = &rest[len.next_multiple_of(4).min(rest.len())..];
-        }
-        None
+        attribute_in(self.body().get(skip.next_multiple_of(4)..)?, wanted)
     }
 
     /// The message that tells how the request went: 0 or a negative error. With an error comes the whole request, unless
-    /// `capped` (`NETLINK_CAP_ACK`).
-    pub fn acknowledge(&self, error: i32, port: u32, capped: bool) -> Vec<u8> {
+    /// `capped` (`NETLINK_CAP_ACK`). `words`: what is said about the error to who wants to hear it
+    /// (`NETLINK_EXT_ACK`), or nothing.
+    pub fn acknowledge(&self, error: i32, port: u32, capped: bool, words: &str) -> Vec<u8> {
         let capped = capped || error == 0;
         let back = if capped { &self.whole[..HEAD] } else { self.whole };
-        let flags = if capped { CAPPED } else { 0 };
-        let mut out = header(HEAD + 4 + back.len(), ERROR, flags, self.seq, port);
+        let flags = if capped { CAPPED } else { 0 } | if words.is_empty() { 0 } else { ACK_TLVS };
+        let mut out = header(0, ERROR, flags, self.seq, port);
         out.extend_from_slice(&error.to_ne_bytes());
         out.extend_from_slice(back);
+        if !words.is_empty() {
+            out.resize(out.len().next_multiple_of(4), 0);
+            out.extend_from_slice(&((words.len() + 5) as u16).to_ne_bytes());
+            out.extend_from_slice(&WORDS.to_ne_bytes());
+            out.extend_from_slice(words.as_bytes());
+            out.push(0);
+            out.resize(out.len().next_multiple_of(4), 0);
+        }
+        let len = out.len() as u32;
+        out[..4].copy_from_slice(&len.to_ne_bytes());
         out
     }
+}
+
+/// The attributes in these bytes: number and value.
+pub fn attributes(bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut rest = bytes;
+    core::iter::from_fn(move || {
+        let len = u16_at(rest.get(..4)?, 0) as usize;
+        let value = rest.get(4..len)?;
+        let number = u16_at(rest, 2) & 0x3fff;
+        rest = &rest[len.next_multiple_of(4).min(rest.len())..];
+        Some((number, value))
+    })
+}
+
+/// The first attribute with a number among these.
+pub fn attribute_in(bytes: &[u8], wanted: u16) -> Option<&[u8]> {
+    attributes(bytes).find(|(number, _)| *number == wanted).map(|(_, value)| value)
 }
 
 fn header(len: usize, kind: u16, flags: u16, seq: u32, port: u32) -> Vec<u8> {
@@ -120,6 +170,12 @@ impl Answer {
     pub fn new(request: &Request<'_>, port: u32) -> Answer {
         let flags = if request.is_dump() { MULTI } else { 0 };
         Answer { seq: request.seq, port, flags, packets: Vec::new(), current: Vec::new(), start: 0 }
+    }
+
+    /// A message to all who listen, about what a request has done; `None`: nobody asked by netlink.
+    pub fn notice(request: Option<(&Request<'_>, u32)>) -> Answer {
+        let (seq, port) = request.map_or((0, 0), |(r, port)| (r.seq, port));
+        Answer { seq, port, flags: 0, packets: Vec::new(), current: Vec::new(), start: 0 }
     }
 
     /// Begins a message with this body; attributes follow.

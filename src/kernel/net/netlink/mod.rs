@@ -10,6 +10,7 @@ mod route;
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::net::links::Refusal;
 use crate::net::socket::family::Wanted;
 use crate::net::socket::filter::View;
 use crate::net::socket::{
@@ -24,7 +25,10 @@ use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
+use core::sync::atomic::Ordering::Relaxed;
 use message::{Answer, Request};
+use route::Notice;
+pub use route::{Change, change_address, set_flags};
 
 /// `NETLINK_*`.
 const ROUTE: u32 = 0;
@@ -46,6 +50,9 @@ const LIST_MEMBERSHIPS: u32 = 9;
 const NET_BROADCAST: u32 = 11;
 /// `NETLINK_CAP_ACK`.
 const CAP_ACK: u32 = 10;
+/// `NETLINK_EXT_ACK`, `NETLINK_PKTINFO`.
+const EXT_ACK: u32 = 11;
+const PKTINFO: u32 = 3;
 /// Options that are on or off, by number.
 const SWITCHES: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << LISTEN_ALL | 1 << CAP_ACK | 1 << 11 | 1 << 12;
 /// Most groups of a protocol (`RTNLGRP_MAX`).
@@ -66,7 +73,8 @@ struct State {
 
 #[derive(Default)]
 struct Inbox {
-    packets: VecDeque<Vec<u8>>,
+    /// Each with the group that it was for; 0: none.
+    packets: VecDeque<(Vec<u8>, u32)>,
     bytes: usize,
 }
 
@@ -134,7 +142,24 @@ impl Netlink {
         Ok(())
     }
 
-    fn push(&self, mut packet: Vec<u8>) {
+    /// The socket is a member of these groups from now on.
+    fn join(&self, state: &mut State, groups: u64) {
+        let had = core::mem::replace(&mut state.groups, groups) != 0;
+        if self.core.protocol == ROUTE && had != (groups != 0) {
+            let count = &self.core.ns.rtnetlink_members;
+            if had {
+                count.fetch_sub(1, Relaxed)
+            } else {
+                count.fetch_add(1, Relaxed)
+            };
+        }
+    }
+
+    fn push(&self, packet: Vec<u8>) {
+        self.push_to(packet, 0);
+    }
+
+    fn push_to(&self, mut packet: Vec<u8>, group: u32) {
         let Some(kept) = self.core.keeps(&View { head: &[], data: &packet, protocol: 0 }) else { return };
         packet.truncate(kept);
         {
@@ -146,14 +171,15 @@ impl Netlink {
                 return;
             }
             inbox.bytes += packet.len();
-            inbox.packets.push_back(packet);
+            inbox.packets.push_back((packet, group));
         }
         self.queue.wake(Events::IN | Events::RDNORM);
     }
 
     /// Answers every request of a packet.
     fn serve(&self, ctx: &OpCtx<'_>, packet: &[u8], port: u32) {
-        let capped = self.state.lock().options >> CAP_ACK & 1 != 0;
+        let options = self.state.lock().options;
+        let (capped, talks) = (options >> CAP_ACK & 1 != 0, options >> EXT_ACK & 1 != 0);
         let mut rest = packet;
         while let Some((request, next)) = Request::parse(rest) {
             rest = next;
@@ -161,13 +187,23 @@ impl Netlink {
                 continue;
             }
             let mut answer = Answer::new(&request, port);
+            let mut change = Change::new(&self.core.ns, Some((&request, port)));
             let outcome = match request.kind {
                 // Control messages do nothing.
                 ..16 => Ok(()),
-                _ if self.core.protocol == SOCK_DIAG => diag::serve(&self.core.ns, &request, &mut answer),
-                _ if self.core.protocol == GENERIC => generic::serve(&request, &mut answer),
-                _ => route::serve(ctx, &self.core.ns, &request, &mut answer),
+                _ if self.core.protocol == SOCK_DIAG => {
+                    diag::serve(&self.core.ns, &request, &mut answer).map_err(Refusal::from)
+                }
+                _ if self.core.protocol == GENERIC => generic::serve(&request, &mut answer).map_err(Refusal::from),
+                _ => route::serve(ctx, &mut change, &request, &mut answer),
             };
+            let notices = change.notices();
+            if request.wants_echo() {
+                for notice in &notices {
+                    self.push(notice.packet.clone());
+                }
+            }
+            announce(&self.core.ns, notices, request.wants_echo().then_some(self.core.cookie));
             let wants_ack = request.wants_ack();
             match outcome {
                 Ok(()) if request.is_dump() && request.kind >= 16 => {
@@ -180,11 +216,33 @@ impl Netlink {
                         self.push(packet);
                     }
                     if wants_ack {
-                        self.push(request.acknowledge(0, port, capped));
+                        self.push(request.acknowledge(0, port, capped, ""));
                     }
                 }
-                Err(e) => self.push(request.acknowledge(-e.raw(), port, capped)),
+                Err(Refusal(e, words)) => {
+                    self.push(request.acknowledge(-e.raw(), port, capped, if talks { words } else { "" }));
+                }
             }
+        }
+    }
+}
+
+/// Whether somebody listens to what happens to a network.
+fn has_members(ns: &NetNamespace) -> bool {
+    ns.rtnetlink_members.load(Relaxed) > 0
+}
+
+/// Tells the members of groups what has happened, but for one socket.
+pub fn announce(ns: &NetNamespace, notices: Vec<Notice>, but: Option<u64>) {
+    if notices.is_empty() || !has_members(ns) {
+        return;
+    }
+    for socket in ns.sockets().iter().filter(|s| s.core().family == af::NETLINK && Some(s.core().cookie) != but) {
+        let ops: &dyn Any = &**socket;
+        let Some(socket) = ops.downcast_ref::<Netlink>().filter(|s| s.core.protocol == ROUTE) else { continue };
+        let groups = socket.state.lock().groups;
+        for notice in notices.iter().filter(|n| groups >> (n.group - 1) & 1 != 0) {
+            socket.push_to(notice.packet.clone(), notice.group);
         }
     }
 }
@@ -220,7 +278,11 @@ impl SocketOps for Netlink {
 
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
-        let port = self.state.lock().port;
+        let port = {
+            let mut state = self.state.lock();
+            self.join(&mut state, 0);
+            state.port
+        };
         self.core.ns.netlink_ports.lock().remove(&(self.core.protocol, port));
     }
 
@@ -247,7 +309,8 @@ impl SocketOps for Netlink {
             }
         }
         // The address names the first 32 groups only.
-        state.groups = state.groups & !0xffff_ffff | u64::from(groups);
+        let groups = state.groups & !0xffff_ffff | u64::from(groups);
+        self.join(&mut state, groups);
         Ok(())
     }
 
@@ -301,14 +364,14 @@ impl SocketOps for Netlink {
             return Err(Errno::EOPNOTSUPP.into());
         }
         self.core.check_error()?;
-        let packet = {
+        let (packet, group) = {
             let mut inbox = self.inbox.lock();
             if flags.contains(MsgFlags::PEEK) {
                 inbox.packets.front().cloned().ok_or(Errno::EAGAIN)?
             } else {
-                let packet = inbox.packets.pop_front().ok_or(Errno::EAGAIN)?;
+                let (packet, group) = inbox.packets.pop_front().ok_or(Errno::EAGAIN)?;
                 inbox.bytes -= packet.len();
-                packet
+                (packet, group)
             }
         };
         let n = packet.len().min(dst.left());
@@ -319,7 +382,10 @@ impl SocketOps for Netlink {
             out.flags |= MsgFlags::TRUNC;
         }
         out.whole = packet.len();
-        out.from = Some(to_sockaddr(0, 0));
+        out.from = Some(to_sockaddr(0, if group == 0 { 0 } else { 1u32.checked_shl(group - 1).unwrap_or(0) }));
+        if self.state.lock().options >> PKTINFO & 1 != 0 {
+            out.push_control(SOL_NETLINK, PKTINFO, &group.to_ne_bytes());
+        }
         if self.core.has(flag::PASSCRED) {
             // The kernel's own credentials.
             out.push_control(SOL_SOCKET, CREDENTIALS, &[0; 12]);
@@ -344,10 +410,15 @@ impl SocketOps for Netlink {
         let int = if value.len < 4 { 0 } else { value.int()? };
         let mut state = self.state.lock();
         match option {
-            // Membership of a group on which nothing is ever sent.
             ADD_MEMBERSHIP | DROP_MEMBERSHIP if !(1..=MOST_GROUPS).contains(&int) => return Err(Errno::EINVAL),
-            ADD_MEMBERSHIP => state.groups |= 1 << (int - 1),
-            DROP_MEMBERSHIP => state.groups &= !(1 << (int - 1)),
+            ADD_MEMBERSHIP => {
+                let groups = state.groups | 1 << (int - 1);
+                self.join(&mut state, groups);
+            }
+            DROP_MEMBERSHIP => {
+                let groups = state.groups & !(1 << (int - 1));
+                self.join(&mut state, groups);
+            }
             LISTEN_ALL if !self.core.ns.may(ctx.op.cred, NET_BROADCAST) => {
                 return Err(Errno::EPERM);
             }
@@ -390,7 +461,7 @@ impl SocketOps for Netlink {
 
     fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
         if request == linux_raw_sys::ioctl::FIONREAD {
-            let n = self.inbox.lock().packets.front().map_or(0, Vec::len);
+            let n = self.inbox.lock().packets.front().map_or(0, |(p, _)| p.len());
             UserPtr::<i32>::new(arg).write(n as i32)?;
             return Ok(0);
         }

@@ -135,6 +135,9 @@ impl Dgram {
 
     fn emit(&self, data: Vec<u8>, (from, to): (Addr, Addr), segment: u16, say: &Overrides) -> Result {
         self.core.ns.inet.datagrams[1].fetch_add(1, Relaxed);
+        if self.core.ns.loses(to.ip, data.len()) {
+            return Ok(());
+        }
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(&self.core.ns, to.ip));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
         let mark = say.mark.unwrap_or_else(|| self.core.mark.load(Relaxed));

@@ -32,7 +32,7 @@ impl Raw {
         }
         let anything = self.ip.has(on::FREEBIND | on::TRANSPARENT) || ns.inet.nonlocal.load(Relaxed);
         let many = it.ip.is_multicast() || it.ip.is_broadcast();
-        if !(it.ip.is_any() || many || anything || ns.is_local(it.ip)) {
+        if !(it.ip.is_any() || many || anything || ns.may_bind(it.ip)) {
             return Err(Errno::EADDRNOTAVAIL);
         }
         state.local.ip = it.ip;

@@ -9,7 +9,7 @@ use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::options::on;
 use crate::net::inet::wire::{Datagram, HEAD4, HEAD6, checksum, checksum_between};
-use crate::net::inet::{icmp, input, ioctl, proto};
+use crate::net::inet::{icmp, input, proto};
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -79,7 +79,7 @@ impl Raw {
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
         let head = if self.is_six() { HEAD6 } else { HEAD4 };
         let most = if whole {
-            ioctl::MTU as usize
+            usize::from(u16::MAX) + 1
         } else if self.is_six() {
             MOST
         } else {

@@ -96,15 +96,17 @@ impl Tcp {
             remote.ip = remote.ip.loopback_like();
         }
         let ns = &self.core.ns;
-        let local = ns.is_local(remote.ip);
-        if remote.ip.is_multicast() || remote.ip.is_broadcast() || !local && !ns.has_way_out() {
+        if remote.ip.is_multicast() || remote.ip.is_broadcast() {
             return Err(Errno::ENETUNREACH);
         }
-        let source = match state.bound {
-            Some(b) if !b.ip.is_any() => b.ip,
-            _ if !local => remote.ip.loopback_like(),
-            _ => ns.source_for(remote.ip),
+        let way = match ns.is_local(remote.ip) {
+            true => ns.source_for(remote.ip),
+            false => match ns.way_out(&self.core, remote.ip) {
+                Err(Errno::ENETUNREACH) if ns.has_way_out() => remote.ip.loopback_like(),
+                way => way?,
+            },
         };
+        let source = state.bound.map(|b| b.ip).filter(|ip| !ip.is_any()).unwrap_or(way);
         if source.is_v4() != remote.ip.is_v4() {
             return Err(Errno::EINVAL);
         }
@@ -161,9 +163,14 @@ impl Tcp {
     }
 
     fn attempt(&self, state: &mut State, remote: Addr) -> Outcome {
-        if !self.core.ns.is_local(remote.ip) {
+        if !self.core.ns.is_local(remote.ip) || !self.core.ns.loopback_is_up() {
             self.end.revive();
             state.phase = Phase::Connecting;
+            // Who asks by an interface is not answered.
+            if self.core.ns.way_out(&self.core, remote.ip).is_ok() {
+                self.core.ns.loses(remote.ip, 60);
+                return Outcome::Waits;
+            }
             return match outward::ask(&self.me, remote) {
                 Ok(()) => Outcome::Waits,
                 Err(_) => Outcome::Refused,
