@@ -50,11 +50,13 @@ fn the_longest_prefix_and_the_lowest_metric_decide() {
 }
 
 #[test]
-fn the_loopback_interface_loses_its_routes_when_it_goes_down() {
+fn what_is_here_stays_when_the_loopback_interface_goes_down() {
     let mut links = Links::new(true);
     assert!(links.is_local(v4(127, 9, 9, 9)) && links.is_local(Ip::LOOPBACK6));
     links.set_up(LOOPBACK, false);
-    assert!(!links.is_local(Ip::LOOPBACK4) && links.addresses().count() == 1);
+    assert!(links.is_local(Ip::LOOPBACK4) && !links.is_broadcast(v4(127, 255, 255, 255)));
+    assert!(!links.is_local(Ip::LOOPBACK6) && links.addresses().count() == 1);
     links.set_up(LOOPBACK, true);
+    assert!(links.is_broadcast(v4(127, 255, 255, 255)) && links.is_local(Ip::LOOPBACK6));
     assert_eq!(links.addresses().count(), 2);
 }
