@@ -40,6 +40,7 @@ guests! {
     watching: GLIBC;
     fanotify: &[Link::Dynamic];
     administering: &[Link::Dynamic];
+    precedence: GLIBC;
     landlocked: &[Link::Dynamic];
     aio: &[Link::Dynamic];
     directory_signals: GLIBC;

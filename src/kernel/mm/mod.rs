@@ -14,5 +14,5 @@ pub mod vma;
 pub use io::{IoDst, IoMark, IoSrc, IoVec};
 pub use mappable::{HostRun, MapWish, Mappable, Mapped};
 pub use space::AddressSpace;
-pub use user::{Fault, Plain, UserPtr, UserSlice, UserStr, zeroed};
+pub use user::{Fault, Plain, UserPtr, UserSlice, UserStr, accessible, zeroed};
 pub use vma::{Backing, Vma, VmaFlags};

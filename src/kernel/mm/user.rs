@@ -84,6 +84,24 @@ pub fn range_ok(addr: u64, len: u64) -> bool {
     end <= TASK_SIZE && (end <= base || addr >= base + END + GUARD)
 }
 
+/// Whether a buffer of `len` bytes at `addr` can be a program's at all, mapped or not (`access_ok`).
+///
+/// # Errors
+/// `EFAULT`.
+#[inline]
+pub fn accessible(addr: u64, len: u64) -> Result {
+    match addr.checked_add(len) {
+        Some(end) if end <= TASK_SIZE => Ok(()),
+        _ => Err(Errno::EFAULT),
+    }
+}
+
+/// Copying nothing fails nowhere.
+#[cold]
+fn nothing(len: usize) -> Result {
+    if len == 0 { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
 /// A copy under a lock ended at a page that is not there: the lock is to be dropped and the page brought in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault;
@@ -474,7 +492,7 @@ fn or_grown(addr: u64, mut attempt: impl FnMut() -> Option<usize>) -> Result<usi
 #[cfg_attr(debug_assertions, track_caller)]
 fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
     if !range_ok(src, len as u64) {
-        return Err(Errno::EFAULT);
+        return nothing(len);
     }
     may_fault();
     loop {
@@ -496,7 +514,7 @@ fn copy_in(dst: *mut u8, src: u64, len: usize) -> Result {
 #[cfg_attr(debug_assertions, track_caller)]
 fn copy_out(dst: u64, src: *const u8, len: usize) -> Result {
     if !range_ok(dst, len as u64) {
-        return Err(Errno::EFAULT);
+        return nothing(len);
     }
     may_fault();
     loop {

@@ -265,12 +265,12 @@ pub fn sys_fadvise64(cur: &CurrentTask, fd: Fd, _offset: i64, len: i64, advice: 
 }
 
 /// `readahead(2)`.
-pub fn sys_readahead(cur: &CurrentTask, fd: Fd, _offset: i64, _len: usize) -> SysResult<()> {
+pub fn sys_readahead(cur: &CurrentTask, fd: Fd, _offset: i64, len: i64) -> SysResult<()> {
     let file = files::file(cur, fd)?;
     if !file.readable() {
         return Err(Errno::EBADF.into());
     }
-    if file.inode.file_type() != FileType::Regular {
+    if file.inode.file_type() != FileType::Regular || len < 0 {
         return Err(Errno::EINVAL.into());
     }
     Ok(())

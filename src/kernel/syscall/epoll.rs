@@ -71,6 +71,7 @@ fn wait(cur: &CurrentTask, epfd: Fd, out: UserPtr<Event>, max: i32, deadline: Op
     if !(1..=MAX_EVENTS).contains(&max) {
         return Err(Errno::EINVAL.into());
     }
+    crate::mm::accessible(out.addr(), max as u64 * size_of::<Event>() as u64)?;
     let ep = epoll::of_file(&file)?;
     let most = max as usize;
     let mut events = Collected::default();

@@ -17,9 +17,16 @@ use crate::task::pid::Set;
 use crate::task::{CurrentTask, ThreadGroup, access, kernel};
 use alloc::sync::Arc;
 
+/// `O_NOTIFICATION_PIPE`.
+const NOTIFICATIONS: u32 = crate::abi::linux::O_EXCL;
+
 /// `pipe2(2)`.
 pub fn sys_pipe2(cur: &CurrentTask, fds: UserPtr<[i32; 2]>, flags: u32) -> SysResult<()> {
-    at::only(flags, O_CLOEXEC | O_NONBLOCK | O_DIRECT)?;
+    at::only(flags, O_CLOEXEC | O_NONBLOCK | O_DIRECT | NOTIFICATIONS)?;
+    // Nothing is notified of by pipes.
+    if flags & NOTIFICATIONS != 0 {
+        return Err(Errno::ENOPKG.into());
+    }
     let (read, write) = pipe::pipe(&cur.op_ctx(), flags & (O_NONBLOCK | O_DIRECT))?;
     let a = files::install(cur, read, flags)?;
     let b = match files::install(cur, write, flags) {

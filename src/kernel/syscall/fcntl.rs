@@ -160,6 +160,11 @@ fn set_flags(cur: &CurrentTask, fd: Fd, file: &OpenFile, flags: u32) -> Result {
     if flags & O_NOATIME != 0 && file.flags() & O_NOATIME == 0 {
         access::check_owner(cur.cred(), &*file.inode)?;
     }
+    // Of pipes it is another thing; else only files with pages of their own can do without.
+    let kind = file.inode.file_type();
+    if flags & O_DIRECT != 0 && kind != FileType::Fifo && !(kind == FileType::Regular && file.ops.seekable()) {
+        return Err(Errno::EINVAL);
+    }
     if (file.flags() ^ flags) & O_ASYNC != 0 && owner::has_signals(file) {
         owner::claim_terminal(cur, file);
         file.set_async(fd.0, flags & O_ASYNC != 0)?;

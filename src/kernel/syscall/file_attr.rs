@@ -90,7 +90,7 @@ pub fn sys_file_getattr(
 ) -> SysResult<()> {
     at::only(flags, AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH)?;
     UserPtr::<u32>::check_size(size, SIZE)?;
-    let place = files::place(cur, &cur.op_ctx(), dir, path, flags)?;
+    let place = files::place_or_itself(cur, &cur.op_ctx(), dir, path, flags)?;
     let x = to_x(place.inode().flags().ok_or(Errno::EOPNOTSUPP)?);
     let mut all = [0u32; 1024];
     all[0] = x;
@@ -116,6 +116,6 @@ pub fn sys_file_setattr(
     let [x, high, extent, _, project, cow] = from.cast::<[u32; 6]>().read_grown(size, SIZE)?;
     at::only(high, 0)?;
     let wanted = of_x(x, [extent, project, cow])?;
-    let place = files::place(cur, &cur.op_ctx(), dir, path, flags)?;
+    let place = files::place_or_itself(cur, &cur.op_ctx(), dir, path, flags)?;
     Ok(set(cur, &place, wanted)?)
 }

@@ -72,9 +72,6 @@ pub fn at<'a>(cur: &CurrentTask, dir: Fd, path: &'a [u8]) -> Result<At<'a>> {
 /// # Errors
 /// Those of path resolution.
 pub fn place(cur: &CurrentTask, ctx: &OpCtx<'_>, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
-    if path.0 == 0 && flags & linux::AT_EMPTY_PATH != 0 {
-        return itself(cur, dir);
-    }
     path.with_path(|p| {
         if p.is_empty() && flags & linux::AT_EMPTY_PATH != 0 {
             return itself(cur, dir);
@@ -84,8 +81,19 @@ pub fn place(cur: &CurrentTask, ctx: &OpCtx<'_>, dir: Fd, path: UserStr, flags: 
     })
 }
 
+/// As [`place`], for the calls to which no path at all is an empty one (`getname_maybe_null`).
+///
+/// # Errors
+/// Those of path resolution.
+pub fn place_or_itself(cur: &CurrentTask, ctx: &OpCtx<'_>, dir: Fd, path: UserStr, flags: u32) -> Result<Path> {
+    if path.0 == 0 && flags & linux::AT_EMPTY_PATH != 0 {
+        return itself(cur, dir);
+    }
+    place(cur, ctx, dir, path, flags)
+}
+
 /// What a descriptor itself stands for.
-fn itself(cur: &CurrentTask, fd: Fd) -> Result<Path> {
+pub fn itself(cur: &CurrentTask, fd: Fd) -> Result<Path> {
     if fd == CWD { Ok(cur.fs().cwd()) } else { Ok(cur.files().get_any(fd.0)?.path().clone()) }
 }
 

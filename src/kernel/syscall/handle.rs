@@ -20,6 +20,11 @@ const HANDLE: u32 = 16;
 const FID_HANDLE: u32 = 12;
 /// `AT_HANDLE_FID`: the handle is only compared.
 const FID: u32 = 0x200;
+/// `AT_HANDLE_CONNECTABLE`: the handle leads to the file's directory as well.
+const CONNECTABLE: u32 = 2;
+/// Bits of a handle's type that say so: `FILEID_IS_CONNECTABLE`, `FILEID_IS_DIR`.
+const CONNECTED: u32 = 0x1_0000;
+const OF_DIR: u32 = 0x2_0000;
 /// `AT_HANDLE_MNT_ID_UNIQUE`: the mount's id has 64 bits.
 const UNIQUE: u32 = 1;
 
@@ -35,7 +40,11 @@ pub fn sys_name_to_handle_at(
     mount: UserPtr<u32>,
     flags: u32,
 ) -> SysResult<()> {
-    at::only(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | FID | UNIQUE)?;
+    at::only(flags, AT_SYMLINK_FOLLOW | AT_EMPTY_PATH | FID | UNIQUE | CONNECTABLE)?;
+    // Whoever only compares needs no way to the directory; what has no path has no directory to be told.
+    if flags & CONNECTABLE != 0 && flags & (FID | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL.into());
+    }
     let follow = if flags & AT_SYMLINK_FOLLOW != 0 { 0 } else { AT_SYMLINK_NOFOLLOW };
     let place = files::place(cur, &cur.op_ctx(), dir, path, follow | flags & AT_EMPTY_PATH)?;
     let only_compared = flags & FID != 0 && !handles::lasting(&**place.inode());
@@ -53,6 +62,11 @@ pub fn sys_name_to_handle_at(
     } else {
         mount.write(place.mount.id as u32)?;
     }
+    let kind = match flags & CONNECTABLE {
+        0 => kind,
+        _ if place.dentry.is_dir() => kind | CONNECTED | OF_DIR,
+        _ => kind | CONNECTED,
+    };
     handle.write([size, kind])?;
     if room < size {
         return Err(Errno::EOVERFLOW.into());
@@ -70,9 +84,10 @@ pub fn sys_name_to_handle_at(
 /// `EINVAL`, `EFAULT`, `EBADF`, `EPERM`, `ESTALE`, `ELOOP` for a symbolic link, those of `open(2)`.
 pub fn sys_open_by_handle_at(cur: &CurrentTask, mount: Fd, handle: UserPtr<[u32; 2]>, flags: u32) -> SysResult<Fd> {
     let [size, kind] = handle.read()?;
-    if size == 0 || size > MAX_HANDLE {
+    if size == 0 || size > MAX_HANDLE || kind & 0xffff_0000 & !(CONNECTED | OF_DIR) != 0 {
         return Err(Errno::EINVAL.into());
     }
+    let kind = kind & 0xffff;
     let at = if mount == CWD { cur.fs().cwd() } else { cur.files().get_any(mount.0)?.path().clone() };
     if !cur.cred().capable(cap::DAC_READ_SEARCH) {
         return Err(Errno::EPERM.into());

@@ -45,7 +45,12 @@ mod command {
     pub const READ: u32 = 11;
     pub const SET_REQKEY_KEYRING: u32 = 14;
     pub const SET_TIMEOUT: u32 = 15;
+    pub const INSTANTIATE: u32 = 12;
+    pub const NEGATE: u32 = 13;
+    pub const ASSUME_AUTHORITY: u32 = 16;
     pub const GET_SECURITY: u32 = 17;
+    pub const REJECT: u32 = 19;
+    pub const INSTANTIATE_IOV: u32 = 20;
     pub const INVALIDATE: u32 = 21;
     pub const MOVE: u32 = 30;
 }
@@ -230,6 +235,12 @@ pub fn sys_keyctl(cur: &CurrentTask, op: u32, a: u64, b: u64, c: u64, d: u64) ->
             key(cur, id, true, perm::VIEW).and_then(|_| give(b"\0", UserPtr::new(b), c as usize))
         }
         command::INVALIDATE => done(key(cur, id, false, perm::SEARCH).map(|k| k.key.invalidate())),
+        // Nobody is asked to make keys, so nobody has the right to one that is being made.
+        command::REJECT if !(1..4096).contains(&c) || matches!(c, 512..=516) => Err(Errno::EINVAL),
+        command::INSTANTIATE | command::NEGATE | command::REJECT | command::INSTANTIATE_IOV => Err(Errno::EPERM),
+        command::ASSUME_AUTHORITY if id < 0 => Err(Errno::EINVAL),
+        command::ASSUME_AUTHORITY if id == 0 => Ok(0),
+        command::ASSUME_AUTHORITY => Err(Errno::ENOKEY),
         command::MOVE => done(move_key(cur, id, second, c as i32, d)),
         _ => Err(Errno::EOPNOTSUPP),
     };

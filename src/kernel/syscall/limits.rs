@@ -64,13 +64,13 @@ pub fn sys_prlimit64(
     new: UserPtr<Rlimit>,
     old: UserPtr<Rlimit>,
 ) -> SysResult<()> {
-    let resource = number(resource)?;
     let new = new.option().map(UserPtr::read).transpose()?;
     let group = if pid == 0 { cur.group.clone() } else { cur.process_of(pid as u32).ok_or(Errno::ESRCH)? };
     if !Arc::ptr_eq(&group, &cur.group) {
         let target = group.leader().ok_or(Errno::ESRCH)?;
         access::may_limit(cur.subject(), &target)?;
     }
+    let resource = number(resource)?;
     let (soft, hard) = group.limits.get(resource);
     if let Some(new) = new {
         set(cur, &group, resource, new)?;

@@ -182,8 +182,13 @@ pub fn sys_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32) -> SysRes
 
 /// `pkey_mprotect(2)` without a key.
 pub fn sys_pkey_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32, pkey: i32) -> SysResult<()> {
-    if pkey != -1 {
-        return Err(Errno::EINVAL.into());
+    if pkey != -1 && addr & (PAGE - 1) == 0 {
+        // No key is ever given out.
+        return match len.wrapping_add(PAGE - 1) & !(PAGE - 1) {
+            0 if len == 0 => Ok(()),
+            len if addr.wrapping_add(len) <= addr => Err(Errno::ENOMEM.into()),
+            _ => Err(Errno::EINVAL.into()),
+        };
     }
     sys_mprotect(cur, addr, len, prot)
 }
@@ -335,6 +340,7 @@ pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> 
     if end > crate::abi::layout::TASK_SIZE {
         return Err(Errno::ENOMEM.into());
     }
+    crate::mm::accessible(out.addr(), (end - start) / PAGE)?;
     let mut at = start;
     let mut buf = [0u8; 512];
     while at < end {
@@ -379,7 +385,7 @@ fn lock(cur: &CurrentTask, addr: u64, len: u64, on_fault: bool) -> SysResult<()>
     lock_mapped(cur, start, end, as_asked, false)?;
     if !on_fault {
         populate(cur, start, end).map_err(|e| match e {
-            Errno::EFAULT => Errno::ENOMEM,
+            Errno::EFAULT | Errno::EINVAL => Errno::ENOMEM,
             Errno::ENOMEM => Errno::EAGAIN,
             e => e,
         })?;

@@ -136,8 +136,15 @@ fn do_exec(cur: &CurrentTask, program: Program<'_>, argv: UserPtr<u64>, envp: Us
     // A quarter of the stack limit, at most 6 MiB, at least 128 KiB (`fs/exec.c`).
     let stack = cur.group.limits.get(limits::STACK).0;
     let mut room = (stack / 4).clamp(131_072, 6 << 20) as usize;
-    let argv = strings(argv, &mut room)?;
-    let envp = strings(envp, &mut room)?;
+    let lists = strings(argv, &mut room).and_then(|argv| Ok((argv, strings(envp, &mut room)?)));
+    let (argv, envp) = match lists {
+        Ok(lists) => lists,
+        // Linux has opened the program before it looks at them.
+        Err(e) => {
+            loader::check(cur.fs(), &cur.op_ctx(), program)?;
+            return Err(e.into());
+        }
+    };
     exec::exec(cur, program, argv, envp)
 }
 
@@ -159,9 +166,12 @@ pub fn sys_execveat(
     envp: UserPtr<u64>,
     flags: u32,
 ) -> SysResult<()> {
-    at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_EXECVE_CHECK)?;
     let ready = {
         let path = path.read_path()?;
+        if path.is_empty() && flags & AT_EMPTY_PATH == 0 {
+            return Err(Errno::ENOENT.into());
+        }
+        at::only(flags, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_EXECVE_CHECK)?;
         let from = || Ok::<_, Errno>(FromFd { fd: dir.0, cloexec: cur.files().cloexec(dir.0)? });
         let empty = path.is_empty() && flags & AT_EMPTY_PATH != 0;
         let program = if empty && dir.0 == AT_FDCWD {

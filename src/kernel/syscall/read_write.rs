@@ -7,7 +7,7 @@ use super::Fd;
 use super::files;
 use crate::abi::linux::{self, RWF_APPEND};
 use crate::abi::{Errno, Result, SysError, SysResult};
-use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice};
+use crate::mm::{IoDst, IoSrc, IoVec, UserPtr, UserSlice, accessible};
 use crate::sync::{Events, wait};
 use crate::task::CurrentTask;
 use crate::task::io_count::{self, Io};
@@ -283,10 +283,17 @@ fn in_chunks(
     Ok(done)
 }
 
+/// Whether the buffer can be one, if the file was opened for this at all.
+#[inline(always)]
+fn check_buffer(buf: UserPtr<u8>, len: usize, may: bool) -> Result {
+    if may { accessible(buf.addr(), len as u64) } else { Err(Errno::EBADF) }
+}
+
 /// `read(2)`.
 #[inline(always)]
 pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    check_buffer(buf, len, file.readable())?;
     if len > CHUNK && file.ops.seekable() {
         return in_chunks(cur, buf, len, HERE, |v, at| read_file(&cur.op_ctx(), &file, &mut IoDst::user(v), at));
     }
@@ -297,6 +304,7 @@ pub fn sys_read(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysR
 /// `write(2)`.
 pub fn sys_write(cur: &CurrentTask, fd: Fd, buf: UserPtr<u8>, len: usize) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
+    check_buffer(buf, len, file.writable())?;
     if len > CHUNK && file.ops.seekable() {
         return in_chunks(cur, buf, len, HERE, |v, at| write_file(cur, &cur.op_ctx(), &file, &mut IoSrc::user(v), at));
     }
@@ -337,8 +345,12 @@ pub(super) fn with_vecs<R>(
         return Err(Errno::EINVAL.into());
     }
     let vecs: UserSlice<IoVec> = vecs.slice(count);
-    let checked =
-        |v: &[IoVec]| -> Result { if v.iter().any(|v| v.len > i64::MAX as u64) { Err(Errno::EINVAL) } else { Ok(()) } };
+    let checked = |v: &[IoVec]| -> Result {
+        if v.iter().any(|v| v.len > i64::MAX as u64) {
+            return Err(Errno::EINVAL);
+        }
+        v.iter().try_for_each(|v| accessible(v.base, v.len))
+    };
     if count <= 8 {
         let mut few: ArrayVec<IoVec, 8> = core::iter::repeat_n(IoVec::default(), count).collect();
         vecs.read_into(&mut few)?;

@@ -154,7 +154,7 @@ fn set_priority(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32)
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EPERM`, `EFAULT`.
 pub fn sys_sched_setscheduler(cur: &CurrentTask, pid: i32, policy: i32, param: UserPtr<i32>) -> SysResult<()> {
-    if policy < 0 || param.is_null() {
+    if policy < 0 || pid < 0 || param.is_null() {
         return Err(Errno::EINVAL.into());
     }
     set_priority(cur, pid, Some(policy as u32), param.read()?)
@@ -165,7 +165,7 @@ pub fn sys_sched_setscheduler(cur: &CurrentTask, pid: i32, policy: i32, param: U
 /// # Errors
 /// `EINVAL`, `ESRCH`, `EPERM`, `EFAULT`.
 pub fn sys_sched_setparam(cur: &CurrentTask, pid: i32, param: UserPtr<i32>) -> SysResult<()> {
-    if param.is_null() {
+    if pid < 0 || param.is_null() {
         return Err(Errno::EINVAL.into());
     }
     set_priority(cur, pid, None, param.read()?)
@@ -283,7 +283,8 @@ const MASK_MAX: usize = 1024;
 /// `EINVAL` for a buffer that is too small, `ESRCH`, `EFAULT`.
 pub fn sys_sched_getaffinity(cur: &CurrentTask, pid: i32, len: u32, mask: UserPtr<u8>) -> SysResult<usize> {
     let len = len as usize;
-    if !len.is_multiple_of(8) {
+    // Its bits are counted in 32 bits.
+    if !len.is_multiple_of(8) || (len as u32).wrapping_mul(8) == 0 {
         return Err(Errno::EINVAL.into());
     }
     let t = target(cur, pid).map_err(|_| Errno::ESRCH)?;

@@ -177,6 +177,12 @@ pub fn sys_rt_sigreturn(cur: &CurrentTask) -> SysResult<u64> {
 
 fn set_altstack(cur: &CurrentTask, new: SigStack) -> Result {
     let flags = new.flags as u32;
+    // What changes nothing is not looked at; who never had one has one of no size, and not a disabled one.
+    let was = *cur.altstack.lock();
+    let was_flags = if was.size == 0 && was.sp == 0 { 0 } else { was.flags };
+    if (new.sp, new.size, new.flags) == (was.sp, was.size, was_flags) {
+        return Ok(());
+    }
     if !matches!(flags & !SS_AUTODISARM, 0 | SS_DISABLE | SS_ONSTACK) {
         return Err(Errno::EINVAL);
     }
@@ -307,24 +313,60 @@ fn kill_thread(cur: &CurrentTask, tgid: Option<i32>, tid: i32, record: &SigInfo)
 
 /// `tgkill(2)`.
 pub fn sys_tgkill(cur: &CurrentTask, tgid: i32, tid: i32, sig: i32) -> SysResult<()> {
+    if valid(sig).is_err() && tgid > 0 && tid > 0 {
+        // Whether there is anybody comes first.
+        let task = cur.task_of(tid as u32).filter(|t| cur.seen_pid(t.group.pid) == tgid as u32);
+        return Err(if task.is_some() { Errno::EINVAL } else { Errno::ESRCH }.into());
+    }
     let record = info::from_user(valid(sig)?, info::SI_TKILL, cur.group.pid, cur.cred().uid);
     kill_thread(cur, Some(tgid), tid, &record)
 }
 
 /// `tkill(2)`.
 pub fn sys_tkill(cur: &CurrentTask, tid: i32, sig: i32) -> SysResult<()> {
+    if valid(sig).is_err() && tid > 0 && cur.task_of(tid as u32).is_none() {
+        return Err(Errno::ESRCH.into());
+    }
     let record = info::from_user(valid(sig)?, info::SI_TKILL, cur.group.pid, cur.cred().uid);
     kill_thread(cur, None, tid, &record)
 }
 
 fn queued(cur: &CurrentTask, to: i32, sig: i32, ptr: UserPtr<SigInfo>) -> Result<SigInfo> {
-    let mut record = ptr.read()?;
-    record.signo = valid(sig)? as i32;
+    let mut record = stated_by_user(sig, ptr)?;
     // Only a process itself may claim to be the kernel.
     if (record.code >= 0 || record.code == info::SI_TKILL) && to as u32 != cur.shown_tid() {
         return Err(Errno::EPERM);
     }
+    if valid(sig).is_err() && to > 0 && cur.task_of(to as u32).is_none() {
+        return Err(Errno::ESRCH);
+    }
+    record.signo = valid(sig)? as i32;
     Ok(stated(cur, record))
+}
+
+/// A record as it stands in a program's memory. One of a form that the kernel does not know must be empty where its own
+/// records end (`post_copy_siginfo_from_user`).
+fn stated_by_user(sig: i32, ptr: UserPtr<SigInfo>) -> Result<SigInfo> {
+    /// Words of a record that the kernel has.
+    const WORDS: usize = 4;
+    let record = ptr.read()?;
+    let most = match sig as u32 {
+        crate::abi::linux::SIGILL => 11,
+        crate::abi::linux::SIGFPE => 15,
+        crate::abi::linux::SIGSEGV => 10,
+        crate::abi::linux::SIGBUS => 5,
+        crate::abi::linux::SIGSYS => 2,
+        _ => 6,
+    };
+    let known = match record.code {
+        0x80 => true,
+        code if code > 0 => code <= most,
+        code => code >= -7 || code == -60,
+    };
+    if !known && record.fields[WORDS..].iter().any(|&w| w != 0) {
+        return Err(Errno::E2BIG);
+    }
+    Ok(record)
 }
 
 /// A record as a program states it, with its ids as the kernel knows them.
@@ -350,6 +392,7 @@ pub fn sys_rt_sigqueueinfo(cur: &CurrentTask, pid: i32, sig: i32, ptr: UserPtr<S
 
 /// `rt_tgsigqueueinfo(2)`.
 pub fn sys_rt_tgsigqueueinfo(cur: &CurrentTask, tgid: i32, tid: i32, sig: i32, ptr: UserPtr<SigInfo>) -> SysResult<()> {
+    stated_by_user(sig, ptr)?;
     if tgid <= 0 || tid <= 0 {
         return Err(Errno::EINVAL.into());
     }

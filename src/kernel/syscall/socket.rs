@@ -79,6 +79,8 @@ pub fn sys_socketpair(
     out: UserPtr<[i32; 2]>,
 ) -> SysResult<()> {
     let (kind, flags) = split(kind)?;
+    // Linux writes the numbers down before it makes anything.
+    out.write(out.read()?)?;
     let (family, wanted) = family::wanted(family, kind, protocol)?;
     let ctx = ctx(cur);
     let [a, b] = match family.pair {
@@ -170,6 +172,7 @@ pub fn sys_listen(cur: &CurrentTask, fd: Fd, backlog: i32) -> SysResult<()> {
 
 /// `accept4(2)`.
 pub fn sys_accept4(cur: &CurrentTask, fd: Fd, addr: UserPtr<u8>, len: UserPtr<u32>, flags: u32) -> SysResult<Fd> {
+    files::in_use(cur, fd)?;
     if flags & !TYPE_FLAGS != 0 {
         return Err(Errno::EINVAL.into());
     }

@@ -34,7 +34,7 @@ fn to_stat(cur: &CurrentTask, s: &Stat) -> linux::stat {
 }
 
 fn stat_at(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Stat> {
-    files::place(cur, &cur.op_ctx(), dir, path, flags)?.inode().stat()
+    files::place_or_itself(cur, &cur.op_ctx(), dir, path, flags)?.inode().stat()
 }
 
 /// `stat(2)`.
@@ -60,7 +60,7 @@ pub fn sys_newfstatat(
     out: UserPtr<linux::stat>,
     flags: u32,
 ) -> SysResult<()> {
-    if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH) != 0 {
+    if flags & !(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | linux::AT_STATX_SYNC_TYPE) != 0 {
         return Err(Errno::EINVAL.into());
     }
     Ok(out.write(to_stat(cur, &stat_at(cur, dir, path, flags)?))?)
@@ -89,7 +89,7 @@ pub fn sys_statx(
     if flags & !known != 0 || sync == linux::AT_STATX_SYNC_TYPE || mask & linux::STATX__RESERVED != 0 {
         return Err(Errno::EINVAL.into());
     }
-    let place = files::place(cur, &cur.op_ctx(), dir, path, flags)?;
+    let place = files::place_or_itself(cur, &cur.op_ctx(), dir, path, flags)?;
     let s = place.inode().stat()?;
     let mut x: linux::statx = zeroed();
     x.stx_mask = linux::STATX_BASIC_STATS;

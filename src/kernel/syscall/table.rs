@@ -430,7 +430,7 @@ table! {
     247 waitid => super::process::sys_waitid, Full;
     248 add_key => super::keys::sys_add_key, Partial, "types other than keyring, user and logon";
     249 request_key => super::keys::sys_request_key, Partial, "no program makes what is not found";
-    250 keyctl => super::keys::sys_keyctl, Partial, "INSTANTIATE and its kin, SESSION_TO_PARENT, RESTRICT_KEYRING, WATCH_KEY, persistent keyrings, public keys";
+    250 keyctl => super::keys::sys_keyctl, Partial, "SESSION_TO_PARENT, RESTRICT_KEYRING, WATCH_KEY, persistent keyrings, public keys";
     251 ioprio_set => super::sched::sys_ioprio_set, Partial, "kept, the host decides";
     252 ioprio_get => super::sched::sys_ioprio_get, Partial, "kept, the host decides";
     253 inotify_init => super::inotify::sys_inotify_init, Full;

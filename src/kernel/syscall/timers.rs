@@ -109,8 +109,12 @@ pub fn sys_timer_create(cur: &CurrentTask, clock: i32, event: UserPtr<SigEvent>,
     let event = event.option().map(|p| p.read()).transpose()?;
     let base = match clock {
         0 | 1 | 7 | 11 => Base::Clock(clock),
-        8 | 9 if time::clock(clock).is_none() => return Err(Errno::EOPNOTSUPP.into()),
-        8 | 9 if !cur.cred().capable(cap::WAKE_ALARM) => return Err(Errno::EPERM.into()),
+        8 | 9 if time::clock(clock).is_none() || !cur.cred().capable(cap::WAKE_ALARM) => {
+            // The clock is asked last.
+            event.map(|event| decode(cur, &event)).transpose()?;
+            out.write(0)?;
+            return Err(if time::clock(clock).is_none() { Errno::EOPNOTSUPP } else { Errno::EPERM }.into());
+        }
         8 => Base::Clock(0),
         9 => Base::Clock(7),
         _ if is_cpu_clock(clock) => Base::Cpu(CpuClock::new(cur, clock, false)?),

@@ -24,6 +24,11 @@ fn opened(cur: &CurrentTask, fd: Fd) -> Result<Path> {
     Ok(cur.files().get(fd.0)?.path().clone())
 }
 
+/// As [`opened`]; the working directory is one, too.
+fn opened_or_here(cur: &CurrentTask, fd: Fd) -> Result<Path> {
+    if fd == CWD { files::itself(cur, fd) } else { opened(cur, fd) }
+}
+
 fn attribute(name: UserStr) -> Result<Vec<u8>> {
     let name = name.read(XATTR_NAME_MAX as usize + 1, Errno::ERANGE)?;
     if name.is_empty() { Err(Errno::ERANGE) } else { Ok(name) }
@@ -73,7 +78,7 @@ fn list(cur: &CurrentTask, at: &Path, out: UserPtr<u8>, size: usize) -> SysResul
 }
 
 macro_rules! family {
-    ($by:ident($t:ty): $set:ident $get:ident $list:ident $remove:ident, $what:literal) => {
+    ($by:ident($t:ty), $named:ident: $set:ident $get:ident $list:ident $remove:ident, $what:literal) => {
         #[doc = concat!("`setxattr(2)` ", $what, ".")]
         pub fn $set(
             cur: &CurrentTask,
@@ -84,12 +89,12 @@ macro_rules! family {
             flags: u32,
         ) -> SysResult<()> {
             let new = New::read(name, value, size, flags)?;
-            new.give(cur, &$by(cur, at)?)
+            new.give(cur, &$named(cur, at)?)
         }
         #[doc = concat!("`getxattr(2)` ", $what, ".")]
         pub fn $get(cur: &CurrentTask, at: $t, name: UserStr, out: UserPtr<u8>, size: usize) -> SysResult<usize> {
             let name = attribute(name)?;
-            get(cur, &$by(cur, at)?, &name, out, size)
+            get(cur, &$named(cur, at)?, &name, out, size)
         }
         #[doc = concat!("`listxattr(2)` ", $what, ".")]
         pub fn $list(cur: &CurrentTask, at: $t, out: UserPtr<u8>, size: usize) -> SysResult<usize> {
@@ -103,9 +108,9 @@ macro_rules! family {
     };
 }
 
-family!(followed(UserStr): sys_setxattr sys_getxattr sys_listxattr sys_removexattr, "of a path");
-family!(itself(UserStr): sys_lsetxattr sys_lgetxattr sys_llistxattr sys_lremovexattr, "of a path, links not followed");
-family!(opened(Fd): sys_fsetxattr sys_fgetxattr sys_flistxattr sys_fremovexattr, "of a descriptor");
+family!(followed(UserStr), followed: sys_setxattr sys_getxattr sys_listxattr sys_removexattr, "of a path");
+family!(itself(UserStr), itself: sys_lsetxattr sys_lgetxattr sys_llistxattr sys_lremovexattr, "of a path, links not followed");
+family!(opened(Fd), opened_or_here: sys_fsetxattr sys_fgetxattr sys_flistxattr sys_fremovexattr, "of a descriptor");
 
 /// `struct xattr_args`.
 #[repr(C)]
@@ -130,7 +135,7 @@ fn located(cur: &CurrentTask, dir: Fd, path: UserStr, flags: u32) -> Result<Path
     if flags & AT_EMPTY_PATH != 0 && empty && dir != CWD {
         return opened(cur, dir);
     }
-    files::place(cur, &cur.op_ctx(), dir, path, flags)
+    files::place_or_itself(cur, &cur.op_ctx(), dir, path, flags)
 }
 
 /// `setxattrat(2)`.

@@ -5,6 +5,7 @@
 //! what is done to one mount can spread to mounts anywhere (`propagation`).
 
 mod detached;
+mod moving;
 mod namespace;
 mod propagation;
 

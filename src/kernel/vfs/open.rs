@@ -65,8 +65,13 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
     }
     let creating = flags & O_CREAT != 0;
     let follow = flags & O_NOFOLLOW == 0 && !(creating && flags & O_EXCL != 0);
+    let base_again = if creating { base.clone() } else { None };
     let mut lookup = Lookup::with(fs, ctx, base, how.resolve);
-    let found = lookup.find(path, follow)?;
+    let found = lookup.find(path, follow).map_err(|e| match e {
+        // Whatever it is, it is not made by a name with a slash behind it.
+        Errno::ENOTDIR if creating && path.ends_with(b"/") && is_file(fs, ctx, base_again, path) => Errno::EISDIR,
+        e => e,
+    })?;
     if flags & TMPFILE != 0 {
         let dir = found.target.ok_or(Errno::ENOENT)?;
         return open_tmpfile(ctx, dir, flags, how.mode);
@@ -114,6 +119,12 @@ fn open_once(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8], h
     open_at(ctx, target, flags, created)
 }
 
+/// Whether `path` without the slashes behind it leads to something.
+fn is_file(fs: &FsContext, ctx: &OpCtx<'_>, base: Option<Path>, path: &[u8]) -> bool {
+    let bare = path.iter().rposition(|&b| b != b'/').map_or(path, |last| &path[..=last]);
+    Lookup::new(fs, ctx, base).path(bare, false).is_ok()
+}
+
 /// Opens the file at a place.
 ///
 /// # Errors
@@ -129,6 +140,8 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     if flags & O_PATH != 0 {
         return Ok(OpenFile::new(Box::new(PathOnly), inode, target, flags));
     }
+    // Nothing of a directory can be read past the cache; it is the last thing that Linux asks of an open file.
+    let direct_dir = is_dir && flags & crate::abi::linux::O_DIRECT != 0;
     let writes = matches!(flags & 3, 1..=3) || flags & O_TRUNC != 0;
     if is_dir && (writes || flags & O_CREAT != 0) {
         return Err(Errno::EISDIR.into());
@@ -172,6 +185,9 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     }
     let runs = flags & RUN != 0;
     let allowed = landlock::check_open(ctx.cred, &target, flags, runs)?;
+    if direct_dir {
+        return Err(Errno::EINVAL.into());
+    }
     if marks::asking() {
         if runs {
             marks::ask(&target, marks::event::OPEN_EXEC_PERM)?;

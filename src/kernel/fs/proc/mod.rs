@@ -414,6 +414,11 @@ impl Inode for ProcInode {
     }
 
     fn set_attr(&self, _ctx: &OpCtx<'_>, attr: &SetAttr) -> Result {
+        // Owners can be set, but are the process's again at the next look (`proc_setattr` in Linux).
+        let of_process = matches!(self.node, Node::Entry(..) | Node::Fd(..) | Node::Process(_) | Node::Thread(..));
+        if of_process && attr.mode.is_none() && attr.size.is_none() {
+            return Ok(());
+        }
         // O_TRUNC on a file that takes writes changes nothing.
         let only_size = SetAttr { size: attr.size, ..SetAttr::default() };
         if attr.size.is_some() && only_size.mode == attr.mode && attr.uid.is_none() {
