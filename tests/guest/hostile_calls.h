@@ -225,6 +225,8 @@ static const struct arg calls[NUMBERS][6] = {
     C(fanotify_mark, A(WATCH), FLAGS(1, 2, 4, 8, 0x10, 0x20, 0x40, 0x80, 0x100, 0x200, 0x400),
       FLAGS(1, 2, 4, 8, 0x10, 0x20, 0xfff, 0x1000, 0x8000000, 0x10000000, 0x40000000), A(DIRFD), A(PATH)),
     C(landlock_create_ruleset, A(WORDS), ONE(8, 16, 24), ONE(0, 1, 2)), C(landlock_add_rule, A(FD), ONE(1, 2), A(WORDS), ONE(0)),
+    /* Whoever restricts itself could not go on. */
+    C(landlock_restrict_self, ONE(-1), FLAGS(1, 2, 4, 8)),
     C(acct, A(PATH)), C(quotactl, FLAGS(0x80000100, 0x500, 0x80000700, 1, 2, 3), A(PATH), A(SMALL), A(OUT)),
     C(inotify_init1, FD_FLAGS), C(preadv, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)), C(pwritev, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)),
     C(rt_tgsigqueueinfo, A(PID), A(TID), A(SIG), A(INFO)), C(recvmmsg, A(SOCK), A(MMSG), A(SMALL), MSG_FLAGS, A(TS)),
