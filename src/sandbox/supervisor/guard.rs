@@ -14,7 +14,7 @@ use std::ptr;
 use std::time::Duration;
 
 /// How long a sandbox lives without one.
-pub const AFTER: Duration = Duration::from_millis(10);
+pub const AFTER: Duration = Duration::from_millis(50);
 
 /// A guard that stands; it ends with this.
 #[derive(Debug)]
