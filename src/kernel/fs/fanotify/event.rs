@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn events_that_say_the_same_become_one() {
-        let mut q = Queue::new(3);
+        let mut q = Queue::new(4);
         for (mask, ino) in [(1, 1), (2, 2), (4, 1), (IN_ISDIR | 1, 1), (8, 2)] {
             q.push(event(mask, ino));
         }

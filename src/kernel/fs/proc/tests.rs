@@ -27,7 +27,7 @@ fn settings_form_directories() {
     let names = |node: Node| {
         node.children(&kernel().roots().pid).expect("a directory").into_iter().map(|(n, _)| n).collect::<Vec<_>>()
     };
-    assert_eq!(names(Node::Sys("")), [&b"fs"[..], b"kernel", b"net", b"user", b"vm"]);
+    assert_eq!(names(Node::Sys("")), [&b"abi"[..], b"fs", b"kernel", b"net", b"user", b"vm"]);
     assert!(names(find("sys/kernel").expect("there")).contains(&b"random".to_vec()));
     let cred = Cred::new(0, 0, Vec::new());
     let text = |p: &str| {
