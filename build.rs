@@ -1,6 +1,7 @@
 //! Builds the kernel image with a nested cargo (its own target directory, a cleaned environment) and
 //! the guest's vDSO, for the library to embed.
 
+use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
@@ -18,6 +19,9 @@ fn main() {
     }
     let image = build_image(&root, &out);
     println!("cargo:rustc-env=DRUPE_IMAGE_PATH={}", image.display());
+    let mut identity = std::hash::DefaultHasher::new();
+    identity.write(&fs::read(&image).expect("it was built just now"));
+    println!("cargo:rustc-env=DRUPE_IMAGE_ID={}", identity.finish());
 }
 
 /// Links the launcher statically where the GNU C library can be: the dynamic linker would take a seventh of a launch.

@@ -169,6 +169,105 @@ fn programs_are_started_before_and_after() {
     assert_eq!(told, (0, (0..40).map(|i| format!("{i}\n")).collect()));
 }
 
+/// What a restored program has of the image is private memory of no file: pages that it gives back are zeros, it grows and
+/// moves, and children have copies.
+const MEMORY: &str = r#"
+import ctypes, mmap, os, time
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = libc.mremap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_long]
+libc.mremap.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t, ctypes.c_int]
+libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+P = 4096
+def fresh(pages):
+    at = libc.mmap(None, pages * P, 3, 0x22, -1, 0)
+    ctypes.memset(at, 7, pages * P)
+    return at
+def byte(at): return ctypes.string_at(at, 1)[0]
+given, freed, wiped, grown, holed = [fresh(256) for _ in range(5)]
+ctypes.memset(holed + 100 * P, 0, 50 * P)
+print("ready", flush=True)
+while not os.path.exists("/tmp/go"): time.sleep(0.01)
+def told(name, *values): print(name, *values, flush=True)
+told("there", *[byte(at + 200 * P) for at in (given, freed, wiped, grown, holed)], byte(holed + 120 * P))
+told("given", libc.madvise(given + 10 * P, 100 * P, mmap.MADV_DONTNEED), byte(given + 9 * P), byte(given + 10 * P), byte(given + 110 * P))
+ctypes.memset(given + 20 * P, 5, 10 * P)
+told("again", libc.madvise(given, 30 * P, mmap.MADV_DONTNEED), byte(given + 25 * P))
+told("freed", libc.madvise(freed, 256 * P, mmap.MADV_FREE), byte(freed) in (0, 7))
+moved = libc.mremap(grown, 256 * P, 4096 * P, 1)
+told("grown", byte(moved), byte(moved + 255 * P), byte(moved + 256 * P))
+told("shrunk", libc.mremap(moved, 4096 * P, 100 * P, 0) == moved, byte(moved + 99 * P))
+told("wiped", libc.madvise(wiped, 256 * P, mmap.MADV_WIPEONFORK if hasattr(mmap, "MADV_WIPEONFORK") else 18), byte(wiped + 255 * P))
+told("no advice", libc.madvise(wiped, 256 * P, 5), ctypes.get_errno() == 22)
+r, w = os.pipe()
+if os.fork() == 0:
+    ctypes.memset(moved, 9, P)
+    os.write(w, bytes([byte(moved), byte(moved + P), byte(wiped), byte(given + 200 * P)]))
+    os._exit(0)
+os.wait()
+told("child", *os.read(r, 4))
+told("parent", byte(moved), byte(wiped), byte(given + 200 * P))
+"#;
+
+#[test]
+fn memory_of_an_image_is_memory_of_no_file() {
+    let want = "there 7 7 7 7 7 0\ngiven 0 7 0 7\nagain 0 0\nfreed 0 True\ngrown 7 7 0\nshrunk True 7\nwiped 0 7\n\
+        no advice -1 True\nchild 9 7 0 7\nparent 7 7 7\n";
+    for rounds in 0..3 {
+        let place = Place::new(&format!("memory-{rounds}"));
+        let mut sandbox = Sandbox::builder().tmpfs("/tmp").start().expect("it starts");
+        let mut command = sandbox.command("python3");
+        command.args(["-c", MEMORY]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
+        let mut child = command.spawn().expect("it runs");
+        while place.text("out").is_empty() {
+            assert_eq!(place.text("err"), "");
+            sleep(Duration::from_millis(20));
+        }
+        for _ in 0..rounds {
+            let path = place.path("image");
+            sandbox.save_to_file(&path).expect("saved");
+            sandbox.stop();
+            let image = Image::open(&path).expect("whole");
+            (sandbox, child) = image.restore(&streams(&place), false, |b| b).expect("restored");
+        }
+        sandbox.write_file("/tmp/go", b"").expect("written");
+        let status = child.wait_timeout(LIMIT).expect("the sandbox lives").expect("it ends");
+        assert_eq!((place.text("err").as_str(), status.code()), ("", Some(0)));
+        assert_eq!(place.text("out"), format!("ready\n{want}"), "after {rounds} images");
+    }
+}
+
+/// The image is of one instant, though the program goes on while it is written.
+#[test]
+fn an_image_of_a_program_that_goes_on_is_of_one_instant() {
+    let script = "import time\nbig = bytearray(64 << 20)\nn = 0\nlimit = time.monotonic() + 4\n\
+        while time.monotonic() < limit:\n  n = (n + 1) % 256\n  big[:] = bytes([n]) * len(big)\n  print(n, flush=True)\n\
+        print(big.count(n) == len(big), flush=True)";
+    let place = Place::new("instant");
+    let sandbox = Sandbox::builder().start().expect("it starts");
+    let mut command = sandbox.command("python3");
+    command.args(["-c", script]).stdin(Stdio::Null).stdout(place.log("first")).stderr(place.log("err"));
+    let mut first = command.spawn().expect("it runs");
+    while place.text("first").lines().count() < 3 {
+        sleep(Duration::from_millis(20));
+    }
+    let image = sandbox.image().expect("saved");
+    let clones = image.restore_many(3, |i, builder| {
+        let name = format!("clone-{i}");
+        let streams = Streams { stdin: Stdio::Null, stdout: place.log(&name).into(), stderr: place.log("err").into() };
+        (streams, builder)
+    });
+    for (i, (_sandbox, mut child)) in clones.expect("restored").into_iter().enumerate() {
+        assert_eq!(child.wait_timeout(LIMIT).expect("it lives").expect("it ends").code(), Some(0));
+        assert_eq!(place.text(&format!("clone-{i}")).lines().last(), Some("True"), "{}", place.text("err"));
+    }
+    assert_eq!(first.wait_timeout(LIMIT).expect("it lives").expect("it ends").code(), Some(0));
+    assert_eq!(place.text("first").lines().last(), Some("True"));
+    // The copies that the image was written from are gone.
+    let stats = sandbox.stats().expect("it lives");
+    assert!(stats.slots < 8, "{} slots", stats.slots);
+}
+
 /// A sandbox that sleeps, paused.
 fn paused(settings: SandboxBuilder) -> Sandbox {
     let sandbox = settings.start().expect("it starts");

@@ -7,7 +7,8 @@ use anyhow::Context;
 use drupe::outside::Remote;
 use drupe::sandbox::console::Console;
 use drupe::{Image, Streams};
-use std::path::PathBuf;
+use nix::sys::signal::Signal;
+use std::path::{Path, PathBuf};
 
 #[derive(clap::Args)]
 pub struct CheckpointArgs {
@@ -53,15 +54,21 @@ pub fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<u8> {
 
 /// Goes on with a saved one, and returns the exit status that tells the fate of its first program.
 pub fn restore(args: &RestoreArgs) -> anyhow::Result<u8> {
-    go_on(&Image::open(&args.file)?, args.name.clone(), args.allow_changed)
+    go_on(&Image::open(&args.file)?, args.name.clone(), args.allow_changed, None)
 }
 
 /// Goes on with a copy of a running one, likewise.
 pub fn clone(args: &CloneArgs) -> anyhow::Result<u8> {
-    go_on(&Remote::find(&args.name)?.image()?, args.as_name.clone(), false)
+    go_on(&Remote::find(&args.name)?.image()?, args.as_name.clone(), false, None)
 }
 
-fn go_on(image: &Image, name: Option<String>, allow_changed: bool) -> anyhow::Result<u8> {
+/// Lets the sandbox of an image go on, and follows its first program.
+pub fn go_on(
+    image: &Image,
+    name: Option<String>,
+    allow_changed: bool,
+    saves: Option<(Signal, &Path)>,
+) -> anyhow::Result<u8> {
     let _console = Console::new();
     let streams = Streams { stdin: closed::stream(0), stdout: closed::stream(1), stderr: closed::stream(2) };
     let named = |builder: drupe::SandboxBuilder| match name {
@@ -70,5 +77,5 @@ fn go_on(image: &Image, name: Option<String>, allow_changed: bool) -> anyhow::Re
     };
     let (sandbox, mut child) = image.restore(&streams, allow_changed, named)?;
     let signals = Signals::take().context("take the signals that are meant for the program")?;
-    end_of(follow(&sandbox, &mut child, &signals, None))
+    end_of(follow(&sandbox, &mut child, &signals, saves))
 }

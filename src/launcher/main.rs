@@ -17,6 +17,7 @@ mod scale;
 mod signals;
 mod sites;
 mod syscalls;
+mod template;
 
 use clap::{Parser, Subcommand};
 use std::io::Write;
@@ -57,6 +58,9 @@ enum Verb {
     /// Make a second sandbox of a running one, with this command's standard streams
     #[command(after_help = STATUSES)]
     Clone(checkpoint::CloneArgs),
+    /// Images by name, of which `run --from` makes sandboxes
+    #[command(subcommand)]
+    Template(template::Verb),
     /// Wait for the end of a sandbox's first process, and print its exit status
     Wait(outside::Named),
     /// Print what has happened in a running sandbox, a JSON object a line
@@ -145,6 +149,7 @@ fn launch() -> u8 {
         Verb::Restore(args) => checkpoint::restore(&args),
         Verb::Allow(args) => outside::allow(&args),
         Verb::Clone(args) => checkpoint::clone(&args),
+        Verb::Template(verb) => template::template(&verb),
         Verb::Wait(named) => outside::wait(&named),
         Verb::Events(args) => outside::events(&args),
         Verb::Debug(named) => outside::debug(&named),

@@ -82,7 +82,7 @@ fn parse_signal(text: &str) -> Result<i32, String> {
 }
 
 /// Text that came out of a sandbox, for a terminal: a program may put anything into its name.
-fn plain(text: &str) -> String {
+pub fn plain(text: &str) -> String {
     let shown = |c: char| if c.is_control() && c != '\n' { c.escape_default().to_string() } else { c.to_string() };
     text.chars().map(shown).collect()
 }
@@ -99,7 +99,7 @@ fn ascii_safe(value: &Value, pretty: bool) -> serde_json::Result<String> {
 }
 
 /// As RFC 3339 has it, in UTC.
-fn date(at: SystemTime) -> String {
+pub fn date(at: SystemTime) -> String {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
     let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
     // From days to a date of the Gregorian calendar, in years that begin in March.
@@ -115,7 +115,7 @@ fn date(at: SystemTime) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", since.subsec_millis())
 }
 
-fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     match bytes >> 10 {
         kib @ 0..10_000 => format!("{kib}K"),
         kib => format!("{}M", kib >> 10),

@@ -1,17 +1,46 @@
 //! `drupe run`
 
+use crate::checkpoint::go_on;
 use crate::closed;
 use crate::signals::{Signals, is_of_terminal};
 use anyhow::{Context, bail};
 use clap::ValueEnum;
 use drupe::sandbox::{PANIC_STATUS, console::Console, shell_status};
-use drupe::{Allowance, Change, Child, Error, Jail, LogLevel, Network, Publication, Sandbox, SandboxBuilder};
+use drupe::{
+    Allowance, Change, Child, Error, Jail, LogLevel, Network, Publication, Sandbox, SandboxBuilder, Streams, Templates,
+};
 use nix::sys::signal::{Signal, raise};
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+/// Options that an image has the answers to.
+const OF_IMAGE: [&str; 22] = [
+    "user",
+    "root",
+    "rw",
+    "bind",
+    "tmpfs",
+    "net",
+    "publish",
+    "allow",
+    "hostname",
+    "seed",
+    "memory",
+    "pids",
+    "cpus",
+    "open_files",
+    "file_size",
+    "timeout",
+    "rewrite",
+    "jail",
+    "strace",
+    "strace_file",
+    "perf_map",
+    "log",
+];
 
 #[derive(Debug, PartialEq, clap::Args)]
 pub struct Args {
@@ -24,6 +53,10 @@ pub struct Args {
     /// Where --save-on-signal writes
     #[arg(long, value_name = "FILE", requires = "save_on_signal")]
     image: Option<PathBuf>,
+    /// Make the sandbox of this template (`drupe template`), whose programs and settings it has. With PROGRAM that runs in
+    /// it, and when it ends all does; without, the template's first program is the one that this is about
+    #[arg(long, value_name = "TEMPLATE", conflicts_with_all = OF_IMAGE)]
+    from: Option<String>,
     /// Directory that the program sees as `/`; the host's own tree otherwise
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -101,8 +134,8 @@ pub struct Args {
     #[arg(long, value_enum, value_name = "LEVEL", default_value_t = Log::Warn)]
     log: Log,
     /// The program, looked up along PATH in the sandbox when it has no slash
-    #[arg(required = true, value_name = "PROGRAM")]
-    program: OsString,
+    #[arg(required_unless_present = "from", value_name = "PROGRAM")]
+    program: Option<OsString>,
     /// Its arguments
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARG")]
     args: Vec<OsString>,
@@ -167,6 +200,7 @@ impl Args {
             name: None,
             save_on_signal: None,
             image: None,
+            from: None,
             root: None,
             rw: false,
             bind: Vec::new(),
@@ -192,7 +226,7 @@ impl Args {
             strace_file: None,
             perf_map: false,
             log: Log::Warn,
-            program,
+            program: Some(program),
             args,
         })
     }
@@ -276,6 +310,9 @@ fn parse_bind(text: &str) -> anyhow::Result<(PathBuf, PathBuf, bool)> {
 
 /// Runs the program and returns the exit status that tells its fate.
 pub fn run(args: Args) -> anyhow::Result<u8> {
+    if let Some(template) = &args.from {
+        return run_from(&args, template);
+    }
     let console = Console::new();
     let settings = settings(&args)?;
     // The first process of a pid namespace is the supervisor, which the launcher cannot be then; and whoever serves
@@ -290,7 +327,13 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
     let sandbox = if apart { settings.start()? } else { settings.start_here()? };
     // Until now a signal simply ends the launcher, and the sandbox with it.
     let signals = Signals::take().context("take the signals that are meant for the program")?;
-    let mut command = sandbox.command(&args.program);
+    run_in(&sandbox, &args, &console, &signals)
+}
+
+/// Runs the program in a sandbox.
+fn run_in(sandbox: &Sandbox, args: &Args, console: &Console, signals: &Signals) -> anyhow::Result<u8> {
+    let program = args.program.as_ref().context("no program")?;
+    let mut command = sandbox.command(program);
     command.args(&args.args).tty(console.is_terminal()).umask(current_umask());
     command.stdin(closed::stream(0)).stdout(closed::stream(1)).stderr(closed::stream(2));
     if args.clear_env {
@@ -311,7 +354,26 @@ pub fn run(args: Args) -> anyhow::Result<u8> {
         Err(e) => return Err(e.into()),
     };
     let saves = args.save_on_signal.zip(args.image.as_deref());
-    end_of(follow(&sandbox, &mut child, &signals, saves))
+    end_of(follow(sandbox, &mut child, signals, saves))
+}
+
+/// Makes a sandbox of a template, and runs the program in it, if there is one.
+fn run_from(args: &Args, template: &str) -> anyhow::Result<u8> {
+    let image = Templates::own()?.open(template)?;
+    if args.program.is_none() {
+        if !args.env.is_empty() || args.clear_env || args.cwd.is_some() {
+            bail!("--from without a program: the template's has its environment and directory already");
+        }
+        return go_on(&image, args.name.clone(), false, args.save_on_signal.zip(args.image.as_deref()));
+    }
+    let console = Console::new();
+    let named = |builder: SandboxBuilder| match &args.name {
+        Some(name) => builder.name(name),
+        None => builder,
+    };
+    let (sandbox, _first) = image.restore(&Streams::default(), false, named)?;
+    let signals = Signals::take().context("take the signals that are meant for the program")?;
+    run_in(&sandbox, args, &console, &signals)
 }
 
 /// What is said of a sandbox that has ended before its program.

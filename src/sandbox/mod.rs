@@ -32,7 +32,7 @@ pub use drupe_kernel::abi::control::{PsEntry, Stats, TrappingSite};
 pub use error::{Error, Result};
 pub use jail::Jail;
 pub use network::{Allowance, Publication};
-pub use save::{Image, ImageError, SaveError, Streams};
+pub use save::{Image, ImageError, SaveError, Streams, Template, Templates};
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 
@@ -46,7 +46,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Bytes of a file that travel in one message.
@@ -80,6 +80,8 @@ struct Inner {
     settings: Option<save::Saving>,
     /// One at a time.
     saving: Mutex<()>,
+    /// The image that it was restored from, as mappings name it: device and inode.
+    image: OnceLock<(u32, u32, u64)>,
 }
 
 /// What a sandbox's first program was started with, and others by name are.
@@ -214,7 +216,8 @@ impl Sandbox {
         let bell = claim.as_ref().map(|_| EventFd::from_flags(flags)).transpose();
         let bell = bell.map_err(|e| Error::host("make a descriptor", e))?;
         let (state, changed, base) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let inner = Arc::new(Inner { link, state, changed, given, base, bell, settings, saving: Mutex::default() });
+        let (saving, image) = (Mutex::default(), OnceLock::new());
+        let inner = Arc::new(Inner { link, state, changed, given, base, bell, settings, saving, image });
         let mut sandbox = Sandbox { inner, desk: None };
         if sandbox.inner.link.served_here().is_none() {
             sandbox.inner.booted()?;

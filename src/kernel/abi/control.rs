@@ -218,9 +218,14 @@ pub enum Request {
     Unpause,
     /// Say how the sandbox can be saved, which must stand still; answered by [`Response::Frozen`]. Nothing else is
     /// served until [`Request::Thaw`], and the supervisor does nothing.
-    Freeze,
+    Freeze {
+        /// Copies of the address spaces are wanted, which stay until [`Request::EndCopies`].
+        copies: bool,
+    },
     /// The end of [`Request::Freeze`].
     Thaw,
+    /// The copies of [`Request::Freeze`] are of no more use.
+    EndCopies,
     /// A whole file.
     ReadFile {
         /// Absolute path.

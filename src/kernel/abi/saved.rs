@@ -12,6 +12,9 @@ pub struct Frozen {
     pub monotonic: u64,
     /// Address spaces: the host pids, as the supervisor sees them, of the processes that share each.
     pub spaces: Vec<Vec<u32>>,
+    /// Of each of them, where copies were wanted, the host pid of a process that keeps the private memory as it is; 0 for
+    /// none.
+    pub copies: Vec<u32>,
     /// Host descriptors that were handed in.
     pub handed_in: Vec<HandedIn>,
     /// Host descriptor of the window's memory file.

@@ -166,6 +166,8 @@ pub struct SlotHeader {
     /// What the host has of a parked thread beyond its registers (a `task::park::Still` on its stack), or [`IDLE`]; 0
     /// while the thread may change something.
     pub still: AtomicU64,
+    /// What the supervisor asks of a parked thread, and is answered (`task::copies`).
+    pub copying: AtomicU64,
     /// Where the broker answers (`abi::broker`).
     pub broker: AtomicU32,
     /// The child that the thread is making (a raw `Arc<Task>`): it is known, and may not have a host thread yet.

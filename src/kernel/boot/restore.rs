@@ -11,7 +11,7 @@ use crate::host::process;
 use crate::host::{log as ring, panic, random, sched, time as host_time, window};
 use crate::mm::text;
 use crate::syscall::strace;
-use crate::task::{exit, revive, zygote};
+use crate::task::{copies, exit, revive, zygote};
 use crate::time;
 use core::sync::atomic::Ordering::SeqCst;
 
@@ -73,6 +73,7 @@ unsafe fn reassemble(params: &BootParams, revival: &[u8]) -> Result {
         exit::reaped(gone, crate::abi::linux::SIGKILL as i32);
     }
     revive::revive(members, super::become_guest)?;
+    copies::forget();
     // There is another mother where somebody needs her.
     zygote::mother_lost();
     hostfd::restored();

@@ -18,7 +18,7 @@ use crate::fs::{hostfd, memfs};
 use crate::host::HostFd;
 use crate::mm::{IoSrc, budget, text};
 use crate::signal::info;
-use crate::task::{kernel, lookup_group, oom, park, record, revive, tree};
+use crate::task::{copies, kernel, lookup_group, oom, park, record, revive, tree};
 use crate::tty;
 use crate::vfs::open::How;
 use crate::vfs::{self, FileType, FsContext, Lookup, OpCtx, OpenFile};
@@ -88,8 +88,12 @@ fn answer_to(request: Request) -> Response {
             Response::Ok
         }
         Request::Unpause => done(unpause(), || String::from("the sandbox is not paused")),
-        Request::Freeze => freeze(),
+        Request::Freeze { copies } => freeze(copies),
         Request::Thaw => Response::Ok,
+        Request::EndCopies => {
+            copies::end();
+            Response::Ok
+        }
         Request::ReadFile { path, offset, len } => match read_file(&path, offset, len) {
             Ok(data) => Response::Data(data),
             Err(e) => failed(e, alloc::format!("cannot read '{}': {}", String::from_utf8_lossy(&path), words(e))),
@@ -103,6 +107,7 @@ fn answer_to(request: Request) -> Response {
         }
         Request::Ps => Response::Ps(inspect::processes()),
         Request::Dump => Response::Text(inspect::dump()),
+        Request::Measured { .. } if copies::are_there() => Response::Memory(budget::used()),
         Request::Measured { sizes, rest } => {
             memfs::recount_mapped();
             if let Some(oom::Victim { pid, name, bytes }) = oom::measured(&sizes, rest) {
@@ -121,17 +126,20 @@ fn answer_to(request: Request) -> Response {
 }
 
 /// What is to be known of a sandbox that stands still.
-fn freeze() -> Response {
+fn freeze(copies: bool) -> Response {
     if !park::is_paused() {
         return failed(Errno::EINVAL, String::from("the sandbox is not paused"));
     }
     if !park::all_still() {
         return failed(Errno::EAGAIN, alloc::format!("{} tasks have not come to rest", park::moving().max(1)));
     }
+    let spaces = revive::spaces();
+    let copies = if copies { copies::make(&spaces) } else { Vec::new() };
     Response::Frozen(Frozen {
         base: crate::arch::slot::window(),
         monotonic: crate::time::host_monotonic(),
-        spaces: revive::spaces(),
+        spaces,
+        copies,
         handed_in: hostfd::handed_in(),
         window_fd: crate::host::window::fd(),
         text_cache: text::cache(),

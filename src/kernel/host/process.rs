@@ -91,6 +91,7 @@ fn ready(slot: &SlotHeader) {
     slot.frame.store(0, SeqCst);
     slot.parked.store(0, SeqCst);
     slot.still.store(0, SeqCst);
+    slot.copying.store(0, SeqCst);
     slot.locks_held.store(0, SeqCst);
     slot.lock_levels.store(0, SeqCst);
     slot.waking.store(0, SeqCst);

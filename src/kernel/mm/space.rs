@@ -7,6 +7,7 @@
 //! Every change goes in this order: what may be refused here (limits, room for the record), then the host, then the
 //! record of what the host did. So the record is true whatever fails.
 
+mod imaged;
 mod locked;
 mod patched;
 mod place;
@@ -29,7 +30,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::any::Any;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use once_cell::race::OnceBox;
 
 const PAGE: u64 = 4096;
@@ -119,6 +120,8 @@ pub struct AddressSpace {
     pub limits: [AtomicU64; 2],
     /// `PR_MDWE_*` of `prctl(2)`.
     mdwe: AtomicU32,
+    /// Private memory of no file may be the host's private mapping of an image (`imaged.rs`).
+    imaged: AtomicBool,
     /// Argument and environment areas on the stack: start and end of each.
     pub strings: [AtomicU64; 4],
     /// What the program was told at its start: keys and values (`getauxval(3)`).
@@ -156,6 +159,7 @@ impl Frozen<'_> {
             to.store(from.load(Relaxed), Relaxed);
         }
         copy.inherit_mdwe(of);
+        copy.imaged.store(of.imaged.load(Relaxed), Relaxed);
         let auxv = of.auxv.lock().clone();
         *copy.auxv.lock() = auxv;
         Ok(copy)
@@ -212,6 +216,7 @@ impl AddressSpace {
             id: NEXT_ID.fetch_add(1, Relaxed),
             limits: [const { AtomicU64::new(u64::MAX) }; 2],
             mdwe: AtomicU32::new(0),
+            imaged: AtomicBool::new(false),
             strings: [const { AtomicU64::new(0) }; 4],
             auxv: Mutex::new(Level::Leaf, Arc::new([])),
             contexts: OnceBox::new(),

@@ -310,7 +310,7 @@ pub(super) fn advise(mm: &AddressSpace, addr: u64, len: u64, advice: i32, is_dyi
         }
         match refuses(v, kind) {
             Some(e) => Err(e),
-            None => mem::madvise(at, to - at, advice),
+            None => mm.advise_host(at, to, kind),
         }
     };
     let piece = if slow { PIECE } else { u64::MAX };

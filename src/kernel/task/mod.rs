@@ -9,6 +9,7 @@ pub mod acct;
 pub mod async_io;
 pub mod attr;
 pub mod clone;
+pub mod copies;
 pub mod coredump;
 pub mod cpu_clock;
 pub mod cpu_timers;

@@ -168,6 +168,7 @@ extern "C" fn wait() {
         if !is_paused() || task.group.state.lock().exiting.is_some() {
             break;
         }
+        super::copies::asked();
         let _ = futex::wait(&slot.waker.word, ticket, None);
     }
     slot.waker.sleeping.store(was, SeqCst);

@@ -12,8 +12,9 @@ use crate::abi::slot::SlotHeader;
 use crate::abi::{Errno, Result, linux};
 use crate::arch;
 use crate::host::process::{self, CloneKind};
-use crate::host::{files, futex, mem, sched};
-use crate::mm::vma::VmaFlags;
+use crate::host::{futex, mem, sched};
+use crate::mm::AddressSpace;
+use crate::mm::vma::{Vma, VmaFlags};
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
@@ -179,7 +180,7 @@ extern "C" fn first_main(job: u64) -> ! {
     let (member, settle) = unsafe { *Box::from_raw(job as *mut (Member, fn())) };
     settle();
     let slot = arch::slot();
-    if let Err(e) = map(&member).and_then(|()| protect_as_before(slot)) {
+    if let Err(e) = mapped(&member, slot) {
         fail(e);
     }
     for process in &member.processes[1..] {
@@ -248,59 +249,28 @@ fn arrive() -> ! {
     park::go_on()
 }
 
-/// Maps what was mapped, and fills in what was written.
-fn map(member: &Member) -> Result {
-    let mut fills = member.space.fills.iter().peekable();
-    for m in &member.space.maps {
-        let kind = if m.shared { linux::MAP_SHARED } else { linux::MAP_PRIVATE };
-        let none = if m.fd < 0 { linux::MAP_ANONYMOUS } else { 0 };
-        let flags = kind | none | linux::MAP_FIXED_NOREPLACE | linux::MAP_NORESERVE;
-        let is_filled = fills.peek().is_some_and(|f| f.to < m.end);
-        let first = if is_filled { linux::PROT_READ | linux::PROT_WRITE } else { m.prot };
-        if crate::mm::space::outside_guest(m.start, m.end) {
-            return Err(Errno::EUCLEAN);
-        }
-        mem::mmap(m.start, m.end - m.start, first, flags, m.fd, m.offset)?;
-        while let Some(fill) = fills.next_if(|f| f.to < m.end) {
-            if fill.to < m.start || fill.to.checked_add(fill.len).is_none_or(|end| end > m.end) {
-                return Err(Errno::EUCLEAN);
-            }
-            let mut done = 0;
-            while done < fill.len {
-                match files::pread(member.image, fill.to + done, (fill.len - done) as usize, fill.at + done)? {
-                    0 => return Err(Errno::EIO),
-                    n => done += n as u64,
-                }
-            }
-        }
-        if first != m.prot {
-            mem::mprotect(m.start, m.end - m.start, m.prot)?;
-        }
-    }
-    if fills.next().is_some() { Err(Errno::EUCLEAN) } else { Ok(()) }
-}
-
-/// What `mlock` and `madvise` made of mappings.
-fn protect_as_before(slot: &SlotHeader) -> Result {
+/// Maps the memory of an address space, and does to it what `mlock` and `madvise` did.
+fn mapped(member: &Member, slot: &SlotHeader) -> Result {
     let mm = task_of(slot).and_then(Task::shared).map(|own| own.mm).ok_or(Errno::EUCLEAN)?;
+    mm.map_image(&member.space, member.image)?;
     let mut at = 0;
     while let Some(v) = mm.at_or_after(at) {
         at = v.end;
-        keep_flags(v.start, v.len(), v.flags)?;
+        keep_flags(&mm, &v)?;
     }
     Ok(())
 }
 
-fn keep_flags(start: u64, len: u64, flags: VmaFlags) -> Result {
-    if flags.contains(VmaFlags::LOCKED) {
+fn keep_flags(mm: &AddressSpace, v: &Vma) -> Result {
+    if v.flags.contains(VmaFlags::LOCKED) {
         // Under a smaller limit it is as a program finds it whose memory cannot be locked.
-        let _ = mem::mlock(start, len);
+        let _ = mem::mlock(v.start, v.len());
     }
     for (flag, advice) in
         [(VmaFlags::DONT_FORK, linux::MADV_DONTFORK), (VmaFlags::WIPE_ON_FORK, linux::MADV_WIPEONFORK)]
     {
-        if flags.contains(flag) {
-            mem::madvise(start, len, advice as i32)?;
+        if v.flags.contains(flag) {
+            mm.advise_host(v.start, v.end, advice)?;
         }
     }
     Ok(())

@@ -279,24 +279,28 @@ impl Client<'_> {
                 Response::Text(text) => Ok(FromSandbox::Text(text)),
                 other => Err(crate::sandbox::unexpected(other)),
             },
-            ToSandbox::Save => self.save(fds),
-            ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::Go { .. } => {
+            ToSandbox::Save { go_on } => self.save(fds, go_on),
+            ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::End => {
                 Ok(refused(libc::EPROTO, "no program was asked for"))
             }
         }
     }
 
-    /// Writes an image, and ends the sandbox once the client has put it in its place, unless it is to go on.
-    fn save(&mut self, fds: Vec<OwnedFd>) -> Result<FromSandbox> {
+    /// Writes an image; unless the sandbox goes on meanwhile, it ends once the client has put the image in its place.
+    fn save(&mut self, fds: Vec<OwnedFd>, go_on: bool) -> Result<FromSandbox> {
         let shared = self.shared;
         let Some(file) = fds.into_iter().next() else { return Ok(refused(libc::EPROTO, "no file came along")) };
+        let file = std::fs::File::from(file);
         let _one = lock(&shared.pausing);
+        if go_on {
+            return shared.inner.save_running(file).map(FromSandbox::Saved);
+        }
         shared.inner.ask_ok(Request::Pause)?;
-        let saved = shared.inner.save(std::fs::File::from(file));
+        let saved = shared.inner.save(file, false);
         let mut ends = false;
         if let Ok(bytes) = &saved {
             let _ = self.say(&FromSandbox::Saved(*bytes));
-            ends = matches!(self.channel.receive(true), Ok(Received::Message(ToSandbox::Go { on: false }, _)));
+            ends = matches!(self.channel.receive(true), Ok(Received::Message(ToSandbox::End, _)));
         }
         if ends {
             // With its first process the sandbox may be gone at any time from here on.

@@ -5,7 +5,7 @@
 
 mod desk;
 mod protocol;
-mod registry;
+pub(super) mod registry;
 
 pub(super) use desk::Desk;
 pub use drupe_kernel::abi::control::{Record, Recorded};
@@ -135,8 +135,8 @@ impl Connection {
     }
 
     /// Has an image written to a file; how many bytes.
-    fn saved(&mut self, file: BorrowedFd<'_>) -> Result<u64> {
-        self.say(&ToSandbox::Save, &[file])?;
+    fn saved(&mut self, file: BorrowedFd<'_>, go_on: bool) -> Result<u64> {
+        self.say(&ToSandbox::Save { go_on }, &[file])?;
         self.patient()?;
         match self.hear()? {
             FromSandbox::Saved(bytes) => Ok(bytes),
@@ -231,8 +231,8 @@ impl Remote {
         self.connect()?.done(&ToSandbox::Resume)
     }
 
-    /// Writes an image of it to `path`, which is there when the image is whole. The sandbox stands still meanwhile, and is
-    /// ended then unless it is to go on. How many bytes the image has.
+    /// Writes an image of it to `path`, which is there when the image is whole. Unless the sandbox is to go on, it is ended
+    /// then; else it goes on as soon as it can ([`crate::Sandbox::save_to_file`]). How many bytes the image has.
     ///
     /// # Errors
     /// As [`Remote::status`]; [`Error::Refused`] if it cannot be saved, and goes on; [`Error::Path`].
@@ -240,21 +240,22 @@ impl Remote {
         let failed = |source| Error::Path { path: path.to_path_buf(), source };
         let image = Unfinished::new(path).map_err(failed)?;
         let mut connection = self.connect()?;
-        let bytes = connection.saved(image.file.as_fd())?;
+        let bytes = connection.saved(image.file.as_fd(), leave_running)?;
         image.finish().map_err(failed)?;
-        connection.done(&ToSandbox::Go { on: leave_running })?;
+        if !leave_running {
+            connection.done(&ToSandbox::End)?;
+        }
         Ok(bytes)
     }
 
-    /// An image of it in memory. The sandbox stands still meanwhile, and goes on.
+    /// An image of it in memory. The sandbox goes on as soon as it can.
     ///
     /// # Errors
     /// As [`Remote::save`]; [`Error::Image`].
     pub fn image(&self) -> Result<Image> {
         let file = save::memory_file().map_err(|e| Error::host("make a memory file", e))?;
         let mut connection = self.connect()?;
-        connection.saved(file.as_fd())?;
-        connection.done(&ToSandbox::Go { on: true })?;
+        connection.saved(file.as_fd(), true)?;
         Image::of_file(file)
     }
 

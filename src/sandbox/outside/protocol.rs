@@ -60,14 +60,14 @@ pub enum ToSandbox {
     Pause,
     /// Answered by [`FromSandbox::Done`].
     Resume,
-    /// Write an image to the file that comes along; answered by [`FromSandbox::Saved`]. The sandbox is paused until
-    /// [`ToSandbox::Go`].
-    Save,
-    /// After [`FromSandbox::Saved`]; answered by [`FromSandbox::Done`]. A client that hangs up instead lets it go on.
-    Go {
-        /// It goes on; otherwise it is ended.
-        on: bool,
+    /// Write an image to the file that comes along; answered by [`FromSandbox::Saved`].
+    Save {
+        /// It goes on as soon as it can; otherwise it is paused until [`ToSandbox::End`].
+        go_on: bool,
     },
+    /// After [`FromSandbox::Saved`]: end it; answered by [`FromSandbox::Done`]. A client that hangs up instead lets it go
+    /// on.
+    End,
     /// Answered by [`FromSandbox::Exited`] with the first process's status.
     Wait,
     /// Answered by [`FromSandbox::Records`], as often as there are some, and [`FromSandbox::Done`].

@@ -1,5 +1,6 @@
 //! The file of an image.
 
+use super::whole;
 use std::ffi::OsString;
 use std::fs::File;
 use std::io;
@@ -29,12 +30,12 @@ impl Unfinished {
         Ok(Unfinished { file, temporary, path: path.to_path_buf() })
     }
 
-    /// Puts it in its place.
+    /// Puts it in its place. It is not brought to the disk: should the host fail before it is there, the image's sums tell.
     ///
     /// # Errors
     /// The host's.
     pub fn finish(self) -> io::Result<()> {
-        self.file.sync_all()?;
+        whole::mark(&self.file);
         std::fs::rename(&self.temporary, &self.path)
     }
 }

@@ -154,6 +154,8 @@ pub struct Reader<'a> {
     at: u64,
     /// Where pages lie.
     pages: Vec<std::ops::Range<u64>>,
+    /// Pages are not compared with their sums.
+    known: bool,
 }
 
 /// What a header says.
@@ -165,9 +167,10 @@ struct Head {
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(file: &'a File) -> Loaded<Reader<'a>> {
+    /// `known`: the pages are what was written.
+    pub fn new(file: &'a File, known: bool) -> Loaded<Reader<'a>> {
         let len = file.metadata()?.len();
-        Ok(Reader { file, len, at: 0, pages: Vec::new() })
+        Ok(Reader { file, len, at: 0, pages: Vec::new(), known })
     }
 
     fn read(&self, at: u64, bytes: &mut [u8]) -> Loaded {
@@ -210,7 +213,9 @@ impl<'a> Reader<'a> {
         loop {
             let head = self.head()?;
             if head.tag == Tag::Pages as u64 && matches!(tag, Tag::Kernel | Tag::Memory) {
-                self.check(&head)?;
+                if !self.known {
+                    self.check(&head)?;
+                }
                 self.at = head.body.end;
                 self.pages.push(head.body);
                 continue;
@@ -300,7 +305,7 @@ mod tests {
     }
 
     fn read(file: &File) -> Loaded<Vec<Fill>> {
-        let mut reader = Reader::new(file)?;
+        let mut reader = Reader::new(file, false)?;
         reader.section::<u32>(Tag::Cpu)?;
         let fills: Vec<Fill> = reader.section(Tag::Kernel)?;
         reader.check_fills(&fills, u64::MAX)?;

@@ -16,24 +16,25 @@ mod process;
 mod read;
 mod recipe;
 mod settings;
+mod template;
+mod whole;
 mod write;
 
 pub use error::{ImageError, SaveError};
 pub(super) use file::{Unfinished, memory_file};
 pub use read::{Image, Streams};
+pub use template::{Template, Templates};
 
 use super::builder::SandboxBuilder;
 use super::error::Result;
 use super::{Child, Inner, Sandbox, lock, unexpected};
 use drupe_kernel::abi::control::{Request, Response};
 use drupe_kernel::abi::saved::{Fill, Frozen};
-use drupe_kernel::abi::text::Checksum;
 use recipe::{Descriptor, FileNeed, MemoryFile};
 use serde::{Deserialize, Serialize};
 use settings::{First, Settings};
 use std::io::Write;
 use std::path::Path;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 use write::Subject;
 
@@ -49,8 +50,8 @@ struct Build {
 
 impl Build {
     fn own() -> Build {
-        static SUM: OnceLock<u64> = OnceLock::new();
-        let kernel = *SUM.get_or_init(|| Checksum::of(super::image::bytes()));
+        // `build.rs` makes it of the kernel's image.
+        let kernel = env!("DRUPE_IMAGE_ID").bytes().fold(0u64, |n, digit| n.wrapping_mul(10) + u64::from(digit - b'0'));
         Build { version: env!("CARGO_PKG_VERSION").into(), kernel }
     }
 }
@@ -90,6 +91,8 @@ struct Times {
     looked: Duration,
     /// Until the kernel's memory was written.
     kernel: Duration,
+    /// Until it could go on.
+    stood: Duration,
     /// Until the programs' memory was written.
     memory: Duration,
 }
@@ -104,10 +107,11 @@ impl Sandbox {
     /// # Errors
     /// [`Error::Save`](super::Error::Save) says what is in the way; [`Error::Ended`](super::Error::Ended).
     pub fn save_to(&self, out: impl Write) -> Result<u64> {
-        self.inner.save(out)
+        self.inner.save(out, false)
     }
 
-    /// Writes an image to `path`, pausing the sandbox meanwhile. The file is there once it is whole.
+    /// Writes an image to `path`. The sandbox is paused until all but the programs' private memory is written, of which the
+    /// host keeps a copy meanwhile (a fork of each process); then it goes on. The file is there once it is whole.
     ///
     /// # Errors
     /// As [`Sandbox::save_to`]; [`Error::Path`](super::Error::Path).
@@ -115,14 +119,14 @@ impl Sandbox {
         let path = path.as_ref();
         let failed = |source| super::Error::Path { path: path.to_path_buf(), source };
         let image = Unfinished::new(path).map_err(failed)?;
-        let bytes = self.while_paused(|| self.inner.save(&image.file))?;
+        let bytes = self.inner.save_running(&image.file)?;
         image.finish().map_err(failed)?;
         Ok(bytes)
     }
 
     /// Makes a second sandbox of this one, which goes on from the same instant with these streams; returns it with its first
     /// program. Both have the same memory, files in memory and pids, and nothing in common but the host's files. Random
-    /// choices of its kernel are others. It costs a save to memory, which this sandbox stands still for, and a restore.
+    /// choices of its kernel are others. It costs what [`Sandbox::save_to_file`] does to memory, and a restore.
     ///
     /// # Errors
     /// As [`Sandbox::save_to`] and [`Image::restore`].
@@ -131,42 +135,85 @@ impl Sandbox {
         streams: &Streams,
         adjust: impl FnOnce(SandboxBuilder) -> SandboxBuilder,
     ) -> Result<(Sandbox, Child)> {
-        let file = memory_file().map_err(|e| super::Error::host("make a memory file", e))?;
-        self.while_paused(|| self.inner.save(&file))?;
-        Image::of_file(file)?.restore(streams, false, adjust)
+        self.image()?.restore(streams, false, adjust)
     }
 
-    fn while_paused<T>(&self, f: impl FnOnce() -> Result<T>) -> Result<T> {
-        self.pause()?;
-        let done = f();
-        self.unpause()?;
-        done
+    /// As [`Sandbox::fork`], `count` times from one instant: `each` says what the sandbox of that number gets.
+    ///
+    /// # Errors
+    /// As [`Sandbox::fork`]; those that were made until then have ended.
+    pub fn fork_many(
+        &self,
+        count: usize,
+        mut each: impl FnMut(usize, SandboxBuilder) -> (Streams, SandboxBuilder),
+    ) -> Result<Vec<(Sandbox, Child)>> {
+        self.image()?.restore_many(count, &mut each)
+    }
+
+    /// An image in memory, of which any number of sandboxes can be made.
+    ///
+    /// # Errors
+    /// As [`Sandbox::save_to_file`].
+    pub fn image(&self) -> Result<Image> {
+        let file = memory_file().map_err(|e| super::Error::host("make a memory file", e))?;
+        self.inner.save_running(&file)?;
+        Image::of_file(file)
     }
 }
 
 impl Inner {
-    /// See [`Sandbox::save_to`].
-    pub(super) fn save(&self, out: impl Write) -> Result<u64> {
+    /// Pauses it, and lets it go on as soon as the rest can be written from copies.
+    pub(super) fn save_running(&self, out: impl Write) -> Result<u64> {
+        self.ask_ok(Request::Pause)?;
+        self.save(out, true)
+    }
+
+    /// See [`Sandbox::save_to`]. With `go_on` one pause is undone as soon as that can be, whatever comes of it.
+    pub(super) fn save(&self, out: impl Write, go_on: bool) -> Result<u64> {
+        let mut frozen = None;
+        let saved = self.save_frozen(out, go_on, &mut frozen);
+        if frozen == Some(true) {
+            self.ask_ok(Request::Thaw)?;
+        }
+        if go_on && frozen != Some(false) {
+            self.ask_ok(Request::Unpause)?;
+        }
+        if go_on && frozen.is_some() {
+            self.ask_ok(Request::EndCopies)?;
+        }
+        saved
+    }
+
+    /// `frozen`: whether it was frozen, and is still.
+    fn save_frozen(&self, out: impl Write, go_on: bool, frozen: &mut Option<bool>) -> Result<u64> {
         let Some(settings) = &self.settings else {
             return Err(SaveError::Unsavable("its supervisor is the process that started it".into()).into());
         };
         let _one = lock(&self.saving);
-        let frozen = self.freeze()?;
+        let told = self.freeze(go_on)?;
+        *frozen = Some(true);
         let first = {
             let state = lock(&self.state);
             First::of(state.first, state.first_status, lock(&self.base).as_ref())
         };
-        let subject = Subject { supervisor: self.link.pid(), frozen: &frozen, settings: settings.clone(), first };
-        let written = write::write(&subject, out);
-        self.ask_ok(Request::Thaw)?;
-        Ok(written?)
+        let (supervisor, image) = (self.link.pid(), self.image.get().copied());
+        let subject = Subject { supervisor, frozen: &told, settings: settings.clone(), first, image };
+        let mut thaw = || {
+            if go_on {
+                self.ask_ok(Request::Thaw)?;
+                *frozen = Some(false);
+                self.ask_ok(Request::Unpause)?;
+            }
+            Ok(())
+        };
+        write::write(&subject, out, &mut thaw)
     }
 
     /// Waits until nothing moves.
-    fn freeze(&self) -> Result<Frozen> {
+    fn freeze(&self, copies: bool) -> Result<Frozen> {
         let end = Instant::now() + REST;
         loop {
-            match self.ask(Request::Freeze, Vec::new()) {
+            match self.ask(Request::Freeze { copies }, Vec::new()) {
                 Ok(Response::Frozen(frozen)) => return Ok(frozen),
                 Ok(other) => return Err(unexpected(other)),
                 Err(super::Error::Refused { errno: libc::EINVAL, .. }) => return Err(SaveError::NotPaused.into()),

@@ -2,8 +2,10 @@
 
 use super::error::{SaveError, Saved};
 use super::format::PAGE;
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -184,6 +186,22 @@ impl Process {
     pub fn pid(&self) -> u32 {
         self.pid
     }
+}
+
+/// Device and inode as mappings of `file` name them, which is not what `stat(2)` says on every file system.
+///
+/// # Errors
+/// The host's.
+pub fn key_of(file: &File) -> io::Result<(u32, u32, u64)> {
+    let (len, prot) = (NonZeroUsize::MIN, ProtFlags::PROT_NONE);
+    // SAFETY: a new mapping, wherever there is room, that nobody looks into.
+    let at = unsafe { mmap(None, len, prot, MapFlags::MAP_PRIVATE, file, 0) }?;
+    let start = at.as_ptr() as u64;
+    let text = std::fs::read("/proc/self/maps").map(|t| String::from_utf8_lossy(&t).into_owned());
+    // SAFETY: as above; its whole page goes.
+    unsafe { munmap(at, len.get()) }?;
+    let found = text?.lines().filter_map(parse).find(|m| m.start == start);
+    found.map(|m| m.file).ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
 }
 
 fn add(found: &mut Vec<Present>, start: u64, end: u64) {

@@ -4,7 +4,9 @@ use super::cpu::Features;
 use super::error::{ImageError, Loaded};
 use super::file::memory_file;
 use super::format::{Reader, Tag};
+use super::process::key_of;
 use super::recipe::{MemoryFile, Recipe};
+use super::whole;
 use super::write::SavedSpace;
 use super::{Build, KernelPart, Needs, Times};
 use crate::sandbox::error::{Error, Result};
@@ -14,16 +16,13 @@ use crate::sandbox::{Child, Sandbox, SandboxBuilder, lock};
 use drupe_kernel::abi::layout;
 use drupe_kernel::abi::saved::{Fill, HostMap, Revival, Space};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
 /// Highest number of a descriptor that an image may name.
 const NUMBER_MAX: i32 = 1 << 19;
-/// How much is copied at a time.
-const PIECE: usize = 1 << 20;
 
 /// The image of a sandbox, known to be whole and to fit this processor and this build.
 #[derive(Debug)]
@@ -54,7 +53,12 @@ impl Image {
     pub fn open(path: impl AsRef<Path>) -> Result<Image> {
         let path = path.as_ref();
         let file = File::open(path).map_err(|source| Error::Path { path: path.into(), source })?;
-        Ok(Image::of(file)?)
+        let known = whole::is_marked(&file);
+        let image = Image::of(file, known)?;
+        if !known {
+            whole::mark(&image.file);
+        }
+        Ok(image)
     }
 
     /// Reads an image from a stream.
@@ -64,25 +68,21 @@ impl Image {
     pub fn read(mut from: impl Read) -> Result<Image> {
         let mut file = memory_file().map_err(ImageError::Read)?;
         io::copy(&mut from, &mut file).map_err(ImageError::Read)?;
-        Ok(Image::of(file)?)
+        Ok(Image::of(file, false)?)
     }
 
-    /// The image that a file holds.
+    /// The image that a file in memory holds, which was written just now.
     pub(in crate::sandbox) fn of_file(file: File) -> Result<Image> {
-        Ok(Image::of(file)?)
+        Ok(Image::of(file, true)?)
     }
 
-    fn of(file: File) -> Loaded<Image> {
+    /// `known`: to be whole.
+    fn of(file: File, known: bool) -> Loaded<Image> {
         if !file.metadata()?.is_file() {
             return Err(ImageError::NotAnImage);
         }
-        let mut reader = Reader::new(&file)?;
-        reader.section::<Features>(Tag::Cpu)?.check()?;
-        let (image, own) = (reader.section::<Build>(Tag::Build)?, Build::own());
-        if image != own {
-            return Err(ImageError::Build { image: image.to_string(), own: own.to_string() });
-        }
-        let needs: Needs = reader.section(Tag::Needs)?;
+        let mut reader = Reader::new(&file, known)?;
+        let needs = head(&mut reader)?;
         let kernel: KernelPart = reader.section(Tag::Kernel)?;
         let spaces: Vec<SavedSpace> = reader.section(Tag::Memory)?;
         let times: Times = reader.section(Tag::End)?;
@@ -98,9 +98,23 @@ impl Image {
         Ok(Image { file, needs, kernel, spaces, times })
     }
 
+    /// What the first program of an image was started with. Of the image only the part before the memory is read.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(super) fn command_of(path: &Path) -> Result<Vec<String>> {
+        let file = File::open(path).map_err(|source| Error::Path { path: path.into(), source })?;
+        Ok(head(&mut Reader::new(&file, true)?)?.first.base().command)
+    }
+
     /// How long it took to write the image, from when everything stood still.
     pub fn saving_took(&self) -> Duration {
         self.times.memory
+    }
+
+    /// How long the sandbox stood still for it, at least.
+    pub fn saving_stopped(&self) -> Duration {
+        self.times.stood
     }
 
     /// Restores the sandbox, which goes on where it was saved. Returns it with its first program. `adjust` may change
@@ -120,12 +134,29 @@ impl Image {
         Ok((sandbox, child))
     }
 
+    /// As [`Sandbox::fork_many`], from this image.
+    ///
+    /// # Errors
+    /// As [`Image::restore`]; those that were made until then have ended.
+    pub fn restore_many(
+        &self,
+        count: usize,
+        mut each: impl FnMut(usize, SandboxBuilder) -> (Streams, SandboxBuilder),
+    ) -> Result<Vec<(Sandbox, Child)>> {
+        let mut one = |i| {
+            let (streams, builder) = each(i, self.needs.settings.builder());
+            self.restore(&streams, false, |_| builder)
+        };
+        (0..count).map(&mut one).collect()
+    }
+
     fn restore_paused(
         &self,
         streams: &Streams,
         allow_changed: bool,
         adjust: impl FnOnce(SandboxBuilder) -> SandboxBuilder,
     ) -> Result<(Sandbox, Child)> {
+        let key = key_of(&self.file).map_err(ImageError::Read)?;
         let builder = adjust(self.needs.settings.builder());
         let table = self.table(streams, allow_changed)?;
         let sandbox = builder.start_saved(table)?;
@@ -134,6 +165,7 @@ impl Image {
             state.first = self.needs.first.pid;
             state.first_status = self.needs.first.status;
         }
+        let _ = sandbox.inner.image.set(key);
         *lock(&sandbox.inner.base) = Some(self.needs.first.base());
         let pid = self.needs.first.pid.ok_or(Error::NoProcess)?;
         let child = Child::known(sandbox.inner.clone(), pid);
@@ -207,18 +239,33 @@ impl Image {
     }
 
     fn fill(&self, to: &File, fills: &[Fill], size: u64) -> Loaded {
-        let mut piece = vec![0; PIECE];
         for fill in fills {
-            let mut done = 0;
-            while done < fill.len.min(size - fill.to.min(size)) {
-                let len = (fill.len - done).min(PIECE as u64).min(size - fill.to - done) as usize;
-                self.file.read_exact_at(&mut piece[..len], fill.at + done)?;
-                to.write_all_at(&piece[..len], fill.to + done)?;
-                done += len as u64;
+            let len = fill.len.min(size - fill.to.min(size));
+            (&mut &*to).seek(SeekFrom::Start(fill.to))?;
+            let mut at = fill.at as i64;
+            while (at as u64) < fill.at + len {
+                let rest = (fill.at + len - at as u64) as usize;
+                // SAFETY: open descriptors, and an offset that is this function's own.
+                match unsafe { libc::sendfile(to.as_raw_fd(), self.file.as_raw_fd(), &raw mut at, rest) } {
+                    -1 => return Err(io::Error::last_os_error().into()),
+                    0 => return Err(ImageError::Truncated),
+                    _ => {}
+                }
             }
         }
+        (&mut &*to).rewind()?;
         Ok(())
     }
+}
+
+/// Reads what comes before the memory.
+fn head(reader: &mut Reader<'_>) -> Loaded<Needs> {
+    reader.section::<Features>(Tag::Cpu)?.check()?;
+    let (image, own) = (reader.section::<Build>(Tag::Build)?, Build::own());
+    if image != own {
+        return Err(ImageError::Build { image: image.to_string(), own: own.to_string() });
+    }
+    reader.section(Tag::Needs)
 }
 
 impl Needs {

@@ -7,6 +7,7 @@ use super::process::{Mapping, Process};
 use super::recipe::{self, FileNeed, Identity, Known, MemoryFile, Recipe};
 use super::settings::Settings;
 use super::{Build, KernelPart, Needs, Times};
+use crate::sandbox::error::Result;
 use crate::sandbox::save::settings::First;
 use drupe_kernel::abi::layout;
 use drupe_kernel::abi::saved::{Fill, Frozen, HostMap, Space};
@@ -25,6 +26,8 @@ pub struct Subject<'a> {
     pub frozen: &'a Frozen,
     pub settings: Settings,
     pub first: First,
+    /// The image that it was restored from: device and inode, as mappings name them.
+    pub image: Option<(u32, u32, u64)>,
 }
 
 /// A mapping with what lies behind it.
@@ -37,7 +40,10 @@ struct Placed {
 }
 
 struct Memory {
+    /// Of which the memory is read.
     process: Process,
+    /// That is a copy, which stays as it is.
+    is_copy: bool,
     pids: Vec<u32>,
     maps: Vec<Placed>,
 }
@@ -46,21 +52,19 @@ struct Memory {
 ///
 /// # Errors
 /// See [`SaveError`]. Nothing of the sandbox has changed.
-pub fn write(subject: &Subject<'_>, out: impl Write) -> Saved<u64> {
+///
+/// `thaw` is called when the sandbox may go on: what is left to be written is in copies.
+pub fn write(subject: &Subject<'_>, out: impl Write, thaw: &mut dyn FnMut() -> Result) -> Result<u64> {
     let began = Instant::now();
     let frozen = subject.frozen;
-    if subject.settings.has_namespaces() {
-        return Err(SaveError::Unsavable("it is in namespaces of its own (--jail namespaces)".into()));
-    }
-    if subject.settings.is_outward() {
-        let why = "it has published ports or may connect to the host's network (--publish, --allow)";
-        return Err(SaveError::Unsavable(why.into()));
-    }
+    check(subject)?;
     let known = recipe::all(subject.supervisor, frozen)?;
     recipe::sync(subject.supervisor, &known)?;
     let mut mapped = Vec::new();
+    let copies = frozen.copies.iter().copied().chain(std::iter::repeat(0));
+    let spaces = frozen.spaces.iter().zip(copies);
     let spaces =
-        frozen.spaces.iter().map(|pids| memory(subject, pids, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
+        spaces.map(|(pids, copy)| memory(subject, pids, copy, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
     let looked = began.elapsed();
     let mut writer = Writer::new(out);
     let failed = SaveError::Write;
@@ -80,10 +84,29 @@ pub fn write(subject: &Subject<'_>, out: impl Write) -> Saved<u64> {
     let kernel = kernel(subject.supervisor, frozen, &known, &mut writer)?;
     writer.section(Tag::Kernel, &kernel).map_err(failed)?;
     let kernel_done = began.elapsed();
-    let spaces = spaces.into_iter().map(|m| private(m, &mut writer)).collect::<Saved<Vec<_>>>()?;
+    let mut written: Vec<Option<SavedSpace>> = Vec::new();
+    for m in &spaces {
+        written.push(if m.is_copy { None } else { Some(private(m, &mut writer)?) });
+    }
+    thaw()?;
+    let stood = began.elapsed();
+    let rest = spaces.iter().zip(written);
+    let spaces = rest.map(|(m, done)| done.map_or_else(|| private(m, &mut writer), Ok)).collect::<Saved<Vec<_>>>()?;
     writer.section(Tag::Memory, &spaces).map_err(failed)?;
-    let times = Times { looked, kernel: kernel_done, memory: began.elapsed() };
-    writer.finish(&times).map_err(failed)
+    let times = Times { looked, kernel: kernel_done, stood, memory: began.elapsed() };
+    Ok(writer.finish(&times).map_err(failed)?)
+}
+
+/// Whether its settings allow that it is saved.
+fn check(subject: &Subject<'_>) -> Saved {
+    if subject.settings.has_namespaces() {
+        return Err(SaveError::Unsavable("it is in namespaces of its own (--jail namespaces)".into()));
+    }
+    if subject.settings.is_outward() {
+        let why = "it has published ports or may connect to the host's network (--publish, --allow)";
+        return Err(SaveError::Unsavable(why.into()));
+    }
+    Ok(())
 }
 
 /// The kernel's memory and the files in memory.
@@ -137,17 +160,30 @@ fn contents<W: Write>(file: &File, size: u64, writer: &mut Writer<W>, fills: &mu
 }
 
 /// The mappings of an address space.
-fn memory(subject: &Subject<'_>, pids: &[u32], known: &[Known], mapped: &mut Vec<FileNeed>) -> Saved<Memory> {
+fn memory(
+    subject: &Subject<'_>,
+    pids: &[u32],
+    copy: u32,
+    known: &[Known],
+    mapped: &mut Vec<FileNeed>,
+) -> Saved<Memory> {
     let first = *pids.first().ok_or_else(|| SaveError::Unsavable("an address space has no process".into()))?;
-    let process = Process::open(first, subject.supervisor)?;
+    let is_copy = copy != 0;
+    let process = Process::open(if is_copy { copy } else { first }, subject.supervisor)?;
     let base = subject.frozen.base;
     let window = base..base + layout::END + layout::GUARD;
     let cache = recipe::cache(subject.supervisor, subject.frozen);
     let mut maps = Vec::new();
     for m in process.mappings(window)? {
+        if subject.image == Some(m.file) && !m.shared {
+            // Memory of no file, to the program.
+            let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: false, fd: -1, offset: 0 };
+            maps.push(Placed { map, of_file: false, whole: true });
+            continue;
+        }
         maps.push(place(&m, known, &cache, mapped)?);
     }
-    Ok(Memory { process, pids: pids.to_vec(), maps })
+    Ok(Memory { process, is_copy, pids: pids.to_vec(), maps })
 }
 
 fn place(m: &Mapping, known: &[Known], cache: &str, mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
@@ -184,11 +220,11 @@ fn place(m: &Mapping, known: &[Known], cache: &str, mapped: &mut Vec<FileNeed>) 
 }
 
 /// Writes what an address space has of its own.
-fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace> {
-    let Memory { process, pids, maps } = memory;
+fn private<W: Write>(memory: &Memory, writer: &mut Writer<W>) -> Saved<SavedSpace> {
+    let Memory { process, pids, maps, .. } = memory;
     let mut all = Vec::new();
     let mut piece = vec![0; PIECE];
-    for Placed { map, whole, .. } in &maps {
+    for Placed { map, whole, .. } in maps {
         // None reaches from one mapping into the next.
         let mut fills = Vec::new();
         if map.shared {
@@ -207,8 +243,8 @@ fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace
                     Ok(n) if n == len => {}
                     // Behind the end of its file.
                     _ if *whole => break,
-                    Ok(_) => return Err(gone(&process, io::Error::from(io::ErrorKind::UnexpectedEof))),
-                    Err(e) => return Err(gone(&process, e)),
+                    Ok(_) => return Err(gone(process, io::Error::from(io::ErrorKind::UnexpectedEof))),
+                    Err(e) => return Err(gone(process, e)),
                 }
                 writer.pages(at, &piece[..len], map.fd < 0, &mut fills).map_err(SaveError::Write)?;
                 at += len as u64;
@@ -220,7 +256,7 @@ fn private<W: Write>(memory: Memory, writer: &mut Writer<W>) -> Saved<SavedSpace
     let space = Space {
         host_pid: pids[0],
         sharers: pids[1..].to_vec(),
-        maps: maps.into_iter().map(|m| m.map).collect(),
+        maps: maps.iter().map(|m| m.map.clone()).collect(),
         fills: all,
     };
     Ok(SavedSpace { space, of_files })

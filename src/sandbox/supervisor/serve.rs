@@ -466,7 +466,7 @@ impl Server {
             match channel.receive::<ToSupervisor>(false) {
                 Ok(Received::Message(ToSupervisor::Request { id, request }, fds)) => {
                     let request = request.into_owned();
-                    let freezes = matches!(request, Request::Freeze);
+                    let freezes = matches!(request, Request::Freeze { .. });
                     let response = self.ask(request, fds);
                     let frozen = freezes && matches!(response, Response::Frozen(_));
                     self.say(FromSupervisor::Reply { id, response })?;

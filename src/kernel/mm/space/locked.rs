@@ -110,6 +110,11 @@ impl AddressSpace {
         locked.map(|v| v.end.min(end) - v.start.max(start)).sum()
     }
 
+    /// Whether any mapping has one of these flags.
+    pub fn has_any(&self, flags: VmaFlags) -> bool {
+        self.inner.read().vmas.overlapping(0, u64::MAX).any(|v| v.flags.intersects(flags))
+    }
+
     /// What mappings made from now on are locked as (`MCL_FUTURE`).
     pub fn lock_future(&self, flags: VmaFlags) {
         self.inner.write().lock_future = flags;

@@ -3,7 +3,7 @@
 use super::super::budget;
 use super::super::vma::{Vma, VmaFlags};
 use super::place::map_backing;
-use super::{AddressSpace, Inner, PAGE, in_window, outside_guest, page_up};
+use super::{AddressSpace, Inner, PAGE, imaged, in_window, outside_guest, page_up};
 use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE};
 use crate::abi::{Errno, Result};
@@ -140,7 +140,7 @@ impl Inner {
         }
         if moved > 0 {
             let host = MREMAP_MAYMOVE | MREMAP_FIXED | m.flags & MREMAP_DONTUNMAP;
-            if let Err(e) = mem::mremap(old, moved, moved, host, to) {
+            if let Err(e) = imaged::move_pages(old, moved, host, to, mem::mremap) {
                 if new_len > moved {
                     mem::munmap(to + moved, new_len - moved)?;
                 }
