@@ -63,7 +63,8 @@ fn interrupted(name: &str, settings: SandboxBuilder, program: &[&str], delays: &
     for (round, delay) in delays.iter().enumerate() {
         sleep(Duration::from_millis(*delay));
         sandbox.pause().expect("it pauses");
-        let path = place.path("image");
+        // The sandbox's memory is the last image's: that may not be written to.
+        let path = place.path(&format!("image-{round}"));
         let written = sandbox.save_to(File::create(&path).expect("writable"));
         let bytes = written.unwrap_or_else(|e| panic!("{name}, round {round}: {e}"));
         assert_eq!(bytes, fs::metadata(&path).expect("there").len(), "the length of the image");

@@ -117,7 +117,10 @@ impl Image {
         self.times.stood
     }
 
-    /// Restores the sandbox, which goes on where it was saved. Returns it with its first program. `adjust` may change
+    /// Restores the sandbox, which goes on where it was saved. Its memory is mapped from the image's file: as long as it runs,
+    /// nobody may write to that (its name may be removed or given to another file).
+    ///
+    ///  Returns it with its first program. `adjust` may change
     /// the settings that concern the outside alone (its name, for one). With `allow_changed` files that are only read
     /// may have other contents than they had.
     ///
