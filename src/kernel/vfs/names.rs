@@ -273,11 +273,10 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
     if source.dentry.is_dir() && new.parent.dentry.is_below(&source.dentry) {
         return Err(Errno::EINVAL);
     }
-    if let Some(t) = &new.target {
-        if t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
+    if let Some(t) = &new.target
+        && t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
             return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
         }
-    }
     refer(ctx, &old.parent, &source, &new.parent, new.target.as_ref(), (true, exchange))?;
     if new.target.as_ref().is_some_and(|t| same_file(&source, t)) {
         return Ok(());

@@ -258,11 +258,10 @@ impl Stream {
         if !inline && self.at_mark() && self.len > 0 {
             self.consume(1);
         }
-        if self.urgent().is_some_and(|u| u.at < self.head) {
-            if let Some(rare) = &mut self.rare {
+        if self.urgent().is_some_and(|u| u.at < self.head)
+            && let Some(rare) = &mut self.rare {
                 rare.urgent = None;
             }
-        }
     }
 
     /// Copies what is readable into `dst`. `peek`: it stays, and so many bytes of it were copied before.
