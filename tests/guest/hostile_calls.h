@@ -30,6 +30,9 @@ struct arg {
 #ifndef SYS_open_tree_attr
 #define SYS_open_tree_attr 467
 #endif
+#ifndef SYS_quotactl_fd
+#define SYS_quotactl_fd 443
+#endif
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
 #endif
@@ -228,6 +231,11 @@ static const struct arg calls[NUMBERS][6] = {
     /* Whoever restricts itself could not go on. */
     C(landlock_restrict_self, ONE(-1), FLAGS(1, 2, 4, 8)),
     C(acct, A(PATH)), C(quotactl, FLAGS(0x80000100, 0x500, 0x80000700, 1, 2, 3), A(PATH), A(SMALL), A(OUT)),
+    C(quotactl_fd, A(FD), FLAGS(0x80000100, 0x500, 0x80000700, 1, 2, 3), A(SMALL), A(OUT)), C(swapoff, A(PATH)),
+    C(swapon, A(PATH), FLAGS(0x8000, 0x10000, 0x20000, 0x40000, 1)),
+    /* None of the commands that end everything. */
+    C(reboot, ONE(0xfee1dead, 0xfee1dead, 1), ONE(672274793, 85072278, 1), ONE(0, 0x89abcdef, 1), A(ANY)),
+    C(open_tree_attr, A(DIRFD), A(PATH), FLAGS(0, 1, AT_EMPTY_PATH, 0x8000, O_CLOEXEC), A(WORDS), ONE(32, 16, 40)),
     C(inotify_init1, FD_FLAGS), C(preadv, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)), C(pwritev, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF)),
     C(rt_tgsigqueueinfo, A(PID), A(TID), A(SIG), A(INFO)), C(recvmmsg, A(SOCK), A(MMSG), A(SMALL), MSG_FLAGS, A(TS)),
     C(prlimit64, A(PID), LIMITS, A(RLIM), A(OUT)), C(clock_adjtime, A(CLOCK), A(WORDS)), C(syncfs, A(FD)),

@@ -41,7 +41,6 @@ guests! {
     fanotify: &[Link::Dynamic];
     administering: &[Link::Dynamic];
     precedence: GLIBC;
-    landlocked: &[Link::Dynamic];
     aio: &[Link::Dynamic];
     directory_signals: GLIBC;
     buffers: GLIBC;
@@ -78,7 +77,6 @@ guests! {
     local_messages: GLIBC;
     local_flight: GLIBC;
     interfaces: GLIBC;
-    links: GLIBC;
     socket_filters: GLIBC;
     socket_effects: GLIBC;
     sockopts: GLIBC;
@@ -113,6 +111,8 @@ macro_rules! guests_of_root {
 // They give away what they have made, hang terminals up, make namespaces, or print what the filter of an ordinary
 // user's tests changes natively.
 guests_of_root! {
+    links: GLIBC;
+    landlocked: &[Link::Dynamic];
     semaphores: GLIBC;
     message_queues: GLIBC;
     pty_jobs: GLIBC;
