@@ -274,9 +274,11 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
         return Err(Errno::EINVAL);
     }
     if let Some(t) = &new.target
-        && t.dentry.is_dir() && old.parent.dentry.is_below(&t.dentry) {
-            return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
-        }
+        && t.dentry.is_dir()
+        && old.parent.dentry.is_below(&t.dentry)
+    {
+        return Err(if exchange { Errno::EINVAL } else { Errno::ENOTEMPTY });
+    }
     refer(ctx, &old.parent, &source, &new.parent, new.target.as_ref(), (true, exchange))?;
     if new.target.as_ref().is_some_and(|t| same_file(&source, t)) {
         return Ok(());

@@ -259,9 +259,10 @@ impl Stream {
             self.consume(1);
         }
         if self.urgent().is_some_and(|u| u.at < self.head)
-            && let Some(rare) = &mut self.rare {
-                rare.urgent = None;
-            }
+            && let Some(rare) = &mut self.rare
+        {
+            rare.urgent = None;
+        }
     }
 
     /// Copies what is readable into `dst`. `peek`: it stays, and so many bytes of it were copied before.
