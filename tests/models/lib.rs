@@ -3,6 +3,9 @@
 //!
 //! `cargo test -p drupe-models --release` runs the models (`tests/`).
 
+// The kernel's types are made in statics, and are no library's.
+#![allow(clippy::new_without_default)]
+
 pub mod arch;
 pub mod arena;
 pub mod futex;

@@ -2,7 +2,7 @@
 
 use crate::arch::words::owned;
 use crate::futex::Futex;
-use loom::cell::UnsafeCell as Watched;
+use loom::cell::UnsafeCell as WatchedUnsafeCell;
 use loom::sync::atomic::AtomicU32;
 use std::cell::UnsafeCell;
 use std::sync::OnceLock;
@@ -12,7 +12,7 @@ pub struct Locked<T> {
     value: UnsafeCell<T>,
     /// Made at the first use, since the kernel makes such locks before it runs. `loom` watches the last part in the
     /// value's place.
-    parts: OnceLock<(AtomicU32, Futex, Watched<()>)>,
+    parts: OnceLock<(AtomicU32, Futex, WatchedUnsafeCell<()>)>,
 }
 
 // SAFETY: the value is only reached under the lock.
@@ -33,7 +33,7 @@ impl<T> Locked<T> {
 
     /// As [`Locked::with`].
     pub fn steps<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
-        let make = || (AtomicU32::new(0), Futex::default(), Watched::new(()));
+        let make = || (AtomicU32::new(0), Futex::default(), WatchedUnsafeCell::new(()));
         let (word, futex, watched) = self.parts.get_or_init(make);
         owned::lock(word, 1, futex);
         // SAFETY: the lock is held, and `loom` would report another access.

@@ -70,6 +70,11 @@ impl Pages {
         self.base + (at * RUN) as u64
     }
 
+    /// As [`Pages::alloc`]: nothing is brought in here.
+    pub fn alloc_touched(&self, order: usize) -> u64 {
+        self.alloc(order, true)
+    }
+
     /// Takes a run back.
     pub fn free(&self, run: u64, _: usize) {
         let at = self.place(run);
