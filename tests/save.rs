@@ -238,6 +238,26 @@ fn memory_of_an_image_is_memory_of_no_file() {
     }
 }
 
+/// Nothing is left of a life in the next one's table of descriptors.
+#[test]
+fn descriptors_do_not_pile_up() {
+    let place = Place::new("lives");
+    let mut sandbox = Sandbox::builder().bind("/etc", "/mnt", true).start().expect("it starts");
+    let mut command = sandbox.command("sleep");
+    let _first = command.arg("100").stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn();
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        sandbox.pause().expect("it pauses");
+        let mut image = Vec::new();
+        sandbox.save_to(&mut image).expect("saved");
+        sandbox.stop();
+        (sandbox, _) =
+            Image::read(&image[..]).expect("whole").restore(&streams(&place), false, |b| b).expect("restored");
+        seen.push(fs::read_dir(format!("/proc/{}/fd", sandbox.supervisor())).expect("it lives").count());
+    }
+    assert!(seen.windows(2).all(|two| two[0] == two[1]), "{seen:?}");
+}
+
 /// The image is of one instant, though the program goes on while it is written.
 #[test]
 fn an_image_of_a_program_that_goes_on_is_of_one_instant() {

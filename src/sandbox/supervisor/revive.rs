@@ -4,6 +4,7 @@ use super::serve::Server;
 use super::window::Window;
 use super::{Plan, RawFd};
 use crate::sandbox::error::{Error, Result};
+use drupe_kernel::abi::control::MountSpec;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -63,7 +64,7 @@ impl Plan {
     /// # Errors
     /// The host's.
     pub fn with_saved(mut self, saved: Saved) -> Result<Plan> {
-        let Saved { base, window, kept, temporary, revival, armed, running } = saved;
+        let Saved { base, window, kept, mut temporary, revival, armed, running } = saved;
         let floor = kept.iter().map(|(_, to)| *to).max().unwrap_or(2) + 1;
         let mut moved = Vec::new();
         for fd in std::mem::take(&mut self.keep) {
@@ -81,12 +82,18 @@ impl Plan {
         now(&mut self.config.log_fd);
         now(&mut self.config.strace_fd);
         for mount in &mut self.config.mounts {
-            if let drupe_kernel::abi::control::MountSpec::Bind { fd, .. } = mount {
+            if let MountSpec::Bind { fd, .. } = mount {
                 now(fd);
             }
         }
         self.given.read.iter_mut().for_each(now);
         self.given.write.iter_mut().for_each(now);
+        // The saved kernel has mounted its own: those of the settings only tell the jail what was given.
+        let mounted = self.config.mounts.iter().filter_map(|mount| match mount {
+            MountSpec::Bind { fd, .. } => Some(*fd),
+            _ => None,
+        });
+        temporary.extend(mounted.chain([self.config.root_fd]).filter(|fd| *fd >= 0));
         let mut places = Vec::new();
         for (fd, to) in kept {
             let fd = lift(fd, floor)?;
