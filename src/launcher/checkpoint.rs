@@ -6,7 +6,7 @@ use crate::signals::Signals;
 use anyhow::Context;
 use drupe::outside::Remote;
 use drupe::sandbox::console::Console;
-use drupe::{Image, Streams};
+use drupe::{Image, SandboxBuilder, Streams};
 use nix::sys::signal::Signal;
 use std::path::{Path, PathBuf};
 
@@ -71,11 +71,15 @@ pub fn go_on(
 ) -> anyhow::Result<u8> {
     let _console = Console::new();
     let streams = Streams { stdin: closed::stream(0), stdout: closed::stream(1), stderr: closed::stream(2) };
-    let named = |builder: drupe::SandboxBuilder| match name {
-        Some(name) => builder.name(name),
-        None => builder,
-    };
-    let (sandbox, mut child) = image.restore(&streams, allow_changed, named)?;
+    let (sandbox, mut child) = image.restore(&streams, allow_changed, |builder| named(builder, name))?;
     let signals = Signals::take().context("take the signals that are meant for the program")?;
     end_of(follow(&sandbox, &mut child, &signals, saves))
+}
+
+/// Gives a sandbox a name, if there is one.
+pub fn named(builder: SandboxBuilder, name: Option<String>) -> SandboxBuilder {
+    match name {
+        Some(name) => builder.name(name),
+        None => builder,
+    }
 }

@@ -1,6 +1,6 @@
 //! `drupe run`
 
-use crate::checkpoint::go_on;
+use crate::checkpoint::{go_on, named};
 use crate::closed;
 use crate::signals::{Signals, is_of_terminal};
 use anyhow::{Context, bail};
@@ -367,11 +367,7 @@ fn run_from(args: &Args, template: &str) -> anyhow::Result<u8> {
         return go_on(&image, args.name.clone(), false, args.save_on_signal.zip(args.image.as_deref()));
     }
     let console = Console::new();
-    let named = |builder: SandboxBuilder| match &args.name {
-        Some(name) => builder.name(name),
-        None => builder,
-    };
-    let (sandbox, _first) = image.restore(&Streams::default(), false, named)?;
+    let (sandbox, _first) = image.restore(&Streams::default(), false, |builder| named(builder, args.name.clone()))?;
     let signals = Signals::take().context("take the signals that are meant for the program")?;
     run_in(&sandbox, args, &console, &signals)
 }

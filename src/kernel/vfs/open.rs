@@ -170,13 +170,7 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
             access::check_owner(ctx.cred, &*inode)?;
         }
     }
-    let write = if matches!(flags & 3, 1 | 2) && kind == FileType::Regular {
-        let write = WriteAccess::new(&inode)?;
-        target.check_writable()?;
-        Some(write)
-    } else {
-        None
-    };
+    let write = write_access(&target, flags)?;
     if kind == FileType::Socket {
         return Err(Errno::ENXIO.into());
     }
@@ -214,6 +208,19 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
     Ok(file)
 }
 
+/// Takes part in the writing of a regular file that is opened to be written to.
+///
+/// # Errors
+/// `ETXTBSY`, `EROFS`.
+fn write_access(target: &Path, flags: u32) -> SysResult<Option<WriteAccess>> {
+    if !matches!(flags & 3, 1 | 2) || target.inode().file_type() != FileType::Regular {
+        return Ok(None);
+    }
+    let write = WriteAccess::new(target.inode())?;
+    target.check_writable()?;
+    Ok(Some(write))
+}
+
 /// Opens the file at a place without asking for permission or telling anybody of it, then and later (`dentry_open` with
 /// `FMODE_NONOTIFY` in Linux).
 ///
@@ -221,13 +228,7 @@ pub fn open_at(ctx: &OpCtx<'_>, target: Path, flags: u32, created: bool) -> SysR
 /// `EROFS`, `ETXTBSY`, what the file says.
 pub fn open_quietly(ctx: &OpCtx<'_>, target: Path, flags: u32) -> SysResult<Arc<OpenFile>> {
     let inode = target.inode().clone();
-    let write = if flags & 3 != 0 && inode.file_type() == FileType::Regular {
-        let write = WriteAccess::new(&inode)?;
-        target.check_writable()?;
-        Some(write)
-    } else {
-        None
-    };
+    let write = write_access(&target, flags)?;
     let ops = inode.clone().open_at(ctx, &target, flags)?;
     let file = OpenFile::writing(ops, inode, target, flags, write);
     file.hush();

@@ -170,6 +170,8 @@ impl Inner {
 
     /// See [`Sandbox::save_to`]. With `go_on` one pause is undone as soon as that can be, whatever comes of it.
     pub(super) fn save(&self, out: impl Write, go_on: bool) -> Result<u64> {
+        // Until the copies have ended, too: those of another save would end with them.
+        let _one = lock(&self.saving);
         let mut frozen = None;
         let saved = self.save_frozen(out, go_on, &mut frozen);
         if frozen == Some(true) {
@@ -189,7 +191,6 @@ impl Inner {
         let Some(settings) = &self.settings else {
             return Err(SaveError::Unsavable("its supervisor is the process that started it".into()).into());
         };
-        let _one = lock(&self.saving);
         let told = self.freeze(go_on)?;
         *frozen = Some(true);
         let first = {

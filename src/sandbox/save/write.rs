@@ -175,22 +175,26 @@ fn memory(
     let cache = recipe::cache(subject.supervisor, subject.frozen);
     let mut maps = Vec::new();
     for m in process.mappings(window)? {
-        if subject.image == Some(m.file) && !m.shared {
-            // Memory of no file, to the program.
-            let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: false, fd: -1, offset: 0 };
-            maps.push(Placed { map, of_file: false, whole: true });
-            continue;
-        }
-        maps.push(place(&m, known, &cache, mapped)?);
+        maps.push(place(&m, subject.image, known, &cache, mapped)?);
     }
     Ok(Memory { process, is_copy, pids: pids.to_vec(), maps })
 }
 
-fn place(m: &Mapping, known: &[Known], cache: &str, mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
+fn place(
+    m: &Mapping,
+    image: Option<(u32, u32, u64)>,
+    known: &[Known],
+    cache: &str,
+    mapped: &mut Vec<FileNeed>,
+) -> Saved<Placed> {
     let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: m.shared, fd: -1, offset: m.offset };
     let anonymous = Placed { map: HostMap { offset: 0, ..map.clone() }, of_file: false, whole: false };
     if m.file.2 == 0 {
         return Ok(anonymous);
+    }
+    // Memory of no file, to the program.
+    if image == Some(m.file) && !m.shared {
+        return Ok(Placed { whole: true, ..anonymous });
     }
     let own = known.iter().find(|k| k.key == m.file && matches!(k.descriptor.recipe, Recipe::Window | Recipe::Memory));
     if let Some(own) = own {

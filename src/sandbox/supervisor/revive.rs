@@ -78,22 +78,19 @@ impl Plan {
                 *fd = *to;
             }
         };
-        now(&mut self.config.root_fd);
         now(&mut self.config.log_fd);
         now(&mut self.config.strace_fd);
-        for mount in &mut self.config.mounts {
-            if let MountSpec::Bind { fd, .. } = mount {
-                now(fd);
-            }
+        // The saved kernel has mounted its own: these only tell the jail what was given.
+        let binds = self.config.mounts.iter_mut().filter_map(|mount| match mount {
+            MountSpec::Bind { fd, .. } => Some(fd),
+            MountSpec::Tmpfs { .. } => None,
+        });
+        for fd in binds.chain([&mut self.config.root_fd]) {
+            now(fd);
+            temporary.push(*fd);
         }
         self.given.read.iter_mut().for_each(now);
         self.given.write.iter_mut().for_each(now);
-        // The saved kernel has mounted its own: those of the settings only tell the jail what was given.
-        let mounted = self.config.mounts.iter().filter_map(|mount| match mount {
-            MountSpec::Bind { fd, .. } => Some(*fd),
-            _ => None,
-        });
-        temporary.extend(mounted.chain([self.config.root_fd]).filter(|fd| *fd >= 0));
         let mut places = Vec::new();
         for (fd, to) in kept {
             let fd = lift(fd, floor)?;

@@ -44,19 +44,17 @@ impl AddressSpace {
                 return Err(Errno::EUCLEAN);
             }
             let mut own = core::iter::from_fn(|| fills.next_if(|f| f.to < m.end)).peekable();
-            let read = |f: &&Fill| !(lazy && m.fd < 0 && long(f));
-            let is_read = own.peek().is_some();
-            let prot = if is_read { PROT_READ | PROT_WRITE } else { m.prot };
+            let prot = if own.peek().is_some() { PROT_READ | PROT_WRITE } else { m.prot };
             map_as(m, prot)?;
             for fill in own {
                 if fill.to < m.start || fill.to.checked_add(fill.len).is_none_or(|end| end > m.end) {
                     return Err(Errno::EUCLEAN);
                 }
-                if read(&fill) {
-                    read_in(image, fill)?;
-                } else {
+                if lazy && m.fd < 0 && long(&fill) {
                     let flags = MAP_PRIVATE | MAP_FIXED | MAP_NORESERVE;
                     mem::mmap(fill.to, fill.len, m.prot, flags, image, fill.at)?;
+                } else {
+                    read_in(image, fill)?;
                 }
             }
             if prot != m.prot {
