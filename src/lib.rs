@@ -50,6 +50,6 @@ pub use sandbox::image::bytes as image_bytes;
 pub use sandbox::outside;
 pub use sandbox::{
     Allowance, Change, Child, Command, Error, Happening, Image, ImageError, Jail, LogLevel, Network, PsEntry,
-    Publication, Result, Sandbox, SandboxBuilder, SaveError, Stats, Stdio, Streams, Template, Templates,
+    Publication, Result, Sandbox, SandboxBuilder, SaveError, SaveOptions, Stats, Stdio, Streams, Template, Templates,
 };
 pub use std::process::{ExitStatus, Output};

@@ -36,23 +36,39 @@ fn rust() {
     assert!(text.contains("SIGKILL"), "{text}");
 }
 
-#[test]
-fn c() {
+/// Compiles an example and runs it.
+fn c(name: &str, args: &[&Path]) -> String {
     // `cargo test` leaves the shared library beside the other dependencies; only `cargo build` lifts it up.
     let library = built().join("deps");
-    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join("hello-c");
+    let binary = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-c"));
     checked(
         Command::new("cc")
             .args(["-Wall", "-Werror"])
             .arg(format!("-I{}", root().join("include").display()))
-            .arg(root().join("examples/hello.c"))
+            .arg(root().join(format!("examples/{name}.c")))
             .arg(format!("-L{}", library.display()))
             .arg(format!("-Wl,-rpath,{}", library.display()))
             .args(["-ldrupe", "-o"])
             .arg(&binary),
     );
-    let output = checked(&mut Command::new(binary));
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "status 3\napple\npear\nplum\nerror 2\n");
+    let output = checked(Command::new(binary).args(args));
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn c_starts_a_sandbox() {
+    assert_eq!(c("hello", &[]), "status 3\napple\npear\nplum\nerror 2\n");
+}
+
+#[test]
+fn c_saves_and_restores_one() {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("saving-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("writable");
+    let told = c("saving", &[&dir]);
+    let _ = std::fs::remove_dir_all(&dir);
+    let want = "the sandbox cannot be saved: it is not paused\ntemplate prepared\nstatus 5: the same, clone\n\
+        status 5: the same, itself\nstatus 5: the same, image\nstatus 5: the same, template\n";
+    assert_eq!(told, want);
 }
 
 #[test]

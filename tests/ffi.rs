@@ -10,19 +10,17 @@ fn header() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let mut made = Vec::new();
-    cbindgen::Builder::new()
-        .with_src(root.join("src/ffi.rs"))
-        .with_config(config)
-        .generate()
-        .expect("src/ffi.rs can be read")
-        .write(&mut made);
+    let files = ["mod", "settings", "process", "files", "save"];
+    let builder = cbindgen::Builder::new().with_config(config);
+    let builder = files.iter().fold(builder, |b, name| b.with_src(root.join(format!("src/ffi/{name}.rs"))));
+    builder.generate().expect("src/ffi can be read").write(&mut made);
     let made = String::from_utf8(made).expect("text");
     let path = root.join("include/drupe.h");
     if std::env::var_os("DRUPE_UPDATE").is_some() {
         std::fs::write(&path, &made).expect("include/ is writable");
     }
     let there = std::fs::read_to_string(&path).unwrap_or_default();
-    assert_eq!(there, made, "include/drupe.h is not what src/ffi.rs says: DRUPE_UPDATE=1 cargo test --test ffi");
+    assert_eq!(there, made, "include/drupe.h is not what src/ffi says: DRUPE_UPDATE=1 cargo test --test ffi");
 }
 
 /// Arguments of one call in C are evaluated in any order: a text that was asked for stays while others fail.

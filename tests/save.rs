@@ -2,54 +2,14 @@
 
 mod common;
 
+use common::saving::{LIMIT, Place, paused, streams};
 use drupe::{Error, Image, ImageError, Sandbox, SandboxBuilder, SaveError, Stdio, Streams};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
-
-/// How long a program may take after it was restored.
-const LIMIT: Duration = Duration::from_secs(60);
-
-/// A directory of this test's own.
-struct Place(PathBuf);
-
-impl Place {
-    fn new(name: &str) -> Place {
-        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("save-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&dir);
-        fs::create_dir_all(&dir).expect("writable");
-        Place(dir)
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// A file to append to.
-    fn log(&self, name: &str) -> File {
-        File::options().create(true).append(true).open(self.path(name)).expect("writable")
-    }
-
-    fn text(&self, name: &str) -> String {
-        let mut text = String::new();
-        File::open(self.path(name)).and_then(|mut f| f.read_to_string(&mut text)).expect("readable");
-        text
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn streams(place: &Place) -> Streams {
-    Streams { stdin: Stdio::Null, stdout: place.log("out").into(), stderr: place.log("err").into() }
-}
 
 /// Starts a program, saves it after `delay`, ends it, restores it, and so on for each delay; its exit status and what it
 /// has printed in all its lives.
@@ -289,16 +249,6 @@ fn an_image_of_a_program_that_goes_on_is_of_one_instant() {
     assert!(stats.slots < 8, "{} slots", stats.slots);
 }
 
-/// A sandbox that sleeps, paused.
-fn paused(settings: SandboxBuilder) -> Sandbox {
-    let sandbox = settings.start().expect("it starts");
-    let mut command = sandbox.command("sleep");
-    command.arg("100").stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).spawn().expect("it runs");
-    sleep(Duration::from_millis(100));
-    sandbox.pause().expect("it pauses");
-    sandbox
-}
-
 #[test]
 fn only_what_is_paused_is_saved_and_it_goes_on() {
     let sandbox = paused(Sandbox::builder());
@@ -385,35 +335,4 @@ fn a_changed_or_missing_file_is_named() {
     fs::remove_file(&file).expect("there");
     let e = image.restore(&given, false, |b| b).expect_err("it is gone");
     assert!(matches!(&e, Error::Image(ImageError::Missing { path, .. }) if path.ends_with("/data")), "{e}");
-}
-
-#[test]
-fn a_damaged_image_is_an_error_of_one_line() {
-    let sandbox = paused(Sandbox::builder());
-    let mut image = Vec::new();
-    sandbox.save_to(&mut image).expect("saved");
-    sandbox.stop();
-    // Headers begin 64 bytes before a page.
-    let headers: Vec<usize> = (1..image.len() / 4096).map(|page| page * 4096 - 64).collect();
-    let headers: Vec<usize> = headers.into_iter().filter(|&at| image[at..].starts_with(b"drupesv1")).collect();
-    assert!(headers.len() >= 7, "{headers:?}");
-    let mut seed = 1u64;
-    let mut random = || {
-        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (seed >> 33) as usize
-    };
-    let mut places: Vec<usize> = headers[..3].iter().flat_map(|&at| at..at + 64).collect();
-    places.extend((0..100).map(|_| random() % image.len()));
-    for at in places {
-        let mut damaged = image.clone();
-        damaged[at] ^= 1 << (random() % 8);
-        let e = Image::read(&damaged[..]).expect_err("it is damaged");
-        assert!(matches!(e, Error::Image(_)), "byte {at}: {e}");
-        assert_eq!(e.to_string().lines().count(), 1, "byte {at}: {e}");
-    }
-    for len in (0..image.len()).step_by(4096) {
-        let e = Image::read(&image[..len]).expect_err("it is cut off");
-        assert!(matches!(e, Error::Image(ImageError::Truncated | ImageError::NotAnImage)), "{len} bytes: {e}");
-    }
-    assert!(matches!(Image::read(&b"#!/bin/sh\n"[..]), Err(Error::Image(_))));
 }

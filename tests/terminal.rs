@@ -166,6 +166,51 @@ fn a_shell_controls_its_jobs() {
     assert_eq!(t.status(), Some(3));
 }
 
+/// What is saved on one terminal comes back on another one, whose size and modes it finds.
+#[test]
+fn a_shell_comes_back_on_another_terminal() {
+    if !common::has("bash") {
+        return;
+    }
+    let place = std::env::temp_dir().join(format!("drupe-other-terminal-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&place);
+    std::os::unix::fs::DirBuilderExt::mode(&mut std::fs::DirBuilder::new(), 0o700).create(&place).expect("writable");
+    let image = place.join("image");
+    let drupe = || {
+        let mut command = Command::new(DRUPE);
+        command.env("XDG_RUNTIME_DIR", &place).env("TERM", "dumb");
+        command
+    };
+    let mut first =
+        Terminal::launch(drupe().args(["run", "--name", "box", "--tmpfs", "/root", "--", "bash", "--norc", "-i"]));
+    first.expect("$ ");
+    first.press("n=some; sh -c 'echo on; exec sleep 60'\n");
+    first.expect("on\r\n");
+    first.press_until("\x1a", "Stopped");
+    first.expect("$ ");
+    first.press("stty -a | grep -o '.icanon'\n");
+    first.expect(" icanon\r\n");
+    first.expect("$ ");
+    let saved = drupe().args(["checkpoint", "box"]).arg(&image).output().expect("it runs");
+    assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    assert_eq!(first.status(), Some(137));
+    for _ in 0..2 {
+        let mut other = Terminal::launch(drupe().arg("restore").arg(&image));
+        other.press("echo $n-thing; stty size; jobs\n");
+        other.expect("some-thing\r\n");
+        other.expect("33 99\r\n");
+        other.expect("Stopped");
+        other.expect("$ ");
+        other.press("fg\n");
+        other.expect("sleep 60'\r\n");
+        other.press_until("\x03", "$ ");
+        other.press("echo st=$?; exit 3\n");
+        other.expect("st=130");
+        assert_eq!(other.status(), Some(3));
+    }
+    let _ = std::fs::remove_dir_all(&place);
+}
+
 /// A sandbox with a name, in a registry of its own, that ends with the test.
 struct Named {
     child: Child,

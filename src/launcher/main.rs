@@ -50,6 +50,8 @@ enum Verb {
     Resume(outside::Named),
     /// Write an image of a running sandbox, and end it
     Checkpoint(checkpoint::CheckpointArgs),
+    /// Make of an image that builds on others (`checkpoint --parent`) one that needs none
+    Squash(checkpoint::SquashArgs),
     /// Let the sandbox of an image go on, with this command's standard streams
     #[command(after_help = STATUSES)]
     Restore(checkpoint::RestoreArgs),
@@ -146,6 +148,7 @@ fn launch() -> u8 {
         Verb::Pause(named) => outside::pause(&named),
         Verb::Resume(named) => outside::resume(&named),
         Verb::Checkpoint(args) => checkpoint::checkpoint(&args),
+        Verb::Squash(args) => checkpoint::squash(&args),
         Verb::Restore(args) => checkpoint::restore(&args),
         Verb::Allow(args) => outside::allow(&args),
         Verb::Clone(args) => checkpoint::clone(&args),

@@ -354,7 +354,7 @@ fn run_in(sandbox: &Sandbox, args: &Args, console: &Console, signals: &Signals) 
         Err(e) => return Err(e.into()),
     };
     let saves = args.save_on_signal.zip(args.image.as_deref());
-    end_of(follow(sandbox, &mut child, signals, saves))
+    end_of(sandbox, follow(sandbox, &mut child, signals, saves))
 }
 
 /// Makes a sandbox of a template, and runs the program in it, if there is one.
@@ -373,7 +373,10 @@ fn run_from(args: &Args, template: &str) -> anyhow::Result<u8> {
 }
 
 /// What is said of a sandbox that has ended before its program.
-pub fn end_of(followed: anyhow::Result<u8>) -> anyhow::Result<u8> {
+pub fn end_of(sandbox: &Sandbox, followed: anyhow::Result<u8>) -> anyhow::Result<u8> {
+    if let (Err(_), Some(why)) = (&followed, sandbox.save_error()) {
+        eprintln!("drupe: it ended while it was saved: {why}");
+    }
     match followed {
         Err(e) => match e.downcast::<Error>() {
             Ok(Error::Panic(text)) => Ok(panicked(&text)),
@@ -414,7 +417,7 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
             Jail::Off
         }
     };
-    let mut builder = Sandbox::builder()
+    let mut builder = named(Sandbox::builder(), args.name.clone())
         .writable_root(args.rw)
         .jail(jail)
         .confined(true)
@@ -422,9 +425,6 @@ fn settings(args: &Args) -> anyhow::Result<SandboxBuilder> {
         .network(network)
         .rewrite(args.rewrite == Switch::On)
         .log_level(args.log.into());
-    if let Some(name) = &args.name {
-        builder = builder.name(name);
-    }
     if let Some(root) = &args.root {
         builder = builder.root(root);
     }

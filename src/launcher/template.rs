@@ -2,8 +2,8 @@
 
 use crate::outside::{date, plain, size};
 use clap::Subcommand;
-use drupe::Templates;
 use drupe::outside::Remote;
+use drupe::{SaveOptions, Templates};
 use std::io::Write;
 
 #[derive(Subcommand)]
@@ -33,7 +33,7 @@ pub fn template(verb: &Verb) -> anyhow::Result<u8> {
     match verb {
         Verb::Create { template, name } => {
             let path = templates.path(template)?;
-            Remote::find(name)?.save(&path, true)?;
+            Remote::find(name)?.save(&path, true, &SaveOptions::default())?;
         }
         Verb::List => {
             let all = templates.list()?;

@@ -74,6 +74,8 @@ pub struct SandboxBuilder {
     pub(super) perf_map: bool,
     pub(super) publish: Vec<Publication>,
     pub(super) allow: Vec<Allowance>,
+    /// Ports were published by the sandbox that this one goes on with: its listeners are in the image.
+    pub(super) published: bool,
 }
 
 impl Default for SandboxBuilder {
@@ -104,6 +106,7 @@ impl Default for SandboxBuilder {
             perf_map: false,
             publish: Vec::new(),
             allow: Vec::new(),
+            published: false,
         }
     }
 }
@@ -329,7 +332,8 @@ impl SandboxBuilder {
         self.confined = true;
         let claim = self.name.as_deref().map(outside::claim).transpose()?;
         let settings = save::settings_of(&self);
-        let plan = self.plan(&mut given)?.with_saved(saved)?;
+        let published = self.published;
+        let plan = self.plan(&mut given)?.with_saved(saved, published)?;
         let floor = plan.floor();
         let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::Stream, None, SockFlag::SOCK_CLOEXEC)
             .map_err(|e| Error::host("make the control socket", e))?;

@@ -32,7 +32,7 @@ pub use drupe_kernel::abi::control::{PsEntry, Stats, TrappingSite};
 pub use error::{Error, Result};
 pub use jail::Jail;
 pub use network::{Allowance, Publication};
-pub use save::{Image, ImageError, SaveError, Streams, Template, Templates};
+pub use save::{Image, ImageError, SaveError, SaveOptions, Streams, Template, Templates};
 pub use stdio::Stdio;
 pub use supervisor::PANIC_STATUS;
 
@@ -80,8 +80,10 @@ struct Inner {
     settings: Option<save::Saving>,
     /// One at a time.
     saving: Mutex<()>,
-    /// The image that it was restored from, as mappings name it: device and inode.
-    image: OnceLock<(u32, u32, u64)>,
+    /// The image that it was restored from, and those that this builds on.
+    images: OnceLock<Vec<save::FileKey>>,
+    /// Why it ended while it was saved.
+    save_error: OnceLock<String>,
 }
 
 /// What a sandbox's first program was started with, and others by name are.
@@ -216,8 +218,8 @@ impl Sandbox {
         let bell = claim.as_ref().map(|_| EventFd::from_flags(flags)).transpose();
         let bell = bell.map_err(|e| Error::host("make a descriptor", e))?;
         let (state, changed, base) = (Mutex::default(), Condvar::new(), Mutex::default());
-        let (saving, image) = (Mutex::default(), OnceLock::new());
-        let inner = Arc::new(Inner { link, state, changed, given, base, bell, settings, saving, image });
+        let (saving, images, save_error) = (Mutex::default(), OnceLock::new(), OnceLock::new());
+        let inner = Arc::new(Inner { link, state, changed, given, base, bell, settings, saving, images, save_error });
         let mut sandbox = Sandbox { inner, desk: None };
         if sandbox.inner.link.served_here().is_none() {
             sandbox.inner.booted()?;

@@ -4,6 +4,7 @@
 
 pub mod bpf;
 pub mod host;
+pub mod saving;
 pub mod tracepoint;
 pub mod user;
 

@@ -45,8 +45,8 @@ pub struct HandedIn {
 pub struct Revival {
     /// Where the sandbox's monotonic clock goes on, ns.
     pub monotonic: u64,
-    /// The image: what [`Fill::at`] counts in.
-    pub image: i32,
+    /// The image and those that it builds on: what [`Fill::of`] counts.
+    pub images: Vec<i32>,
     /// Seed of random choices from here on; `None`: they go on as they would have.
     pub seed: Option<[u8; 32]>,
     /// In the order of [`Frozen::spaces`].
@@ -83,13 +83,15 @@ pub struct HostMap {
     pub offset: u64,
 }
 
-/// Bytes of the image and where they belong.
+/// Bytes of an image and where they belong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fill {
     /// Address, or offset in a file.
     pub to: u64,
     /// Whole pages of them, in bytes.
     pub len: u64,
-    /// Offset in the image.
+    /// Offset in that file.
     pub at: u64,
+    /// Which file: 0 is the image itself, 1 the one that it builds on, and so on.
+    pub of: u32,
 }

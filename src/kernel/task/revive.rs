@@ -29,7 +29,7 @@ struct Process {
 /// An address space with its processes.
 struct Member {
     space: Space,
-    image: i32,
+    images: Arc<[i32]>,
     /// The first one maps the memory.
     processes: Vec<Process>,
 }
@@ -64,9 +64,11 @@ pub fn members(revival: &Revival) -> Result<Members> {
         }
         Ok(Process { slots })
     };
+    let images: Arc<[i32]> = Arc::from(&revival.images[..]);
     let member = |space: &Space| {
         let pids = core::iter::once(space.host_pid).chain(space.sharers.iter().copied());
-        Ok(Member { space: space.clone(), image: revival.image, processes: pids.map(parked).collect::<Result<_>>()? })
+        let processes = pids.map(parked).collect::<Result<_>>()?;
+        Ok(Member { space: space.clone(), images: images.clone(), processes })
     };
     let members = Members(revival.spaces.iter().map(member).collect::<Result<_>>()?);
     let all = arch::slot::used_slots().filter(|s| s.parked.load(SeqCst) != 0).count();
@@ -252,7 +254,7 @@ fn arrive() -> ! {
 /// Maps the memory of an address space, and does to it what `mlock` and `madvise` did.
 fn mapped(member: &Member, slot: &SlotHeader) -> Result {
     let mm = task_of(slot).and_then(Task::shared).map(|own| own.mm).ok_or(Errno::EUCLEAN)?;
-    mm.map_image(&member.space, member.image)?;
+    mm.map_image(&member.space, &member.images)?;
     let mut at = 0;
     while let Some(v) = mm.at_or_after(at) {
         at = v.end;

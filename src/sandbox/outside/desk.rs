@@ -9,6 +9,7 @@ use crate::sandbox::channel::{self, Channel, Received};
 use crate::sandbox::command::{Change, Command};
 use crate::sandbox::error::{Error, Result};
 use crate::sandbox::link::Wait;
+use crate::sandbox::save::SaveOptions;
 use crate::sandbox::stdio::Stdio;
 use crate::sandbox::{Inner, lock, without_signals};
 use drupe_kernel::abi::control::{Request, Response, Stats};
@@ -279,7 +280,10 @@ impl Client<'_> {
                 Response::Text(text) => Ok(FromSandbox::Text(text)),
                 other => Err(crate::sandbox::unexpected(other)),
             },
-            ToSandbox::Save { go_on } => self.save(fds, go_on),
+            ToSandbox::Save { go_on, detach, parent } => {
+                let parent = parent.map(|path| PathBuf::from(OsString::from_vec(path)));
+                self.save(fds, go_on, &SaveOptions { parent, detach, ..SaveOptions::default() })
+            }
             ToSandbox::Signal(_) | ToSandbox::Foreground(_) | ToSandbox::End => {
                 Ok(refused(libc::EPROTO, "no program was asked for"))
             }
@@ -287,16 +291,18 @@ impl Client<'_> {
     }
 
     /// Writes an image; unless the sandbox goes on meanwhile, it ends once the client has put the image in its place.
-    fn save(&mut self, fds: Vec<OwnedFd>, go_on: bool) -> Result<FromSandbox> {
+    fn save(&mut self, fds: Vec<OwnedFd>, go_on: bool, options: &SaveOptions) -> Result<FromSandbox> {
         let shared = self.shared;
         let Some(file) = fds.into_iter().next() else { return Ok(refused(libc::EPROTO, "no file came along")) };
         let file = std::fs::File::from(file);
+        // It takes some time, and the sandbox goes on meanwhile.
+        let parent = options.index()?;
         let _one = lock(&shared.pausing);
         if go_on {
-            return shared.inner.save_running(file).map(FromSandbox::Saved);
+            return shared.inner.save_running(file, options.detach, parent.as_ref()).map(FromSandbox::Saved);
         }
         shared.inner.ask_ok(Request::Pause)?;
-        let saved = shared.inner.save(file, false);
+        let saved = shared.inner.save(file, false, options.detach, parent.as_ref());
         let mut ends = false;
         if let Ok(bytes) = &saved {
             let _ = self.say(&FromSandbox::Saved(*bytes));

@@ -15,7 +15,7 @@ pub(super) use registry::{Claim, own_place};
 use super::Change;
 use super::channel::{self, Channel, Received};
 use super::error::{Error, Result};
-use super::save::{self, Image, Unfinished};
+use super::save::{self, Image, SaveOptions};
 use super::stdio::Stdio;
 use nix::sys::socket::{setsockopt, sockopt};
 use nix::sys::time::{TimeVal, TimeValLike};
@@ -135,8 +135,11 @@ impl Connection {
     }
 
     /// Has an image written to a file; how many bytes.
-    fn saved(&mut self, file: BorrowedFd<'_>, go_on: bool) -> Result<u64> {
-        self.say(&ToSandbox::Save { go_on }, &[file])?;
+    fn saved(&mut self, file: BorrowedFd<'_>, go_on: bool, options: &SaveOptions) -> Result<u64> {
+        let absolute = |path: &PathBuf| std::path::absolute(path).map(|p| p.into_os_string().into_vec());
+        let parent = options.parent.as_ref().map(absolute).transpose();
+        let parent = parent.map_err(|e| Error::host("find the parent image", e))?;
+        self.say(&ToSandbox::Save { go_on, detach: options.detach, parent }, &[file])?;
         self.patient()?;
         match self.hear()? {
             FromSandbox::Saved(bytes) => Ok(bytes),
@@ -236,12 +239,10 @@ impl Remote {
     ///
     /// # Errors
     /// As [`Remote::status`]; [`Error::Refused`] if it cannot be saved, and goes on; [`Error::Path`].
-    pub fn save(&self, path: &Path, leave_running: bool) -> Result<u64> {
-        let failed = |source| Error::Path { path: path.to_path_buf(), source };
-        let image = Unfinished::new(path).map_err(failed)?;
+    pub fn save(&self, path: &Path, leave_running: bool, options: &SaveOptions) -> Result<u64> {
         let mut connection = self.connect()?;
-        let bytes = connection.saved(image.file.as_fd(), leave_running)?;
-        image.finish().map_err(failed)?;
+        let bytes =
+            save::written(path, options.compress, |file| connection.saved(file.as_fd(), leave_running, options))?;
         if !leave_running {
             connection.done(&ToSandbox::End)?;
         }
@@ -255,7 +256,7 @@ impl Remote {
     pub fn image(&self) -> Result<Image> {
         let file = save::memory_file().map_err(|e| Error::host("make a memory file", e))?;
         let mut connection = self.connect()?;
-        connection.saved(file.as_fd(), true)?;
+        connection.saved(file.as_fd(), true, &SaveOptions::default())?;
         Image::of_file(file)
     }
 

@@ -6,7 +6,7 @@ use drupe_kernel::abi::control::Record;
 use serde::{Deserialize, Serialize};
 
 /// Changes with the messages: builds that differ in it do not understand each other.
-pub const PROTOCOL: u32 = 2;
+pub const PROTOCOL: u32 = 3;
 
 /// A program to be run in a running sandbox. Its standard streams come with the message.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -64,6 +64,10 @@ pub enum ToSandbox {
     Save {
         /// It goes on as soon as it can; otherwise it is paused until [`ToSandbox::End`].
         go_on: bool,
+        /// Streams of programs that were started from outside are not in the way.
+        detach: bool,
+        /// The image that it builds on, by its absolute path.
+        parent: Option<Vec<u8>>,
     },
     /// After [`FromSandbox::Saved`]: end it; answered by [`FromSandbox::Done`]. A client that hangs up instead lets it go
     /// on.

@@ -71,6 +71,14 @@ pub enum ImageError {
     /// A file that it needs is another one than it was, or has other contents.
     #[error("{0}, which it needs, has been changed")]
     Changed(String),
+    /// Something is wrong with the image that it builds on.
+    #[error("{path}, which it builds on: {source}")]
+    Parent {
+        /// Where that is.
+        path: String,
+        /// What is wrong.
+        source: Box<ImageError>,
+    },
     /// The host cannot hold it; the text says why.
     #[error("{0}")]
     Unfit(String),

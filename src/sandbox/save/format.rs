@@ -6,6 +6,7 @@
 //! end. All numbers are little-endian; bodies other than pages are postcard.
 
 use super::error::{ImageError, Loaded};
+use super::parent::PageIndex;
 use drupe_kernel::abi::saved::Fill;
 use drupe_kernel::abi::text::Checksum;
 use serde::Serialize;
@@ -63,16 +64,18 @@ fn header_after(end: u64) -> u64 {
 }
 
 /// Writes an image to a stream.
-pub struct Writer<W> {
+pub struct Writer<'a, W> {
     out: W,
     /// Bytes written.
     at: u64,
     pages: Vec<u8>,
+    /// Pages of the image that this one builds on.
+    parent: Option<&'a PageIndex>,
 }
 
-impl<W: Write> Writer<W> {
-    pub fn new(out: W) -> Writer<W> {
-        Writer { out, at: 0, pages: Vec::new() }
+impl<'a, W: Write> Writer<'a, W> {
+    pub fn new(out: W, parent: Option<&'a PageIndex>) -> Writer<'a, W> {
+        Writer { out, at: 0, pages: Vec::new(), parent }
     }
 
     fn put(&mut self, tag: Tag, body: &[u8]) -> io::Result<()> {
@@ -105,15 +108,17 @@ impl<W: Write> Writer<W> {
             if zeros && is_zero(page) {
                 continue;
             }
+            let to = to + i as u64 * PAGE;
+            let follows =
+                fills.last().filter(|last| last.to + last.len == to).map(|last| (last.of, last.at + last.len));
+            if let Some((of, at)) = self.parent.and_then(|parent| parent.find(page, follows)) {
+                extend(fills, to, of, at);
+                continue;
+            }
             if self.pages.len() == CHUNK {
                 self.flush_pages()?;
             }
-            let at = header_after(self.at) + HEADER as u64 + self.pages.len() as u64;
-            let to = to + i as u64 * PAGE;
-            match fills.last_mut() {
-                Some(last) if last.to + last.len == to && last.at + last.len == at => last.len += PAGE,
-                _ => fills.push(Fill { to, len: PAGE, at }),
-            }
+            extend(fills, to, 0, header_after(self.at) + HEADER as u64 + self.pages.len() as u64);
             self.pages.extend_from_slice(page);
         }
         Ok(())
@@ -141,10 +146,21 @@ impl<W: Write> Writer<W> {
     }
 }
 
+/// Adds a page to the last run, or begins another.
+fn extend(fills: &mut Vec<Fill>, to: u64, of: u32, at: u64) {
+    match fills.last_mut() {
+        Some(last) if last.to + last.len == to && last.of == of && last.at + last.len == at => last.len += PAGE,
+        _ => fills.push(Fill { to, len: PAGE, at, of }),
+    }
+}
+
 fn is_zero(page: &[u8]) -> bool {
     let (words, _) = page.as_chunks::<16>();
     words.iter().all(|w| u128::from_ne_bytes(*w) == 0)
 }
+
+/// Where pages lie in an image, in order.
+pub type Pages = Vec<std::ops::Range<u64>>;
 
 /// Reads an image.
 pub struct Reader<'a> {
@@ -153,7 +169,7 @@ pub struct Reader<'a> {
     /// Where the last section ended.
     at: u64,
     /// Where pages lie.
-    pages: Vec<std::ops::Range<u64>>,
+    pages: Pages,
     /// Pages are not compared with their sums.
     known: bool,
 }
@@ -256,26 +272,35 @@ impl<'a> Reader<'a> {
         if self.at == self.len { Ok(()) } else { Err(ImageError::Damaged(self.at)) }
     }
 
-    /// Looks whether these lie in pages of the image, in order, without meeting one another below `limit`.
-    ///
-    /// # Errors
-    /// [`ImageError::Damaged`].
-    pub fn check_fills(&self, fills: &[Fill], limit: u64) -> Loaded {
-        let mut last = 0;
-        for fill in fills {
-            let damaged = ImageError::Damaged(fill.at);
-            let (Some(to), Some(at)) = (fill.to.checked_add(fill.len), fill.at.checked_add(fill.len)) else {
-                return Err(damaged);
-            };
-            let aligned = fill.len > 0 && [fill.to, fill.len, fill.at].iter().all(|n| n.is_multiple_of(PAGE));
-            if !aligned || fill.to < last || to > limit || !self.pages.iter().any(|p| p.start <= fill.at && at <= p.end)
-            {
-                return Err(damaged);
-            }
-            last = to;
-        }
-        Ok(())
+    /// Where its pages lie, as far as it was read.
+    pub fn into_pages(self) -> Pages {
+        self.pages
     }
+}
+
+/// Looks whether these lie in pages of the images, in order, without meeting one another below `limit`.
+///
+/// # Errors
+/// [`ImageError::Damaged`].
+pub fn check_fills(fills: &[Fill], images: &[&Pages], limit: u64) -> Loaded {
+    let mut last = 0;
+    for fill in fills {
+        let damaged = ImageError::Damaged(fill.at);
+        let (Some(to), Some(at)) = (fill.to.checked_add(fill.len), fill.at.checked_add(fill.len)) else {
+            return Err(damaged);
+        };
+        let aligned = fill.len > 0 && [fill.to, fill.len, fill.at].iter().all(|n| n.is_multiple_of(PAGE));
+        let holds = |pages: &&Pages| {
+            let before = pages.partition_point(|p| p.end <= fill.at);
+            pages.get(before).is_some_and(|p| p.start <= fill.at && at <= p.end)
+        };
+        let there = images.get(fill.of as usize).is_some_and(holds);
+        if !aligned || fill.to < last || to > limit || !there {
+            return Err(damaged);
+        }
+        last = to;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -285,7 +310,7 @@ mod tests {
 
     fn written() -> Vec<u8> {
         let mut out = Vec::new();
-        let mut writer = Writer::new(&mut out);
+        let mut writer = Writer::new(&mut out, None);
         writer.section(Tag::Cpu, &7u32).expect("written");
         let mut fills = Vec::new();
         let mut pages = vec![1u8; 2 * PAGE as usize];
@@ -308,9 +333,9 @@ mod tests {
         let mut reader = Reader::new(file, false)?;
         reader.section::<u32>(Tag::Cpu)?;
         let fills: Vec<Fill> = reader.section(Tag::Kernel)?;
-        reader.check_fills(&fills, u64::MAX)?;
         reader.section::<u32>(Tag::End)?;
         reader.ends()?;
+        check_fills(&fills, &[&reader.into_pages()], u64::MAX)?;
         Ok(fills)
     }
 

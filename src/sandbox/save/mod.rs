@@ -12,16 +12,23 @@ mod cpu;
 mod error;
 mod file;
 mod format;
+mod named;
+mod packed;
+mod parent;
 mod process;
 mod read;
 mod recipe;
 mod settings;
+mod socket;
 mod template;
+mod terminal;
 mod whole;
 mod write;
 
 pub use error::{ImageError, SaveError};
-pub(super) use file::{Unfinished, memory_file};
+pub(super) use file::{memory_file, written};
+pub(super) use parent::PageIndex;
+pub(super) use process::FileKey;
 pub use read::{Image, Streams};
 pub use template::{Template, Templates};
 
@@ -34,7 +41,7 @@ use recipe::{Descriptor, FileNeed, MemoryFile};
 use serde::{Deserialize, Serialize};
 use settings::{First, Settings};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use write::Subject;
 
@@ -75,6 +82,10 @@ struct Needs {
     monotonic: u64,
     armed: Vec<(i32, u32)>,
     running: Option<u32>,
+    /// A number that no other image has.
+    id: [u8; 16],
+    /// What it builds on.
+    parent: Option<parent::Parent>,
 }
 
 /// The kernel's memory and the files in memory.
@@ -97,17 +108,55 @@ struct Times {
     memory: Duration,
 }
 
+/// How an image is written.
+#[derive(Clone, Debug, Default)]
+pub struct SaveOptions {
+    /// Compresses it (zstd), after the sandbox has gone on. Such an image is smaller, and takes longer to restore: it is unpacked
+    /// into memory, and nothing of it is mapped from its file.
+    pub compress: bool,
+    /// An image of an earlier instant on which it builds: what that one has is not written again. It must be there, unchanged and at
+    /// this path, when the new one is restored ([`Image::squash`] makes one that needs no other).
+    pub parent: Option<PathBuf>,
+    /// Programs that were started after the first one and have streams of the caller's are not in the way: in the restored
+    /// sandbox nobody is at the other end of these (input is empty, output goes nowhere).
+    pub detach: bool,
+}
+
+impl SaveOptions {
+    /// Reads what the image is to build on.
+    pub(super) fn index(&self) -> Result<Option<PageIndex>> {
+        let Some(path) = &self.parent else { return Ok(None) };
+        Ok(Some(PageIndex::of(path, &Image::open(path)?)?))
+    }
+}
+
 impl Sandbox {
     /// Writes an image of the sandbox, which must be paused, and is so afterwards. It returns how many bytes that are.
     /// The stream is written once from start to end; where it fails the sandbox is as before, and what was written is no
     /// image.
     ///
-    /// What other threads ask of the sandbox meanwhile is done afterwards.
+    /// What other threads ask of the sandbox meanwhile is done afterwards; a sandbox that they stop has ended
+    /// ([`Sandbox::save_error`]).
     ///
     /// # Errors
     /// [`Error::Save`](super::Error::Save) says what is in the way; [`Error::Ended`](super::Error::Ended).
     pub fn save_to(&self, out: impl Write) -> Result<u64> {
-        self.inner.save(out, false)
+        self.save_to_with(out, &SaveOptions::default())
+    }
+
+    /// As [`Sandbox::save_to`], otherwise than plainly. The number of bytes is that before they are compressed.
+    ///
+    /// # Errors
+    /// As [`Sandbox::save_to`]; [`Error::Image`](super::Error::Image) for what is wrong with the parent.
+    pub fn save_to_with(&self, out: impl Write, options: &SaveOptions) -> Result<u64> {
+        let parent = options.index()?;
+        if !options.compress {
+            return self.inner.save(out, false, options.detach, parent.as_ref());
+        }
+        let mut packing = packed::packing(out).map_err(SaveError::Write)?;
+        let bytes = self.inner.save(&mut packing, false, options.detach, parent.as_ref())?;
+        packing.finish().and_then(|mut out| out.flush()).map_err(SaveError::Write)?;
+        Ok(bytes)
     }
 
     /// Writes an image to `path`. The sandbox is paused until all but the programs' private memory is written, of which the
@@ -116,12 +165,23 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::save_to`]; [`Error::Path`](super::Error::Path).
     pub fn save_to_file(&self, path: impl AsRef<Path>) -> Result<u64> {
-        let path = path.as_ref();
-        let failed = |source| super::Error::Path { path: path.to_path_buf(), source };
-        let image = Unfinished::new(path).map_err(failed)?;
-        let bytes = self.inner.save_running(&image.file)?;
-        image.finish().map_err(failed)?;
-        Ok(bytes)
+        self.save_to_file_with(path, &SaveOptions::default())
+    }
+
+    /// As [`Sandbox::save_to_file`], otherwise than plainly.
+    ///
+    /// # Errors
+    /// As [`Sandbox::save_to_file`]; [`Error::Image`](super::Error::Image) for what is wrong with the parent.
+    pub fn save_to_file_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<u64> {
+        let parent = options.index()?;
+        file::written(path.as_ref(), options.compress, |file| {
+            self.inner.save_running(file, options.detach, parent.as_ref())
+        })
+    }
+
+    /// Why the sandbox ended while it was saved: the error of the save that it did not survive. `None` as long as none did that.
+    pub fn save_error(&self) -> Option<&str> {
+        self.inner.save_error.get().map(String::as_str)
     }
 
     /// Makes a second sandbox of this one, which goes on from the same instant with these streams; returns it with its first
@@ -156,58 +216,99 @@ impl Sandbox {
     /// As [`Sandbox::save_to_file`].
     pub fn image(&self) -> Result<Image> {
         let file = memory_file().map_err(|e| super::Error::host("make a memory file", e))?;
-        self.inner.save_running(&file)?;
+        self.inner.save_running(&file, false, None)?;
         Image::of_file(file)
+    }
+}
+
+/// A sandbox that is saved: it goes on however that ends, also where the caller's stream panics.
+struct Stopped<'a> {
+    inner: &'a Inner,
+    /// It is frozen.
+    frozen: bool,
+    /// One pause is to be undone.
+    paused: bool,
+    /// There are copies.
+    copies: bool,
+}
+
+impl Stopped<'_> {
+    /// Lets it go on, as far as it does not yet.
+    fn thaw(&mut self) -> Result {
+        if std::mem::take(&mut self.frozen) {
+            self.inner.ask_ok(Request::Thaw)?;
+        }
+        if std::mem::take(&mut self.paused) {
+            self.inner.ask_ok(Request::Unpause)?;
+        }
+        Ok(())
+    }
+
+    fn finish(&mut self) -> Result {
+        self.thaw()?;
+        if std::mem::take(&mut self.copies) {
+            self.inner.ask_ok(Request::EndCopies)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        let _ = self.finish();
     }
 }
 
 impl Inner {
     /// Pauses it, and lets it go on as soon as the rest can be written from copies.
-    pub(super) fn save_running(&self, out: impl Write) -> Result<u64> {
+    pub(super) fn save_running(&self, out: impl Write, detach: bool, parent: Option<&PageIndex>) -> Result<u64> {
         self.ask_ok(Request::Pause)?;
-        self.save(out, true)
+        self.save(out, true, detach, parent)
     }
 
     /// See [`Sandbox::save_to`]. With `go_on` one pause is undone as soon as that can be, whatever comes of it.
-    pub(super) fn save(&self, out: impl Write, go_on: bool) -> Result<u64> {
+    pub(super) fn save(&self, out: impl Write, go_on: bool, detach: bool, parent: Option<&PageIndex>) -> Result<u64> {
         // Until the copies have ended, too: those of another save would end with them.
         let _one = lock(&self.saving);
-        let mut frozen = None;
-        let saved = self.save_frozen(out, go_on, &mut frozen);
-        if frozen == Some(true) {
-            self.ask_ok(Request::Thaw)?;
+        if let Some(end) = &lock(&self.state).end {
+            return Err(end.error());
         }
-        if go_on && frozen != Some(false) {
-            self.ask_ok(Request::Unpause)?;
-        }
-        if go_on && frozen.is_some() {
-            self.ask_ok(Request::EndCopies)?;
+        let mut stopped = Stopped { inner: self, frozen: false, paused: go_on, copies: false };
+        let saved = self.save_stopped(out, &mut stopped, detach, parent);
+        let after = stopped.finish();
+        // The first thing that went wrong is what is told.
+        let saved = saved.and_then(|bytes| after.map(|()| bytes));
+        if let Err(e) = &saved
+            && lock(&self.state).end.is_some()
+        {
+            let _ = self.save_error.set(e.to_string());
         }
         saved
     }
 
-    /// `frozen`: whether it was frozen, and is still.
-    fn save_frozen(&self, out: impl Write, go_on: bool, frozen: &mut Option<bool>) -> Result<u64> {
+    fn save_stopped(
+        &self,
+        out: impl Write,
+        stopped: &mut Stopped<'_>,
+        detach: bool,
+        parent: Option<&PageIndex>,
+    ) -> Result<u64> {
         let Some(settings) = &self.settings else {
             return Err(SaveError::Unsavable("its supervisor is the process that started it".into()).into());
         };
+        // Only where it goes on are copies of use.
+        let go_on = stopped.paused;
         let told = self.freeze(go_on)?;
-        *frozen = Some(true);
+        (stopped.frozen, stopped.copies) = (true, go_on);
         let first = {
             let state = lock(&self.state);
             First::of(state.first, state.first_status, lock(&self.base).as_ref())
         };
-        let (supervisor, image) = (self.link.pid(), self.image.get().copied());
-        let subject = Subject { supervisor, frozen: &told, settings: settings.clone(), first, image };
-        let mut thaw = || {
-            if go_on {
-                self.ask_ok(Request::Thaw)?;
-                *frozen = Some(false);
-                self.ask_ok(Request::Unpause)?;
-            }
-            Ok(())
-        };
-        write::write(&subject, out, &mut thaw)
+        let supervisor = if settings.is_kept() { only_child(self.link.pid())? } else { self.link.pid() };
+        let images = self.images.get().map_or(&[][..], Vec::as_slice);
+        let settings = settings.clone();
+        let subject = Subject { supervisor, frozen: &told, settings, first, images, detach, parent };
+        write::write(&subject, out, &mut || if go_on { stopped.thaw() } else { Ok(()) })
     }
 
     /// Waits until nothing moves.
@@ -228,6 +329,14 @@ impl Inner {
             }
         }
     }
+}
+
+/// The supervisor below a keeper.
+fn only_child(keeper: u32) -> Result<u32, SaveError> {
+    let failed = |e| SaveError::host(format!("look for the child of the host process {keeper}"), e);
+    let list = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children")).map_err(failed)?;
+    let first = list.split_ascii_whitespace().next().and_then(|pid| pid.parse().ok());
+    first.ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))
 }
 
 /// What is kept of a builder for an image.

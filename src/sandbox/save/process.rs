@@ -6,8 +6,11 @@ use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
+
+/// A file as mappings name it: major and minor number of its device, and inode; zeros for memory of no file.
+pub type FileKey = (u32, u32, u64);
 
 /// A mapping, as `/proc/PID/maps` lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,8 +21,7 @@ pub struct Mapping {
     pub prot: u32,
     pub shared: bool,
     pub offset: u64,
-    /// Major and minor number of the device, and inode; zeros for memory of no file.
-    pub file: (u32, u32, u64),
+    pub file: FileKey,
     /// As the host writes it.
     pub name: String,
 }
@@ -188,11 +190,28 @@ impl Process {
     }
 }
 
+/// A copy of a descriptor of another process's.
+///
+/// # Errors
+/// The host's.
+pub fn copy_of(pid: u32, number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain numbers; descriptors made just now are ours.
+    unsafe {
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0) as i32;
+        if process < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let process = OwnedFd::from_raw_fd(process);
+        let copy = libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) as i32;
+        if copy < 0 { Err(io::Error::last_os_error()) } else { Ok(OwnedFd::from_raw_fd(copy)) }
+    }
+}
+
 /// Device and inode as mappings of `file` name them, which is not what `stat(2)` says on every file system.
 ///
 /// # Errors
 /// The host's.
-pub fn key_of(file: &File) -> io::Result<(u32, u32, u64)> {
+pub fn key_of(file: &File) -> io::Result<FileKey> {
     let (len, prot) = (NonZeroUsize::MIN, ProtFlags::PROT_NONE);
     // SAFETY: a new mapping, wherever there is room, that nobody looks into.
     let at = unsafe { mmap(None, len, prot, MapFlags::MAP_PRIVATE, file, 0) }?;

@@ -5,6 +5,9 @@
 //! tells what a descriptor is; the kernel keeps no record of it, and a sandbox that is never saved pays nothing for this.
 
 use super::error::{ImageError, Loaded, SaveError, Saved};
+use super::process::{FileKey, copy_of};
+use super::socket::Socket;
+use super::terminal::Modes;
 use drupe_kernel::abi::saved::{Fill, Frozen};
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata};
@@ -83,7 +86,21 @@ pub enum Recipe {
     /// Memory that is in the image.
     Memory,
     /// One of the standard streams of the first program.
-    Stream(u32),
+    Stream {
+        /// 0 to 2.
+        number: u32,
+        /// It was a terminal with these modes.
+        terminal: Option<Modes>,
+    },
+    /// A socket of the host's network.
+    Socket(Socket),
+    /// One of the standard streams of a program that was started later, and that nobody is at the other end of any more.
+    Detached {
+        /// Which program, from 1 on.
+        program: u32,
+        /// 0 to 2.
+        stream: u32,
+    },
 }
 
 /// A descriptor of the kernel's.
@@ -108,15 +125,14 @@ pub struct MemoryFile {
 /// What is known of a descriptor while it is saved.
 pub struct Known {
     pub descriptor: Descriptor,
-    /// Device and inode, as mappings name them.
-    pub key: (u32, u32, u64),
+    pub key: FileKey,
 }
 
 /// The descriptors of `supervisor` that are the kernel's.
 ///
 /// # Errors
 /// One that cannot be opened again, by name; the host's.
-pub fn all(supervisor: u32, frozen: &Frozen) -> Saved<Vec<Known>> {
+pub fn all(supervisor: u32, frozen: &Frozen, detach: bool) -> Saved<Vec<Known>> {
     let dir = format!("/proc/{supervisor}/fd");
     let failed = |e| SaveError::host("look at the sandbox's host descriptors", e);
     let mut numbers = Vec::new();
@@ -126,7 +142,7 @@ pub fn all(supervisor: u32, frozen: &Frozen) -> Saved<Vec<Known>> {
     numbers.sort_unstable();
     let mut out = Vec::new();
     for number in numbers.into_iter().filter(|n| *n > 2 && !frozen.own.contains(n)) {
-        out.extend(one(supervisor, number, frozen)?);
+        out.extend(one(supervisor, number, frozen, detach)?);
     }
     if out.iter().any(|k| k.descriptor.recipe == Recipe::Window) {
         return Ok(out);
@@ -145,6 +161,21 @@ pub fn is_copy(name: &str, cache: &str) -> bool {
     !cache.is_empty() && name.strip_prefix(cache).is_some_and(|rest| rest.starts_with('/'))
 }
 
+/// What the supervisor's poller watches for good, of which it keeps no record: descriptors and events.
+pub fn watched(supervisor: u32, frozen: &Frozen) -> Vec<(i32, u32)> {
+    let pollers = frozen.own.iter().filter_map(|fd| fs::read_to_string(format!("/proc/{supervisor}/fdinfo/{fd}")).ok());
+    pollers.flat_map(|text| text.lines().filter_map(watch).collect::<Vec<_>>()).collect()
+}
+
+/// A line about a descriptor that is watched (`proc_pid_fdinfo(5)`), if it is one of the kernel's and watched for good.
+fn watch(line: &str) -> Option<(i32, u32)> {
+    let mut words = line.strip_prefix("tfd:")?.split_ascii_whitespace();
+    let fd: i32 = words.next()?.parse().ok()?;
+    let events = u32::from_str_radix(words.nth(1)?, 16).ok()?;
+    let token = u64::from_str_radix(words.nth(1)?, 16).ok()?;
+    (token == fd as u64 && events & libc::EPOLLET as u32 != 0).then_some((fd, events))
+}
+
 /// Flags and offset of a description.
 fn description(supervisor: u32, number: i32) -> io::Result<(i32, u64)> {
     let text = fs::read_to_string(format!("/proc/{supervisor}/fdinfo/{number}"))?;
@@ -155,7 +186,7 @@ fn description(supervisor: u32, number: i32) -> io::Result<(i32, u64)> {
     Ok((flags & !libc::O_CLOEXEC, offset))
 }
 
-fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
+fn one(supervisor: u32, number: i32, frozen: &Frozen, detach: bool) -> Saved<Option<Known>> {
     let place = format!("/proc/{supervisor}/fd/{number}");
     let failed = |e| SaveError::host(format!("look at the sandbox's host descriptor {number}"), e);
     let name = fs::read_link(&place).map_err(failed)?;
@@ -174,8 +205,12 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
         Recipe::Window
     } else if let Some(handed) = handed {
         match (handed.program, handed.number) {
-            (0, stream @ 0..3) => Recipe::Stream(stream),
+            (0, stream @ 0..3) => {
+                let terminal = meta.file_type().is_char_device().then(|| copy_of(supervisor, number).ok()).flatten();
+                Recipe::Stream { number: stream, terminal: terminal.and_then(|fd| Modes::of(&fd)) }
+            }
             (0, other) => return Err(SaveError::Unsavable(format!("descriptor {other} ({name}) was handed in"))),
+            (program, stream @ 0..3) if detach => Recipe::Detached { program, stream },
             _ => return Err(SaveError::Unsavable(format!("a program that was started from outside has {name}"))),
         }
     } else if name.starts_with("/memfd:") || is_copy(&name, &cache(supervisor, frozen)) {
@@ -187,7 +222,7 @@ fn one(supervisor: u32, number: i32, frozen: &Frozen) -> Saved<Option<Known>> {
         // Of the supervisor.
         return Ok(None);
     } else if meta.file_type().is_socket() {
-        return Err(SaveError::Unsavable(format!("its host descriptor {number} ({name}) is a socket of the host")));
+        Recipe::Socket(Socket::of(supervisor, number, flags)?)
     } else if meta.file_type().is_fifo() || !name.starts_with('/') {
         return Err(SaveError::Unsavable(format!("its host descriptor {number} ({name}) cannot be opened again")));
     } else {

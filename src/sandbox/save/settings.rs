@@ -32,8 +32,10 @@ pub struct Settings {
     text_cache: Option<PathBuf>,
     /// Index into [`JAILS`].
     jail: u8,
-    /// Ports are published, or connections to the outside allowed.
-    outward: bool,
+    /// Ports are published: the image has what listens on them.
+    published: bool,
+    /// Connections to the outside are allowed.
+    allowing: bool,
 }
 
 const JAILS: [Jail; 4] = [Jail::Auto, Jail::Strict, Jail::Namespaces, Jail::Off];
@@ -68,18 +70,24 @@ impl Settings {
             clock_ahead: b.clock_ahead,
             text_cache: b.text_cache.clone(),
             jail: JAILS.iter().position(|&j| j == b.jail).unwrap_or(0) as u8,
-            outward: !b.publish.is_empty() || !b.allow.is_empty(),
+            published: !b.publish.is_empty() || b.published,
+            allowing: !b.allow.is_empty(),
         }
     }
 
-    /// Whether it has to do with the host's network: what was allowed is not in the image.
-    pub fn is_outward(&self) -> bool {
-        self.outward
+    /// Whether it may connect to the host's network: what was allowed is not in the image.
+    pub fn is_allowing(&self) -> bool {
+        self.allowing
     }
 
     /// Whether the sandbox runs in namespaces of its own.
     pub fn has_namespaces(&self) -> bool {
         self.jail() == Jail::Namespaces
+    }
+
+    /// Whether the holder's child is not the supervisor but its keeper.
+    pub fn is_kept(&self) -> bool {
+        self.jail() == Jail::Strict || self.timeout.is_some()
     }
 
     fn jail(&self) -> Jail {
@@ -111,6 +119,7 @@ impl Settings {
             clock_ahead: self.clock_ahead,
             text_cache: self.text_cache.clone(),
             jail: self.jail(),
+            published: self.published,
             ..SandboxBuilder::default()
         }
     }

@@ -3,7 +3,8 @@
 use super::cpu::Features;
 use super::error::{SaveError, Saved};
 use super::format::{PAGE, Tag, Writer};
-use super::process::{Mapping, Process};
+use super::parent::PageIndex;
+use super::process::{FileKey, Mapping, Process};
 use super::recipe::{self, FileNeed, Identity, Known, MemoryFile, Recipe};
 use super::settings::Settings;
 use super::{Build, KernelPart, Needs, Times};
@@ -26,8 +27,12 @@ pub struct Subject<'a> {
     pub frozen: &'a Frozen,
     pub settings: Settings,
     pub first: First,
-    /// The image that it was restored from: device and inode, as mappings name them.
-    pub image: Option<(u32, u32, u64)>,
+    /// The images that it was restored from.
+    pub images: &'a [FileKey],
+    /// Streams of programs that were started later are not in the way.
+    pub detach: bool,
+    /// What it is to build on.
+    pub parent: Option<&'a PageIndex>,
 }
 
 /// A mapping with what lies behind it.
@@ -58,7 +63,7 @@ pub fn write(subject: &Subject<'_>, out: impl Write, thaw: &mut dyn FnMut() -> R
     let began = Instant::now();
     let frozen = subject.frozen;
     check(subject)?;
-    let known = recipe::all(subject.supervisor, frozen)?;
+    let known = recipe::all(subject.supervisor, frozen, subject.detach)?;
     recipe::sync(subject.supervisor, &known)?;
     let mut mapped = Vec::new();
     let copies = frozen.copies.iter().copied().chain(std::iter::repeat(0));
@@ -66,7 +71,7 @@ pub fn write(subject: &Subject<'_>, out: impl Write, thaw: &mut dyn FnMut() -> R
     let spaces =
         spaces.map(|(pids, copy)| memory(subject, pids, copy, &known, &mut mapped)).collect::<Saved<Vec<_>>>()?;
     let looked = began.elapsed();
-    let mut writer = Writer::new(out);
+    let mut writer = Writer::new(out, subject.parent);
     let failed = SaveError::Write;
     writer.section(Tag::Cpu, &Features::here()).map_err(failed)?;
     writer.section(Tag::Build, &Build::own()).map_err(failed)?;
@@ -77,8 +82,10 @@ pub fn write(subject: &Subject<'_>, out: impl Write, thaw: &mut dyn FnMut() -> R
         mapped,
         base: frozen.base,
         monotonic: frozen.monotonic,
-        armed: frozen.armed.clone(),
+        armed: frozen.armed.iter().copied().chain(recipe::watched(subject.supervisor, frozen)).collect(),
         running: frozen.running,
+        id: id().map_err(failed)?,
+        parent: subject.parent.map(|p| p.parent.clone()),
     };
     writer.section(Tag::Needs, &needs).map_err(failed)?;
     let kernel = kernel(subject.supervisor, frozen, &known, &mut writer)?;
@@ -97,20 +104,34 @@ pub fn write(subject: &Subject<'_>, out: impl Write, thaw: &mut dyn FnMut() -> R
     Ok(writer.finish(&times).map_err(failed)?)
 }
 
+/// A number that no other image has.
+fn id() -> io::Result<[u8; 16]> {
+    let seed = crate::sandbox::plan::entropy().map_err(io::Error::from)?;
+    Ok(std::array::from_fn(|i| seed[i]))
+}
+
 /// Whether its settings allow that it is saved.
 fn check(subject: &Subject<'_>) -> Saved {
+    if subject.first.pid.is_none() {
+        return Err(SaveError::Unsavable("no program was started in it".into()));
+    }
     if subject.settings.has_namespaces() {
         return Err(SaveError::Unsavable("it is in namespaces of its own (--jail namespaces)".into()));
     }
-    if subject.settings.is_outward() {
-        let why = "it has published ports or may connect to the host's network (--publish, --allow)";
+    if subject.settings.is_allowing() {
+        let why = "it may connect to the host's network (--allow)";
         return Err(SaveError::Unsavable(why.into()));
     }
     Ok(())
 }
 
 /// The kernel's memory and the files in memory.
-fn kernel<W: Write>(supervisor: u32, frozen: &Frozen, known: &[Known], writer: &mut Writer<W>) -> Saved<KernelPart> {
+fn kernel<W: Write>(
+    supervisor: u32,
+    frozen: &Frozen,
+    known: &[Known],
+    writer: &mut Writer<'_, W>,
+) -> Saved<KernelPart> {
     let open = |number: i32| {
         File::open(format!("/proc/{supervisor}/fd/{number}"))
             .map_err(|e| SaveError::host(format!("read the sandbox's host descriptor {number}"), e))
@@ -132,7 +153,7 @@ fn kernel<W: Write>(supervisor: u32, frozen: &Frozen, known: &[Known], writer: &
 }
 
 /// What a sparse file holds.
-fn contents<W: Write>(file: &File, size: u64, writer: &mut Writer<W>, fills: &mut Vec<Fill>) -> Saved {
+fn contents<W: Write>(file: &File, size: u64, writer: &mut Writer<'_, W>, fills: &mut Vec<Fill>) -> Saved {
     let failed = |e| SaveError::host("read the sandbox's memory", e);
     let seek = |from: u64, whence: i32| {
         // SAFETY: plain numbers.
@@ -175,25 +196,19 @@ fn memory(
     let cache = recipe::cache(subject.supervisor, subject.frozen);
     let mut maps = Vec::new();
     for m in process.mappings(window)? {
-        maps.push(place(&m, subject.image, known, &cache, mapped)?);
+        maps.push(place(&m, subject.images, known, &cache, mapped)?);
     }
     Ok(Memory { process, is_copy, pids: pids.to_vec(), maps })
 }
 
-fn place(
-    m: &Mapping,
-    image: Option<(u32, u32, u64)>,
-    known: &[Known],
-    cache: &str,
-    mapped: &mut Vec<FileNeed>,
-) -> Saved<Placed> {
+fn place(m: &Mapping, images: &[FileKey], known: &[Known], cache: &str, mapped: &mut Vec<FileNeed>) -> Saved<Placed> {
     let map = HostMap { start: m.start, end: m.end, prot: m.prot, shared: m.shared, fd: -1, offset: m.offset };
     let anonymous = Placed { map: HostMap { offset: 0, ..map.clone() }, of_file: false, whole: false };
     if m.file.2 == 0 {
         return Ok(anonymous);
     }
     // Memory of no file, to the program.
-    if image == Some(m.file) && !m.shared {
+    if images.contains(&m.file) && !m.shared {
         return Ok(Placed { whole: true, ..anonymous });
     }
     let own = known.iter().find(|k| k.key == m.file && matches!(k.descriptor.recipe, Recipe::Window | Recipe::Memory));
@@ -224,7 +239,7 @@ fn place(
 }
 
 /// Writes what an address space has of its own.
-fn private<W: Write>(memory: &Memory, writer: &mut Writer<W>) -> Saved<SavedSpace> {
+fn private<W: Write>(memory: &Memory, writer: &mut Writer<'_, W>) -> Saved<SavedSpace> {
     let Memory { process, pids, maps, .. } = memory;
     let mut all = Vec::new();
     let mut piece = vec![0; PIECE];

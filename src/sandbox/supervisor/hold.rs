@@ -66,5 +66,7 @@ impl Server {
         for &(fd, events) in armed {
             self.arm(fd, events);
         }
+        // The saved kernel may have rung for something that its supervisor did not come to.
+        self.ring();
     }
 }

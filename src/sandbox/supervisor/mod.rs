@@ -238,7 +238,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let group = if bounds == Bounds::default() { None } else { Cgroup::make(bounds) };
     let writable = jail == Jail::Off || given.writable();
     let porter = porter.map(Porter::start).transpose()?;
-    let bridges = porter.is_some() || !config.publish.is_empty();
+    let bridges = porter.is_some() || !config.publish.is_empty() || saved.as_ref().is_some_and(|s| s.published);
     if jail == Jail::Namespaces {
         namespaces::enter(&along(&given, proc.as_raw_fd(), &texts), given.network)?;
     } else if jail != Jail::Off && leads_out(&config, &given, socket.is_some()) && jail::may_mount(had) {

@@ -34,6 +34,8 @@ pub struct Revived {
     places: Vec<(RawFd, RawFd)>,
     temporary: Vec<RawFd>,
     pub(super) revival: Vec<u8>,
+    /// There are listeners of ports that are published.
+    pub(super) published: bool,
     pub(super) armed: Vec<(RawFd, u32)>,
     pub(super) running: Option<u32>,
 }
@@ -59,11 +61,11 @@ impl Plan {
         saved.max().unwrap_or(2) + 1
     }
 
-    /// Has it take over what was saved. All descriptors get numbers behind those that they have to make room for.
+    /// Has it take over what was saved, with listeners of ports or without. All descriptors get numbers behind those that they have to make room for.
     ///
     /// # Errors
     /// The host's.
-    pub fn with_saved(mut self, saved: Saved) -> Result<Plan> {
+    pub fn with_saved(mut self, saved: Saved, published: bool) -> Result<Plan> {
         let Saved { base, window, kept, mut temporary, revival, armed, running } = saved;
         let floor = kept.iter().map(|(_, to)| *to).max().unwrap_or(2) + 1;
         let mut moved = Vec::new();
@@ -97,7 +99,7 @@ impl Plan {
             places.push((fd.as_raw_fd(), to));
             self.keep.push(fd);
         }
-        self.saved = Some(Revived { base, window, places, temporary, revival, armed, running });
+        self.saved = Some(Revived { base, window, places, temporary, revival, published, armed, running });
         Ok(self)
     }
 }

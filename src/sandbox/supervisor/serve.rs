@@ -280,7 +280,7 @@ impl Server {
     }
 
     /// Makes the poller's descriptor readable: there is something due that the host will not tell of.
-    fn ring(&self) {
+    pub(super) fn ring(&self) {
         let one = 1u64.to_ne_bytes();
         // SAFETY: eight bytes of ours; the descriptor does not block.
         unsafe { libc::write(self.doorbell.as_raw_fd(), one.as_ptr().cast(), one.len()) };

@@ -28,15 +28,15 @@ const PIECE: u64 = 1 << 20;
 const DONTNEED_LOCKED: u32 = 24;
 
 impl AddressSpace {
-    /// Makes the host mappings of a restored process: what was mapped, with what was written, from the image whose host
-    /// descriptor is `image`. Nothing is mapped there yet.
+    /// Makes the host mappings of a restored process: what was mapped, with what was written, from the images whose host
+    /// descriptors these are ([`Fill::of`]). Nothing is mapped there yet.
     ///
     /// # Errors
     /// `EUCLEAN` where the image contradicts itself, `EIO` where it ends early, the host's.
-    pub fn map_image(&self, space: &Space, image: i32) -> Result {
+    pub fn map_image(&self, space: &Space, images: &[i32]) -> Result {
         let long = |f: &&Fill| f.len >= RUN_MIN;
         // Not from a file system whose files may not be executed: the program may want to later.
-        let lazy = space.fills.iter().filter(long).count() <= RUNS_MAX && is_executable(image);
+        let lazy = space.fills.iter().filter(long).count() <= RUNS_MAX && images.iter().all(|&i| is_executable(i));
         self.imaged.store(lazy, Relaxed);
         let mut fills = space.fills.iter().peekable();
         for m in &space.maps {
@@ -47,6 +47,7 @@ impl AddressSpace {
             let prot = if own.peek().is_some() { PROT_READ | PROT_WRITE } else { m.prot };
             map_as(m, prot)?;
             for fill in own {
+                let image = *images.get(fill.of as usize).ok_or(Errno::EUCLEAN)?;
                 if fill.to < m.start || fill.to.checked_add(fill.len).is_none_or(|end| end > m.end) {
                     return Err(Errno::EUCLEAN);
                 }

@@ -1,0 +1,59 @@
+//! What tests of saving share.
+
+use drupe::{Sandbox, SandboxBuilder, Stdio, Streams};
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+/// How long a program may take after it was restored.
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// A directory of this test's own.
+pub struct Place(pub PathBuf);
+
+impl Place {
+    pub fn new(name: &str) -> Place {
+        let dir = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("save-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&dir);
+        fs::create_dir_all(&dir).expect("writable");
+        Place(dir)
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// A file to append to.
+    pub fn log(&self, name: &str) -> File {
+        File::options().create(true).append(true).open(self.path(name)).expect("writable")
+    }
+
+    pub fn text(&self, name: &str) -> String {
+        let mut text = String::new();
+        File::open(self.path(name)).and_then(|mut f| f.read_to_string(&mut text)).expect("readable");
+        text
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Streams of a restored program: two files of the place.
+pub fn streams(place: &Place) -> Streams {
+    Streams { stdin: Stdio::Null, stdout: place.log("out").into(), stderr: place.log("err").into() }
+}
+
+/// A sandbox that sleeps, paused.
+pub fn paused(settings: SandboxBuilder) -> Sandbox {
+    let sandbox = settings.start().expect("it starts");
+    let mut command = sandbox.command("sleep");
+    command.arg("100").stdin(Stdio::Null).stdout(Stdio::Null).stderr(Stdio::Null).spawn().expect("it runs");
+    sleep(Duration::from_millis(100));
+    sandbox.pause().expect("it pauses");
+    sandbox
+}
