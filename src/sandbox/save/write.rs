@@ -166,8 +166,13 @@ fn contents<W: Write>(file: &File, size: u64, writer: &mut Writer<'_, W>, fills:
     let mut piece = vec![0; PIECE];
     let mut at = 0;
     while at < size {
-        at = seek(at, libc::SEEK_DATA)? / PAGE * PAGE;
-        let end = seek(at, libc::SEEK_HOLE)?;
+        let data = seek(at, libc::SEEK_DATA)?;
+        if data >= size {
+            // The last page may be half of one, and not there.
+            break;
+        }
+        at = data / PAGE * PAGE;
+        let end = seek(data, libc::SEEK_HOLE)?;
         while at < end {
             let len = (end - at).min(PIECE as u64) as usize;
             file.read_exact_at(&mut piece[..len], at).map_err(failed)?;

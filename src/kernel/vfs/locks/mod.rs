@@ -55,8 +55,9 @@ pub struct Range {
 struct Waiter {
     want: Range,
     slot: &'static SlotHeader,
-    /// The host thread there: another or none by now means that the host killed the waiter.
-    host_tid: u32,
+    /// Which use of the slot: another one, or no host thread there, means that the host killed the waiter. (The host thread's
+    /// number is another one in a restored sandbox.)
+    generation: u32,
     /// Whom it waits for, where deadlocks are looked for.
     edge: Option<(u64, u64)>,
     /// Set once there is nothing to wait for any more.
@@ -102,7 +103,7 @@ impl State {
             if w.outcome.is_some() {
                 return true;
             }
-            if w.slot.host_tid.load(SeqCst) != w.host_tid {
+            if w.slot.generation.load(SeqCst) != w.generation || w.slot.host_tid.load(SeqCst) == 0 {
                 graph::remove(w.edge);
                 return false;
             }
@@ -290,8 +291,8 @@ impl State {
         let slot = arch::slot();
         let arrival = self.arrivals;
         self.arrivals += 1;
-        let host_tid = slot.host_tid.load(SeqCst);
-        self.waiters.insert(arrival, Waiter { want: *want, slot, host_tid, edge, outcome: None });
+        let generation = slot.generation.load(SeqCst);
+        self.waiters.insert(arrival, Waiter { want: *want, slot, generation, edge, outcome: None });
         Ok(arrival)
     }
 }
