@@ -55,13 +55,22 @@ pub struct Range {
 struct Waiter {
     want: Range,
     slot: &'static SlotHeader,
-    /// Which use of the slot: another one, or no host thread there, means that the host killed the waiter. (The host thread's
-    /// number is another one in a restored sandbox.)
+    /// Which use of the slot: another one by now means that the host killed the waiter.
     generation: u32,
+    /// The host thread there: so does none. (In a restored sandbox it is another one.)
+    host_tid: u32,
     /// Whom it waits for, where deadlocks are looked for.
     edge: Option<(u64, u64)>,
     /// Set once there is nothing to wait for any more.
     outcome: Option<Result>,
+}
+
+impl Waiter {
+    /// Whether the host has killed it.
+    fn is_gone(&self) -> bool {
+        let host_tid = self.slot.host_tid.load(SeqCst);
+        self.slot.generation.load(SeqCst) != self.generation || host_tid == 0 && self.host_tid != 0
+    }
 }
 
 #[derive(Default)]
@@ -103,7 +112,7 @@ impl State {
             if w.outcome.is_some() {
                 return true;
             }
-            if w.slot.generation.load(SeqCst) != w.generation || w.slot.host_tid.load(SeqCst) == 0 {
+            if w.is_gone() {
                 graph::remove(w.edge);
                 return false;
             }
@@ -291,8 +300,8 @@ impl State {
         let slot = arch::slot();
         let arrival = self.arrivals;
         self.arrivals += 1;
-        let generation = slot.generation.load(SeqCst);
-        self.waiters.insert(arrival, Waiter { want: *want, slot, generation, edge, outcome: None });
+        let (generation, host_tid) = (slot.generation.load(SeqCst), slot.host_tid.load(SeqCst));
+        self.waiters.insert(arrival, Waiter { want: *want, slot, generation, host_tid, edge, outcome: None });
         Ok(arrival)
     }
 }
