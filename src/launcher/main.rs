@@ -9,6 +9,7 @@ mod doctor;
 mod exec;
 mod layers;
 mod measure;
+mod measure_names;
 mod measure_ops;
 mod measure_scale;
 mod outside;

@@ -2,6 +2,7 @@
 //! in `measure_ops`. `unsafe` is the business of this file.
 
 use super::measure::Operation;
+use super::measure_names::{create, mount, open};
 use super::measure_ops::{check, each, forked, new_fd};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -20,7 +21,7 @@ pub struct Row {
 
 /// Every row. The largest sizes are what the limits of an ordinary host allow.
 pub const ROWS: &[Row] = &[
-    Row { key: "fork", name: "fork+exit+wait beside N processes", prepare: fork, sizes: &[10, 1000] },
+    Row { key: "fork", name: "fork+exit+wait beside N processes", prepare: fork, sizes: &[10, 100, 1000] },
     Row { key: "mmap", name: "mmap+munmap beside N mappings", prepare: mmap, sizes: &[10, 1000, 30_000] },
     Row { key: "wait", name: "eventfd write+read, N poll another", prepare: waiters, sizes: &[10, 1000] },
     Row { key: "queue", name: "poll of a queue that N wait in", prepare: queue, sizes: &[10, 1000] },
@@ -30,6 +31,9 @@ pub const ROWS: &[Row] = &[
     Row { key: "timers", name: "timerfd set beside N armed", prepare: timers, sizes: &[10, 1000, 10_000] },
     Row { key: "ports", name: "bind of a free port+close beside N", prepare: ports, sizes: &[10, 1000, 10_000] },
     Row { key: "names", name: "bind of a local name+close beside N", prepare: names, sizes: &[10, 1000, 10_000] },
+    Row { key: "open", name: "open+close beside N files", prepare: open, sizes: &[10, 1000, 100_000] },
+    Row { key: "create", name: "create+unlink beside N files", prepare: create, sizes: &[10, 1000, 100_000] },
+    Row { key: "mount", name: "bind mount+umount beside N mounts", prepare: mount, sizes: &[10, 1000, 5000] },
     Row { key: "proc", name: "listing of /proc, per process of N", prepare: proc, sizes: &[10, 1000] },
 ];
 

@@ -1,5 +1,10 @@
-//! Spans of addresses (mappings, extents) by where they start: a balanced (AVL) tree whose subtrees know their largest gap, so that looking one
-//! up, putting one in, taking one out and finding the highest free range all cost the logarithm of their number.
+//! Spans of addresses (mappings, extents) by where they start: a balanced (AVL) tree that looks one up, puts one in, takes
+//! one out and finds the highest free range in the logarithm of their number.
+//!
+//! Each node knows the gap before its span, and the largest of those in its subtree. What is free before the first span and
+//! behind the last is nobody's gap: it changes with each mapping that is made at the lowest address, and every node above
+//! would have to be told. So a change touches the span's own node and the next one's, and their ancestors only as far as
+//! the largest gap changes.
 //!
 //! Nodes lie in one vector and name each other by index; each takes one cache line, which is all that a step of a search
 //! touches, and the spans lie in another. A node is only made after [`Tree::reserve`], which may be refused; nothing else
@@ -34,11 +39,9 @@ struct Node {
     /// Of a free node the next free one.
     left: u32,
     right: u32,
-    /// First address of the subtree.
-    low: u64,
-    /// One past the last.
-    high: u64,
-    /// Largest gap between two neighbours of the subtree.
+    /// Bytes between the end of the span before and the start of this one; 0 for the first span.
+    before: u64,
+    /// Largest `before` of the subtree.
     gap: u64,
     height: u8,
 }
@@ -53,6 +56,9 @@ pub struct Tree<T> {
     root: u32,
     free: u32,
     len: usize,
+    /// Where the first span starts and the last one ends; of an empty tree `u64::MAX` and 0.
+    low: u64,
+    high: u64,
 }
 
 impl<T> Default for Tree<T> {
@@ -64,7 +70,7 @@ impl<T> Default for Tree<T> {
 impl<T> Tree<T> {
     /// An empty one.
     pub const fn new() -> Tree<T> {
-        Tree { nodes: Vec::new(), spans: Vec::new(), root: NONE, free: NONE, len: 0 }
+        Tree { nodes: Vec::new(), spans: Vec::new(), root: NONE, free: NONE, len: 0, low: u64::MAX, high: 0 }
     }
 }
 
@@ -184,23 +190,18 @@ impl<T: Span> Tree<T> {
         iter
     }
 
+    /// The largest gap of a subtree.
+    fn gap(&self, i: u32) -> u64 {
+        if i == NONE { 0 } else { self.node(i).gap }
+    }
+
     /// Computes what a node knows of its subtree.
     fn update(&mut self, i: u32) {
-        let Node { start, end, left, right, .. } = *self.node(i);
-        let (mut low, mut high, mut gap) = (start, end, 0);
-        if left != NONE {
-            let l = self.node(left);
-            low = l.low;
-            gap = l.gap.max(start - l.high);
-        }
-        if right != NONE {
-            let r = self.node(right);
-            high = r.high;
-            gap = gap.max(r.gap).max(r.low - end);
-        }
+        let Node { left, right, before, .. } = *self.node(i);
+        let gap = before.max(self.gap(left)).max(self.gap(right));
         let height = 1 + self.height(left).max(self.height(right));
         let n = self.node_mut(i);
-        (n.height, n.low, n.high, n.gap) = (height, low, high, gap);
+        (n.height, n.gap) = (height, gap);
     }
 
     fn rotate_right(&mut self, i: u32) -> u32 {
@@ -243,27 +244,60 @@ impl<T: Span> Tree<T> {
         i
     }
 
-    /// What the nodes above one know of it.
-    fn known(&self, i: u32) -> (u8, u64, u64, u64) {
-        let n = self.node(i);
-        (n.height, n.low, n.high, n.gap)
-    }
-
-    /// Puts `child` where `way` leads and mends everything on the way back to the root, as far as anything changes.
-    fn retrace(&mut self, way: &mut Way, mut child: u32) {
+    /// Puts `child` where `way` leads and mends everything on the way back to the root, as far as anything changes, but
+    /// at least the nodes behind the first `sure` of the way.
+    fn retrace(&mut self, way: &mut Way, mut child: u32, sure: usize) {
         while let Some((i, right)) = way.pop() {
+            let n = self.node_mut(i);
             if right {
-                self.node_mut(i).right = child;
+                n.right = child;
             } else {
-                self.node_mut(i).left = child;
+                n.left = child;
             }
-            let before = self.known(i);
+            let before = (n.height, n.gap);
             child = self.balance(i);
-            if child == i && self.known(i) == before {
+            let n = self.node(child);
+            if child == i && (n.height, n.gap) == before && way.len() <= sure {
                 return;
             }
         }
         self.root = child;
+    }
+
+    /// The last node of `way` from which it goes to the left (else to the right): the neighbour behind (before) everything
+    /// below the way's end. And how many nodes come before it.
+    fn turn(&self, way: &Way, right: bool) -> Option<(usize, u32)> {
+        way.iter().enumerate().rev().find(|(_, step)| step.1 == right).map(|(at, step)| (at, step.0))
+    }
+
+    /// The node of the span after `at`'s, to which `way` leads, and how many nodes of the way come before both. `way` goes on
+    /// to the next one where that lies below.
+    fn way_to_next(&self, way: &mut Way, at: u32) -> Option<(usize, u32)> {
+        let mut next = self.node(at).right;
+        if next == NONE {
+            return self.turn(way, false);
+        }
+        let sure = way.len();
+        way.push((at, true));
+        while self.node(next).left != NONE {
+            way.push((next, false));
+            next = self.node(next).left;
+        }
+        Some((sure, next))
+    }
+
+    /// Looks up the first span's start and the last one's end after a change there.
+    fn find_bounds(&mut self) {
+        let (mut first, mut last) = (self.root, self.root);
+        (self.low, self.high) = (u64::MAX, 0);
+        while first != NONE {
+            self.low = self.node(first).start;
+            first = self.node(first).left;
+        }
+        while last != NONE {
+            self.high = self.node(last).end;
+            last = self.node(last).right;
+        }
     }
 
     /// The node of the span that starts at `start` (or none), and the way to it, or to where it would be.
@@ -299,7 +333,14 @@ impl<T: Span> Tree<T> {
         let at = self.way_to(v.start(), &mut way);
         debug_assert!(at == NONE, "two spans at {:#x}", v.start());
         let (start, end) = (v.start(), v.end());
-        let node = Node { start, end, left: NONE, right: NONE, low: start, high: end, gap: 0, height: 1 };
+        let before = self.turn(&way, true).map_or(0, |(_, i)| start - self.node(i).end);
+        let mut sure = way.len();
+        if let Some((at, next)) = self.turn(&way, false) {
+            let next = self.node_mut(next);
+            next.before = next.start - end;
+            sure = at;
+        }
+        let node = Node { start, end, left: NONE, right: NONE, before, gap: before, height: 1 };
         let new = if self.free == NONE {
             debug_assert!(self.nodes.len() < self.nodes.capacity(), "no room was reserved");
             self.nodes.push(node);
@@ -313,7 +354,8 @@ impl<T: Span> Tree<T> {
             new
         };
         self.len += 1;
-        self.retrace(&mut way, new);
+        (self.low, self.high) = (self.low.min(start), self.high.max(end));
+        self.retrace(&mut way, new, sure);
     }
 
     /// Takes out the span that starts at `start`.
@@ -323,11 +365,22 @@ impl<T: Span> Tree<T> {
         if at == NONE {
             return None;
         }
-        let Node { left, right, .. } = *self.node(at);
-        let (gone, child) = if left == NONE {
-            (at, right)
-        } else if right == NONE {
-            (at, left)
+        let Node { left, right, start, end, before, .. } = *self.node(at);
+        // The gap before the next span is all from the span before this one.
+        let first = left == NONE && self.turn(&way, true).is_none();
+        let joined = |next: &Node| if first { 0 } else { before + (next.start - start) };
+        let mut sure = way.len();
+        let (gone, child) = if left == NONE || right == NONE {
+            // In a balanced tree, an only child is a leaf.
+            let next = if right == NONE { self.turn(&way, false) } else { Some((sure, right)) };
+            if let Some((position, next)) = next {
+                self.node_mut(next).before = joined(self.node(next));
+                sure = position;
+                if next == right {
+                    self.update(next);
+                }
+            }
+            (at, if left == NONE { right } else { left })
         } else {
             // The next one takes its place; that one has nothing to its left.
             way.push((at, true));
@@ -337,9 +390,10 @@ impl<T: Span> Tree<T> {
                 next = self.node(next).left;
             }
             self.spans.swap(at as usize, next as usize);
+            let before = joined(self.node(next));
             let Node { start, end, .. } = *self.node(next);
             let node = self.node_mut(at);
-            (node.start, node.end) = (start, end);
+            (node.start, node.end, node.before) = (start, end, before);
             (next, self.node(next).right)
         };
         let free = self.free;
@@ -348,7 +402,10 @@ impl<T: Span> Tree<T> {
         let removed = self.spans[gone as usize].take();
         self.free = gone;
         self.len -= 1;
-        self.retrace(&mut way, child);
+        self.retrace(&mut way, child, sure);
+        if start == self.low || end == self.high {
+            self.find_bounds();
+        }
         removed
     }
 
@@ -359,48 +416,70 @@ impl<T: Span> Tree<T> {
         let before = (v.start(), v.end());
         f(v);
         let now = (v.start(), v.end());
-        if now != before {
-            let node = self.node_mut(at);
-            (node.start, node.end) = now;
-            let mut way = Way::new();
-            self.way_to(now.0, &mut way);
-            let known = self.known(at);
-            self.update(at);
-            if self.known(at) != known {
-                self.retrace(&mut way, at);
+        if now == before {
+            return;
+        }
+        let first = before.0 == self.low;
+        let node = self.node_mut(at);
+        (node.start, node.end) = now;
+        if !first {
+            node.before = (node.before + now.0) - before.0;
+        }
+        let mut way = Way::new();
+        self.way_to(now.0, &mut way);
+        let mut sure = way.len();
+        let mut child = at;
+        if now.1 != before.1
+            && let Some((position, next)) = self.way_to_next(&mut way, at)
+        {
+            let n = self.node_mut(next);
+            n.before = n.start - now.1;
+            sure = position;
+            if self.node(at).right != NONE {
+                child = next;
             }
+        }
+        self.update(child);
+        self.retrace(&mut way, child, sure);
+        if first || before.1 == self.high {
+            self.find_bounds();
         }
     }
 
     /// The highest free range of `len` bytes in `floor..top`.
     ///
-    /// Each step looks at a subtree and at the bounds of what is free beside it. One whose gaps are all too small is
-    /// left out at once, and one within `floor..top` whose largest gap is not too small has the answer.
+    /// A subtree whose gaps are all too small, or that lies outside of `floor..top`, is left out at once; one within,
+    /// whose largest gap is not too small, has the answer.
     pub fn gap_below(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
         let fits = |low: u64, high: u64| {
             let (low, high) = (low.max(floor), high.min(top));
             (high >= low && high - low >= len).then(|| high - len)
         };
-        // Subtrees to be looked at, the highest one last, with where the span below each ends and the one above
-        // it starts.
-        let mut todo: ArrayVec<(u32, u64, u64), HEIGHT> = ArrayVec::new();
-        todo.push((self.root, 0, u64::MAX));
-        while let Some((i, low, high)) = todo.pop() {
-            if i == NONE {
-                if let Some(found) = fits(low, high) {
-                    return Some(found);
-                }
+        if let Some(found) = fits(self.high, u64::MAX) {
+            return Some(found);
+        }
+        // What is to be looked at, the highest last: subtrees, and nodes by themselves.
+        let mut todo: ArrayVec<(u32, bool), { 2 * HEIGHT }> = ArrayVec::new();
+        todo.push((self.root, true));
+        while let Some((i, whole)) = todo.pop() {
+            if i == NONE || self.gap(i) < len {
                 continue;
             }
             let n = self.node(i);
-            if n.gap < len && fits(low, n.low).is_none() && fits(n.high, high).is_none() || high <= floor || low >= top
-            {
-                continue;
+            let below = n.start - n.before;
+            if !whole {
+                if let Some(found) = fits(below, n.start) {
+                    return Some(found);
+                }
+            } else if n.start <= floor {
+                todo.push((n.right, true));
+            } else if below >= top {
+                todo.push((n.left, true));
+            } else {
+                todo.extend([(n.left, true), (i, false), (n.right, true)]);
             }
-            todo.push((n.left, low, n.start));
-            todo.push((n.right, n.end, high));
         }
-        None
+        fits(0, self.low)
     }
 }
 
@@ -428,30 +507,26 @@ impl<'a, T: Span> Iterator for Iter<'a, T> {
 impl<T: Span> Tree<T> {
     /// Checks order, balance and what each node knows.
     pub fn check(&self) {
-        fn walk<T: Span>(t: &Tree<T>, i: u32) -> usize {
+        /// Returns the number of nodes; `last`: the end of the span before the subtree, then of its last.
+        fn walk<T: Span>(t: &Tree<T>, i: u32, last: &mut Option<u64>) -> usize {
             if i == NONE {
                 return 0;
             }
             let n = t.node(i);
             assert_eq!((n.start, n.end), (t.span(i).start(), t.span(i).end()));
-            let (low, high, gap, height) = (n.low, n.high, n.gap, n.height);
             let (l, r) = (t.height(n.left), t.height(n.right));
             assert!(l.abs_diff(r) <= 1, "balance");
-            assert_eq!(height, 1 + l.max(r));
-            let mut copy = (t.span(i).start(), t.span(i).end(), 0);
-            if n.left != NONE {
-                let l = t.node(n.left);
-                assert!(l.high <= t.span(i).start(), "order");
-                copy = (l.low, copy.1, l.gap.max(t.span(i).start() - l.high));
-            }
-            if n.right != NONE {
-                let r = t.node(n.right);
-                assert!(r.low >= t.span(i).end(), "order");
-                copy = (copy.0, r.high, copy.2.max(r.gap).max(r.low - t.span(i).end()));
-            }
-            assert_eq!((low, high, gap), copy);
-            1 + walk(t, n.left) + walk(t, n.right)
+            assert_eq!(n.height, 1 + l.max(r));
+            let below = walk(t, n.left, last);
+            assert!(last.is_none_or(|last| last <= n.start), "order");
+            assert_eq!(n.before, last.map_or(0, |last| n.start - last));
+            assert_eq!(n.gap, n.before.max(t.gap(n.left)).max(t.gap(n.right)));
+            *last = Some(n.end);
+            1 + below + walk(t, n.right, last)
         }
-        assert_eq!(walk(self, self.root), self.len);
+        let mut last = None;
+        assert_eq!(walk(self, self.root, &mut last), self.len);
+        assert_eq!(self.high, last.unwrap_or(0));
+        assert_eq!(self.low, self.from(0).next().map_or(u64::MAX, Span::start));
     }
 }
