@@ -310,7 +310,7 @@ impl AddressSpace {
     /// # Errors
     /// `ENOMEM` when there is none.
     pub fn find_free(&self, want: u64, len: u64) -> Result<u64> {
-        self.inner.read().choose(want, page_up(len)?, 0)
+        self.inner.write().choose(want, page_up(len)?, 0)
     }
 
     fn map_fixed(&self, inner: &mut Inner, r: &Request, len: u64) -> Result<u64> {

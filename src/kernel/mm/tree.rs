@@ -4,7 +4,8 @@
 //! Each node knows the gap before its span, and the largest of those in its subtree. What is free before the first span and
 //! behind the last is nobody's gap: it changes with each mapping that is made at the lowest address, and every node above
 //! would have to be told. So a change touches the span's own node and the next one's, and their ancestors only as far as
-//! the largest gap changes.
+//! the largest gap changes. Two things are remembered from one use to the next, since programs mostly map and unmap at one
+//! place: the node that was changed last, and where the last search for a gap ended.
 //!
 //! Nodes lie in one vector and name each other by index; each takes one cache line, which is all that a step of a search
 //! touches, and the spans lie in another. A node is only made after [`Tree::reserve`], which may be refused; nothing else
@@ -29,6 +30,22 @@ const HEIGHT: usize = 48;
 
 /// The nodes from the root to one, each with whether the way goes on to the right.
 type Way = ArrayVec<(u32, bool), HEIGHT>;
+
+/// Where a new span goes ([`Tree::spot`]); void after any change of the tree.
+pub struct Spot(Way);
+
+/// What a search for gaps found: no free range of `len` bytes ends behind `from` and not behind `top`.
+#[derive(Clone, Copy)]
+struct Full {
+    len: u64,
+    from: u64,
+    top: u64,
+}
+
+impl Full {
+    /// Nothing is known.
+    const NOWHERE: Full = Full { len: u64::MAX, from: 0, top: 0 };
+}
 
 #[derive(Clone, Copy)]
 #[repr(C, align(64))]
@@ -59,6 +76,9 @@ pub struct Tree<T> {
     /// Where the first span starts and the last one ends; of an empty tree `u64::MAX` and 0.
     low: u64,
     high: u64,
+    /// The node that was changed last, or `NONE`.
+    finger: u32,
+    full: Full,
 }
 
 impl<T> Default for Tree<T> {
@@ -70,7 +90,17 @@ impl<T> Default for Tree<T> {
 impl<T> Tree<T> {
     /// An empty one.
     pub const fn new() -> Tree<T> {
-        Tree { nodes: Vec::new(), spans: Vec::new(), root: NONE, free: NONE, len: 0, low: u64::MAX, high: 0 }
+        Tree {
+            nodes: Vec::new(),
+            spans: Vec::new(),
+            root: NONE,
+            free: NONE,
+            len: 0,
+            low: u64::MAX,
+            high: 0,
+            finger: NONE,
+            full: Full::NOWHERE,
+        }
     }
 }
 
@@ -132,8 +162,20 @@ impl<T: Span> Tree<T> {
         if i == NONE { 0 } else { self.node(i).height }
     }
 
+    /// The node that was changed last, if that is the one that holds `addr`, else the first one behind it.
+    fn near(&self, addr: u64) -> Option<u32> {
+        if self.finger == NONE {
+            return None;
+        }
+        let n = self.node(self.finger);
+        (addr < n.end && (addr >= n.start - n.before || n.start == self.low)).then_some(self.finger)
+    }
+
     /// The span that holds `addr`, else the first one behind it.
     pub fn at_or_after(&self, addr: u64) -> Option<&T> {
+        if let Some(near) = self.near(addr) {
+            return Some(self.span(near));
+        }
         let (mut at, mut best) = (self.root, NONE);
         while at != NONE {
             if self.node(at).end > addr {
@@ -177,17 +219,7 @@ impl<T: Span> Tree<T> {
 
     /// The spans in order, from the one that holds `addr` or the first one behind it.
     pub fn from(&self, addr: u64) -> Iter<'_, T> {
-        let mut iter = Iter { tree: self, stack: ArrayVec::new() };
-        let mut at = self.root;
-        while at != NONE {
-            if self.node(at).end > addr {
-                iter.stack.push(at);
-                at = self.node(at).left;
-            } else {
-                at = self.node(at).right;
-            }
-        }
-        iter
+        Iter { tree: self, near: self.near(addr), from: addr, stack: None }
     }
 
     /// The largest gap of a subtree.
@@ -327,11 +359,29 @@ impl<T: Span> Tree<T> {
         None
     }
 
+    /// Where a span that starts at `start`, where none does, is to be put in.
+    pub fn spot(&self, start: u64) -> Spot {
+        let mut way = Way::new();
+        let at = self.way_to(start, &mut way);
+        debug_assert!(at == NONE, "two spans at {start:#x}");
+        Spot(way)
+    }
+
+    /// The spans before and after a spot.
+    pub fn beside(&self, spot: &Spot) -> (Option<&T>, Option<&T>) {
+        let neighbour = |right| self.turn(&spot.0, right).map(|(_, i)| self.span(i));
+        (neighbour(true), neighbour(false))
+    }
+
     /// Puts a span in, for which there is room ([`Tree::reserve`]) and whose addresses are free.
     pub fn insert(&mut self, v: T) {
-        let mut way = Way::new();
-        let at = self.way_to(v.start(), &mut way);
-        debug_assert!(at == NONE, "two spans at {:#x}", v.start());
+        let spot = self.spot(v.start());
+        self.insert_at(spot, v);
+    }
+
+    /// As [`Tree::insert`], where the spot for its start is known.
+    pub fn insert_at(&mut self, spot: Spot, v: T) {
+        let mut way = spot.0;
         let (start, end) = (v.start(), v.end());
         let before = self.turn(&way, true).map_or(0, |(_, i)| start - self.node(i).end);
         let mut sure = way.len();
@@ -355,7 +405,23 @@ impl<T: Span> Tree<T> {
         };
         self.len += 1;
         (self.low, self.high) = (self.low.min(start), self.high.max(end));
+        self.finger = new;
+        self.taken(start, end);
         self.retrace(&mut way, new, sure);
+    }
+
+    /// What is free below `end` has become more: up to there, free ranges may end anywhere now.
+    fn freed(&mut self, end: u64) {
+        if end > self.full.from {
+            self.full = if end < self.full.top { Full { from: end, ..self.full } } else { Full::NOWHERE };
+        }
+    }
+
+    /// No free range ends within a span.
+    fn taken(&mut self, start: u64, end: u64) {
+        if (start..=end).contains(&self.full.from) {
+            self.full.from = start;
+        }
     }
 
     /// Takes out the span that starts at `start`.
@@ -370,12 +436,13 @@ impl<T: Span> Tree<T> {
         let first = left == NONE && self.turn(&way, true).is_none();
         let joined = |next: &Node| if first { 0 } else { before + (next.start - start) };
         let mut sure = way.len();
+        self.finger = NONE;
         let (gone, child) = if left == NONE || right == NONE {
             // In a balanced tree, an only child is a leaf.
             let next = if right == NONE { self.turn(&way, false) } else { Some((sure, right)) };
             if let Some((position, next)) = next {
                 self.node_mut(next).before = joined(self.node(next));
-                sure = position;
+                (sure, self.finger) = (position, next);
                 if next == right {
                     self.update(next);
                 }
@@ -394,6 +461,7 @@ impl<T: Span> Tree<T> {
             let Node { start, end, .. } = *self.node(next);
             let node = self.node_mut(at);
             (node.start, node.end, node.before) = (start, end, before);
+            self.finger = at;
             (next, self.node(next).right)
         };
         let free = self.free;
@@ -406,6 +474,7 @@ impl<T: Span> Tree<T> {
         if start == self.low || end == self.high {
             self.find_bounds();
         }
+        self.freed(if self.finger == NONE { u64::MAX } else { self.node(self.finger).start });
         removed
     }
 
@@ -429,16 +498,26 @@ impl<T: Span> Tree<T> {
         self.way_to(now.0, &mut way);
         let mut sure = way.len();
         let mut child = at;
-        if now.1 != before.1
-            && let Some((position, next)) = self.way_to_next(&mut way, at)
-        {
-            let n = self.node_mut(next);
-            n.before = n.start - now.1;
-            sure = position;
-            if self.node(at).right != NONE {
-                child = next;
+        self.finger = at;
+        if now.0 > before.0 {
+            self.freed(now.0);
+        }
+        if now.1 != before.1 {
+            let mut behind = u64::MAX;
+            if let Some((position, next)) = self.way_to_next(&mut way, at) {
+                let n = self.node_mut(next);
+                n.before = n.start - now.1;
+                behind = n.start;
+                sure = position;
+                if self.node(at).right != NONE {
+                    child = next;
+                }
+            }
+            if now.1 < before.1 {
+                self.freed(behind);
             }
         }
+        self.taken(now.0, now.1);
         self.update(child);
         self.retrace(&mut way, child, sure);
         if first || before.1 == self.high {
@@ -450,11 +529,23 @@ impl<T: Span> Tree<T> {
     ///
     /// A subtree whose gaps are all too small, or that lies outside of `floor..top`, is left out at once; one within,
     /// whose largest gap is not too small, has the answer.
-    pub fn gap_below(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
+    pub fn gap_below(&mut self, top: u64, floor: u64, len: u64) -> Option<u64> {
+        let known = len >= self.full.len && (self.full.from..=self.full.top).contains(&top);
+        let limit = if known { self.full.from } else { top };
+        let found = self.search(limit, floor, len)?;
+        self.full = Full { len, from: found + len, top: if known { self.full.top } else { top } };
+        Some(found)
+    }
+
+    /// As [`Tree::gap_below`], by looking.
+    fn search(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
         let fits = |low: u64, high: u64| {
             let (low, high) = (low.max(floor), high.min(top));
             (high >= low && high - low >= len).then(|| high - len)
         };
+        if top <= self.low || top < floor {
+            return fits(0, self.low);
+        }
         if let Some(found) = fits(self.high, u64::MAX) {
             return Some(found);
         }
@@ -483,22 +574,46 @@ impl<T: Span> Tree<T> {
     }
 }
 
-/// Spans in order.
+/// Spans in order. Most want one only: the way to the next is looked up when it is asked for.
 pub struct Iter<'a, T> {
     tree: &'a Tree<T>,
-    stack: ArrayVec<u32, HEIGHT>,
+    /// The first one, if it is known.
+    near: Option<u32>,
+    /// Where the others begin.
+    from: u64,
+    stack: Option<ArrayVec<u32, HEIGHT>>,
+}
+
+impl<T> Iter<'_, T> {
+    /// Puts onto the stack what lies to the left of `at` and holds or follows `from`.
+    fn descend(&mut self, mut at: u32) {
+        let (tree, from) = (self.tree, self.from);
+        let stack = self.stack.get_or_insert_default();
+        while at != NONE {
+            let n = &tree.nodes[at as usize];
+            at = if n.end > from {
+                stack.push(at);
+                n.left
+            } else {
+                n.right
+            };
+        }
+    }
 }
 
 impl<'a, T: Span> Iterator for Iter<'a, T> {
     type Item = &'a T;
 
     fn next(&mut self) -> Option<&'a T> {
-        let i = self.stack.pop()?;
-        let mut at = self.tree.node(i).right;
-        while at != NONE {
-            self.stack.push(at);
-            at = self.tree.node(at).left;
+        if let Some(near) = self.near.take() {
+            self.from = self.tree.node(near).end;
+            return Some(self.tree.span(near));
         }
+        if self.stack.is_none() {
+            self.descend(self.tree.root);
+        }
+        let i = self.stack.as_mut()?.pop()?;
+        self.descend(self.tree.node(i).right);
         Some(self.tree.span(i))
     }
 }
@@ -528,5 +643,10 @@ impl<T: Span> Tree<T> {
         assert_eq!(walk(self, self.root, &mut last), self.len);
         assert_eq!(self.high, last.unwrap_or(0));
         assert_eq!(self.low, self.from(0).next().map_or(u64::MAX, Span::start));
+        // What is remembered is as looking shows it.
+        let Full { len, from, top } = self.full;
+        if top > 0 && len < u64::MAX {
+            assert!(self.search(top, 0, len).is_none_or(|at| at + len <= from));
+        }
     }
 }

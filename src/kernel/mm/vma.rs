@@ -315,7 +315,8 @@ impl VmaTree {
     pub fn insert(&mut self, v: Vma) {
         self.sizes.add(&v);
         let (start, end) = (v.start, v.end);
-        let (before, next) = self.tree.around(start);
+        let spot = self.tree.spot(start);
+        let (before, next) = self.tree.beside(&spot);
         let joins = next.is_some_and(|next| v.continues(next));
         match before {
             Some(before) if before.continues(&v) => {
@@ -324,7 +325,7 @@ impl VmaTree {
             }
             _ => {
                 v.tell_mapped();
-                self.tree.insert(v);
+                self.tree.insert_at(spot, v);
             }
         }
         if joins {
@@ -420,7 +421,7 @@ impl VmaTree {
     }
 
     /// The highest free range of `len` bytes that ends at or below `top` and starts at or above `floor`.
-    pub fn gap_below(&self, top: u64, floor: u64, len: u64) -> Option<u64> {
+    pub fn gap_below(&mut self, top: u64, floor: u64, len: u64) -> Option<u64> {
         self.tree.gap_below(top, floor, len)
     }
 }

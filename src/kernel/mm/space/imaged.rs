@@ -100,14 +100,14 @@ impl AddressSpace {
 
     /// Makes private memory of no file what it is to the host as well, and tells the host again.
     fn settle(&self, start: u64, end: u64, advice: u32) -> Result {
-        let inner = self.inner.write();
+        let mut inner = self.inner.write();
+        let spare = inner.choose(0, (end - start).min(PIECE), 0)?;
         for v in inner.vmas.overlapping(start, end).filter(|v| !v.shared && matches!(v.backing, Backing::Anon)) {
             let (mut at, to) = (v.start.max(start), v.end.min(end));
             // Not readable while it is copied would be a fault of the kernel's.
             mem::mprotect(at, to - at, PROT_READ)?;
             while at < to {
                 let len = (to - at).min(PIECE);
-                let spare = inner.choose(0, len, 0)?;
                 let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED | MAP_NORESERVE;
                 mem::mmap(spare, len, PROT_READ | PROT_WRITE, flags, -1, 0)?;
                 // SAFETY: both ranges are whole mapped pages of this process, `spare` was free until now, and the lock keeps

@@ -43,7 +43,7 @@ impl Request {
 
 impl Inner {
     /// Picks an address for a new mapping.
-    pub(super) fn choose(&self, hint: u64, len: u64, flags: u32) -> Result<u64> {
+    pub(super) fn choose(&mut self, hint: u64, len: u64, flags: u32) -> Result<u64> {
         if flags & MAP_32BIT != 0 {
             return self.gap(LOW_END, MIN_ADDR, len).ok_or(Errno::ENOMEM);
         }
@@ -59,12 +59,15 @@ impl Inner {
             return Ok(want);
         }
         let (low, high) = (window(), window() + END + GUARD);
-        let found = self.gap(self.top, high.min(self.top), len).or_else(|| self.gap(low.min(self.top), MIN_ADDR, len));
-        found.ok_or(Errno::ENOMEM)
+        let top = self.top;
+        if let Some(found) = self.gap(top, high.min(top), len) {
+            return Ok(found);
+        }
+        self.gap(low.min(top), MIN_ADDR, len).ok_or(Errno::ENOMEM)
     }
 
     /// The highest free range that leaves room for what grows down.
-    fn gap(&self, mut top: u64, floor: u64, len: u64) -> Option<u64> {
+    fn gap(&mut self, mut top: u64, floor: u64, len: u64) -> Option<u64> {
         loop {
             let found = self.vmas.gap_below(top, floor, len)?;
             match self.vmas.at_or_after(found) {
