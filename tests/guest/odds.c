@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 static volatile int hits;
@@ -16,8 +18,31 @@ static void handler(int sig) { hits++; }
 
 #define TRY(e) do { errno = 0; long r_ = (e); printf("%s = %ld %s\n", #e, r_, r_ < 0 ? strerror(errno) : ""); } while (0)
 
+/* What lsfd shows of a socket. */
+static void protocol_names(void)
+{
+	static const int kinds[][3] = { { AF_UNIX, SOCK_STREAM, 0 }, { AF_UNIX, SOCK_DGRAM, 0 }, { AF_UNIX, SOCK_SEQPACKET, 0 },
+		{ AF_INET, SOCK_STREAM, 0 }, { AF_INET6, SOCK_STREAM, 0 }, { AF_INET, SOCK_DGRAM, 0 },
+		{ AF_INET6, SOCK_DGRAM, 0 }, { AF_NETLINK, SOCK_RAW, 0 } };
+	for (unsigned i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+		int s = socket(kinds[i][0], kinds[i][1], kinds[i][2]);
+		char name[64] = "", list[64] = "", path[64];
+		snprintf(path, sizeof path, "/proc/self/fd/%d", s);
+		TRY(fgetxattr(s, "system.sockprotoname", name, sizeof name));
+		TRY(getxattr(path, "system.sockprotoname", 0, 0));
+		TRY(fgetxattr(s, "system.sockprotoname", name, 2));
+		TRY(flistxattr(s, list, sizeof list));
+		TRY(flistxattr(s, list, 4));
+		TRY(fsetxattr(s, "system.sockprotoname", "x", 1, 0));
+		TRY(fremovexattr(s, "system.sockprotoname"));
+		printf("%s %s\n", name, list);
+		close(s);
+	}
+}
+
 int main(void)
 {
+	protocol_names();
 	cpu_set_t set;
 	struct sched_param p = { 0 };
 	setvbuf(stdout, NULL, _IONBF, 0);

@@ -25,7 +25,7 @@ struct AnonInode {
     reopen: Option<Reopen>,
     /// Its times: those of a pipe are when it was made, others have none.
     made: Nanos,
-    /// What kind of file it is.
+    /// What kind of file it is; of a socket, the name of its protocol.
     name: &'static str,
     ino: u64,
     mode: AtomicU32,
@@ -35,6 +35,19 @@ struct AnonInode {
 }
 
 impl AnonInode {
+    fn new(name: &'static str, mode: u32, ino: u64, uid: u32, gid: u32) -> AnonInode {
+        AnonInode {
+            reopen: None,
+            made: 0,
+            name,
+            ino,
+            mode: AtomicU32::new(mode),
+            uid: AtomicU32::new(uid),
+            gid: AtomicU32::new(gid),
+            state: OnceBox::new(),
+        }
+    }
+
     /// Pipes and sockets have attributes of their own; those of other anonymous files cannot be changed.
     fn is_own(&self) -> bool {
         matches!(self.file_type(), FileType::Fifo | FileType::Socket)
@@ -62,9 +75,10 @@ impl Inode for AnonInode {
     }
     fn shown_name(&self) -> Option<Vec<u8>> {
         let (name, ino) = (self.name, self.ino);
-        let shown = match name {
-            "pipe" | "socket" => format!("{name}:[{ino}]"),
-            "inotify" => format!("anon_inode:{name}"),
+        let shown = match (self.file_type(), name) {
+            (FileType::Socket, _) => format!("socket:[{ino}]"),
+            (_, "pipe") => format!("{name}:[{ino}]"),
+            (_, "inotify") => format!("anon_inode:{name}"),
             _ => format!("anon_inode:[{name}]"),
         };
         Some(shown.into_bytes())
@@ -86,6 +100,9 @@ impl Inode for AnonInode {
     fn open(self: Arc<Self>, ctx: &OpCtx<'_>, flags: u32) -> Result<Box<dyn FileOps>> {
         self.reopen.as_ref().map_or(Err(Errno::ENXIO), |reopen| reopen(ctx, flags))
     }
+    fn computed_xattr(&self) -> Option<(&'static str, &'static str)> {
+        (self.file_type() == FileType::Socket).then_some(("system.sockprotoname", self.name))
+    }
     fn statfs(&self) -> Result<StatFs> {
         Ok(StatFs { magic: 0x0904_1934, bsize: 4096, namelen: 255, ..StatFs::default() })
     }
@@ -97,8 +114,8 @@ impl Inode for AnonInode {
     }
 }
 
-/// An open file description over `ops`. `name` is what `/proc/self/fd` shows: `pipe` and `socket`
-/// with the inode number in brackets, others as `anon_inode:[name]`.
+/// An open file description over `ops`. `name` is what `/proc/self/fd` shows: `pipe` with the inode number in brackets,
+/// others as `anon_inode:[name]`.
 pub fn anon_file(name: &'static str, ops: Box<dyn FileOps>, flags: u32, ctx: &OpCtx<'_>) -> Arc<OpenFile> {
     let ino = NEXT_INO.fetch_add(1, Relaxed);
     anon_file_with_ino(name, ops, flags, ctx, ino, None)
@@ -114,22 +131,21 @@ pub fn anon_file_with_ino(
     ino: u64,
     reopen: Option<Reopen>,
 ) -> Arc<OpenFile> {
-    let mode = match name {
-        "pipe" => 0o010600,
-        "socket" => 0o140777,
-        _ => 0o600,
-    };
-    let inode: Arc<dyn Inode> = Arc::new(AnonInode {
-        reopen,
-        made: if name == "pipe" { time::now_coarse() } else { 0 },
-        name,
-        ino,
-        mode: AtomicU32::new(mode),
-        uid: AtomicU32::new(ctx.cred.fsuid),
-        gid: AtomicU32::new(ctx.cred.fsgid),
-        state: OnceBox::new(),
-    });
-    OpenFile::anonymous(ops, inode, flags)
+    let (mode, made) = if name == "pipe" { (0o010600, time::now_coarse()) } else { (0o600, 0) };
+    let inode = AnonInode { reopen, made, ..AnonInode::new(name, mode, ino, ctx.cred.fsuid, ctx.cred.fsgid) };
+    OpenFile::anonymous(ops, Arc::new(inode), flags)
+}
+
+/// An open file description over a socket of the protocol of this name.
+pub fn socket_file(
+    protocol: &'static str,
+    ops: Box<dyn FileOps>,
+    flags: u32,
+    ctx: &OpCtx<'_>,
+    ino: u64,
+) -> Arc<OpenFile> {
+    let inode = AnonInode::new(protocol, 0o140777, ino, ctx.cred.fsuid, ctx.cred.fsgid);
+    OpenFile::anonymous(ops, Arc::new(inode), flags)
 }
 
 /// Where an anonymous file is found by those who follow its descriptor's link below `/proc`.
@@ -141,16 +157,7 @@ pub(super) fn place(inode: &Arc<dyn Inode>) -> Path {
 fn everybodys() -> &'static Arc<Mount> {
     static MOUNT: OnceBox<Arc<Mount>> = OnceBox::new();
     MOUNT.get_or_init(|| {
-        let root = AnonInode {
-            reopen: None,
-            made: 0,
-            name: "",
-            ino: 1,
-            mode: AtomicU32::new(0o040555),
-            uid: AtomicU32::new(0),
-            gid: AtomicU32::new(0),
-            state: OnceBox::new(),
-        };
+        let root = AnonInode::new("", 0o040555, 1, 0, 0);
         Box::new(mount::detached_named(Arc::new(root), "anon", "").mount)
     })
 }

@@ -293,6 +293,11 @@ pub trait Inode: Send + Sync + Any {
         None
     }
 
+    /// The name and value, each without the NUL behind it, of the extended attribute that the file system computes.
+    fn computed_xattr(&self) -> Option<(&'static str, &'static str)> {
+        None
+    }
+
     /// Which access control lists it has, where the file system keeps such (`acl::Kind`).
     fn acls(&self) -> Option<&super::acl::Kinds> {
         None

@@ -144,6 +144,10 @@ fn shown(cred: &Cred, value: Vec<u8>) -> Result<Vec<u8>> {
     }
 }
 
+fn with_nul(text: &str) -> Vec<u8> {
+    [text.as_bytes(), b"\0"].concat()
+}
+
 /// The value of an attribute.
 ///
 /// # Errors
@@ -153,6 +157,11 @@ pub fn get(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result<Vec<u8>> {
         return acl::get(ctx, path, kind);
     }
     let inode = &**path.inode();
+    if let Some((computed, value)) = inode.computed_xattr()
+        && computed.as_bytes() == name
+    {
+        return Ok(with_nul(value));
+    }
     check(ctx, path, name, false)?;
     let value = store(inode)?.lock().get(name).cloned().ok_or(Errno::ENODATA)?;
     if name == CAPABILITY { shown(ctx.cred, value) } else { Ok(value) }
@@ -219,7 +228,9 @@ pub fn remove(ctx: &OpCtx<'_>, path: &Path, name: &[u8]) -> Result {
 /// # Errors
 /// `ENOMEM`.
 pub fn list(ctx: &OpCtx<'_>, path: &Path) -> Result<Vec<u8>> {
-    let Some(store) = path.inode().xattrs() else { return Ok(Vec::new()) };
+    let Some(store) = path.inode().xattrs() else {
+        return Ok(path.inode().computed_xattr().map_or(Vec::new(), |(name, _)| with_nul(name)));
+    };
     let mut out = Vec::new();
     for name in acl::names(&**path.inode()) {
         out.extend_from_slice(name);

@@ -1,10 +1,11 @@
 //! The state that every socket has (`struct sock`).
 
 use super::filter::Filters;
-use super::{MsgFlags, SendMsg, SockCtx};
+use super::{MsgFlags, SendMsg, SockCtx, af, sock};
 use crate::abi::Errno;
 use crate::cred::landlock::Domain;
 use crate::net::NetNamespace;
+use crate::net::inet::proto::{ICMP, ICMPV6};
 use crate::sync::{Events, Knob, Level, Mutex};
 use crate::vfs::anon;
 use alloc::boxed::Box;
@@ -163,6 +164,21 @@ pub struct Core {
 }
 
 impl Core {
+    /// What `/proc/net/protocols` and the attribute `system.sockprotoname` call its protocol (`struct proto` in Linux).
+    pub fn protocol_name(&self) -> &'static str {
+        let six = self.family == af::INET6;
+        match (self.family, self.kind) {
+            (af::UNIX, sock::STREAM) => "UNIX-STREAM",
+            (af::UNIX, _) => "UNIX",
+            (af::NETLINK, _) => "NETLINK",
+            (af::PACKET, _) => "PACKET",
+            (_, sock::STREAM) => ["TCP", "TCPv6"][usize::from(six)],
+            (_, sock::RAW) => ["RAW", "RAWv6"][usize::from(six)],
+            _ if matches!(self.protocol, ICMP | ICMPV6) => ["PING", "PINGv6"][usize::from(six)],
+            _ => ["UDP", "UDPv6"][usize::from(six)],
+        }
+    }
+
     /// The state of a new socket.
     pub fn new(family: u16, kind: u16, protocol: u32, ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>) -> Core {
         Core {

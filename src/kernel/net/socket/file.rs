@@ -17,8 +17,8 @@ pub struct SocketFile(pub Arc<dyn SocketOps>);
 /// An open file description over a socket. `flags`: `SOCK_NONBLOCK` counts.
 pub fn open(socket: Arc<dyn SocketOps>, flags: u32, ctx: &OpCtx<'_>) -> Arc<OpenFile> {
     let kept = linux::O_RDWR | flags & linux::O_NONBLOCK;
-    let ino = socket.core().ino;
-    anon::anon_file_with_ino("socket", Box::new(SocketFile(socket)), kept, ctx, ino, None)
+    let (name, ino) = (socket.core().protocol_name(), socket.core().ino);
+    anon::socket_file(name, Box::new(SocketFile(socket)), kept, ctx, ino)
 }
 
 /// Runs `attempt` until it does not say `EAGAIN`, sleeping in between unless `dont`, at most as long as
