@@ -135,6 +135,9 @@ guests_of_root! {
     io_flags: &[Link::Dynamic];
     mount_answers: &[Link::Dynamic];
     link_layer: &[Link::Dynamic];
+    packet_rings: &[Link::Dynamic];
+    sent_stamps: &[Link::Dynamic];
+    dissolving: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;
     handles: GLIBC;

@@ -25,11 +25,13 @@ pub struct MapWish {
     pub prot: u32,
     /// `PROT_*` that may be set later; a file may take some away.
     pub may: u32,
+    /// Where in the file it begins, and its length, whole pages, bytes; 0 and 0 where that is not known yet.
+    pub span: (u64, u64),
 }
 
 impl MapWish {
     /// A private mapping that only reads at first.
-    pub const PRIVATE: MapWish = MapWish { shared: false, prot: 1, may: 7 };
+    pub const PRIVATE: MapWish = MapWish { shared: false, prot: 1, may: 7, span: (0, 0) };
 
     /// Whether writes to the mapping can ever reach the file.
     pub fn may_write_file(&self) -> bool {

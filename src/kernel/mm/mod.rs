@@ -5,6 +5,7 @@ pub mod io;
 mod mappable;
 pub mod memfile;
 pub mod rewrite;
+pub mod shared;
 pub mod space;
 pub mod text;
 mod tree;

@@ -28,6 +28,8 @@ pub struct NetNamespace {
     links: Mutex<Links>,
     /// Whether the loopback interface is up, and whether it has its own addresses as well.
     loopback: [AtomicBool; 2],
+    /// Packets and bytes that went by the loopback interface, but for those of connections that are open.
+    passed: [AtomicU64; 2],
     /// What the next socket's cookie is (`SO_COOKIE`).
     next_cookie: AtomicU64,
     /// Its local sockets.
@@ -68,6 +70,7 @@ impl NetNamespace {
             host: mode == NetMode::Host,
             links: Mutex::new(Level::Leaf, Links::new(mode != NetMode::None)),
             loopback: [const { AtomicBool::new(false) }; 2].map(|_| AtomicBool::new(mode != NetMode::None)),
+            passed: [const { AtomicU64::new(0) }; 2],
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::new(),
             somaxconn: AtomicI32::new(4096),
@@ -118,6 +121,25 @@ impl NetNamespace {
         self.loopback[0].store(up, Relaxed);
         self.loopback[1].store(up && whole, Relaxed);
         out
+    }
+
+    /// Counts packets that go by the loopback interface, bytes with their headers.
+    pub fn count_passed(&self, packets: u64, bytes: u64) {
+        self.passed[0].fetch_add(packets, Relaxed);
+        self.passed[1].fetch_add(bytes, Relaxed);
+    }
+
+    /// Brings the counts of the loopback interface up to date, for who reads them. What connections have carried is taken
+    /// from their streams, which count it anyway.
+    pub fn refresh_counts(&self) {
+        let mut sum = [self.passed[0].load(Relaxed), self.passed[1].load(Relaxed)];
+        for socket in self.sockets() {
+            let (packets, bytes) = socket.carried();
+            sum = [sum[0] + packets, sum[1] + bytes];
+        }
+        if let Ok(link) = self.links.lock().link_mut(LOOPBACK) {
+            link.sent = sum;
+        }
     }
 
     /// Longest backlog of connections that wait to be accepted.

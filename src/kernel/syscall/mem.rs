@@ -54,7 +54,8 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     }
     let kind = flags & MAP_TYPE;
     let shared = matches!(kind, MAP_SHARED | MAP_SHARED_VALIDATE);
-    let mut wish = MapWish { shared, prot, may: MAY_ALL };
+    let span = (offset, len.next_multiple_of(PAGE));
+    let mut wish = MapWish { shared, prot, may: MAY_ALL, span };
     let mut shared_zeros = false;
     let backing = match &file {
         None if kind == MAP_PRIVATE => Backing::Anon,

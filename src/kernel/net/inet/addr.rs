@@ -178,6 +178,21 @@ pub fn for_bind(family: u16, v6only: bool, addr: &SockAddr) -> Result<Addr> {
     Ok(it)
 }
 
+/// Whether an address of version 6 that means something on one interface only comes with one: in the address, or
+/// `device`, the socket's (`__ipv6_addr_needs_scope_id`).
+///
+/// # Errors
+/// `EINVAL`.
+pub fn check_scope(addr: &SockAddr, device: u32) -> Result {
+    if addr.family() != af::INET6 || addr.len() < LEN6 {
+        return Ok(());
+    }
+    let b = addr.bytes();
+    let near = b[8] == 0xff && matches!(b[9] & 15, 1 | 2) || Addr::parse6(addr).ip.is_link_local();
+    let named = b.get(24..28).is_some_and(|scope| scope != [0; 4]);
+    if near && !named && device == 0 { Err(Errno::EINVAL) } else { Ok(()) }
+}
+
 /// The address that a stream socket of `family` is to connect to.
 ///
 /// # Errors

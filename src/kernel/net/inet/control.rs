@@ -5,6 +5,7 @@ use super::options::{ip4, ip6};
 use super::proto;
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
+use crate::net::socket::stamps::RECORDS;
 use crate::net::socket::{Cmsg, Core, SOL_SOCKET, SendMsg, flag, so};
 
 /// What control messages say of one send.
@@ -22,6 +23,8 @@ pub struct Overrides {
     pub mark: Option<u32>,
     /// `SO_PRIORITY`.
     pub priority: Option<u32>,
+    /// `SO_TIMESTAMPING`: what is to be noted of the packet's way.
+    pub stamps: Option<i32>,
 }
 
 fn int(data: &[u8]) -> Result<i32> {
@@ -44,9 +47,6 @@ fn interface(index: u32) -> Result {
 
 /// Control messages of level `SOL_SOCKET` (`__sock_cmsg_send`).
 fn of_socket(core: &Core, cred: &Cred, c: &Cmsg, out: &mut Overrides) -> Result {
-    /// `SOF_TIMESTAMPING_TX_HARDWARE`, and what else may be asked for one packet.
-    const SENT_BY_HARDWARE: i32 = 1;
-    const SENT: i32 = SENT_BY_HARDWARE | 1 << 1 | 1 << 8 | 1 << 9 | 1 << 18;
     let admin = || core.ns.may(cred, cap::NET_ADMIN) || core.ns.may(cred, cap::NET_RAW);
     match c.kind {
         so::MARK if !admin() => return Err(Errno::EPERM),
@@ -59,10 +59,8 @@ fn of_socket(core: &Core, cred: &Cred, c: &Cmsg, out: &mut Overrides) -> Result 
             out.priority = Some(priority as u32);
         }
         so::TIMESTAMPING | so::TIMESTAMPING_NEW if c.data.len() == 4 => match int(&c.data)? {
-            n if n & !SENT != 0 => return Err(Errno::EINVAL),
-            // Nothing notes when packets leave.
-            n if n & !SENT_BY_HARDWARE != 0 => return Err(Errno::EOPNOTSUPP),
-            _ => {}
+            n if n & !RECORDS != 0 => return Err(Errno::EINVAL),
+            n => out.stamps = Some(n),
         },
         // No queue goes by the time.
         so::TXTIME if core.has(flag::TXTIME) && c.data.len() == 8 => {}

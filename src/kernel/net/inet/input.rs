@@ -55,7 +55,10 @@ fn take_in(ns: &NetNamespace, d: &Datagram, seen: Seen) {
         return;
     }
     let taken = match seen {
-        Seen::ByNobody => show(ns, d),
+        Seen::ByNobody => {
+            ns.count_passed(1, d.bytes().len() as u64);
+            show(ns, d)
+        }
         Seen::ByTheLinkLayer => raw::deliver(ns, d),
     };
     match u32::from(d.protocol) {

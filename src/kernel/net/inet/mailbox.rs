@@ -125,7 +125,7 @@ impl Mailbox {
     /// What the socket is ready for (`datagram_poll`); `shut`: its halves that were shut down, reading and writing.
     pub fn poll(&self, core: &Core, [read, write]: [bool; 2]) -> Events {
         let mut events = core.ready(!self.is_empty());
-        if core.has_error() || self.has_errors() || core.has_zerocopy() {
+        if core.has_error() || self.has_errors() || core.has_notice() {
             events |= Events::ERR;
             if core.has(flag::SELECT_ERR_QUEUE) {
                 events |= Events::PRI;
@@ -259,7 +259,7 @@ impl Mailbox {
             (returned, errors.is_empty())
         };
         let Some(returned) = returned else {
-            return if tell_zerocopy(core, out) { Ok(0) } else { Err(Errno::EAGAIN) };
+            return tell_notice(core, dst, out);
         };
         // The error is told here, so not once more by the next operation.
         if last {
@@ -281,23 +281,41 @@ impl Mailbox {
     }
 }
 
-/// Tells of sends with `MSG_ZEROCOPY` that are over, if there are some (`SO_EE_ORIGIN_ZEROCOPY`).
-pub fn tell_zerocopy(core: &Core, out: &mut RecvMsg) -> bool {
-    /// The origin, and the code that says that data was copied after all.
-    const ORIGIN: u8 = 5;
+/// Tells what the error queue has that is no error: when data left (`SO_EE_ORIGIN_TIMESTAMPING`), and that sends with
+/// `MSG_ZEROCOPY` are over (`SO_EE_ORIGIN_ZEROCOPY`).
+///
+/// # Errors
+/// `EAGAIN` where there is nothing, `EFAULT`.
+pub fn tell_notice(core: &Core, dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
+    /// The origins, and the code that says that data was copied after all.
+    const TIME: u8 = 4;
+    const ZEROCOPY: u8 = 5;
     const COPIED: u8 = 1;
-    let Some((first, last)) = core.take_zerocopy() else { return false };
     let mut b = [0u8; 16 + 28];
-    (b[4], b[6]) = (ORIGIN, COPIED);
-    b[8..12].copy_from_slice(&first.to_ne_bytes());
-    b[12..16].copy_from_slice(&last.to_ne_bytes());
+    let mut n = 0;
+    let words = if let Some(note) = core.take_sent() {
+        n = copy_out(&note.data, 0, dst, out)?;
+        core.tell_departure(&note, out);
+        b[..4].copy_from_slice(&(Errno::ENOMSG.raw() as u32).to_ne_bytes());
+        b[4] = TIME;
+        // The packet tells the family, if it is there.
+        if core.family == af::INET6 && !note.data.is_empty() {
+            b[16..18].copy_from_slice(&af::INET6.to_ne_bytes());
+        }
+        (note.what, note.key)
+    } else {
+        (b[4], b[6]) = (ZEROCOPY, COPIED);
+        core.take_zerocopy().ok_or(Errno::EAGAIN)?
+    };
+    b[8..12].copy_from_slice(&words.0.to_ne_bytes());
+    b[12..16].copy_from_slice(&words.1.to_ne_bytes());
     let (level, kind, len) = match core.family {
         af::INET => (proto::IP, ip4::RECVERR, 32),
         _ => (proto::IPV6, ip6::RECVERR, 44),
     };
     out.flags |= MsgFlags::ERRQUEUE;
     out.push_control(level, kind, &b[..len]);
-    true
+    Ok(n)
 }
 
 fn copy_out(data: &[u8], from: usize, dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {

@@ -209,10 +209,11 @@ impl IpOptions {
     }
 
     /// The interface's own address towards `to`, if there is a way.
+    /// `own`: the socket's address, which tells the interface towards groups and all hosts.
     ///
     /// # Errors
     /// `ENETUNREACH`; `EACCES` to all hosts without `SO_BROADCAST`.
-    pub fn source_for(&self, core: &Core, to: Ip) -> Result<Ip> {
+    pub fn source_for(&self, core: &Core, own: Ip, to: Ip) -> Result<Ip> {
         let ns = &core.ns;
         let many = to.is_multicast() || to.is_broadcast();
         let reachable = match many {
@@ -220,8 +221,12 @@ impl IpOptions {
             true if to.is_multicast() && !to.is_v4() => false,
             // Only what was sent out of the loopback interface by choice, or its own broadcast.
             true => {
+                let from_here = !own.is_any() && own.is_v4() && ns.is_local(own);
                 ns.loopback_is_up()
-                    && (self.group_device(to) != 0 || core.device.load(Relaxed) != 0 || to.bits4() == 0x7fff_ffff)
+                    && (from_here
+                        || self.group_device(to) != 0
+                        || core.device.load(Relaxed) != 0
+                        || to.bits4() == 0x7fff_ffff)
             }
             false if ns.is_local(to) => true,
             false => return ns.way_out(core, to),

@@ -162,6 +162,19 @@ impl Datagram {
         }
     }
 
+    /// It as a frame of the loopback interface.
+    ///
+    /// # Errors
+    /// `ENOBUFS`.
+    pub fn as_frame(&self) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        out.try_reserve_exact(14 + self.bytes.len()).map_err(|_| Errno::ENOBUFS)?;
+        out.extend_from_slice(&[0; 12]);
+        out.extend_from_slice(if self.to.is_v4() { &[0x08, 0x00] } else { &[0x86, 0xdd] });
+        out.extend_from_slice(&self.bytes);
+        Ok(out)
+    }
+
     /// All of it.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -81,7 +81,7 @@ pub struct Link {
     pub group: u32,
     /// What somebody has written about it.
     pub alias: Vec<u8>,
-    /// Packets and bytes that were sent by it, and so lost.
+    /// Packets and bytes that were sent by it: they are lost, or come in again by the loopback interface.
     pub sent: [u64; 2],
 }
 

@@ -1,12 +1,15 @@
 //! Sockets of the link layer (`packet(7)`) on the loopback interface: what goes through it is seen as frames.
 //!
 //! Frames are made only while such a socket is there ([`crate::net::inet`] asks [`Table::is_watched`] through the raw
-//! sockets' count). Rings in shared memory (`PACKET_RX_RING`) are not there.
+//! sockets' count).
 
+mod blocks;
+mod fanout;
 mod inbox;
 mod options;
+mod ring;
+mod transmit;
 
-use super::inet::{self, Seen};
 use super::socket::family::Wanted;
 use super::socket::filter::View;
 use super::socket::{
@@ -15,17 +18,19 @@ use super::socket::{
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
 use crate::cred::cap;
-use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped, UserPtr};
 use crate::net::NetNamespace;
 use crate::sync::{Events, Level, Mutex, WaitQueue};
-use crate::time;
+use crate::time::{self, timer};
 use crate::vfs::OpCtx;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use fanout::Fanout;
 use inbox::{Frame, Inbox};
+use ring::{Incoming, Put, Rings};
 
 /// `ETH_P_ALL`, `ETH_P_IP`, `ETH_P_IPV6`.
 const ALL: u16 = 3;
@@ -50,16 +55,16 @@ mod kind {
     pub const OUTGOING: u8 = 4;
 }
 
-/// The packet sockets of a network namespace.
-pub struct Table(Mutex<Vec<Weak<Packet>>>);
+/// The packet sockets of a network namespace, and the groups that some of them share their frames in.
+pub struct Table(Mutex<Vec<Weak<Packet>>>, Mutex<Vec<Arc<Fanout>>>);
 
 impl Default for Table {
     fn default() -> Table {
-        Table(Mutex::new(Level::Leaf, Vec::new()))
+        Table(Mutex::new(Level::Leaf, Vec::new()), Mutex::new(Level::Leaf, Vec::new()))
     }
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct State {
     /// `ETH_P_*`; 0: it receives nothing.
     protocol: u16,
@@ -75,7 +80,31 @@ pub struct Packet {
     inbox: Mutex<Inbox>,
     /// Options that are on or off, by their number.
     switches: AtomicU32,
+    /// Options that are numbers.
+    numbers: options::Numbers,
+    rings: Mutex<Rings>,
+    /// Whether there is a ring for received frames, and one for frames to be sent.
+    ringed: [AtomicBool; 2],
+    /// The group that it shares its frames with.
+    fanout: Mutex<Option<Arc<Fanout>>>,
     me: Weak<Packet>,
+}
+
+/// Closes a block that has been open for long enough.
+struct BlockTimer(Weak<Packet>);
+
+impl timer::Target for BlockTimer {
+    fn expired(&self) {
+        let Some(socket) = self.0.upgrade() else { return };
+        let closed = {
+            let mut rings = socket.rings.lock();
+            rings.timed = false;
+            rings.time_over()
+        };
+        if closed {
+            socket.queue.wake(Events::IN | Events::RDNORM);
+        }
+    }
 }
 
 /// `socket(2)` (`packet_create`).
@@ -96,6 +125,10 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
         state: Mutex::new(Level::FileData, State { protocol, index: 0 }),
         inbox: Mutex::new(Level::FileData, Inbox::default()),
         switches: AtomicU32::new(0),
+        numbers: options::Numbers::default(),
+        rings: Mutex::new(Level::FileData, Rings::default()),
+        ringed: [const { AtomicBool::new(false) }; 2],
+        fanout: Mutex::new(Level::FileData, None),
         me: me.clone(),
     });
     {
@@ -138,15 +171,15 @@ pub fn show(ns: &NetNamespace, packet: &[u8]) {
 /// Gives a frame to sockets, as going out (not to its sender) and as coming in.
 fn give(all: &[Arc<Packet>], frame: Passing<'_>, sender: Option<&Packet>) {
     for socket in all.iter().filter(|s| sender.is_none_or(|me| !core::ptr::eq(&***s, me))) {
-        if socket.state.lock().protocol == ALL && !socket.has(options::IGNORE_OUTGOING) {
-            socket.take_in(Passing { kind: kind::OUTGOING, ..frame });
+        if socket.state.lock().protocol == ALL && !socket.ignores_outgoing() {
+            socket.offer(Passing { kind: kind::OUTGOING, ..frame });
         }
     }
     let protocol = frame.protocol();
     for socket in all {
         let wanted = socket.state.lock().protocol;
         if wanted == ALL || wanted == protocol {
-            socket.take_in(frame);
+            socket.offer(frame);
         }
     }
 }
@@ -199,6 +232,24 @@ impl Packet {
         self.switches.load(Relaxed) >> option & 1 != 0
     }
 
+    fn ignores_outgoing(&self) -> bool {
+        self.has(options::IGNORE_OUTGOING) || self.fanout.lock().as_ref().is_some_and(|f| f.ignores_outgoing())
+    }
+
+    /// Takes a frame in, or gives it to the member of its group whose turn it is. The group is asked once, for its first
+    /// member.
+    fn offer(&self, frame: Passing<'_>) {
+        let group = self.fanout.lock().clone();
+        match group {
+            None => self.take_in(frame),
+            Some(group) => {
+                if let Some(socket) = group.chosen(self, &frame) {
+                    socket.take_in(frame);
+                }
+            }
+        }
+    }
+
     /// Takes a copy of a frame in, as far as the socket's program keeps it.
     fn take_in(&self, frame: Passing<'_>) {
         let head: &[u8] = if self.is_raw() { &frame.head } else { &[] };
@@ -206,6 +257,9 @@ impl Packet {
         let kept = self.core.keeps(&View { head, data: frame.payload, protocol: frame.protocol() });
         // Nothing at all is not received either.
         let Some(kept) = kept.map(|n| n.min(whole)).filter(|&n| n > 0) else { return };
+        if self.ringed[0].load(Relaxed) && !self.put_into_ring(head, &frame, kept) {
+            return;
+        }
         let mut data = Vec::new();
         let room = arena::charge_bytes(Object::Packet, kept as u64).is_ok() && data.try_reserve_exact(kept).is_ok();
         if room {
@@ -218,64 +272,40 @@ impl Packet {
         }
     }
 
-    /// Where a send goes: protocol and interface.
-    fn destination(&self, to: Option<&SockAddr>) -> Result<u16> {
-        let (protocol, index) = match to {
-            Some(to) => {
-                let named = parse(to)?;
-                if to.len() < ADDRESS_AT + usize::from(to.bytes()[11]) {
-                    return Err(Errno::EINVAL);
-                }
-                named
-            }
-            None => {
-                let s = self.state.lock();
-                (s.protocol, s.index)
-            }
+    /// Puts a frame into the ring; whether all of it is to be queued as well.
+    fn put_into_ring(&self, head: &[u8], frame: &Passing<'_>, kept: usize) -> bool {
+        let queues = self.numbers.copy_threshold() && self.inbox.lock().charged() < self.core.receive_room();
+        let mut from = [0; ADDRESS];
+        from.copy_from_slice(address(frame.protocol(), 1, frame.kind, ADDRESS).bytes());
+        let incoming = Incoming { head, payload: frame.payload, kept, from, queues };
+        let (version, reserve) = (self.numbers.version(), self.numbers.reserve());
+        let (put, limit) = {
+            let mut rings = self.rings.lock();
+            let put = rings.put(&incoming, version, reserve);
+            let limit = rings.block_limit().filter(|_| !rings.timed);
+            rings.timed |= limit.is_some();
+            (put, limit)
         };
-        match index {
-            1 if self.core.ns.loopback_is_up() => Ok(protocol),
-            1 => Err(Errno::ENETDOWN),
-            _ => Err(Errno::ENXIO),
+        if let Some(limit) = limit {
+            let deadline = time::deadline_in(u64::from(limit) * 1_000_000);
+            timer::arm(deadline, Arc::new(BlockTimer(self.me.clone())));
         }
+        let (wake, queue) = match put {
+            Put::Lost(wake) => (wake, false),
+            Put::Done { wake, queue } => (wake, queue),
+        };
+        if wake {
+            self.queue.wake(Events::IN | Events::RDNORM);
+        }
+        queue
     }
 
-    /// Sends a frame (`packet_snd`): it goes out of the interface and comes in again.
-    fn transmit(&self, src: &mut IoSrc<'_>, msg: &SendMsg) -> Result<usize> {
-        let protocol = self.destination(msg.to.as_ref())?;
-        self.core.check_error()?;
-        let len = src.left();
-        let above = if self.is_raw() { HEAD } else { 0 };
-        if len > MTU + above + if self.is_raw() { TAG } else { 0 } {
-            return Err(Errno::EMSGSIZE);
+    /// Whether another frame would find room.
+    fn has_room(&self) -> bool {
+        if self.ringed[0].load(Relaxed) {
+            return self.rings.lock().has_room();
         }
-        arena::charge_bytes(Object::Packet, len as u64).map_err(|_| Errno::ENOBUFS)?;
-        let data = src.take_vec(len)?;
-        if data.len() < len {
-            return Err(Errno::EFAULT);
-        }
-        let mut head = [0u8; HEAD];
-        if self.is_raw() {
-            head.copy_from_slice(data.get(..HEAD).ok_or(Errno::EINVAL)?);
-        } else {
-            if let Some(to) = &msg.to {
-                head[..6].copy_from_slice(to.bytes().get(ADDRESS_AT..ADDRESS_AT + 6).unwrap_or(&[0; 6]));
-            }
-            head[12..].copy_from_slice(&protocol.to_be_bytes());
-        }
-        let payload = &data[above..];
-        let kind = match head[..6] {
-            [0, 0, 0, 0, 0, 0] => kind::HOST,
-            [first, ..] if first & 1 != 0 => kind::MULTICAST,
-            _ => kind::OTHER_HOST,
-        };
-        let frame = Passing { head, payload, kind };
-        give(&self.core.ns.packets.sockets(), frame, Some(self));
-        let known = matches!(frame.protocol(), IP | IPV6) && kind != kind::OTHER_HOST;
-        if known && let Ok(packet) = inet::copy_packet(payload) {
-            inet::arrive(&self.core.ns, packet, Seen::ByTheLinkLayer);
-        }
-        Ok(len)
+        self.inbox.lock().charged() < self.core.receive_room()
     }
 }
 
@@ -289,13 +319,25 @@ impl SocketOps for Packet {
     }
 
     fn poll(&self) -> Events {
-        self.core.ready(!self.inbox.lock().is_empty())
+        let mut events = self.core.ready(!self.inbox.lock().is_empty());
+        if self.ringed.iter().any(|r| r.load(Relaxed)) {
+            let (readable, writable) = self.rings.lock().ready(self.numbers.version());
+            events.set(Events::IN | Events::RDNORM, readable || events.contains(Events::IN));
+            events.set(Events::OUT | Events::WRNORM, writable);
+        }
+        events
     }
 
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
         self.core.ns.packets.0.lock().retain(|s| !Weak::ptr_eq(s, &self.me));
         self.core.ns.inet.watch(false);
+        let group = self.fanout.lock().take();
+        if let Some(group) = group {
+            group.leave(&self.core.ns, &self.me);
+        }
+        let rings = core::mem::take(&mut *self.rings.lock());
+        drop(rings);
         let frames = core::mem::take(&mut *self.inbox.lock());
         drop(frames);
     }
@@ -306,7 +348,7 @@ impl SocketOps for Packet {
 
     fn bind(&self, _ctx: &SockCtx<'_>, addr: &SockAddr) -> Result {
         let (protocol, index) = parse(addr)?;
-        if addr.family() != af::PACKET {
+        if addr.family() != af::PACKET || self.fanout.lock().is_some() {
             return Err(Errno::EINVAL);
         }
         if !(0..=1).contains(&index) {
@@ -325,6 +367,9 @@ impl SocketOps for Packet {
     }
 
     fn send(&self, _ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
+        if self.ringed[1].load(Relaxed) {
+            return Ok(self.transmit_ring(msg)?);
+        }
         Ok(self.transmit(src, msg)?)
     }
 
@@ -372,8 +417,12 @@ impl SocketOps for Packet {
         if level != options::LEVEL || level == SOL_SOCKET { Err(Errno::ENOPROTOOPT) } else { self.set(option, value) }
     }
 
-    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, _into: OptionValue) -> Result<Vec<u8>> {
-        if level == options::LEVEL { self.get(option) } else { Err(Errno::ENOPROTOOPT) }
+    fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
+        if level == options::LEVEL { self.get(option, into) } else { Err(Errno::ENOPROTOOPT) }
+    }
+
+    fn mappable(&self, wish: &MapWish) -> Result<Mapped> {
+        Ok(Some(self.rings.lock().to_map(wish.span)?))
     }
 
     fn line(&self) -> Option<String> {

@@ -112,7 +112,7 @@ pub(super) fn arp() -> String {
     out
 }
 
-/// `/proc/net/dev`. What goes over the loopback interface is not counted.
+/// `/proc/net/dev`.
 pub(super) fn dev() -> String {
     let mut out = String::from(
         "Inter-|   Receive                                                |  Transmit\n \
@@ -120,26 +120,16 @@ pub(super) fn dev() -> String {
          bytes    packets errs drop fifo colls carrier compressed\n",
     );
     let ns = ns::current();
+    ns.refresh_counts();
     for link in ns.links().all() {
         let [packets, bytes] = link.sent;
+        // What leaves by the loopback interface comes in by it.
+        let [packets_in, bytes_in] = if link.is_loopback() { link.sent } else { [0, 0] };
+        let name = String::from_utf8_lossy(&link.name);
         let _ = writeln!(
             out,
-            "{:>6}: {:7} {:7} {:4} {:4} {:4} {:5} {:10} {:9} {bytes:8} {packets:7} {:4} {:4} {:4} {:5} {:7} {:10}",
-            String::from_utf8_lossy(&link.name),
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0
+            "{name:>6}: {bytes_in:7} {packets_in:7}    0    0    0     0          0         0 \
+             {bytes:8} {packets:7}    0    0    0     0       0          0"
         );
     }
     out

@@ -1,6 +1,7 @@
 //! The state that every socket has (`struct sock`).
 
 use super::filter::Filters;
+use super::stamps::Sent;
 use super::{MsgFlags, SendMsg, SockCtx, af, sock};
 use crate::abi::Errno;
 use crate::cred::landlock::Domain;
@@ -9,6 +10,7 @@ use crate::net::inet::proto::{ICMP, ICMPV6};
 use crate::sync::{Events, Knob, Level, Mutex};
 use crate::vfs::anon;
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 use once_cell::race::OnceBox;
@@ -86,6 +88,12 @@ pub(super) struct Rare {
     pub txtime: AtomicU64,
     /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
     zerocopy: [AtomicU32; 2],
+    /// What is to be told of when data left, and how much that is.
+    pub sent: Mutex<VecDeque<Sent>>,
+    /// See `sent`.
+    pub sent_count: AtomicU32,
+    /// The number of the next send, or of the byte from which a stream's are counted (`SOF_TIMESTAMPING_OPT_ID`).
+    pub sent_key: AtomicU32,
 }
 
 /// As it begins.
@@ -99,6 +107,9 @@ impl Rare {
             pacing: AtomicU64::new(u64::MAX),
             txtime: AtomicU64::new(0),
             zerocopy: [const { AtomicU32::new(0) }; 2],
+            sent: Mutex::new(Level::Leaf, VecDeque::new()),
+            sent_count: AtomicU32::new(0),
+            sent_key: AtomicU32::new(0),
         }
     }
 
@@ -312,6 +323,11 @@ impl Core {
             self.rare_mut().zerocopy[0].fetch_add(1, Relaxed);
         }
         counts
+    }
+
+    /// Whether the error queue has something that is no error.
+    pub fn has_notice(&self) -> bool {
+        self.has_zerocopy() || self.has_sent()
     }
 
     /// Whether sends with `MSG_ZEROCOPY` are over that the program was not told of.

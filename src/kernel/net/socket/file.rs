@@ -1,8 +1,8 @@
 //! A socket as an open file, and the one place where socket operations block.
 
 use super::{MsgFlags, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps};
-use crate::abi::{Errno, SysError, SysResult, linux};
-use crate::mm::{IoDst, IoSrc};
+use crate::abi::{Errno, Result, SysError, SysResult, linux};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::net::inet::ioctl;
 use crate::sync::{Events, WaitQueue, wait};
 use crate::time;
@@ -95,6 +95,10 @@ impl FileOps for SocketFile {
 
     fn wait_limit(&self, events: Events) -> Option<u64> {
         self.0.core().wait_limit(events)
+    }
+
+    fn mappable(&self, wish: &mut MapWish) -> Result<Mapped> {
+        self.0.mappable(wish)
     }
 
     fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {

@@ -70,7 +70,10 @@ impl Data for View<'_> {
 }
 
 /// Reads a `struct sock_fprog` (`copy_bpf_fprog_from_user`, `__get_filter`).
-fn read_program(core: &Core, value: OptionValue) -> Result<Arc<[Insn]>> {
+///
+/// # Errors
+/// `EINVAL`, `EPERM` where the filters are locked, `ENOMEM`, `EFAULT`.
+pub fn read_program(core: &Core, value: OptionValue) -> Result<Arc<[Insn]>> {
     if value.len != FPROG {
         return Err(Errno::EINVAL);
     }

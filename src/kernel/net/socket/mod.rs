@@ -11,7 +11,7 @@ mod file;
 pub mod filter;
 mod message;
 mod options;
-mod stamps;
+pub mod stamps;
 
 pub use addr::SockAddr;
 pub use core_state::{Core, flag};
@@ -20,7 +20,7 @@ pub use message::{Cmsg, MsgFlags, RecvMsg, SendMsg, Ucred};
 pub use options::{OptionValue, get_common, set_common, so};
 
 use crate::abi::{Errno, Result, SysResult};
-use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::mm::{IoDst, IoSrc, MapWish, Mapped, UserPtr};
 use crate::sync::{Events, WaitQueue};
 use crate::vfs::{FsContext, OpCtx, OpenFile, Path};
 use alloc::string::String;
@@ -205,6 +205,24 @@ pub trait SocketOps: Any + Send + Sync {
     /// The process that made the other end (`SO_PEERPIDFD`).
     fn peer_process(&self) -> Option<u32> {
         None
+    }
+
+    /// Packets and bytes that came to it and that nobody has counted yet.
+    fn carried(&self) -> (u64, u64) {
+        (0, 0)
+    }
+
+    /// Bytes that a stream has sent.
+    fn sent(&self) -> u64 {
+        0
+    }
+
+    /// What is mapped of it (`mmap(2)`).
+    ///
+    /// # Errors
+    /// `ENODEV`, `EINVAL`.
+    fn mappable(&self, _wish: &MapWish) -> Result<Mapped> {
+        Err(Errno::ENODEV)
     }
 
     /// What `/proc/net/tcp` and its like show of it; `None` for a socket that has no port.

@@ -182,7 +182,7 @@ pub fn set_common(ctx: &SockCtx<'_>, ops: &dyn SocketOps, option: u32, value: Op
             Ok(())
         }
         None if matches!(option, so::TIMESTAMPING | so::TIMESTAMPING_NEW) => {
-            core.set_timestamping(int, ops.listening() || ops.peer_addr().is_err())
+            core.set_timestamping(int, ops.listening() || ops.peer_addr().is_err(), ops.sent())
         }
         None => match core.set_filter_option(option, int, value) {
             Some(outcome) => outcome,

@@ -6,12 +6,19 @@ use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
 use crate::net::NetNamespace;
 use crate::time;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// `SOF_TIMESTAMPING_*`: all that there are.
 const ALL: i32 = 0x7_ffff;
-/// When packets leave, which nobody notes.
-const SENT: i32 = 1 << 1 | 1 << 8 | 1 << 9 | 1 << 18;
+/// When packets leave, noted where they are queued, where the interface has them, and where a stream's peer has the data.
+const LEFT: i32 = 1 << 1;
+const QUEUED: i32 = 1 << 8;
+const ACKNOWLEDGED: i32 = 1 << 9;
+/// What may be asked for one packet (`SOF_TIMESTAMPING_TX_RECORD_MASK`).
+pub const RECORDS: i32 = 1 | LEFT | QUEUED | ACKNOWLEDGED | 1 << 18;
+/// Most notes of one socket.
+const MOST_NOTED: usize = 256;
 /// When they arrive, noted by the kernel; and that these notes are told.
 const RECEIVED: i32 = 1 << 3;
 const SOFTWARE: i32 = 1 << 4;
@@ -26,9 +33,93 @@ const TXTIME_FLAGS: u32 = 3;
 /// `CLOCK_MONOTONIC` and `CLOCK_TAI`, the first and last of those that may be named.
 const CLOCKS: [u32; 3] = [0, 1, 11];
 
+/// A note of when data left.
+pub struct Sent {
+    /// The packet, unless the program does without.
+    pub data: Vec<u8>,
+    /// `SCM_TSTAMP_*`.
+    pub what: u32,
+    /// The number of the send, or of its last byte in the stream.
+    pub key: u32,
+    at: i64,
+}
+
+/// A time as three `struct timespec` or the like, of which the first is told.
+fn parts(at: i64, unit: i64) -> [u8; 48] {
+    let mut b = [0u8; 48];
+    b[..8].copy_from_slice(&(at / time::SECOND).to_ne_bytes());
+    b[8..16].copy_from_slice(&(at % time::SECOND / unit).to_ne_bytes());
+    b
+}
+
 impl Core {
+    /// Whether there are such notes.
+    pub fn has_sent(&self) -> bool {
+        self.rare().sent_count.load(Relaxed) != 0
+    }
+
+    /// The first of them.
+    pub fn take_sent(&self) -> Option<Sent> {
+        if !self.has_sent() {
+            return None;
+        }
+        let note = self.rare_mut().sent.lock().pop_front();
+        if note.is_some() {
+            self.rare_mut().sent_count.fetch_sub(1, Relaxed);
+        }
+        note
+    }
+
+    /// What is to be noted of a send; `own`: what it asks for itself. 0: nothing.
+    pub fn notes_sending(&self, own: Option<i32>) -> i32 {
+        let all = self.timestamping.load(Relaxed);
+        own.map_or(all, |own| all & !RECORDS | own) & (LEFT | QUEUED | ACKNOWLEDGED)
+    }
+
+    /// The number of a datagram, where they are numbered.
+    pub fn sent_key(&self) -> u32 {
+        match self.timestamping.load(Relaxed) & OPT_ID {
+            0 => 0,
+            _ => self.rare_mut().sent_key.fetch_add(1, Relaxed),
+        }
+    }
+
+    /// The number of the last byte of a stream that has sent so many.
+    pub fn sent_key_at(&self, bytes: u64) -> u32 {
+        match self.timestamping.load(Relaxed) & OPT_ID {
+            0 => 0,
+            _ => (bytes as u32).wrapping_sub(1).wrapping_sub(self.rare().sent_key.load(Relaxed)),
+        }
+    }
+
+    /// Notes that data leaves now. `asked`: see [`Core::notes_sending`]; `packet` makes it as it is on the wire.
+    pub fn note_sent(&self, asked: i32, key: u32, packet: impl Fn() -> Result<Vec<u8>>) {
+        let stream = self.kind == sock::STREAM;
+        for (bit, what) in [(QUEUED, 1), (LEFT, 0), (ACKNOWLEDGED, 2)] {
+            if asked & bit == 0 || bit == ACKNOWLEDGED && !stream {
+                continue;
+            }
+            let bare = self.timestamping.load(Relaxed) & OPT_TSONLY != 0;
+            let Ok(data) = (if bare { Ok(Vec::new()) } else { packet() }) else { return };
+            let rare = self.rare_mut();
+            let mut notes = rare.sent.lock();
+            if notes.len() >= MOST_NOTED || notes.try_reserve(1).is_err() {
+                return;
+            }
+            notes.push_back(Sent { data, what, key, at: time::now() });
+            rare.sent_count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Tells when the data of a note left, if the program wants that.
+    pub fn tell_departure(&self, note: &Sent, out: &mut RecvMsg) {
+        if self.timestamping.load(Relaxed) & SOFTWARE != 0 {
+            out.push_control(SOL_SOCKET, so::TIMESTAMPING, &parts(note.at, 1));
+        }
+    }
+
     /// Sets `SO_TIMESTAMPING` (`sock_set_timestamping`).
-    pub(super) fn set_timestamping(&self, int: i32, idle_stream: bool) -> Result {
+    pub(super) fn set_timestamping(&self, int: i32, idle_stream: bool, sent: u64) -> Result {
         let stream = self.kind == sock::STREAM && super::options::is_inet(self);
         let old = self.timestamping.load(Relaxed);
         if int & !ALL != 0
@@ -38,9 +129,12 @@ impl Core {
         {
             return Err(Errno::EINVAL);
         }
-        // There is no hardware clock to bind to, and nothing notes when packets leave.
-        if int & (BIND_PHC | SENT) != 0 {
+        // There is no hardware clock to bind to.
+        if int & BIND_PHC != 0 {
             return Err(Errno::EOPNOTSUPP);
+        }
+        if int & OPT_ID != 0 && old & OPT_ID == 0 {
+            self.rare_mut().sent_key.store(sent as u32, Relaxed);
         }
         self.timestamping.store(int, Relaxed);
         Ok(())
@@ -75,12 +169,6 @@ impl Core {
 
     /// Tells when data arrived, ns since the epoch; 0: nobody noted it (`__sock_recv_timestamp`).
     pub fn tell_arrival(&self, at: i64, out: &mut RecvMsg) {
-        let parts = |at: i64, unit: i64| {
-            let mut b = [0u8; 48];
-            b[..8].copy_from_slice(&(at / time::SECOND).to_ne_bytes());
-            b[8..16].copy_from_slice(&(at % time::SECOND / unit).to_ne_bytes());
-            b
-        };
         if self.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
             let at = if at == 0 { time::now() } else { at };
             let nano = self.has(flag::TIMESTAMPNS);

@@ -186,6 +186,7 @@ impl SocketOps for Dgram {
 
     fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
         let wanted = addr::for_bind(self.core.family, self.ip.v6only(), to)?;
+        addr::check_scope(to, self.core.device.load(Relaxed))?;
         self.ip.check_local(ctx, &self.core.ns, wanted)?;
         let mut state = self.state.lock();
         if state.claim.is_some() || state.bound.is_some() {
@@ -212,16 +213,16 @@ impl SocketOps for Dgram {
         // `inet_dgram_connect` takes a port first.
         self.autobind(&mut state)?;
         let mut remote = self.remote_in(to)?;
+        let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
+        addr::check_scope(to, device)?;
         if remote.ip.is_any() {
             remote.ip = remote.ip.loopback_like();
         }
-        let source = self.ip.source_for(&self.core, remote.ip)?;
-        let ip = match state.bound {
-            Some(b) if !b.ip.is_any() => b.ip,
-            _ => source,
-        };
+        let source = self.ip.source_for(&self.core, state.local.ip, remote.ip)?;
+        // The address that an earlier connection has chosen stays, too.
+        let ip = if state.local.ip.is_any() { source } else { state.local.ip };
         if ip.is_v4() != remote.ip.is_v4() {
-            return Err(Errno::ENETUNREACH);
+            return Err(if ip.is_v4() { Errno::EAFNOSUPPORT } else { Errno::ENETUNREACH });
         }
         let local = Addr { ip, port: state.local.port };
         self.move_claim(&mut state, local);
@@ -257,7 +258,8 @@ impl SocketOps for Dgram {
     }
 
     fn peer_addr(&self) -> Result<SockAddr> {
-        Ok(self.state.lock().remote.ok_or(Errno::ENOTCONN)?.to_sockaddr(self.core.family))
+        let remote = self.state.lock().remote.filter(|r| r.port != 0);
+        Ok(remote.ok_or(Errno::ENOTCONN)?.to_sockaddr(self.core.family))
     }
 
     fn row(&self) -> Option<Row> {

@@ -8,6 +8,7 @@ use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::mailbox::Packet;
+use crate::net::inet::wire::Datagram;
 use crate::net::inet::{icmp, input};
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
 use crate::sync::Events;
@@ -17,6 +18,9 @@ use core::sync::atomic::Ordering::Relaxed;
 /// Most bytes of one packet's data, by version.
 const MOST4: usize = 65_507;
 const MOST6: usize = 65_527;
+/// Bytes of the headers of a datagram, by version of IP.
+const HEADS4: usize = 28;
+const HEADS6: usize = 48;
 
 impl Dgram {
     /// The destination that a send names, or the peer; in Linux's order of errors.
@@ -46,15 +50,13 @@ impl Dgram {
     /// Sends one packet, or keeps its data for more.
     pub(super) fn send_packet(&self, cred: &Cred, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
         let len = src.left();
-        if len > 0xffff {
-            return Err(Errno::EMSGSIZE);
-        }
-        if msg.flags.contains(MsgFlags::OOB) {
-            return Err(Errno::EOPNOTSUPP);
-        }
+        let to = self.aim(msg, len)?;
         let say = overrides(&self.core, cred, msg)?;
-        let (from, to, more) = self.route(msg, &say)?;
+        let (from, more) = self.route(to, msg, &say)?;
         self.core.check_error()?;
+        if self.state.lock().shut_write {
+            return Err(Errno::EPIPE);
+        }
         let most = if to.ip.is_v4() { MOST4 } else { MOST6 };
         if len > most {
             return Err(Errno::EMSGSIZE);
@@ -79,29 +81,40 @@ impl Dgram {
         Ok(len)
     }
 
-    /// Source and destination, and whether the packet goes on.
-    fn route(&self, msg: &SendMsg, say: &Overrides) -> Result<(Addr, Addr, bool)> {
+    /// Where a send of so many bytes goes. A port is taken before anything is checked (`inet_send_prepare`), and only
+    /// version 4 minds urgent data.
+    fn aim(&self, msg: &SendMsg, len: usize) -> Result<Addr> {
         let mut state = self.state.lock();
+        self.autobind(&mut state)?;
+        let urgent = msg.flags.contains(MsgFlags::OOB);
+        if self.core.family == af::INET && len > 0xffff {
+            return Err(Errno::EMSGSIZE);
+        }
+        if self.core.family == af::INET && urgent {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let to = match &state.pending {
             Some((_, to)) => *to,
             None => self.destination(&state, msg.to.as_ref())?,
         };
+        if to.ip.is_v4() && urgent { Err(Errno::EOPNOTSUPP) } else { Ok(to) }
+    }
+
+    /// The source, and whether the packet goes on.
+    fn route(&self, to: Addr, msg: &SendMsg, say: &Overrides) -> Result<(Addr, bool)> {
+        let state = self.state.lock();
         if let Some(ip) = say.source
             && !self.core.ns.is_local(ip)
         {
             return Err(if ip.is_v4() { Errno::ENETUNREACH } else { Errno::EINVAL });
         }
-        self.autobind(&mut state)?;
-        let way = self.ip.source_for(&self.core, to.ip)?;
-        if state.shut_write {
-            return Err(Errno::EPIPE);
-        }
+        let way = self.ip.source_for(&self.core, say.source.unwrap_or(state.local.ip), to.ip)?;
         let ip = say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip });
         if ip.is_v4() != to.ip.is_v4() {
             return Err(Errno::ENETUNREACH);
         }
         let more = msg.flags.contains(MsgFlags::MORE) || self.cork.load(Relaxed) != 0;
-        Ok((Addr { ip, port: state.local.port }, to, more))
+        Ok((Addr { ip, port: state.local.port }, more))
     }
 
     /// Adds to the packet that waits for its rest; sends it once there is no more.
@@ -127,7 +140,11 @@ impl Dgram {
         let (data, to, from) = {
             let mut state = self.state.lock();
             let Some((data, to)) = state.pending.take() else { return Ok(()) };
-            let ip = if state.local.ip.is_any() { self.ip.source_for(&self.core, to.ip)? } else { state.local.ip };
+            let ip = if state.local.ip.is_any() {
+                self.ip.source_for(&self.core, state.local.ip, to.ip)?
+            } else {
+                state.local.ip
+            };
             (data, to, Addr { ip, port: state.local.port })
         };
         self.emit(data, (from, to), 0, &Overrides::default())
@@ -138,11 +155,19 @@ impl Dgram {
         if self.core.ns.loses(to.ip, data.len()) {
             return Ok(());
         }
+        let heads = if to.ip.is_v4() { HEADS4 } else { HEADS6 };
+        self.core.ns.count_passed(1, (data.len() + heads) as u64);
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(&self.core.ns, to.ip));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
         let mark = say.mark.unwrap_or_else(|| self.core.mark.load(Relaxed));
         let mark = (mark, say.priority.unwrap_or_else(|| self.core.priority.load(Relaxed)));
         let packet = Packet { data, from, to, ttl, tos, mark, segment, time: 0 };
+        let noted = self.core.notes_sending(say.stamps);
+        if noted != 0 {
+            let frame = || Datagram::of_udp(self.core.protocol as u8, &packet)?.as_frame();
+            self.core.note_sent(noted, self.core.sent_key(), frame);
+            self.queue.wake(Events::ERR);
+        }
         let ns = &self.core.ns;
         // Packets are made for those who look at them only.
         let seen = if ns.inet.raw.is_watched() { input::show_datagram(ns, self.core.protocol, &packet)? } else { None };
@@ -152,6 +177,8 @@ impl Dgram {
             }
             self.unreachable(packet.data, to);
         }
+        // The packet is no longer charged to the sender (`sock_def_write_space`).
+        self.queue.wake(Events::OUT | Events::WRNORM | Events::WRBAND);
         Ok(())
     }
 }

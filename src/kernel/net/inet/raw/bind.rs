@@ -17,6 +17,7 @@ impl Raw {
                 return Err(Errno::EINVAL);
             }
             let it = Addr::parse6(to);
+            addr::check_scope(to, self.core.device.load(Relaxed))?;
             if it.ip.is_v4() {
                 return Err(Errno::EADDRNOTAVAIL);
             }
@@ -43,6 +44,7 @@ impl Raw {
     /// `ping_bind`: the port is the identifier.
     pub(super) fn bind_ping(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
         let wanted = addr::for_bind(self.core.family, true, to)?;
+        addr::check_scope(to, self.core.device.load(Relaxed))?;
         if wanted.ip.is_multicast() || wanted.ip.is_broadcast() {
             return Err(Errno::EADDRNOTAVAIL);
         }
@@ -89,10 +91,12 @@ impl Raw {
         let mut state = self.state.lock();
         self.autobind(&mut state)?;
         let mut remote = addr::for_stream(self.core.family, true, to)?;
+        let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
+        addr::check_scope(to, device)?;
         if remote.ip.is_any() {
             remote.ip = remote.ip.loopback_like();
         }
-        let source = self.ip.source_for(&self.core, remote.ip)?;
+        let source = self.ip.source_for(&self.core, state.local.ip, remote.ip)?;
         if state.local.ip.is_any() {
             state.local.ip = source;
         }

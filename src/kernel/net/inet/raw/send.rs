@@ -11,6 +11,7 @@ use crate::net::inet::options::on;
 use crate::net::inet::wire::{Datagram, HEAD4, HEAD6, checksum, checksum_between};
 use crate::net::inet::{icmp, input, proto};
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
+use crate::sync::Events;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
@@ -18,6 +19,13 @@ use core::sync::atomic::Ordering::Relaxed;
 const MOST: usize = 0xffff;
 /// Bytes of a `struct sockaddr_in6`.
 const WHOLE6: usize = 28;
+
+/// All of what is sent.
+fn take_all(src: &mut IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
+    arena::charge_bytes(Object::Packet, len as u64)?;
+    let data = src.take_vec(len)?;
+    if data.len() < len { Err(Errno::EFAULT) } else { Ok(data) }
+}
 
 impl Raw {
     /// Where a send goes; in Linux's order of errors.
@@ -63,6 +71,7 @@ impl Raw {
     /// Sends one packet.
     pub(super) fn send_packet(&self, cred: &Cred, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
         let len = src.left();
+        self.autobind(&mut self.state.lock())?;
         if len > if self.is_six() && !self.is_ping() { i32::MAX as usize } else { MOST } {
             return Err(Errno::EMSGSIZE);
         }
@@ -73,9 +82,20 @@ impl Raw {
         if msg.flags.contains(MsgFlags::OOB) {
             return Err(Errno::EOPNOTSUPP);
         }
+        let ping = if self.is_ping() { Some(self.take_ping(src, len)?) } else { None };
+        let to = {
+            let state = self.state.lock();
+            match &state.pending {
+                Some((_, to)) => *to,
+                None => self.destination(&state, msg.to.as_ref())?,
+            }
+        };
         let say = overrides(&self.core, cred, msg)?;
-        let (from, to) = self.route(msg, &say)?;
+        let from = self.route(to, &say)?;
         self.core.check_error()?;
+        if self.state.lock().shut_write {
+            return Err(Errno::EPIPE);
+        }
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
         let head = if self.is_six() { HEAD6 } else { HEAD4 };
         let most = if whole {
@@ -91,37 +111,36 @@ impl Raw {
         if whole && len < head {
             return Err(Errno::EINVAL);
         }
-        arena::charge_bytes(Object::Packet, len as u64)?;
-        let data = src.take_vec(len)?;
-        if data.len() < len {
-            return Err(Errno::EFAULT);
-        }
+        let data = match ping {
+            Some(data) => data,
+            None => take_all(src, len)?,
+        };
         if whole {
             self.emit_whole(data, from)?;
             return Ok(len);
         }
-        let data = if self.is_ping() { self.as_ping(data, (from, to))? } else { data };
+        let data = if self.is_ping() { self.as_ping(data, (from, to)) } else { data };
         if let Some((data, to)) = self.gather(data, to, msg.flags.contains(MsgFlags::MORE), most)? {
             self.emit(data, (from, to), self.protocol_for(msg.to.as_ref()), &say)?;
         }
         Ok(len)
     }
 
-    fn route(&self, msg: &SendMsg, say: &Overrides) -> Result<(Ip, Ip)> {
-        let mut state = self.state.lock();
-        self.autobind(&mut state)?;
-        let to = match &state.pending {
-            Some((_, to)) => *to,
-            None => self.destination(&state, msg.to.as_ref())?,
-        };
+    /// The source of what goes to `to`.
+    fn route(&self, to: Ip, say: &Overrides) -> Result<Ip> {
+        let state = self.state.lock();
         if say.source.is_some_and(|ip| !self.core.ns.is_local(ip)) {
             return Err(Errno::EINVAL);
         }
-        let way = self.ip.source_for(&self.core, to)?;
-        if state.shut_write {
-            return Err(Errno::EPIPE);
-        }
-        Ok((say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip }), to))
+        let way = self.ip.source_for(&self.core, say.source.unwrap_or(state.local.ip), to)?;
+        Ok(say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip }))
+    }
+
+    /// The message of a ping socket: an echo request.
+    fn take_ping(&self, src: &mut IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
+        let data = take_all(src, len)?;
+        let good = data[0] == icmp::echo_request(self.is_six()) && data[1] == 0;
+        if good { Ok(data) } else { Err(Errno::EINVAL) }
     }
 
     /// Adds data to what waits; all of it once there is no more.
@@ -140,13 +159,10 @@ impl Raw {
     }
 
     /// An echo request under the socket's identifier.
-    fn as_ping(&self, mut data: Vec<u8>, ends: (Ip, Ip)) -> Result<Vec<u8>> {
-        if data[0] != icmp::echo_request(self.is_six()) || data[1] != 0 {
-            return Err(Errno::EINVAL);
-        }
+    fn as_ping(&self, mut data: Vec<u8>, ends: (Ip, Ip)) -> Vec<u8> {
         data[4..6].copy_from_slice(&self.state.lock().local.port.to_be_bytes());
         icmp::seal(ends, &mut data);
-        Ok(data)
+        data
     }
 
     fn emit(&self, mut data: Vec<u8>, ends: (Ip, Ip), protocol: u8, say: &Overrides) -> Result {
@@ -162,7 +178,14 @@ impl Raw {
         }
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(ns, ends.1));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(ends.1));
-        input::arrive(ns, &Datagram::new(ends, protocol, (ttl, tos), &data)?);
+        let packet = Datagram::new(ends, protocol, (ttl, tos), &data)?;
+        let noted = self.core.notes_sending(say.stamps);
+        if noted != 0 {
+            self.core.note_sent(noted, self.core.sent_key(), || packet.as_frame());
+            self.queue.wake(Events::ERR);
+        }
+        input::arrive(ns, &packet);
+        self.queue.wake(Events::OUT | Events::WRNORM | Events::WRBAND);
         Ok(())
     }
 

@@ -52,21 +52,22 @@ impl Tcp {
             Outcome::Refused => {
                 counts[2].fetch_add(1, Relaxed);
                 self.leave(&mut state);
-                self.forget(&mut state);
                 if !nonblock {
+                    self.forget(&mut state);
                     return Err(Errno::ECONNREFUSED);
                 }
-                self.end.abandon();
-                self.end.set_error(Errno::ECONNREFUSED);
-                state.unreported = true;
-                state.shut_read = true;
-                state.shut_write = true;
+                self.fail(&mut state, Errno::ECONNREFUSED);
+                drop(state);
+                self.end.queue.wake_all();
                 Err(Errno::EINPROGRESS)
             }
         }
     }
 
     fn may_connect(&self, state: &mut State, nonblock: bool) -> Result {
+        if state.dissolved {
+            return Err(Errno::EINVAL);
+        }
         let unreported = core::mem::take(&mut state.unreported);
         match state.phase {
             Phase::Listening => Err(Errno::EISCONN),
@@ -75,6 +76,7 @@ impl Tcp {
             Phase::Closed if unreported => {
                 state.shut_read = false;
                 state.shut_write = false;
+                self.forget(state);
                 Err(self.end.take_error().unwrap_or(Errno::ECONNABORTED))
             }
             Phase::Connected if unreported => {
@@ -92,6 +94,9 @@ impl Tcp {
             return Ok(None);
         }
         let mut remote = addr::for_stream(self.core.family, self.ip.v6only(), to)?;
+        if !remote.ip.is_multicast() {
+            addr::check_scope(to, self.core.device.load(Relaxed))?;
+        }
         if remote.ip.is_any() {
             remote.ip = remote.ip.loopback_like();
         }
@@ -315,14 +320,22 @@ impl Tcp {
                 return;
             }
             self.leave(&mut state);
-            self.forget(&mut state);
-            state.unreported = true;
-            state.shut_read = true;
-            state.shut_write = true;
-            self.end.abandon();
-            self.end.set_error(e);
+            self.fail(&mut state, e);
         }
         self.end.queue.wake_all();
+    }
+
+    /// An attempt that nobody waits for has failed. The address that it was made from is shown until somebody asks for
+    /// the outcome.
+    fn fail(&self, state: &mut State, e: Errno) {
+        let local = state.local;
+        self.forget(state);
+        state.local = local;
+        state.unreported = true;
+        state.shut_read = true;
+        state.shut_write = true;
+        self.end.abandon();
+        self.end.set_error(e);
     }
 
     /// The socket is as before it connected, its address as it was bound.
@@ -344,16 +357,24 @@ impl Tcp {
             self.stop_listening();
             state = self.state.lock();
         }
-        // A connection with an open half is reset.
-        self.hang_up(&mut state, true);
+        // A connection with an open half is reset, which is an error of its own; one from before stays.
+        let over = state.shut_write && self.end.inbox.lock().fin;
+        let open = state.phase == Phase::Connected && !over && !self.end.is_dead();
+        let before = self.end.take_error();
+        let error = if open || state.phase == Phase::Connecting { Some(Errno::ECONNRESET) } else { before };
+        self.hang_up(&mut state, !over);
         self.forget(&mut state);
         state.unreported = false;
+        state.dissolved = false;
         state.shut_read = false;
         state.shut_write = false;
         state.ended_first = false;
         drop(state);
         self.end.revive();
         self.end.abandon();
+        if let Some(e) = error {
+            self.end.set_error(e);
+        }
         self.end.queue.wake_all();
     }
 

@@ -71,6 +71,10 @@ struct State {
     holder: Option<Holder>,
     /// The program chose address or port: a disconnect keeps it.
     bound: Option<Addr>,
+    /// It named the port, which then stays when a connection ends.
+    keeps_port: bool,
+    /// It was shut down before the outcome of an attempt was told: it connects no more (`SS_DISCONNECTING`).
+    dissolved: bool,
     /// A connect that does not wait has an outcome that nobody was told yet.
     unreported: bool,
     shut_read: bool,
@@ -132,6 +136,8 @@ impl State {
             claim: None,
             holder: None,
             bound: None,
+            keeps_port: false,
+            dissolved: false,
             unreported: false,
             gives_up: None,
             shut_read: false,
@@ -194,7 +200,7 @@ impl Tcp {
         if let Some(holder) = state.holder.take() {
             ports.unhold(state.local.port, holder);
         }
-        if let Some(claim) = state.claim.take_if(|_| state.bound.is_none()) {
+        if let Some(claim) = state.claim.take_if(|_| state.bound.is_none() || !state.keeps_port) {
             ports.release(&claim);
         }
     }
@@ -274,8 +280,28 @@ impl SocketOps for Tcp {
         self.ready()
     }
 
+    fn carried(&self) -> (u64, u64) {
+        /// Most bytes of a segment's data, and those of its headers.
+        const SEGMENT: u64 = 32_741;
+        const HEADS: u64 = 52;
+        if self.state.lock().remote.is_none() {
+            return (0, 0);
+        }
+        let data = self.end.inbox.lock().stream.end();
+        // The segments that begin and end a direction, those of data, and what acknowledges each of these.
+        let packets = 2 + 2 * data.div_ceil(SEGMENT);
+        (packets, data + packets * HEADS)
+    }
+
+    fn sent(&self) -> u64 {
+        let peer = self.state.lock().peer.clone();
+        peer.map_or(0, |p| p.inbox.lock().stream.end())
+    }
+
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
+        let (packets, bytes) = self.carried();
+        self.core.ns.count_passed(packets, bytes);
         let mut state = self.state.lock();
         if state.phase == Phase::Listening {
             state.bound = None;
@@ -293,6 +319,7 @@ impl SocketOps for Tcp {
             inbox.closed = true;
             unread
         };
+
         state.bound = None;
         let abort = unread || self.core.linger() == Some(0);
         self.hang_up(&mut state, abort);
@@ -302,6 +329,7 @@ impl SocketOps for Tcp {
     fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
         let v6only = self.ip.v6only();
         let wanted = addr::for_bind(self.core.family, v6only, to)?;
+        addr::check_scope(to, self.core.device.load(Relaxed))?;
         self.ip.check_local(ctx, &self.core.ns, wanted)?;
         let mut state = self.state.lock();
         if state.phase != Phase::Closed || state.claim.is_some() {
@@ -311,6 +339,7 @@ impl SocketOps for Tcp {
             self.core.ns.bind_port(&self.core.ns.inet.tcp, wanted, |local| self.claim_for(local, v6only, false))?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
+        state.keeps_port = wanted.port != 0;
         state.claim = Some(claim);
         self.ip.bound_to(wanted.ip);
         Ok(())
@@ -373,6 +402,7 @@ impl SocketOps for Tcp {
                 return Ok(());
             }
             _ => {
+                state.dissolved |= state.unreported && state.phase == Phase::Closed;
                 state.shut_read |= halves.read;
                 state.shut_write |= halves.write;
                 drop(state);

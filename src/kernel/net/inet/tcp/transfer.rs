@@ -4,14 +4,15 @@ use super::end::End;
 use super::hold;
 use super::stream::Parcel;
 use super::{Phase, State, Tcp};
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::{IoDst, IoSrc};
 use crate::net::inet::addr::Addr;
-use crate::net::inet::mailbox::tell_zerocopy;
+use crate::net::inet::mailbox::tell_notice;
 use crate::net::socket::{MsgFlags, RecvMsg, SendMsg, flag};
 use crate::sync::Events;
 use crate::time;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// `TCP_CM_INQ`.
@@ -77,7 +78,9 @@ impl Tcp {
         let lost = program.map_or(0, |p| n - hold::passing(&p, ends, &parcel));
         let segment = self.corked_segment(msg, src.left() > 0);
         let urgent = msg.flags.contains(MsgFlags::OOB) && src.left() == 0;
-        let listener;
+        // Who notes when data leaves goes by the last byte of a send.
+        let noted = if src.left() == 0 { self.core.notes_sending(None) } else { 0 };
+        let (listener, end);
         {
             let mut inbox = peer.inbox.lock();
             if inbox.closed {
@@ -97,6 +100,11 @@ impl Tcp {
             }
             inbox.cork(n, segment);
             listener = inbox.take_deferral();
+            end = if noted == 0 { 0 } else { inbox.stream.end() };
+        }
+        if noted != 0 {
+            self.core.note_sent(noted, self.core.sent_key_at(end), || Ok(Vec::new()));
+            self.end.queue.wake(Events::ERR);
         }
         if segment > 0 {
             peer.watch();
@@ -132,7 +140,7 @@ impl Tcp {
     /// Receives (`tcp_recvmsg`).
     pub(super) fn receive_data(&self, dst: &mut IoDst<'_>, flags: MsgFlags, out: &mut RecvMsg) -> SysResult<usize> {
         if flags.contains(MsgFlags::ERRQUEUE) {
-            return if tell_zerocopy(&self.core, out) { Ok(0) } else { Err(Errno::EAGAIN.into()) };
+            return Ok(tell_notice(&self.core, dst, out)?);
         }
         let (phase, shut_read) = {
             let state = self.state.lock();
@@ -145,7 +153,16 @@ impl Tcp {
             return self.receive_urgent(dst, flags, out, phase);
         }
         if dst.left() == 0 {
-            return Ok(0);
+            let (there, fin) = {
+                let inbox = self.end.inbox.lock();
+                (inbox.stream.len() > 0, inbox.fin)
+            };
+            let waits = !flags.contains(MsgFlags::DONTWAIT);
+            return match self.nothing(phase, fin, shut_read) {
+                _ if there => Ok(0),
+                Err(SysError::Errno(Errno::EAGAIN)) if waits && phase == Phase::Connected => Ok(0),
+                other => other,
+            };
         }
         let start = dst.done();
         let from = if flags.contains(MsgFlags::PEEK) { self.core.peek_from() } else { 0 };
@@ -272,7 +289,7 @@ impl Tcp {
         let state = self.state.lock();
         let State { phase, shut_read, shut_write, .. } = *state;
         let mut events = Events::empty();
-        if self.end.has_error() || self.core.has_zerocopy() {
+        if self.end.has_error() || self.core.has_notice() {
             events |= Events::ERR;
         }
         let inbox = self.end.inbox.lock();
@@ -280,7 +297,7 @@ impl Tcp {
             let waits = inbox.backlog.as_ref().is_some_and(|b| !b.ready.is_empty());
             return if waits { events | read } else { events };
         }
-        let dead = self.end.is_dead() && (phase == Phase::Connected || events.contains(Events::ERR));
+        let dead = self.end.is_dead() && phase == Phase::Connected;
         let no_more = inbox.fin || shut_read || dead;
         let mute = shut_write || dead;
         if no_more && mute || matches!(phase, Phase::Closed) {

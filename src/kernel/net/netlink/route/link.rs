@@ -85,6 +85,13 @@ pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
     let [packets, bytes] = link.sent;
     let mut long = [0u8; 25 * 8];
     let mut short = [0u8; 24 * 4];
+    // What leaves by the loopback interface comes in by it.
+    if loopback {
+        long[..8].copy_from_slice(&packets.to_ne_bytes());
+        long[16..24].copy_from_slice(&bytes.to_ne_bytes());
+        short[..4].copy_from_slice(&(packets as u32).to_ne_bytes());
+        short[8..12].copy_from_slice(&(bytes as u32).to_ne_bytes());
+    }
     long[8..16].copy_from_slice(&packets.to_ne_bytes());
     long[24..32].copy_from_slice(&bytes.to_ne_bytes());
     short[4..8].copy_from_slice(&(packets as u32).to_ne_bytes());
@@ -102,6 +109,7 @@ pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
 
 pub(super) fn dump(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) {
     let kind = if request.body().len() > BODY { kind(request) } else { None };
+    ns.refresh_counts();
     for link in ns.links().all() {
         if kind.is_none_or(|k| k == b"dummy" && !link.is_loopback()) {
             put(link, rtm::GETLINK, 0, answer);
@@ -110,6 +118,7 @@ pub(super) fn dump(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer
 }
 
 pub(super) fn get(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) -> Outcome {
+    ns.refresh_counts();
     let links = ns.links();
     let index = named(&links, request)?.ok_or(Errno::ENODEV)?;
     put(links.link(index)?, rtm::GETLINK, 0, answer);
