@@ -91,6 +91,7 @@ guests! {
     udp: GLIBC;
     remote: &[Link::Dynamic];
     tracing: &[Link::Dynamic];
+    user_dispatch: &[Link::Dynamic];
     cores: &[Link::Dynamic];
     pty: GLIBC;
     pty_lines: &[Link::Dynamic];
@@ -121,6 +122,7 @@ guests_of_root! {
     user_spaces: &[Link::Dynamic];
     pid_spaces: &[Link::Dynamic];
     time_spaces: &[Link::Dynamic];
+    tracer_calls: &[Link::Dynamic];
     raw: GLIBC;
     places: GLIBC;
     paths: GLIBC;

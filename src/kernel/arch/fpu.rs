@@ -67,6 +67,9 @@ pub fn is_known() -> bool {
 
 /// Learns it from a frame that the host wrote.
 pub fn learn(frame: &SigContext) {
+    if is_known() {
+        return;
+    }
     let Some(area) = FpArea::of(frame).filter(|a| a.extended() && a.size() <= FPU_AREA_MAX) else { return };
     let bytes = area.software_bytes();
     for (i, to) in SOFTWARE.iter().enumerate().rev() {

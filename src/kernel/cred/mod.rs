@@ -55,9 +55,12 @@ pub mod secure {
     pub const KEEP_CAPS_LOCKED: u32 = 1 << 5;
     pub const NO_CAP_AMBIENT_RAISE: u32 = 1 << 6;
     /// The locks of all.
-    pub const LOCKS: u32 = 0xaa;
+    pub const LOCKS: u32 = 0xaaa;
+    /// Bits and locks that take no privilege: interpreters alone go by them (`EXEC_RESTRICT_FILE`,
+    /// `EXEC_DENY_INTERACTIVE`).
+    pub const UNPRIVILEGED: u32 = 0xf00;
     /// All bits and locks that this kernel has.
-    pub const ALL: u32 = 0xff;
+    pub const ALL: u32 = 0xfff;
 }
 
 /// Capability numbers that the kernel asks for.

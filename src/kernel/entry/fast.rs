@@ -227,9 +227,7 @@ pub fn claim_gs() {
 /// A call of the guest trapped: hot sites are rewritten.
 pub fn trapped(regs: &mut SigContext) {
     if rewrite::enabled() && needs(regs.rax as u32) != Needs::Segments {
-        if !fpu::is_known() {
-            fpu::learn(regs);
-        }
+        fpu::learn(regs);
         let site = regs.rip.wrapping_sub(2);
         let cur = CurrentTask::here(regs);
         let mm = cur.mm();

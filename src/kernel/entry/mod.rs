@@ -104,6 +104,7 @@ pub fn fault(uc: *mut UContext, sig: u32, info: &SigInfo) -> ! {
     let cur = CurrentTask::here(regs);
     let mut info = *info;
     info.signo = sig as i32;
+    arch::slot().last_call.store(u32::MAX, core::sync::atomic::Ordering::Relaxed);
     if cur.is_traced() {
         cur.note_call(u64::MAX);
         if sig == linux::SIGTRAP {
@@ -126,6 +127,7 @@ pub fn kicked(uc: *mut UContext) -> ! {
     enter_kernel(uc);
     // SAFETY: as in `system_call`.
     let cur = CurrentTask::here(unsafe { &mut (*uc).mcontext });
+    arch::slot().last_call.store(u32::MAX, core::sync::atomic::Ordering::Relaxed);
     if cur.is_traced() {
         cur.note_call(u64::MAX);
     }

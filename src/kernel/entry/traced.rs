@@ -4,8 +4,8 @@ use super::{Interrupted, serve};
 use crate::abi::sigctx::SigContext;
 use crate::abi::{Errno, Restart, linux};
 use crate::signal::info;
-use crate::task::CurrentTask;
 use crate::task::trace::{CallStop, flag};
+use crate::task::{CurrentTask, dispatch};
 use core::sync::atomic::Ordering::SeqCst;
 
 /// `TRAP_TRACE`, `TRAP_HWBKPT`.
@@ -32,6 +32,10 @@ pub fn call(regs: &mut SigContext, nr: u64) -> Option<Interrupted> {
     cur.note_call(nr);
     let mut nr = nr;
     let flags = cur.traced.load(SeqCst);
+    if dispatch::takes(&cur, nr) {
+        regs.rax = nr;
+        return None;
+    }
     if flags & (flag::CALLS | flag::EMULATE) != 0 {
         cur.frame().rax = -i64::from(Errno::ENOSYS.raw()) as u64;
         cur.call_stop(CallStop::Entry);

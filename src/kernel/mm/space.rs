@@ -8,11 +8,14 @@
 //! record of what the host did. So the record is true whatever fails.
 
 mod imaged;
+mod layout;
 mod locked;
 mod patched;
 mod place;
 mod remap;
 pub mod remote;
+
+pub use layout::Layout;
 
 use super::rewrite::{self, Heat, Patches};
 use super::vma::{Backing, Sizes, Vma, VmaFlags, VmaTree};
@@ -35,7 +38,7 @@ use once_cell::race::OnceBox;
 
 const PAGE: u64 = 4096;
 /// Lowest address that a guest may map (`vm.mmap_min_addr`).
-pub(super) const MIN_ADDR: u64 = 0x10000;
+pub const MIN_ADDR: u64 = 0x10000;
 /// Start of what is left to the first stacks of programs.
 pub const STACKS: u64 = 0x7ff8_0000_0000;
 /// End of what MAP_32BIT may use.
@@ -124,6 +127,8 @@ pub struct AddressSpace {
     imaged: AtomicBool,
     /// Argument and environment areas on the stack: start and end of each.
     pub strings: [AtomicU64; 4],
+    /// Code, data and the first stack pointer of the program, see [`Layout`].
+    bounds: [AtomicU64; 5],
     /// What the program was told at its start: keys and values (`getauxval(3)`).
     pub auxv: Mutex<Arc<[u64]>>,
     /// The contexts of asynchronous input and output (`io_setup(2)`), which room `fs` makes at the first use. A copy of
@@ -155,6 +160,7 @@ impl Frozen<'_> {
             lost: i.lost,
         });
         let plain = copy.limits.iter().zip(&of.limits).chain(copy.strings.iter().zip(&of.strings));
+        let plain = plain.chain(copy.bounds.iter().zip(&of.bounds));
         for (to, from) in plain.chain(copy.linker.iter().zip(&of.linker)) {
             to.store(from.load(Relaxed), Relaxed);
         }
@@ -218,6 +224,7 @@ impl AddressSpace {
             mdwe: AtomicU32::new(0),
             imaged: AtomicBool::new(false),
             strings: [const { AtomicU64::new(0) }; 4],
+            bounds: [const { AtomicU64::new(0) }; 5],
             auxv: Mutex::new(Level::Leaf, Arc::new([])),
             contexts: OnceBox::new(),
         }
@@ -438,7 +445,10 @@ impl AddressSpace {
             return old;
         }
         let (Ok(old_end), Ok(new_end)) = (page_up(old), page_up(want)) else { return old };
-        let done = if new_end > old_end {
+        let done = if outside_guest(old_end.min(new_end), old_end.max(new_end)) {
+            // `PR_SET_MM` put the heap's two ends on different sides of the kernel.
+            Err(Errno::ENOMEM)
+        } else if new_end > old_end {
             if want - start > data { Err(Errno::ENOMEM) } else { self.grow_heap(&mut inner, old_end, new_end, memlock) }
         } else if new_end < old_end {
             inner.check_sealed(new_end, old_end).and_then(|()| inner.unmap(new_end, old_end))
@@ -495,13 +505,6 @@ impl AddressSpace {
     /// Whether memory with the protection `old` may not become `new` (`map_deny_write_exec` in Linux).
     pub fn denies(&self, new: u32, old: u32) -> bool {
         self.mdwe() != 0 && new & PROT_EXEC != 0 && (new & PROT_WRITE != 0 || old & PROT_EXEC == 0)
-    }
-
-    /// Sets where the heap starts (empty), once the image is mapped.
-    pub fn set_brk_start(&self, at: u64) {
-        let mut inner = self.inner.write();
-        inner.brk_start = at;
-        inner.brk = at;
     }
 
     /// The mapping that holds `addr`.

@@ -233,9 +233,17 @@ impl<T: Plain> UserPtr<T> {
     pub fn read_grown(self, size: usize, least: usize) -> Result<T> {
         Self::check_size(size, least)?;
         let known = size.min(size_of::<T>());
-        let rest = self.cast::<u8>().add(known).slice(size - known).read_vec()?;
-        if rest.iter().any(|&b| b != 0) {
-            return Err(Errno::E2BIG);
+        // Whatever comes first: a byte that is not zero, or one that cannot be read.
+        let mut at = known;
+        while at < size {
+            let mut piece = [0u8; 64];
+            let from = self.0 + at as u64;
+            let n = (size - at).min(64 - (from % 64) as usize);
+            self.cast::<u8>().add(at).slice(n).read_into(&mut piece[..n])?;
+            if piece.iter().any(|&b| b != 0) {
+                return Err(Errno::E2BIG);
+            }
+            at += n;
         }
         let mut value = MaybeUninit::<T>::zeroed();
         copy_in(value.as_mut_ptr().cast(), self.0, known)?;

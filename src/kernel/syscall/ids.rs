@@ -221,6 +221,9 @@ pub fn sys_setregid(cur: &CurrentTask, rgid: u32, egid: u32) -> SysResult<()> {
 pub fn sys_setresuid(cur: &CurrentTask, ruid: u32, euid: u32, suid: u32) -> SysResult<()> {
     let [ruid, euid, suid] = each(cur, Kind::User, [ruid, euid, suid])?;
     let mut c = Cred::clone(cur.cred());
+    if changes_nothing([ruid, euid, suid], [c.uid, c.euid, c.suid], c.fsuid) {
+        return Ok(());
+    }
     if !c.capable_here(cap::SETUID) {
         let own = [c.uid, c.euid, c.suid];
         for new in [ruid, euid, suid] {
@@ -243,6 +246,9 @@ pub fn sys_setresuid(cur: &CurrentTask, ruid: u32, euid: u32, suid: u32) -> SysR
 pub fn sys_setresgid(cur: &CurrentTask, rgid: u32, egid: u32, sgid: u32) -> SysResult<()> {
     let [rgid, egid, sgid] = each(cur, Kind::Group, [rgid, egid, sgid])?;
     let mut c = Cred::clone(cur.cred());
+    if changes_nothing([rgid, egid, sgid], [c.gid, c.egid, c.sgid], c.fsgid) {
+        return Ok(());
+    }
     if !c.capable_here(cap::SETGID) {
         let own = [c.gid, c.egid, c.sgid];
         for new in [rgid, egid, sgid] {
@@ -256,6 +262,12 @@ pub fn sys_setresgid(cur: &CurrentTask, rgid: u32, egid: u32, sgid: u32) -> SysR
     }
     commit_group(cur, c);
     Ok(())
+}
+
+/// Whether `setresuid(2)` or `setresgid(2)` has nothing to do: then the id for files stays another one, too.
+fn changes_nothing(new: [u32; 3], old: [u32; 3], fs: u32) -> bool {
+    let same = new.iter().zip(old).all(|(&new, old)| new == KEEP || new == old);
+    same && (new[1] == KEEP || new[1] == fs)
 }
 
 /// `setfsuid(2)`: the old id, whether or not it changed.

@@ -36,6 +36,7 @@ pub mod open;
 pub mod owner;
 pub mod poll;
 pub mod prctl;
+mod prctl_mm;
 pub mod process;
 pub mod process_vm;
 pub mod ptrace;

@@ -5,7 +5,7 @@ use crate::cred::{Cred, cap, secure};
 use crate::host;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
-use crate::task::{CurrentTask, Own, limits};
+use crate::task::{CurrentTask, Own, dispatch, limits};
 use alloc::sync::Arc;
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use linux_raw_sys::prctl::*;
@@ -49,7 +49,7 @@ fn set_secure_bits(cur: &CurrentTask, bits: u64) -> Result {
     if changes_locked || locks & !bits != 0 || bits & !u64::from(secure::ALL) != 0 {
         return Err(Errno::EPERM);
     }
-    if !cur.cred().capable_here(cap::SETPCAP) {
+    if !cur.cred().capable_here(cap::SETPCAP) && (bits == old || (bits ^ old) & !u64::from(secure::UNPRIVILEGED) != 0) {
         return Err(Errno::EPERM);
     }
     set_cred(cur, Cred { secure_bits: bits as u32, ..Cred::clone(cur.cred()) });
@@ -74,6 +74,7 @@ fn zeros(args: &[u64]) -> Result {
 /// `EINVAL` for an unknown option or argument, `EPERM`, `EFAULT`.
 pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: u64) -> SysResult<u64> {
     let attr = &cur.attr;
+    let rest = [a3, a4, a5];
     let put = |v: u32| UserPtr::<u32>::new(a2).write(v).map(|()| 0);
     Ok(match option as u32 {
         PR_SET_NAME => set_name(cur, a2)?,
@@ -143,7 +144,10 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             zeros(&[a4, a5])?;
             return Err(if a3.is_power_of_two() && a3 <= 16 { Errno::ENXIO } else { Errno::ERANGE }.into());
         }
-        PR_GET_SPECULATION_CTRL | PR_SET_SPECULATION_CTRL => return Err(Errno::ENODEV.into()),
+        PR_GET_SPECULATION_CTRL | PR_SET_SPECULATION_CTRL => {
+            zeros(if option as u32 == PR_GET_SPECULATION_CTRL { &rest } else { &rest[1..] })?;
+            return Err(Errno::ENODEV.into());
+        }
         PR_CAPBSET_READ => u64::from(cur.cred().cap_bounding & cap_bit(a2)? != 0),
         PR_CAPBSET_DROP => drop_bounding(cur, a2)?,
         PR_CAP_AMBIENT => ambient(cur, a2, a3, &[a4, a5])?,
@@ -166,6 +170,11 @@ pub fn sys_prctl(cur: &CurrentTask, option: i32, a2: u64, a3: u64, a4: u64, a5: 
             cur.mm().set_mdwe(a2)?;
             0
         }
+        PR_SET_SYSCALL_USER_DISPATCH => {
+            cur.dispatch.set(dispatch::Region::new(a2, a3, a4, a5)?);
+            0
+        }
+        PR_SET_MM => super::prctl_mm::set_mm(cur, a2, a3, a4, a5)?,
         PR_GET_AUXV => get_auxv(cur, a2, a3, &[a4, a5])?,
         _ => return Err(Errno::EINVAL.into()),
     })
@@ -187,7 +196,7 @@ fn mce_kill(cur: &CurrentTask, what: u64, policy: u64, rest: &[u64]) -> Result<u
 }
 
 /// Size of the auxiliary vector that Linux keeps on this machine, bytes.
-const AUXV: usize = 416;
+pub(super) const AUXV: usize = 416;
 
 /// `PR_GET_AUXV`: as much of it as fits; its whole size.
 fn get_auxv(cur: &CurrentTask, addr: u64, len: u64, rest: &[u64]) -> Result<u64> {
@@ -315,6 +324,9 @@ pub fn sys_capget(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
         Err(Errno::EINVAL) if data.is_null() => return Ok(()),
         other => other?,
     };
+    if data.is_null() {
+        return Ok(());
+    }
     if pid < 0 {
         return Err(Errno::EINVAL.into());
     }
@@ -323,9 +335,6 @@ pub fn sys_capget(cur: &CurrentTask, header: UserPtr<[u32; 2]>, data: UserPtr<[u
     } else {
         cur.task_of(pid as u32).and_then(|t| t.shared()).ok_or(Errno::ESRCH)?.cred
     };
-    if data.is_null() {
-        return Ok(());
-    }
     for i in 0..words {
         let word = |set: u64| (set >> (32 * i)) as u32;
         data.add(i).write([word(cred.cap_effective), word(cred.cap_permitted), word(cred.cap_inheritable)])?;

@@ -10,11 +10,13 @@ use crate::mm::space::remote::Force;
 use crate::mm::{IoVec, UserPtr};
 use crate::signal::{NSIG, UNBLOCKABLE};
 use crate::task::access::{self, By, Look};
-use crate::task::trace::{self, CallStop, Resume, Trace, event, flag, option};
+use crate::task::trace::{self, Resume, Trace, event, flag, option};
 use crate::task::{CurrentTask, Task, memory};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::SeqCst;
+
+mod calls;
 
 /// `PTRACE_*` requests.
 mod request {
@@ -37,6 +39,8 @@ mod request {
     pub const DETACH: i64 = 17;
     pub const SYSCALL: i64 = 24;
     pub const ARCH_PRCTL: i64 = 30;
+    pub const GET_THREAD_AREA: i64 = 25;
+    pub const SET_THREAD_AREA: i64 = 26;
     pub const SYSEMU: i64 = 31;
     pub const SYSEMU_SINGLESTEP: i64 = 32;
     pub const SETOPTIONS: i64 = 0x4200;
@@ -51,18 +55,28 @@ mod request {
     pub const PEEKSIGINFO: i64 = 0x4209;
     pub const GETSIGMASK: i64 = 0x420a;
     pub const SETSIGMASK: i64 = 0x420b;
+    pub const GET_FILTER: i64 = 0x420c;
+    pub const GET_FILTER_METADATA: i64 = 0x420d;
     pub const GET_SYSCALL_INFO: i64 = 0x420e;
     pub const GET_RSEQ_CONFIGURATION: i64 = 0x420f;
+    pub const SET_DISPATCH: i64 = 0x4210;
+    pub const GET_DISPATCH: i64 = 0x4211;
+    pub const SET_SYSCALL_INFO: i64 = 0x4212;
 }
 
 /// `struct user_regs_struct`, 27 words.
 const REGS: usize = 27;
 type UserRegs = [u64; REGS];
 /// Size of `struct user`, and where its debug registers lie.
-const USER_SIZE: u64 = 912;
+const USER_SIZE: u64 = 928;
 const USER_DEBUG: u64 = 848;
+const USER_DEBUG_END: u64 = USER_DEBUG + 64;
 /// Indices in [`UserRegs`].
 const ORIG_RAX: usize = 15;
+const CS: usize = 17;
+const SS: usize = 20;
+/// cs, ss, ds, es, fs, gs: a selector is a user's, and the first two are not null (`set_segment_reg`).
+const SEGMENTS: [usize; 6] = [CS, SS, 23, 24, 25, 26];
 const EFLAGS: usize = 18;
 const FS_BASE: usize = 21;
 const GS_BASE: usize = 22;
@@ -72,8 +86,6 @@ const FLAGS: u64 = 0x5_0dd5;
 const NT_PRSTATUS: u64 = 1;
 const NT_FPREGSET: u64 = 2;
 const NT_X86_XSTATE: u64 = 0x202;
-/// `AUDIT_ARCH_X86_64`.
-const AUDIT_ARCH: u32 = 0xc000_003e;
 
 /// A stopped tracee of the caller.
 struct Tracee<'a> {
@@ -151,22 +163,23 @@ impl Tracee<'_> {
             }
             request::SETSIGINFO => {
                 let info = UserPtr::<SigInfo>::new(data).read()?;
-                self.trace(|t| {
-                    if t.info.is_some() {
-                        t.info = Some(info)
-                    }
-                })?;
+                self.trace(|t| t.info.as_mut().map(|i| *i = info).ok_or(Errno::EINVAL))??;
             }
             request::PEEKSIGINFO => return self.peek_signals(addr, data),
             request::GETSIGMASK | request::SETSIGMASK => self.mask(request, addr, out)?,
             request::GET_SYSCALL_INFO => return self.call_info(addr, data),
             // Restartable sequences are not there (`rseq` is ENOSYS): 24 bytes that say so.
             request::GET_RSEQ_CONFIGURATION => {
-                if addr != 24 {
-                    return Err(Errno::EINVAL.into());
-                }
-                UserPtr::<[u64; 3]>::new(data).write([0; 3])?;
+                UserPtr::<u8>::new(data).slice(addr.min(24) as usize).write_from(&[0; 24][..addr.min(24) as usize])?;
                 return Ok(24);
+            }
+            request::SET_SYSCALL_INFO => self.set_call_info(addr, data)?,
+            request::SET_DISPATCH | request::GET_DISPATCH => self.user_dispatch(request, addr, data)?,
+            request::GET_FILTER => return self.filter(addr, data),
+            request::GET_FILTER_METADATA => return self.filter_metadata(addr, data),
+            // There are no descriptors of a 32-bit program's thread areas.
+            request::GET_THREAD_AREA | request::SET_THREAD_AREA if addr as i32 >= 0 => {
+                return Err(Errno::EINVAL.into());
             }
             _ => return Err(Errno::EIO.into()),
         }
@@ -266,7 +279,7 @@ impl Tracee<'_> {
         if n < REGS {
             return Ok(self.registers()?[n]);
         }
-        if addr >= USER_DEBUG {
+        if (USER_DEBUG..USER_DEBUG_END).contains(&addr) {
             return self.trace(|t| t.debug[((addr - USER_DEBUG) / 8) as usize]);
         }
         Ok(0)
@@ -278,11 +291,15 @@ impl Tracee<'_> {
         }
         let n = (addr / 8) as usize;
         if n < REGS {
+            let null_is_none = matches!(n, CS | SS);
+            if SEGMENTS.contains(&n) && (value as u16 == 0 && null_is_none || value as u16 != 0 && value & 3 != 3) {
+                return Err(Errno::EIO);
+            }
             let mut regs = self.registers()?;
             regs[n] = value;
             return self.set_registers(regs);
         }
-        if addr >= USER_DEBUG {
+        if (USER_DEBUG..USER_DEBUG_END).contains(&addr) {
             return self
                 .trace(|t| trace::set_debug_register(&self.task, t, ((addr - USER_DEBUG) / 8) as usize, value))?;
         }
@@ -398,33 +415,6 @@ impl Tracee<'_> {
             done += 1;
         }
         Ok(done)
-    }
-
-    /// `struct ptrace_syscall_info`.
-    fn call_info(&self, size: u64, out: u64) -> SysResult<u64> {
-        let regs = self.registers()?;
-        let (info, message) = self.trace(|t| (t.info, t.message))?;
-        let mut words = [0u64; 10];
-        (words[1], words[2]) = (regs[16], regs[19]);
-        let in_call = info.is_some_and(|i| i.code == 0x85);
-        let (op, len) = match message {
-            m if in_call && m == CallStop::Entry as u64 => {
-                words[3] = regs[ORIG_RAX];
-                words[4..10].copy_from_slice(&[regs[14], regs[13], regs[12], regs[7], regs[9], regs[8]]);
-                (1, 80)
-            }
-            m if in_call && m == CallStop::Exit as u64 => {
-                let value = regs[10] as i64;
-                (words[3], words[4]) = (regs[10], u64::from((-4095..0).contains(&value)));
-                (2, 33)
-            }
-            _ => (0, 24),
-        };
-        words[0] = op | u64::from(AUDIT_ARCH) << 32;
-        let bytes: Vec<u8> = words.iter().flat_map(|w| w.to_le_bytes()).collect();
-        let n = len.min(size as usize);
-        UserPtr::<u8>::new(out).slice(n).write_from(&bytes[..n])?;
-        Ok(len as u64)
     }
 }
 

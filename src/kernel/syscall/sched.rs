@@ -90,6 +90,8 @@ struct Wanted {
     nice: Option<i32>,
     /// Runtime, deadline, period and flags.
     deadline: [u64; 4],
+    /// Only what is inherited changes.
+    keeps: bool,
 }
 
 /// Runtime, deadline and period that make sense (`__checkparam_dl` in `kernel/sched/deadline.c`), ns.
@@ -134,6 +136,11 @@ fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
     if (needs_privilege || resets_less || !owner) && !cur.cred().capable(cap::SYS_NICE) {
         return Err(Errno::EPERM.into());
     }
+    if wanted.keeps {
+        // Neither policy nor priorities change (`__setscheduler_params` is not called).
+        attr.policy.store(old_policy | given & RESET_ON_FORK, Relaxed);
+        return Ok(());
+    }
     attr.policy.store(given, Relaxed);
     attr.rt_priority.store(wanted.priority, Relaxed);
     if matches!(policy, SCHED_NORMAL | SCHED_BATCH) {
@@ -146,7 +153,7 @@ fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
 fn set_priority(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32) -> SysResult<()> {
     let t = target(cur, pid)?;
     let priority = u32::try_from(priority).map_err(|_| Errno::EINVAL)?;
-    set(cur, &t, &Wanted { policy, priority, nice: None, deadline: [0; 4] })
+    set(cur, &t, &Wanted { policy, priority, nice: None, deadline: [0; 4], keeps: false })
 }
 
 /// `sched_setscheduler(2)`.
@@ -244,11 +251,14 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
         }
     })?;
     let (flags, policy) = (u64::from(a[2]) | u64::from(a[3]) << 32, a[1]);
-    if (policy as i32) < 0 || flags & !SCHED_FLAGS != 0 {
-        // Bounds of the utilisation are the host's to set.
+    if (policy as i32) < 0 {
         return Err(Errno::EINVAL.into());
     }
     let t = target(cur, pid)?;
+    if flags & !SCHED_FLAGS != 0 {
+        // Bounds of the utilisation are the host's to set.
+        return Err(Errno::EINVAL.into());
+    }
     let wide = |i: usize| u64::from(a[i]) | u64::from(a[i + 1]) << 32;
     let keeps = |flag: u64| flags & flag != 0;
     let reset = if keeps(FLAG_RESET_ON_FORK) { RESET_ON_FORK } else { 0 };
@@ -257,9 +267,13 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
         priority: a[5],
         nice: Some((a[4] as i32).clamp(-20, 19)),
         deadline: [wide(6), wide(8), wide(10), flags & (FLAG_RECLAIM | FLAG_DL_OVERRUN)],
+        keeps: keeps(FLAG_KEEP_PARAMS),
     };
     if keeps(FLAG_KEEP_PARAMS) {
-        wanted.priority = t.attr.rt_priority.load(Relaxed);
+        // What tasks without priority keep is their nice value alone (`get_params`).
+        if t.attr.is_prioritised() {
+            wanted.priority = t.attr.rt_priority.load(Relaxed);
+        }
         wanted.nice = None;
         wanted.deadline = *t.attr.deadline.lock();
     }
@@ -413,8 +427,9 @@ pub fn sys_ioprio_get(cur: &CurrentTask, which: i32, who: i32) -> SysResult<u32>
 /// # Errors
 /// `EINVAL`, `EPERM`.
 pub(super) fn check_ioprio(cur: &CurrentTask, ioprio: i32) -> Result {
-    let (class, level) = (ioprio >> 13, ioprio & 0x1fff);
-    if !(0..=3).contains(&class) || level & 7 != level & 0x1fff && class != 0 {
+    // Three bits of level, ten of hints, which nothing here goes by.
+    let (class, level) = (ioprio >> 13, ioprio & 7);
+    if !(0..=3).contains(&class) || class == 0 && level != 0 {
         return Err(Errno::EINVAL);
     }
     if class == 1 && !cur.cred().capable(cap::SYS_ADMIN) && !cur.cred().capable(cap::SYS_NICE) {

@@ -8,7 +8,7 @@ use super::args::{Handler, Kind, RawHandler, kinds};
 use super::strace;
 use crate::abi::{Errno, SysResult};
 use crate::task::seccomp::{self, Verdict};
-use crate::task::{CurrentTask, kernel};
+use crate::task::{CurrentTask, dispatch, kernel};
 
 /// How much of a call there is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -160,8 +160,11 @@ fn looked_at(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
     if strace::on() { strace::traced(cur, nr, args) } else { filtered(cur, nr, args) }
 }
 
-/// Runs the call if the task's own filters let it.
+/// Runs the call if neither the program takes it itself nor its own filters refuse it.
 pub(super) fn filtered(cur: &CurrentTask, nr: u64, args: &[u64; 6]) -> SysResult<u64> {
+    if dispatch::takes(cur, nr) {
+        return Ok(nr);
+    }
     match seccomp::look(cur, nr, args) {
         Verdict::Run(nr, args) => run(cur, nr, &args),
         Verdict::Skip(result) => result,

@@ -73,6 +73,12 @@ impl Default for Attr {
 pub const RESET_ON_FORK: u32 = 0x4000_0000;
 
 impl Attr {
+    /// Whether its policy is one of real time or deadlines.
+    pub fn is_prioritised(&self) -> bool {
+        use crate::abi::linux::{SCHED_DEADLINE, SCHED_FIFO, SCHED_RR};
+        matches!(self.policy.load(Relaxed) & !RESET_ON_FORK, SCHED_FIFO | SCHED_RR | SCHED_DEADLINE)
+    }
+
     /// Fills a child's from its parent's.
     pub fn inherit(&self, parent: &Attr) {
         let reset = parent.policy.load(Relaxed) & RESET_ON_FORK != 0;

@@ -2,7 +2,7 @@
 
 use super::loader::{self, ExecPlan, Program};
 use super::pid;
-use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, exit, kernel, limits, record, tree, zygote};
+use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, dispatch, exit, kernel, limits, record, tree, zygote};
 use crate::abi::sigctx::{SigContext, SigStack};
 use crate::abi::{Errno, Result, SysResult};
 use crate::arch;
@@ -168,6 +168,7 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
     cur.set_dumpable(if plan.dumpable { 1 } else { super::coredump::OF_SET_ID.get() as u32 });
     *cur.altstack.lock() = SigStack::default();
     cur.robust_list.store(0, SeqCst);
+    cur.dispatch.set(dispatch::Region::default());
     *cur.comm.lock() = plan.comm.clone();
     let old = core::mem::replace(&mut *group.exec_info.lock(), plan.info());
     drop(old);

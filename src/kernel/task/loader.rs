@@ -139,7 +139,7 @@ fn open_exec(
 ///
 /// # Errors
 /// `EACCES`, `ELOOP`.
-fn check_exec(ctx: &OpCtx<'_>, target: &Path) -> Result {
+pub fn check_exec(ctx: &OpCtx<'_>, target: &Path) -> Result {
     match target.inode().file_type() {
         FileType::Regular => {}
         FileType::Symlink => return Err(Errno::ELOOP),

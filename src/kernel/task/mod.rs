@@ -14,6 +14,7 @@ pub mod coredump;
 pub mod cpu_clock;
 pub mod cpu_timers;
 mod current;
+pub mod dispatch;
 pub mod exec;
 pub mod exit;
 pub mod futex;
@@ -132,6 +133,8 @@ pub struct Task {
     work: work::Queue,
     /// Its own filters.
     pub seccomp: seccomp::State,
+    /// Calls that it takes itself.
+    pub dispatch: dispatch::Dispatch,
     /// Whether somebody traces it, and how it goes on: bits of [`trace::flag`].
     pub traced: AtomicU32,
     /// Its tracing.
@@ -221,6 +224,7 @@ impl Task {
             io: io_count::IoCount::default(),
             work: work::Queue::default(),
             seccomp: seccomp::State::default(),
+            dispatch: dispatch::Dispatch::default(),
             traced: AtomicU32::new(0),
             trace: Mutex::new(Level::Leaf, None),
             futex_ended: AtomicBool::new(false),

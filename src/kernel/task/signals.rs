@@ -171,6 +171,11 @@ impl ThreadGroup {
                 t.pending.lock().discard(discard);
             }
         }
+        if sig == linux::SIGCONT {
+            for t in self.tasks() {
+                t.note_continue();
+            }
+        }
         if sig == linux::SIGCONT || sig == linux::SIGKILL {
             self.resume(sig == linux::SIGCONT);
         }
@@ -242,7 +247,16 @@ impl ThreadGroup {
         {
             let mut state = self.state.lock();
             let called_off = self.continues.load(SeqCst) != continues;
-            if called_off || state.run != Run::Running || state.exiting.is_some() {
+            // A tracer may let a stopped process's threads run on: they stop once more.
+            let again = matches!(state.run, Run::Stopped(_)) && state.tasks.iter().any(|t| t.is_traced());
+            if called_off || state.run != Run::Running && !again || state.exiting.is_some() {
+                return;
+            }
+            if again {
+                state.run = Run::Stopped(sig);
+                self.stops.fetch_add(1, SeqCst);
+                drop(state);
+                self.kick_all();
                 return;
             }
             state.run = Run::Stopped(sig);

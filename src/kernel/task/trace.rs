@@ -14,6 +14,7 @@ use super::signals::cld;
 use super::{CurrentTask, Task, ThreadGroup, exit, work};
 use crate::abi::sigctx::SigInfo;
 use crate::abi::{Errno, Result, SysResult, linux};
+use crate::arch::fpu;
 use crate::cred::landlock;
 use crate::signal::info;
 use alloc::boxed::Box;
@@ -142,6 +143,15 @@ impl Task {
         self.tracer().map_or(0, |g| g.pid)
     }
 
+    /// SIGCONT was sent: a seized task traps, so that its tracer hears of it (`ptrace_trap_notify`).
+    pub(super) fn note_continue(&self) {
+        if self.is_traced()
+            && let Some(t) = self.trace.lock().as_mut().filter(|t| t.seized)
+        {
+            t.interrupt = true;
+        }
+    }
+
     /// Its tracer.
     pub fn tracer(&self) -> Option<Arc<ThreadGroup>> {
         self.trace.lock().as_ref()?.tracer.upgrade()
@@ -184,7 +194,7 @@ fn link(task: &Arc<Task>, tracer: &Arc<ThreadGroup>, seized: bool, options: u32,
         message: 0,
         interrupt,
         seen_stop: 0,
-        call: u64::MAX,
+        call: task.slot().map_or(u64::MAX, |slot| u64::from(slot.last_call.load(SeqCst) as i32 as u64)),
         bases: [0; 2],
         debug: [0; 8],
         watched: [0; 4],
@@ -208,6 +218,7 @@ fn unwrite(task: &Arc<Task>) -> SysResult<()> {
 /// # Errors
 /// `EPERM` if it is traced or has no parent.
 pub fn trace_me(cur: &CurrentTask) -> Result {
+    fpu::learn(cur.frame());
     let parent = cur.group.parent().ok_or(Errno::EPERM)?;
     let tracer = parent.cred().and_then(|c| c.landlock.clone());
     if !landlock::may_trace(tracer.as_ref(), cur.cred().landlock.as_ref()) {
@@ -225,6 +236,7 @@ pub fn trace_me(cur: &CurrentTask) -> Result {
 /// # Errors
 /// `EPERM`, `ESRCH`, `ENOMEM`.
 pub fn attach(cur: &CurrentTask, task: &Arc<Task>, seize: Option<u32>) -> SysResult<()> {
+    fpu::learn(cur.frame());
     if Arc::ptr_eq(&task.group, &cur.group) || task.is_traced() {
         return Err(Errno::EPERM.into());
     }
@@ -278,7 +290,7 @@ pub fn resume(tracer: &ThreadGroup, task: &Arc<Task>, how: Resume) -> Result {
 /// `ESRCH`, `EIO` unless it is in a group stop.
 pub fn listen(tracer: &ThreadGroup, task: &Arc<Task>) -> Result {
     let done = task.with_trace(tracer, true, |t| match &mut t.stop {
-        Some(s) if t.seized && s.code >> 8 == event::STOP => {
+        Some(s) if t.seized && t.info.is_some_and(|i| i.code >> 8 == event::STOP as i32) => {
             s.listening = true;
             Ok(())
         }

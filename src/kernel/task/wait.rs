@@ -85,10 +85,10 @@ fn scan(cur: &CurrentTask, who: Who, options: u32) -> Result<Option<Outcome>, Er
         }
         // A zombie that nobody asks for will have nothing else to tell.
         any |= options & WEXITED != 0 || !child.is_zombie();
-        if child.held.load(SeqCst) || child.any_task().is_some_and(|t| is_tracee(&t, group)) {
-            continue;
-        }
-        if let Some(out) = look_at(group, &child, options) {
+        // Of a tracee that is a child the tracer hears of each thread's stops, and as a parent that it went on.
+        let traced = child.held.load(SeqCst) || child.any_task().is_some_and(|t| is_tracee(&t, group));
+        let told = if traced { options & !(WEXITED | WSTOPPED) } else { options };
+        if let Some(out) = look_at(group, &child, told) {
             if out.code <= cld::DUMPED && options & WNOWAIT == 0 {
                 reap(group, &child, &tree);
             }

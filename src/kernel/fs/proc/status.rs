@@ -4,6 +4,7 @@ use super::process::View;
 use super::usage::{self, Host};
 use crate::abi::Result;
 use crate::abi::linux::{CLOCK_BOOTTIME, RLIMIT_RSS};
+use crate::mm::space::Layout;
 use crate::mm::vma::Sizes;
 use crate::task::group::Run;
 use crate::task::time_ns::running_ahead;
@@ -86,7 +87,6 @@ pub fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
         (state.tasks.len(), state.exit_signal)
     };
     let own = task.shared();
-    let strings = own.as_ref().map_or([0; 4], |o| [0, 1, 2, 3].map(|i: usize| o.mm.strings[i].load(Relaxed)));
     // As `new_encode_dev` of `linux/kdev_t.h` says it, which device numbers below 2^32 have anyway.
     let (terminal, foreground) = g.shown_terminal();
     let terminal = terminal as u32 as i32;
@@ -108,6 +108,10 @@ pub fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
     );
     // From startcode on: addresses are for those who may look (`do_task_stat` in `fs/proc/array.c`).
     let looks = super::process::may_look(task, view).is_ok();
+    let layout = own.as_ref().filter(|_| looks).map_or(Layout::default(), |o| o.mm.layout());
+    let at = |i: usize| layout.0[i];
+    // Where there is code is told as 1 (`do_task_stat`).
+    let code = |i: usize| if looks { at(i) } else { u64::from(own.is_some()) };
     let pending = task.pending.lock().set();
     let (ignored, caught) = handled(task);
     let [pending, blocked, ignored, caught] =
@@ -116,11 +120,23 @@ pub fn stat(task: &Task, view: &View<'_>) -> Result<Vec<u8>> {
     let processor = host.processor();
     let _ = write!(
         out,
-        " 0 0 0 0 0 {pending} {blocked} {ignored} {caught} {asleep} 0 0 {exit_signal} {processor} {rt_priority} {policy} 0 0 0"
+        " {} {} {} 0 0 {pending} {blocked} {ignored} {caught} {asleep} 0 0 {exit_signal} {processor} {rt_priority} {policy} 0 0 0",
+        code(Layout::START_CODE),
+        code(Layout::END_CODE),
+        at(Layout::START_STACK),
     );
-    let brk = own.as_ref().filter(|_| looks).map_or(0, |o| o.mm.heap().0);
-    let strings = if looks { strings } else { [0; 4] };
-    let _ = writeln!(out, " 0 0 {brk} {} {} {} {} 0", strings[0], strings[1], strings[2], strings[3]);
+    for i in [
+        Layout::START_DATA,
+        Layout::END_DATA,
+        Layout::START_BRK,
+        Layout::ARG_START,
+        Layout::ARG_END,
+        Layout::ENV_START,
+        Layout::ENV_END,
+    ] {
+        let _ = write!(out, " {}", at(i));
+    }
+    out.push_str(" 0\n");
     Ok(out.into_bytes())
 }
 

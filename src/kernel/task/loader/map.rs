@@ -7,7 +7,7 @@ use crate::abi::{Errno, Result};
 use crate::arch::usercopy;
 use crate::cred::Cred;
 use crate::host::random;
-use crate::mm::space::{MAY_ALL, Request, STACKS};
+use crate::mm::space::{Layout, MAY_ALL, Request, STACKS};
 use crate::mm::{AddressSpace, Backing, UserSlice};
 use crate::time::vdso;
 use alloc::vec::Vec;
@@ -59,14 +59,32 @@ pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -
         None => None,
     };
     let gap = BRK_GAP + (random::next_u64() & 0x3fff) * PAGE;
-    mm.set_brk_start((main.end + gap) & !(PAGE - 1));
+    let heap = (main.end + gap) & !(PAGE - 1);
     let entry = match (&plan.interp, interp) {
         (Some(image), Some(p)) => image.entry.wrapping_add(p.bias),
         _ => plan.main.entry.wrapping_add(main.bias),
     };
     let top = map_stack(plan, mm, stack_limit)?;
     let sp = build_stack(plan, mm, cred, top, main, interp.map_or(0, |p| p.bias))?;
+    set_layout(plan, mm, main, heap, sp);
     Ok(Started { entry, sp })
+}
+
+/// Says where the program's parts lie; the stack has told of its strings already.
+fn set_layout(plan: &ExecPlan, mm: &AddressSpace, main: Placed, heap: u64, sp: u64) {
+    let mut layout = mm.layout();
+    let segments = || plan.main.segments.iter();
+    let code = || segments().filter(|s| s.prot & PROT_EXEC != 0);
+    let least = code().map(|s| s.vaddr).min().unwrap_or(0);
+    let most = code().map(|s| s.vaddr + s.filesz).max().unwrap_or(0);
+    let data = segments().map(|s| s.vaddr).max().unwrap_or(0);
+    let data_end = segments().map(|s| s.vaddr + s.filesz).max().unwrap_or(0);
+    for (i, at) in [least, most, data, data_end].into_iter().enumerate() {
+        layout.0[Layout::START_CODE + i] = at.wrapping_add(main.bias);
+    }
+    (layout.0[Layout::START_BRK], layout.0[Layout::BRK]) = (heap, heap);
+    layout.0[Layout::START_STACK] = sp;
+    mm.set_layout(&layout);
 }
 
 /// Maps one image into a range that is free as a whole. Nobody else maps anything here yet, so it

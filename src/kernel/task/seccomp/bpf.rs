@@ -101,6 +101,12 @@ impl From<u64> for Insn {
     }
 }
 
+impl From<Insn> for u64 {
+    fn from(i: Insn) -> u64 {
+        u64::from(i.code) | u64::from(i.jt) << 16 | u64::from(i.jf) << 24 | u64::from(i.k) << 32
+    }
+}
+
 impl Insn {
     fn class(self) -> u16 {
         self.code & 7

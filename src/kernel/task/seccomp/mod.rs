@@ -61,7 +61,7 @@ pub mod flag {
 /// Most instructions of all filters of a task together, each filter counting four more (`MAX_INSNS_PER_PATH`).
 const MAX_PATH: u32 = 32768;
 /// `AUDIT_ARCH_X86_64`.
-const ARCH: u32 = 0xc000_003e;
+pub const ARCH: u32 = 0xc000_003e;
 /// Highest error number that a filter can answer.
 const MAX_ERRNO: u32 = 4095;
 
@@ -90,6 +90,18 @@ pub struct Filter {
     depth: u32,
     logs: bool,
     listener: Option<Arc<Notifier>>,
+}
+
+impl Filter {
+    /// Its instructions, as `struct sock_filter` has them.
+    pub fn program_words(&self) -> Vec<u64> {
+        self.program.iter().map(|&insn| u64::from(insn)).collect()
+    }
+
+    /// Those of [`flag`] that are told of it.
+    pub fn flags(&self) -> u64 {
+        if self.logs { u64::from(flag::LOG) } else { 0 }
+    }
 }
 
 impl Drop for Filter {
@@ -132,6 +144,24 @@ impl State {
     /// Number of filters.
     pub fn depth(&self) -> u32 {
         self.filter.lock().as_ref().map_or(0, |f| f.depth)
+    }
+
+    /// The filter with this number, the oldest being 0.
+    ///
+    /// # Errors
+    /// `EINVAL` without filters, `ENOENT`.
+    pub fn nth(&self, n: u64) -> Result<Arc<Filter>> {
+        if self.mode() != mode::FILTER {
+            return Err(Errno::EINVAL);
+        }
+        let mut next = self.filter.lock().clone();
+        while let Some(f) = next {
+            if u64::from(f.depth) == n.saturating_add(1) {
+                return Ok(f);
+            }
+            next = f.before.clone();
+        }
+        Err(Errno::ENOENT)
     }
 
     fn sets_no_new_privs(&self) -> bool {

@@ -6,6 +6,7 @@ use super::{CLD_TRAPPED, CallStop, Stop, TF, event, flag, link, notify, option};
 use crate::abi::linux;
 use crate::abi::sigctx::SigInfo;
 use crate::arch;
+use crate::arch::fpu::FpArea;
 use crate::host::process;
 use crate::signal::{bit, info};
 use crate::sync::{Kind, On, wait};
@@ -20,7 +21,8 @@ impl CurrentTask {
 
     /// Stops for the tracer until it says how to go on; returns the signal that it passes on. At once if
     /// nobody traces the task, or it has to die.
-    fn trace_stop(&self, code: u32, info: Option<SigInfo>, at_exit: bool) -> u32 {
+    fn trace_stop(&self, code: u32, info: Option<SigInfo>, message: u64, at_exit: bool) -> u32 {
+        self.whole_frame();
         let bases = [process::ARCH_GET_FS, process::ARCH_GET_GS].map(process::base);
         let slot = arch::slot();
         if self.must_leave_stop(at_exit) {
@@ -31,7 +33,7 @@ impl CurrentTask {
             let Some(t) = trace.as_mut() else { return code & 0x7f };
             let Some(tracer) = t.tracer.upgrade() else { return code & 0x7f };
             (t.stop, t.unreported) = (Some(Stop { code, listening: false }), true);
-            (t.info, t.bases) = (info, bases);
+            (t.info, t.bases, t.message) = (info, bases, message);
             self.resume_signal.store(0, SeqCst);
             tracer
         };
@@ -45,6 +47,16 @@ impl CurrentTask {
         }
         self.take_over(bases);
         self.resume_signal.swap(0, SeqCst)
+    }
+
+    /// A frame without extended state, which stands for the initial one, gets that, for its tracer to see and change.
+    fn whole_frame(&self) {
+        if self.frame().fpstate == 0
+            && let Some(mut area) = FpArea::own()
+        {
+            area.reset();
+            self.frame().fpstate = area.addr();
+        }
     }
 
     /// Whether the task must not stop, since it has to die. The stop at its end is part of that.
@@ -65,6 +77,7 @@ impl CurrentTask {
                 *stop = Stop { code: linux::SIGTRAP | event::STOP << 8, listening: false };
                 t.unreported = true;
                 t.info = Some(info::from_user(linux::SIGTRAP, (linux::SIGTRAP | event::STOP << 8) as i32, 0, 0));
+                t.message = 0;
             }
             again.then(|| t.tracer.upgrade()).flatten()
         };
@@ -120,11 +133,9 @@ impl CurrentTask {
 
     /// A stop at an event with a message.
     fn event_stop(&self, event: u32, message: u64) {
-        if let Some(t) = self.trace.lock().as_mut() {
-            t.message = message;
-        }
         let code = linux::SIGTRAP | event << 8;
-        let signal = self.trace_stop(code, Some(self.own_info(linux::SIGTRAP, code)), event == event::EXIT);
+        let record = Some(self.own_info(linux::SIGTRAP, code));
+        let signal = self.trace_stop(code, record, message, event == event::EXIT);
         self.send_passed(signal);
     }
 
@@ -151,7 +162,7 @@ impl CurrentTask {
     /// A signal is about to be delivered: the tracer decides. `None`: nothing is.
     pub(in crate::task) fn signal_stop(&self, signal: SigInfo) -> Option<SigInfo> {
         let sig = signal.signo as u32;
-        let passed = self.trace_stop(sig, Some(signal), false);
+        let passed = self.trace_stop(sig, Some(signal), 0, false);
         if passed == 0 {
             return None;
         }
@@ -171,11 +182,8 @@ impl CurrentTask {
     /// A stop in front of a call or behind it.
     pub fn call_stop(&self, at: CallStop) {
         let good = self.has_option(option::SYSGOOD);
-        if let Some(t) = self.trace.lock().as_mut() {
-            t.message = at as u64;
-        }
         let code = linux::SIGTRAP | if good { 0x80 } else { 0 };
-        let signal = self.trace_stop(code, Some(self.own_info(linux::SIGTRAP, code)), false);
+        let signal = self.trace_stop(code, Some(self.own_info(linux::SIGTRAP, code)), at as u64, false);
         self.send_passed(signal & 0x7f);
     }
 
@@ -196,7 +204,7 @@ impl CurrentTask {
         if self.traced.load(SeqCst) & flag::STEP != 0 {
             self.traced.fetch_and(!flag::TRAP_FLAG, SeqCst);
             let code = linux::SIGTRAP;
-            let signal = self.trace_stop(code, Some(self.own_info(code, code)), false);
+            let signal = self.trace_stop(code, Some(self.own_info(code, code)), 0, false);
             self.send_passed(signal);
         } else {
             self.traced.fetch_and(!flag::TRAP_FLAG, SeqCst);
@@ -222,7 +230,7 @@ impl CurrentTask {
             }
         };
         let record = told.then(|| self.own_info(code & 0x7f, code));
-        let _ = self.trace_stop(code, record, false);
+        let _ = self.trace_stop(code, record, 0, false);
         true
     }
 
