@@ -113,6 +113,42 @@ fn python_with_threads_pipes_sockets_and_timers() {
     assert_eq!(told, want);
 }
 
+/// Locks that others wait for, a signal that is pending, and a file in memory whose last page is half of one and was never written to.
+const HELD: &str = r#"
+import fcntl, mmap, os, signal, sys, time
+flock, lockf = [os.open("/tmp/" + n, os.O_CREAT | os.O_RDWR) for n in ("a", "b")]
+fcntl.flock(flock, fcntl.LOCK_EX)
+fcntl.lockf(lockf, fcntl.LOCK_EX, 20, 10)
+signal.signal(signal.SIGUSR1, lambda *_: print("signal"))
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+os.kill(os.getpid(), signal.SIGUSR1)
+file = os.memfd_create("file"); os.ftruncate(file, 5000)
+memory = mmap.mmap(file, 5000); memory[7] = 9
+def child(status, f):
+    pid = os.fork()
+    if pid == 0:
+        f(); os._exit(status)
+    return pid
+def by_flock(): fcntl.flock(os.open("/tmp/a", os.O_RDWR), fcntl.LOCK_EX)
+def by_lockf(): fcntl.lockf(os.open("/tmp/b", os.O_RDWR), fcntl.LOCK_EX, 100)
+waiting = [child(3, by_flock), child(4, by_lockf)]
+time.sleep(1.2)
+print([os.waitpid(p, os.WNOHANG)[0] for p in waiting])
+fcntl.flock(flock, fcntl.LOCK_UN)
+fcntl.lockf(lockf, fcntl.LOCK_UN, 20, 10)
+print([os.waitstatus_to_exitcode(os.waitpid(p, 0)[1]) for p in waiting])
+print(memory[7], memory[4999], os.fstat(file).st_size)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+sys.exit(6)
+"#;
+
+#[test]
+fn locks_that_others_wait_for() {
+    let settings = Sandbox::builder().tmpfs("/tmp");
+    let told = interrupted("locks", settings, &["python3", "-c", HELD], &[400, 200, 150]);
+    assert_eq!(told, (6, "[0, 0]\n[3, 4]\n9 0 5000\nsignal\n".into()));
+}
+
 #[test]
 fn thirty_rounds() {
     let script = "import time,hashlib\nh=hashlib.sha256()\nfor i in range(30000):\n  h.update(b'%d'%i)\n  if i%100==0: time.sleep(0.002)\nprint(h.hexdigest())";

@@ -276,8 +276,12 @@ impl Inner {
         let mut stopped = Stopped { inner: self, frozen: false, paused: go_on, copies: false };
         let saved = self.save_stopped(out, &mut stopped, detach, parent);
         let after = stopped.finish();
-        // The first thing that went wrong is what is told.
-        let saved = saved.and_then(|bytes| after.map(|()| bytes));
+        let saved = match (saved, after) {
+            // That its processes were gone is how the save saw its end.
+            (Err(super::Error::Save(SaveError::Host { .. })), Err(e @ super::Error::Ended(_))) => Err(e),
+            // Otherwise the first thing that went wrong is what is told.
+            (saved, after) => saved.and_then(|bytes| after.map(|()| bytes)),
+        };
         if let Err(e) = &saved
             && lock(&self.state).end.is_some()
         {

@@ -15,7 +15,7 @@ pub fn is_packed(begin: &[u8]) -> bool {
     begin.starts_with(&MAGIC)
 }
 
-/// A stream that compresses what is written to it; [`finish`] ends the frame.
+/// A stream that compresses what is written to it, until `finish` ends the frame.
 ///
 /// # Errors
 /// The host's.
