@@ -97,6 +97,11 @@ fn images_build_on_one_another() {
         let bytes = sandbox.save_to_file_with(&paths[i], &options).expect("saved");
         assert!(bytes < whole / 3, "{bytes} bytes beside {whole}");
     }
+    for path in &paths {
+        let options = SaveOptions { parent: Some(paths[2].clone()), ..SaveOptions::default() };
+        let e = sandbox.save_to_file_with(path, &options).expect_err("it builds on that").to_string();
+        assert!(e.contains("cannot take the place"), "{e}");
+    }
     sandbox.stop();
     is_right(&place, &Image::open(&paths[2]).expect("whole"), "restored");
     // What was restored of a chain is saved on top of it, and whole.

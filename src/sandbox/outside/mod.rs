@@ -240,6 +240,7 @@ impl Remote {
     /// # Errors
     /// As [`Remote::status`]; [`Error::Refused`] if it cannot be saved, and goes on; [`Error::Path`].
     pub fn save(&self, path: &Path, leave_running: bool, options: &SaveOptions) -> Result<u64> {
+        options.check(path)?;
         let mut connection = self.connect()?;
         let bytes =
             save::written(path, options.compress, |file| connection.saved(file.as_fd(), leave_running, options))?;

@@ -41,6 +41,7 @@ use recipe::{Descriptor, FileNeed, MemoryFile};
 use serde::{Deserialize, Serialize};
 use settings::{First, Settings};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use write::Subject;
@@ -123,6 +124,25 @@ pub struct SaveOptions {
 }
 
 impl SaveOptions {
+    /// Looks whether the new image's file is none of those that it builds on.
+    ///
+    /// # Errors
+    /// [`Error::Setting`](super::Error::Setting) if it is; those of reading them.
+    pub(super) fn check(&self, path: &Path) -> Result {
+        let key = |path: &Path| std::fs::metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        let Some(target) = key(path) else { return Ok(()) };
+        let mut next = self.parent.clone();
+        for _ in 0..parent::CHAIN_MAX {
+            let Some(parent) = next else { break };
+            if key(&parent) == Some(target) {
+                let why = format!("{}: an image cannot take the place of one that it builds on", path.display());
+                return Err(super::Error::Setting(why));
+            }
+            next = Image::parent_of(&parent)?;
+        }
+        Ok(())
+    }
+
     /// Reads what the image is to build on.
     pub(super) fn index(&self) -> Result<Option<PageIndex>> {
         let Some(path) = &self.parent else { return Ok(None) };
@@ -173,6 +193,7 @@ impl Sandbox {
     /// # Errors
     /// As [`Sandbox::save_to_file`]; [`Error::Image`](super::Error::Image) for what is wrong with the parent.
     pub fn save_to_file_with(&self, path: impl AsRef<Path>, options: &SaveOptions) -> Result<u64> {
+        options.check(path.as_ref())?;
         let parent = options.index()?;
         file::written(path.as_ref(), options.compress, |file| {
             self.inner.save_running(file, options.detach, parent.as_ref())

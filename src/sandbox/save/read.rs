@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -142,12 +142,24 @@ impl Image {
     /// # Errors
     /// As [`Image::open`].
     pub(super) fn command_of(path: &Path) -> Result<Vec<String>> {
+        Ok(Image::needs_of(path)?.first.base().command)
+    }
+
+    /// On which image another one builds.
+    ///
+    /// # Errors
+    /// As [`Image::open`].
+    pub(super) fn parent_of(path: &Path) -> Result<Option<PathBuf>> {
+        Ok(Image::needs_of(path)?.parent.map(|parent| parent.path.into()))
+    }
+
+    fn needs_of(path: &Path) -> Result<Needs> {
         let file = File::open(path).map_err(|source| Error::Path { path: path.into(), source })?;
         let mut begin = [0; 4];
         if file.read_at(&mut begin, 0).is_ok_and(|n| n == begin.len()) && packed::is_packed(&begin) {
-            return Ok(Image::unpacked(&file, 0)?.needs.first.base().command);
+            return Ok(Image::unpacked(&file, 0)?.needs);
         }
-        Ok(head(&mut Reader::new(&file, true)?)?.first.base().command)
+        Ok(head(&mut Reader::new(&file, true)?)?)
     }
 
     /// Its number.
