@@ -53,7 +53,7 @@ pub enum ImageError {
     #[error("this processor is not as capable as the one that it was saved on: it lacks {0}")]
     Cpu(String),
     /// Another build of drupe wrote it.
-    #[error("it was written by drupe {image}, and this is drupe {own}")]
+    #[error("it was written by drupe {}, and this is drupe {own}", image.escape_debug())]
     Build {
         /// Who wrote it.
         image: String,
