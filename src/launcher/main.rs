@@ -10,6 +10,7 @@ mod exec;
 mod layers;
 mod measure;
 mod measure_names;
+mod measure_net;
 mod measure_ops;
 mod measure_scale;
 mod outside;

@@ -2,6 +2,7 @@
 //! standard library's checks are not what is measured. `unsafe` is the business of this file.
 
 use super::measure::Operation;
+use super::measure_net;
 use std::ffi::{CString, c_void};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -33,6 +34,9 @@ pub const ROWS: &[(&str, Prepare)] = &[
     ("futex.pingpong", futex_pingpong),
     ("unix.pingpong", unix_pingpong),
     ("tcp.pingpong", tcp_pingpong),
+    ("tcp.connect", measure_net::tcp_connect),
+    ("tcp.64k", measure_net::tcp_piece),
+    ("unix.64k", measure_net::unix_piece),
     ("mmap.munmap", mmap_munmap),
     ("mprotect", mprotect),
     ("signal.self", signal_self),
@@ -314,11 +318,7 @@ fn unix_pingpong() -> io::Result<Operation> {
 }
 
 fn tcp_pingpong() -> io::Result<Operation> {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
-    let a = std::net::TcpStream::connect(listener.local_addr()?)?;
-    let (b, _) = listener.accept()?;
-    a.set_nodelay(true)?;
-    b.set_nodelay(true)?;
+    let (a, b) = measure_net::connected()?;
     Ok(pingpong(a.try_clone()?.into(), b.try_clone()?.into(), b.into(), a.into()))
 }
 

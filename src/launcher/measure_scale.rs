@@ -3,6 +3,7 @@
 
 use super::measure::Operation;
 use super::measure_names::{create, mount, open};
+use super::measure_net::beside_idle;
 use super::measure_ops::{check, each, forked, new_fd};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -30,6 +31,12 @@ pub const ROWS: &[Row] = &[
     Row { key: "futex", name: "futex wake beside N waiters", prepare: futexes, sizes: &[10, 1000] },
     Row { key: "timers", name: "timerfd set beside N armed", prepare: timers, sizes: &[10, 1000, 10_000] },
     Row { key: "ports", name: "bind of a free port+close beside N", prepare: ports, sizes: &[10, 1000, 10_000] },
+    Row {
+        key: "idle",
+        name: "TCP byte there and back beside N idle",
+        prepare: beside_idle,
+        sizes: &[10, 1000, 10_000],
+    },
     Row { key: "names", name: "bind of a local name+close beside N", prepare: names, sizes: &[10, 1000, 10_000] },
     Row { key: "open", name: "open+close beside N files", prepare: open, sizes: &[10, 1000, 100_000] },
     Row { key: "create", name: "create+unlink beside N files", prepare: create, sizes: &[10, 1000, 100_000] },
@@ -38,7 +45,7 @@ pub const ROWS: &[Row] = &[
 ];
 
 /// As many descriptors as the host lets this process have.
-fn many_descriptors(wanted: usize) -> io::Result<()> {
+pub fn many_descriptors(wanted: usize) -> io::Result<()> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: limits on this stack.
     unsafe {

@@ -140,6 +140,7 @@ guests_of_root! {
     packet_rings: &[Link::Dynamic];
     sent_stamps: &[Link::Dynamic];
     dissolving: &[Link::Dynamic];
+    interface_requests: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;
     handles: GLIBC;

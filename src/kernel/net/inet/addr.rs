@@ -89,6 +89,17 @@ impl Ip {
         if off == 128 { Ip::of(0) } else { Ip::of(self.bits() >> off << off) }
     }
 
+    /// Where packets go that are for this wildcard address, from a socket with the address `own`: to that itself
+    /// (`ip_route_output_key_hash_rcu`), and in version 6 to the loopback address of the version that `own` has.
+    pub const fn or_own(self, own: Ip) -> Ip {
+        match (self.is_any(), own.is_v4() && !own.is_any()) {
+            (false, _) => self,
+            (true, true) if self.is_v4() => own,
+            (true, true) => Ip::LOOPBACK4,
+            (true, false) => self.loopback_like(),
+        }
+    }
+
     /// The loopback address of the same version.
     pub const fn loopback_like(self) -> Ip {
         if self.is_v4() { Ip::LOOPBACK4 } else { Ip::LOOPBACK6 }

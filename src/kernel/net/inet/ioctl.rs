@@ -1,10 +1,12 @@
 //! The ioctls of sockets that are about interfaces, routes and neighbours (`netdevice(7)`, `arp(7)`).
 
 use super::addr::Ip;
+use super::ethtool;
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::UserPtr;
 use crate::net::links::{self, Address, Link, Links, iff, scope};
+use crate::net::socket::af;
 use crate::net::{NetNamespace, hostnet, netlink};
 use crate::vfs::OpCtx;
 use alloc::vec::Vec;
@@ -37,10 +39,25 @@ mod sioc {
     pub const GIFTXQLEN: u32 = 0x8942;
     pub const SIFTXQLEN: u32 = 0x8943;
     pub const GIFMAP: u32 = 0x8970;
+    pub const SIFDSTADDR: u32 = 0x8918;
+    pub const SIFBRDADDR: u32 = 0x891a;
+    pub const GIFSLAVE: u32 = 0x8929;
+    pub const ADDMULTI: u32 = 0x8931;
+    pub const DELMULTI: u32 = 0x8932;
+    pub const DIFADDR: u32 = 0x8936;
+    pub const ETHTOOL: u32 = 0x8946;
+    /// Those that no interface here has: of media, of hardware clocks, of drivers.
+    pub const ABSENT: [u32; 6] = [0x8947, 0x8948, 0x8949, 0x89b0, 0x89b1, DEVPRIVATE];
+    /// The first of drivers' own.
+    pub const DEVPRIVATE: u32 = 0x89f0;
+    /// Those about addresses of version 4.
+    pub const ADDRESSES: [u32; 8] =
+        [GIFADDR, SIFADDR, GIFDSTADDR, SIFDSTADDR, GIFBRDADDR, SIFBRDADDR, GIFNETMASK, SIFNETMASK];
     /// All that are about an interface by its name.
-    pub const ALL: [u32; 20] = [
-        GIFFLAGS, SIFFLAGS, GIFADDR, SIFADDR, GIFDSTADDR, 0x8918, GIFBRDADDR, 0x891a, GIFNETMASK, SIFNETMASK,
-        GIFMETRIC, 0x891e, GIFMTU, SIFMTU, SIFNAME, SIFHWADDR, GIFHWADDR, GIFINDEX, GIFTXQLEN, SIFTXQLEN,
+    pub const ALL: [u32; 24] = [
+        GIFFLAGS, SIFFLAGS, GIFADDR, SIFADDR, GIFDSTADDR, SIFDSTADDR, GIFBRDADDR, SIFBRDADDR, GIFNETMASK, SIFNETMASK,
+        GIFMETRIC, 0x891e, GIFMTU, SIFMTU, SIFNAME, SIFHWADDR, GIFHWADDR, GIFINDEX, GIFTXQLEN, SIFTXQLEN, GIFSLAVE,
+        ADDMULTI, DELMULTI, ETHTOOL,
     ];
 }
 
@@ -84,11 +101,39 @@ fn entry(a: &Address) -> [u8; IFREQ] {
     b
 }
 
-/// An ioctl about interfaces.
+/// `SIOCSIFADDR` and `SIOCDIFADDR` of sockets of version 6 (`struct in6_ifreq`).
+fn address6(ctx: &OpCtx<'_>, ns: &NetNamespace, add: bool, arg: u64) -> Result {
+    if !ns.may(ctx.cred, cap::NET_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let b = UserPtr::<[u8; 24]>::new(arg).read()?;
+    let mut ip = [0; 16];
+    ip.copy_from_slice(&b[..16]);
+    let (ip, word) = (Ip::from_bytes(ip), |at: usize| u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]));
+    let prefix = u8::try_from(word(16)).ok().filter(|&p| p <= 128).ok_or(Errno::EINVAL)?;
+    let index = word(20);
+    ns.links().link(index)?;
+    if add && (ip.is_any() || ip.is_multicast()) {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
+    let scope = match ip {
+        ip if ip.is_loopback() => scope::HOST,
+        ip if ip.is_link_local() => scope::LINK,
+        _ => scope::UNIVERSE,
+    };
+    let address =
+        Address { ip, peer: ip, prefix, scope, flags: 0x80, broadcast: None, label: Vec::new(), life: [u32::MAX; 2] };
+    let mut change = netlink::Change::new(ns, None);
+    netlink::change_address(&mut change, index, address, add).map_err(|refusal| refusal.0)?;
+    netlink::announce(ns, change.notices(), None);
+    Ok(())
+}
+
+/// An ioctl about interfaces. `family`: that of the socket; only some know of addresses.
 ///
 /// # Errors
 /// `ENODEV`, `EADDRNOTAVAIL`, `EPERM`, `EFAULT`; `ENOTTY` for one that is not about interfaces.
-pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, arg: u64) -> SysResult<u64> {
+pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, family: u16, request: u32, arg: u64) -> SysResult<u64> {
     if ns.is_host() {
         return Ok(hostnet::ioctl::interface(request, arg)?);
     }
@@ -96,7 +141,15 @@ pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, arg: u64) -> 
         configured(ns, arg)?;
         return Ok(0);
     }
-    if request != sioc::GIFNAME && request != sioc::GIFMAP && !sioc::ALL.contains(&request) {
+    if family == af::INET6 && matches!(request, sioc::SIFADDR | sioc::DIFADDR) {
+        address6(ctx, ns, request == sioc::SIFADDR, arg)?;
+        return Ok(0);
+    }
+    if sioc::ADDRESSES.contains(&request) && !matches!(family, af::INET | af::PACKET) {
+        return Err(Errno::ENOTTY.into());
+    }
+    let absent = sioc::ABSENT.contains(&request) || (sioc::DEVPRIVATE..=0x89ff).contains(&request);
+    if !absent && request != sioc::GIFNAME && request != sioc::GIFMAP && !sioc::ALL.contains(&request) {
         return Err(Errno::ENOTTY.into());
     }
     let at = UserPtr::<[u8; IFREQ]>::new(arg);
@@ -111,12 +164,22 @@ pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, request: u32, arg: u64) -> 
     }
     let label = b[..NAME].split(|&c| c == 0).next().unwrap_or(&[]).to_vec();
     let name = label.split(|&c| c == b':').next().unwrap_or(&[]);
-    let sets = matches!(request, sioc::SIFFLAGS | sioc::SIFADDR | 0x8918 | 0x891a | sioc::SIFNETMASK | 0x891e)
+    let sets = matches!(request, sioc::SIFFLAGS | sioc::SIFADDR | sioc::SIFDSTADDR | sioc::SIFBRDADDR)
+        || matches!(request, sioc::SIFNETMASK | 0x891e | sioc::ADDMULTI | sioc::DELMULTI)
         || matches!(request, sioc::SIFMTU | sioc::SIFNAME | sioc::SIFHWADDR | sioc::SIFTXQLEN);
     if sets && !ns.may(ctx.cred, cap::NET_ADMIN) {
         return Err(Errno::EPERM.into());
     }
     let index = ns.links().index_of(name).ok_or(Errno::ENODEV)?;
+    if absent {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if request == sioc::ETHTOOL {
+        let link = ns.links().link(index)?.clone();
+        let data = b[NAME..NAME + 8].try_into().map(u64::from_ne_bytes).unwrap_or(0);
+        ethtool::answer(&link, data)?;
+        return Ok(0);
+    }
     if sets {
         set(ns, request, (index, &label), &b)?;
         return Ok(0);
@@ -155,6 +218,7 @@ fn answer(links: &Links, request: u32, (index, label): (u32, &[u8])) -> Result<[
             out[2..8].copy_from_slice(&link.mac);
         }
         sioc::GIFMAP => {}
+        sioc::GIFSLAVE => return Err(Errno::EINVAL),
         _ => return Err(Errno::EOPNOTSUPP),
     }
     Ok(out)
@@ -187,11 +251,13 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
             let bits = ns.links().link(index)?.bits & !0xffff | number & 0xffff;
             told(netlink::set_flags(&mut change, index, bits))?;
         }
-        sioc::SIFADDR | sioc::SIFNETMASK => {
+        sioc::SIFADDR | sioc::SIFNETMASK | sioc::SIFDSTADDR | sioc::SIFBRDADDR => {
             let ip = given(b)?;
             let old = own(&ns.links(), index, label).cloned();
             let new = match (&old, request) {
-                (None, sioc::SIFNETMASK) => return Err(Errno::EADDRNOTAVAIL),
+                (None, r) if r != sioc::SIFADDR => return Err(Errno::EADDRNOTAVAIL),
+                (Some(old), sioc::SIFDSTADDR) => Address { peer: ip, ..old.clone() },
+                (Some(old), sioc::SIFBRDADDR) => Address { broadcast: Some(ip), ..old.clone() },
                 (Some(old), sioc::SIFNETMASK) => {
                     let bits = ip.bits4();
                     if bits.leading_ones() + bits.trailing_zeros() < 32 {
@@ -222,6 +288,25 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
             }
         }
         sioc::SIFMTU | sioc::SIFTXQLEN if number > i32::MAX as u32 => return Err(Errno::EINVAL),
+        // Every group is received as it is; what is asked for has to be of no family.
+        sioc::ADDMULTI | sioc::DELMULTI if b[NAME..NAME + 2] != [0; 2] => return Err(Errno::EINVAL),
+        sioc::ADDMULTI | sioc::DELMULTI => {}
+        sioc::SIFHWADDR => {
+            let link = ns.links().link(index)?.clone();
+            let kind = if link.is_loopback() { 772u16 } else { 1 };
+            if b[NAME..NAME + 2] != kind.to_ne_bytes() {
+                return Err(Errno::EINVAL);
+            }
+            if link.is_loopback() && link.is_up() {
+                return Err(Errno::EBUSY);
+            }
+            let mut mac = [0; 6];
+            mac.copy_from_slice(&b[NAME + 2..NAME + 8]);
+            if mac[0] & 1 != 0 || mac == [0; 6] {
+                return Err(Errno::EADDRNOTAVAIL);
+            }
+            change_link(&mut change, ns, index, |l| l.mac = mac)?;
+        }
         sioc::SIFMTU => change_link(&mut change, ns, index, |l| l.mtu = number)?,
         sioc::SIFTXQLEN => change_link(&mut change, ns, index, |l| l.queue = number)?,
         sioc::SIFNAME => {

@@ -5,6 +5,7 @@ pub mod addr;
 mod control;
 pub mod dgram;
 mod ends;
+mod ethtool;
 mod icmp;
 mod input;
 pub mod ioctl;

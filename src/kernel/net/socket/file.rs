@@ -104,7 +104,10 @@ impl FileOps for SocketFile {
     fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         match self.0.ioctl(ctx, request, arg) {
             // What no family knows is about interfaces: any socket will do to ask.
-            Err(SysError::Errno(Errno::ENOTTY)) => ioctl::interface(ctx, &self.0.core().ns, request, arg),
+            Err(SysError::Errno(Errno::ENOTTY)) => {
+                let core = self.0.core();
+                ioctl::interface(ctx, &core.ns, core.family, request, arg)
+            }
             other => other,
         }
     }

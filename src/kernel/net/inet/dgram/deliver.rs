@@ -162,13 +162,17 @@ impl Dgram {
     /// Nobody takes packets at `to`: as an ICMP message tells the sender.
     pub(super) fn unreachable(&self, data: Vec<u8>, to: Addr) {
         self.core.ns.inet.datagrams[2].fetch_add(1, Relaxed);
+        // An error about what a connected socket has sent elsewhere finds no socket.
+        let remote = self.state.lock().remote;
+        if remote.is_some_and(|r| r != to) {
+            return;
+        }
         let queued = self.ip.has(if to.ip.is_v4() { on::RECVERR } else { on::RECVERR6 });
         if queued {
             let icmp = if to.ip.is_v4() { (3, 3) } else { (1, 4) };
             self.mail.take_error(Returned { data, to, icmp, errno: Errno::ECONNREFUSED });
         }
-        let connected = self.state.lock().remote.is_some();
-        if queued || connected {
+        if queued || remote.is_some() {
             self.core.set_error(Errno::ECONNREFUSED);
             self.queue.wake(Events::ERR | Events::IN | Events::OUT);
         }

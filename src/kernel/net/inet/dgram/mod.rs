@@ -34,6 +34,8 @@ struct State {
     claim: Option<Arc<Claim<Weak<Dgram>>>>,
     /// What the program bound to: a disconnect keeps it.
     bound: Option<Addr>,
+    /// It named the port, which a disconnect keeps then, too.
+    keeps_port: bool,
     shut_read: bool,
     shut_write: bool,
     /// Data that waits for the rest of its packet (`MSG_MORE`, `UDP_CORK`), and where it goes.
@@ -81,7 +83,16 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protoco
 
 impl State {
     fn new(local: Addr) -> State {
-        State { local, remote: None, claim: None, bound: None, shut_read: false, shut_write: false, pending: None }
+        State {
+            local,
+            remote: None,
+            claim: None,
+            bound: None,
+            keeps_port: false,
+            shut_read: false,
+            shut_write: false,
+            pending: None,
+        }
     }
 }
 
@@ -130,16 +141,18 @@ impl Dgram {
         state.remote = None;
         state.pending = None;
         match state.bound {
-            // A port that was bound stays, and the address if that was bound.
-            Some(bound) => {
+            // A port that was bound by number stays, and the address if that was bound.
+            Some(bound) if state.keeps_port => {
                 let local = Addr { ip: bound.ip, port: state.local.port };
                 self.move_claim(&mut state, local);
             }
-            None => {
+            bound => {
                 if let Some(claim) = state.claim.take() {
                     self.ports().lock().release(&claim);
                 }
-                state.local = Addr::any(self.core.family);
+                state.bound = None;
+                let any = Addr::any(self.core.family);
+                state.local = bound.map_or(any, |b| Addr { ip: b.ip, ..any });
             }
         }
     }
@@ -187,6 +200,10 @@ impl SocketOps for Dgram {
     fn bind(&self, ctx: &SockCtx<'_>, to: &SockAddr) -> Result {
         let wanted = addr::for_bind(self.core.family, self.ip.v6only(), to)?;
         addr::check_scope(to, self.core.device.load(Relaxed))?;
+        // Version 6 asks later whether it has the address.
+        if self.core.family == af::INET6 && self.state.lock().claim.is_some() {
+            return Err(Errno::EINVAL);
+        }
         self.ip.check_local(ctx, &self.core.ns, wanted)?;
         let mut state = self.state.lock();
         if state.claim.is_some() || state.bound.is_some() {
@@ -196,6 +213,7 @@ impl SocketOps for Dgram {
         let claim = ns.bind_port(self.ports(), wanted, |local| self.claim_for(local))?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
+        state.keeps_port = wanted.port != 0;
         state.claim = Some(claim);
         self.ip.bound_to(wanted.ip);
         Ok(())
@@ -215,14 +233,12 @@ impl SocketOps for Dgram {
         let mut remote = self.remote_in(to)?;
         let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
         addr::check_scope(to, device)?;
-        if remote.ip.is_any() {
-            remote.ip = remote.ip.loopback_like();
-        }
+        remote.ip = remote.ip.or_own(state.local.ip);
         let source = self.ip.source_for(&self.core, state.local.ip, remote.ip)?;
         // The address that an earlier connection has chosen stays, too.
         let ip = if state.local.ip.is_any() { source } else { state.local.ip };
-        if ip.is_v4() != remote.ip.is_v4() {
-            return Err(if ip.is_v4() { Errno::EAFNOSUPPORT } else { Errno::ENETUNREACH });
+        if ip.is_v4() && !remote.ip.is_v4() {
+            return Err(Errno::EAFNOSUPPORT);
         }
         let local = Addr { ip, port: state.local.port };
         self.move_claim(&mut state, local);

@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::Cred;
 use crate::mm::IoSrc;
-use crate::net::inet::addr::{Addr, LEN4, LEN6};
+use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::mailbox::Packet;
 use crate::net::inet::wire::Datagram;
@@ -26,7 +26,10 @@ impl Dgram {
     /// The destination that a send names, or the peer; in Linux's order of errors.
     fn destination(&self, state: &State, to: Option<&SockAddr>) -> Result<Addr> {
         let Some(to) = to.filter(|a| self.core.family == af::INET || a.family() != af::UNSPEC) else {
-            return state.remote.ok_or(Errno::EDESTADDRREQ);
+            let remote = state.remote.ok_or(Errno::EDESTADDRREQ)?;
+            // Only what goes on to version 4 looks at the port once more.
+            let none = remote.port == 0 && self.core.family == af::INET6 && remote.ip.is_v4();
+            return if none { Err(Errno::EINVAL) } else { Ok(remote) };
         };
         let six = self.core.family == af::INET6;
         let addr = match (six, to.family()) {
@@ -44,7 +47,7 @@ impl Dgram {
         if addr.ip.is_v4() && six && self.ip.v6only() {
             return Err(Errno::ENETUNREACH);
         }
-        Ok(if addr.ip.is_any() { Addr { ip: addr.ip.loopback_like(), ..addr } } else { addr })
+        Ok(Addr { ip: addr.ip.or_own(state.local.ip), ..addr })
     }
 
     /// Sends one packet, or keeps its data for more.
@@ -109,12 +112,25 @@ impl Dgram {
             return Err(if ip.is_v4() { Errno::ENETUNREACH } else { Errno::EINVAL });
         }
         let way = self.ip.source_for(&self.core, say.source.unwrap_or(state.local.ip), to.ip)?;
-        let ip = say.source.unwrap_or(if state.local.ip.is_any() { way } else { state.local.ip });
-        if ip.is_v4() != to.ip.is_v4() {
-            return Err(Errno::ENETUNREACH);
-        }
+        let ip = match say.source {
+            Some(ip) if ip.is_v4() != to.ip.is_v4() => return Err(Errno::ENETUNREACH),
+            Some(ip) => ip,
+            None if state.local.ip.is_any() => way,
+            None => self.source_of(&state, to.ip, way)?,
+        };
         let more = msg.flags.contains(MsgFlags::MORE) || self.cork.load(Relaxed) != 0;
         Ok((Addr { ip, port: state.local.port }, more))
+    }
+
+    /// The address that a packet from the socket's own one has. An address of version 6 stands for one of version 4, too,
+    /// if it was bound (`LOOPBACK4_IPV6`).
+    fn source_of(&self, state: &State, to: Ip, way: Ip) -> Result<Ip> {
+        const STAND_IN: Ip = Ip::v4(0x7f00_0006);
+        match (state.local.ip.is_v4(), to.is_v4()) {
+            (true, false) => Err(Errno::EAFNOSUPPORT),
+            (false, true) => Ok(if state.bound.is_some() { STAND_IN } else { way }),
+            _ => Ok(state.local.ip),
+        }
     }
 
     /// Adds to the packet that waits for its rest; sends it once there is no more.

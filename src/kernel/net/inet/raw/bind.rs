@@ -90,12 +90,15 @@ impl Raw {
         }
         let mut state = self.state.lock();
         self.autobind(&mut state)?;
-        let mut remote = addr::for_stream(self.core.family, true, to)?;
+        // What a raw socket of version 6 is connected to may be of version 4, though nothing is sent there.
+        let mut remote = match to.family() {
+            af::INET if self.is_six() && self.is_ping() => return Err(Errno::EAFNOSUPPORT),
+            af::INET if self.is_six() => addr::for_stream(af::INET, false, to)?,
+            _ => addr::for_stream(self.core.family, self.is_ping(), to)?,
+        };
         let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
         addr::check_scope(to, device)?;
-        if remote.ip.is_any() {
-            remote.ip = remote.ip.loopback_like();
-        }
+        remote.ip = remote.ip.or_own(state.local.ip);
         let source = self.ip.source_for(&self.core, state.local.ip, remote.ip)?;
         if state.local.ip.is_any() {
             state.local.ip = source;

@@ -30,7 +30,10 @@ fn take_all(src: &mut IoSrc<'_>, len: usize) -> Result<Vec<u8>> {
 impl Raw {
     /// Where a send goes; in Linux's order of errors.
     fn destination(&self, state: &State, to: Option<&SockAddr>) -> Result<Ip> {
-        let Some(to) = to else { return Ok(state.remote.ok_or(Errno::EDESTADDRREQ)?.ip) };
+        let Some(to) = to else {
+            let ip = state.remote.ok_or(Errno::EDESTADDRREQ)?.ip;
+            return if self.is_six() && ip.is_v4() { Err(Errno::ENETUNREACH) } else { Ok(ip) };
+        };
         let ip = if self.is_six() {
             if to.len() < if self.is_ping() { WHOLE6 } else { LEN6 } {
                 return Err(Errno::EINVAL);
@@ -57,7 +60,7 @@ impl Raw {
             }
             Addr::parse4(to).ip
         };
-        Ok(if ip.is_any() { ip.loopback_like() } else { ip })
+        Ok(ip.or_own(state.local.ip))
     }
 
     /// The protocol that a packet to `to` has.
@@ -92,11 +95,15 @@ impl Raw {
         };
         let say = overrides(&self.core, cred, msg)?;
         let from = self.route(to, &say)?;
-        self.core.check_error()?;
-        if self.state.lock().shut_write {
-            return Err(Errno::EPIPE);
-        }
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
+        // A raw socket's packets without a header of the program's own are made without a look at the socket
+        // (`__ip_append_data`).
+        if whole || self.is_ping() {
+            self.core.check_error()?;
+            if self.state.lock().shut_write {
+                return Err(Errno::EPIPE);
+            }
+        }
         let head = if self.is_six() { HEAD6 } else { HEAD4 };
         let most = if whole {
             usize::from(u16::MAX) + 1

@@ -34,7 +34,15 @@ impl Tcp {
             return Ok(());
         }
         let mut state = self.state.lock();
-        self.may_connect(&mut state, nonblock)?;
+        let unreported = state.unreported;
+        if let Err(e) = self.may_connect(&mut state, nonblock) {
+            drop(state);
+            // That the outcome was told is an event (`tcp_disconnect`).
+            if unreported {
+                self.end.queue.wake_all();
+            }
+            return Err(e);
+        }
         let Some(remote) = self.reach(&mut state, to)? else { return Ok(()) };
         let outcome = self.attempt(&mut state, remote);
         let counts = &self.core.ns.inet.connections;
@@ -97,9 +105,7 @@ impl Tcp {
         if !remote.ip.is_multicast() {
             addr::check_scope(to, self.core.device.load(Relaxed))?;
         }
-        if remote.ip.is_any() {
-            remote.ip = remote.ip.loopback_like();
-        }
+        remote.ip = remote.ip.or_own(state.bound.map_or(state.local.ip, |b| b.ip));
         let ns = &self.core.ns;
         if remote.ip.is_multicast() || remote.ip.is_broadcast() {
             return Err(Errno::ENETUNREACH);
@@ -113,7 +119,7 @@ impl Tcp {
         };
         let source = state.bound.map(|b| b.ip).filter(|ip| !ip.is_any()).unwrap_or(way);
         if source.is_v4() != remote.ip.is_v4() {
-            return Err(Errno::EINVAL);
+            return Err(if source.is_v4() { Errno::EAFNOSUPPORT } else { Errno::EINVAL });
         }
         self.take_port(state, source, remote)?;
         state.remote = Some(remote);

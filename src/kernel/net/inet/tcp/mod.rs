@@ -25,7 +25,7 @@ use crate::net::NetNamespace;
 use crate::net::proc::Row;
 use crate::net::socket::family::Wanted;
 use crate::net::socket::{
-    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, flag, so,
+    Core, Halves, MsgFlags, OptionValue, RecvMsg, SOL_SOCKET, SendMsg, SockAddr, SockCtx, SocketOps, af, flag, so,
 };
 use crate::sync::{Events, Level, Mend, Mutex, WaitQueue};
 use crate::time::{self, timer};
@@ -330,6 +330,13 @@ impl SocketOps for Tcp {
         let v6only = self.ip.v6only();
         let wanted = addr::for_bind(self.core.family, v6only, to)?;
         addr::check_scope(to, self.core.device.load(Relaxed))?;
+        // Version 6 has no groups for streams, and asks later whether it has the address.
+        if self.core.family == af::INET6 {
+            let taken = self.state.lock().claim.is_some();
+            if taken || wanted.ip.is_multicast() && !wanted.ip.is_v4() {
+                return Err(Errno::EINVAL);
+            }
+        }
         self.ip.check_local(ctx, &self.core.ns, wanted)?;
         let mut state = self.state.lock();
         if state.phase != Phase::Closed || state.claim.is_some() {
