@@ -288,8 +288,12 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
             }
         }
         sioc::SIFMTU | sioc::SIFTXQLEN if number > i32::MAX as u32 => return Err(Errno::EINVAL),
-        // Every group is received as it is; what is asked for has to be of no family.
-        sioc::ADDMULTI | sioc::DELMULTI if b[NAME..NAME + 2] != [0; 2] => return Err(Errno::EINVAL),
+        // The loopback interface keeps no list of groups; others lose what they would receive.
+        sioc::ADDMULTI | sioc::DELMULTI
+            if b[NAME..NAME + 2] != [0; 2] || ns.links().link(index).is_ok_and(|l| l.is_loopback()) =>
+        {
+            return Err(Errno::EINVAL);
+        }
         sioc::ADDMULTI | sioc::DELMULTI => {}
         sioc::SIFHWADDR => {
             let link = ns.links().link(index)?.clone();
