@@ -266,9 +266,11 @@ static void layout(void)
 	map.start_code = map.end_code;
 	S(prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0));
 	map.start_code--;
-	static char line[] = "another\0line";
+	/* What a file backs is not shown. */
+	char *line = mmap(0, PG, 3, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(line, "another\0line", 13);
 	*(volatile char *)line = 'a';
-	map.arg_start = (uint64_t)line, map.arg_end = map.arg_start + sizeof line;
+	map.arg_start = (uint64_t)line, map.arg_end = map.arg_start + 13;
 	map.auxv = (void *)data, map.auxv_size = 1 << 20;
 	S(prctl(PR_SET_MM, PR_SET_MM_MAP, &map, sizeof map, 0));
 	map.auxv_size = 0;
