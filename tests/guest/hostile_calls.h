@@ -24,6 +24,9 @@ struct arg {
 #define C(name, ...) [SYS_##name] = {__VA_ARGS__}
 
 /* Newer than the headers of some distributions. */
+#ifndef SYS_memfd_secret
+#define SYS_memfd_secret 447
+#endif
 #ifndef SYS_set_mempolicy_home_node
 #define SYS_set_mempolicy_home_node 450
 #endif
@@ -245,6 +248,7 @@ static const struct arg calls[NUMBERS][6] = {
     C(unshare, SPACES), C(setns, A(FD), SPACES), C(kcmp, A(PID), A(PID), ONE(0, 1, 2, 3, 4, 5, 6, 7), A(FD), A(FD)), C(sched_setattr, A(TID), A(ATTR), ONE(0)),
     C(sched_getattr, A(TID), A(OUT), A(LEN), ONE(0)), C(renameat2, A(DIRFD), A(PATH), A(DIRFD), A(PATH), FLAGS(0, 1, 2, 4)),
     C(getrandom, A(OUT), A(LEN), FLAGS(0, 1, 2, 4)), C(memfd_create, A(TEXT), FLAGS(0, 1, 2, 8)),
+    C(memfd_secret, FLAGS(0, 1, 02000000)),
     C(execveat, A(DIRFD), A(PATH), A(ARGV), A(ARGV), AT_FLAGS), C(membarrier, FLAGS(0, 1, 2, 4, 8, 16, 32, 64), ONE(0)),
     C(mlock2, A(ADDR), A(ALEN), FLAGS(0, 1)), C(copy_file_range, A(FD), A(OFFP), A(FD), A(OFFP), A(LEN), ONE(0)),
     C(preadv2, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF), RW_FLAGS), C(pwritev2, A(FD), A(IOV), A(SMALL), A(OFF), A(OFF), RW_FLAGS),

@@ -123,6 +123,8 @@ guests_of_root! {
     pid_spaces: &[Link::Dynamic];
     time_spaces: &[Link::Dynamic];
     tracer_calls: &[Link::Dynamic];
+    comparisons: &[Link::Dynamic];
+    secret_memory: &[Link::Dynamic];
     raw: GLIBC;
     places: GLIBC;
     paths: GLIBC;

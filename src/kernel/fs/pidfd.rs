@@ -103,6 +103,14 @@ fn running_pids() -> Arc<PidNamespace> {
 }
 
 impl FileOps for PidFd {
+    fn has_positions(&self) -> bool {
+        true
+    }
+
+    fn has_still_offset(&self) -> bool {
+        false
+    }
+
     fn poll(&self) -> Events {
         let Some(task) = self.pid.task() else { return Events::IN | Events::RDNORM | Events::HUP };
         // A thread that is not the leader is gone when it has ended.

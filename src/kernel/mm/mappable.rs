@@ -77,6 +77,11 @@ pub trait Mappable: Send + Sync {
     /// A mapping of it is gone.
     fn unmapped(&self) {}
 
+    /// Whether nobody but the programs that map it may read it (`memfd_secret(2)`).
+    fn is_secret(&self) -> bool {
+        false
+    }
+
     /// Bytes of memory that it holds by itself, whoever maps it; 0 for files that are elsewhere.
     fn memory(&self) -> u64 {
         0

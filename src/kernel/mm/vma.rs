@@ -91,6 +91,11 @@ pub struct Vma {
 }
 
 impl Vma {
+    /// Whether nobody else may read it.
+    pub fn is_secret(&self) -> bool {
+        matches!(&self.backing, Backing::File { map, .. } if map.is_secret())
+    }
+
     /// Length in bytes.
     pub fn len(&self) -> u64 {
         self.end - self.start

@@ -5,6 +5,7 @@ use super::files::{self, CWD};
 use crate::abi::linux::{self, __kernel_timespec, AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, timeval};
 use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::cred::Kind;
+use crate::fs::pidfd;
 use crate::mm::{UserPtr, UserStr};
 use crate::task::CurrentTask;
 use crate::vfs::attr::{self, SetTime};
@@ -163,6 +164,9 @@ pub fn sys_truncate(cur: &CurrentTask, path: UserStr, size: i64) -> SysResult<()
 pub fn sys_ftruncate(cur: &CurrentTask, fd: Fd, size: i64) -> SysResult<()> {
     let size = u64::try_from(size).map_err(|_| Errno::EINVAL)?;
     let file = files::file(cur, fd)?;
+    if pidfd::of_file(&file).is_ok() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     if !file.writable() || file.inode.file_type() != FileType::Regular {
         return Err(Errno::EINVAL.into());
     }
@@ -182,6 +186,9 @@ fn limited(cur: &CurrentTask, out: SysResult<()>) -> SysResult<()> {
     out
 }
 
+/// `FALLOC_FL_WRITE_ZEROES`, which block devices and some file systems take.
+const FALLOC_FL_WRITE_ZEROES: u32 = 0x80;
+
 /// `fallocate(2)`.
 pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64) -> SysResult<()> {
     let file = files::file(cur, fd)?;
@@ -192,6 +199,7 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     match mode & !linux::FALLOC_FL_KEEP_SIZE {
         0 | linux::FALLOC_FL_ZERO_RANGE | linux::FALLOC_FL_UNSHARE_RANGE => {}
         linux::FALLOC_FL_PUNCH_HOLE if keep => {}
+        FALLOC_FL_WRITE_ZEROES if !keep => {}
         linux::FALLOC_FL_COLLAPSE_RANGE | linux::FALLOC_FL_INSERT_RANGE if !keep => {}
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }
@@ -201,11 +209,17 @@ pub fn sys_fallocate(cur: &CurrentTask, fd: Fd, mode: u32, offset: i64, len: i64
     if file.inode.immutable() || file.inode.append_only() && mode & !linux::FALLOC_FL_KEEP_SIZE != 0 {
         return Err(Errno::EPERM.into());
     }
+    if pidfd::of_file(&file).is_ok() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     match file.inode.file_type() {
         FileType::Fifo => return Err(Errno::ESPIPE.into()),
         FileType::Dir => return Err(Errno::EISDIR.into()),
         FileType::Regular => {}
         _ => return Err(Errno::ENODEV.into()),
+    }
+    if mode == FALLOC_FL_WRITE_ZEROES {
+        return Err(Errno::EOPNOTSUPP.into());
     }
     // Past what a file can have at all no signal comes.
     if offset.checked_add(len).is_none() {

@@ -103,10 +103,18 @@ pub fn sys_renameat2(
     names::check_rename_flags(flags)?;
     let ctx = cur.op_ctx();
     Ok(from.with_path(|f| {
-        to.with_path(|t| {
-            let (from, to) = (files::at(cur, from_dir, f)?, files::at(cur, to_dir, t)?);
-            names::rename(cur.fs(), &ctx, from, to, flags)
-        })
+        let from = files::at(cur, from_dir, f)?;
+        let mut found = false;
+        let done = to.with_path(|t| {
+            let to = files::at(cur, to_dir, t)?;
+            found = true;
+            names::rename(cur.fs(), &ctx, from.clone(), to, flags)
+        });
+        // What is wrong with the first name's directories is said before what is wrong with the second name.
+        if !found {
+            from.parent(cur.fs(), &ctx)?;
+        }
+        done
     })?)
 }
 

@@ -160,6 +160,15 @@ pub fn sys_memfd_create(cur: &CurrentTask, name: UserStr, flags: u32) -> SysResu
     files::install(cur, file, if flags & MFD_CLOEXEC != 0 { O_CLOEXEC } else { 0 })
 }
 
+/// `memfd_secret(2)`.
+///
+/// # Errors
+/// `EINVAL`, `EMFILE`.
+pub fn sys_memfd_secret(cur: &CurrentTask, flags: u32) -> SysResult<Fd> {
+    at::only(flags, O_CLOEXEC)?;
+    files::install(cur, memfs::secret(&cur.op_ctx())?, flags)
+}
+
 /// `pidfd_open(2)`.
 ///
 /// # Errors

@@ -194,7 +194,8 @@ fn range(cur: &CurrentTask, file: &OpenFile, command: u32, l: &linux::flock) -> 
     let base = match u32::try_from(i32::from(l.l_whence)).unwrap_or(u32::MAX) {
         linux::SEEK_SET => 0,
         linux::SEEK_CUR => *file.offset.lock() as i64,
-        linux::SEEK_END => file.ops.seek_to(file, Whence::End, 0)? as i64,
+        // What has no size ends where it begins.
+        linux::SEEK_END => file.ops.seek_to(file, Whence::End, 0).unwrap_or(0) as i64,
         _ => return Err(Errno::EINVAL),
     };
     let mut start = base.checked_add(l.l_start).ok_or(Errno::EOVERFLOW)?;
@@ -391,6 +392,10 @@ pub fn sys_ioctl(cur: &CurrentTask, fd: Fd, request: u32, arg: u64) -> SysResult
         }
         FS_IOC_FIEMAP => return Err(Errno::EOPNOTSUPP.into()),
         FICLONE | FICLONERANGE => {
+            let source = if request == FICLONE { arg as i32 } else { UserPtr::<i64>::new(arg).read()? as i32 };
+            if cur.files().get(source)?.inode.identity()?.0 != file.inode.identity()?.0 {
+                return Err(Errno::EXDEV.into());
+            }
             return Err(match file.inode.file_type() {
                 FileType::Dir => Errno::EISDIR,
                 FileType::Regular if !file.writable() => Errno::EBADF,

@@ -18,6 +18,8 @@ use crate::vfs::mount::NOEXEC;
 use alloc::sync::Arc;
 
 const PAGE: u64 = 4096;
+/// What a huge page is without a size.
+const HUGE_PAGE: u64 = 2 << 20;
 /// Bytes of files that can be mapped at all (`MAX_LFS_FILESIZE`).
 const FILE_MAX: u64 = i64::MAX as u64;
 /// The flags of `mmap` that MAP_SHARED_VALIDATE knows for a file (`LEGACY_MAP_MASK` in Linux).
@@ -46,7 +48,9 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     // A bad descriptor comes before all else.
     let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(cur.files().get(fd.0)?) };
     if flags & MAP_HUGETLB != 0 {
-        return Err(if file.is_some() || len == 0 { Errno::EINVAL } else { Errno::ENOMEM }.into());
+        let fixed = flags & (MAP_FIXED | linux::MAP_FIXED_NOREPLACE) != 0;
+        let misplaced = fixed && !addr.is_multiple_of(HUGE_PAGE);
+        return Err(if file.is_some() || len == 0 || misplaced { Errno::EINVAL } else { Errno::ENOMEM }.into());
     }
     AddressSpace::check_addresses(addr, len, flags)?;
     if flags & MAP_LOCKED != 0 {
@@ -89,10 +93,13 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     let flags = if shared { flags & !MAP_TYPE | MAP_SHARED } else { flags };
     let flags = if shared_zeros { flags & !linux::MAP_NORESERVE } else { flags };
     let memlock = lock_limit(cur);
+    let locked = flags & MAP_LOCKED != 0 || cur.mm().locks_future();
+    // Secret memory is locked always, and comes in as it is touched.
+    let secret = matches!(&backing, Backing::File { map, .. } if map.is_secret());
+    let flags = if secret { flags | MAP_LOCKED } else { flags };
     let at = cur
         .mm()
         .mmap_from(&Request { addr, len, prot, flags, backing, label: "", may: wish.may, memlock }, cur.frame().rip)?;
-    let locked = flags & MAP_LOCKED != 0 || cur.mm().locks_future();
     if locked || flags & (MAP_POPULATE | MAP_NONBLOCK) == MAP_POPULATE {
         // A mapping that cannot be filled is one all the same.
         let _ = populate(cur, at, at.saturating_add(len));
@@ -413,7 +420,9 @@ fn lock_mapped(cur: &CurrentTask, start: u64, end: u64, locked: VmaFlags, over_h
             u64::MAX,
             |flags| (flags - both) | locked,
             |_, at, to| {
-                if locked.is_empty() { mem::munlock(at, to - at) } else { mem::mlock(at, to - at) }
+                let done = if locked.is_empty() { mem::munlock(at, to - at) } else { mem::mlock(at, to - at) };
+                // What the host cannot lock is passed over where all is meant (`apply_mlockall_flags`).
+                if over_holes { Ok(()) } else { done }
             },
         )?;
         at = to;

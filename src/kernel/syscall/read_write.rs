@@ -81,7 +81,7 @@ impl Place {
 
 /// Whether `pread` and `pwrite` work: the file has an offset, here or on the host.
 pub(super) fn has_positions(file: &OpenFile) -> bool {
-    file.ops.seekable() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some()
+    file.ops.has_positions() || file.ops.host_seek(linux::SEEK_CUR, 0).is_some()
 }
 
 /// Whether `len` bytes from `pos` on end behind every possible position.

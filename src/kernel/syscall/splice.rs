@@ -381,9 +381,6 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     if !out.writable() {
         return Err(Errno::EBADF.into());
     }
-    if len == 0 {
-        return Ok(0);
-    }
     // What cannot be read again must not be lost on the way: it goes to a pipe only.
     let to_pipe = PipeEnd::of_file(&out);
     let fits = if to_pipe.is_some() { PipeEnd::of_file(&input).is_none() } else { has_positions(&input) };
@@ -392,8 +389,9 @@ pub fn sys_sendfile(cur: &CurrentTask, out: Fd, input: Fd, at: UserPtr<i64>, len
     }
     let len = len.min(MAX_COUNT);
     let (n, from) = match to_pipe {
-        Some(pipe) => fill(cur, (&input, from), (&out, pipe), len, out.nonblock())?,
         None if out.flags() & O_APPEND != 0 => return Err(Errno::EINVAL.into()),
+        _ if len == 0 => return Ok(0),
+        Some(pipe) => fill(cur, (&input, from), (&out, pipe), len, out.nonblock())?,
         None => {
             let (n, from, _) = copy(cur, (&input, from), (&out, None), len)?;
             (n, from)

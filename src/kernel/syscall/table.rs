@@ -542,7 +542,7 @@ table! {
     444 landlock_create_ruleset => super::landlock::sys_landlock_create_ruleset, Full;
     445 landlock_add_rule => super::landlock::sys_landlock_add_rule, Full;
     446 landlock_restrict_self => super::landlock::sys_landlock_restrict_self, Partial, "signals of a file's owner are not kept within a scope";
-    447 memfd_secret => None;
+    447 memfd_secret => super::event::sys_memfd_secret, Partial, "the host may swap its pages; `vmsplice` copies them";
     448 process_mrelease => super::advice::sys_process_mrelease, Full;
     449 futex_waitv => super::futex::sys_futex_waitv, Full;
     450 set_mempolicy_home_node => super::numa::sys_set_mempolicy_home_node, Full;

@@ -262,7 +262,7 @@ fn segments(own: &Own, wanted: u32) -> Result<Vec<Segment>> {
     for (i, v) in all.iter().enumerate() {
         let flags = [(PROT_EXEC, 1), (PROT_WRITE, 2), (PROT_READ, 4)];
         let flags = flags.iter().filter(|(p, _)| v.prot & p != 0).map(|(_, f)| f).sum();
-        let kept = kept(own, v, all.get(i + 1), wanted);
+        let kept = if v.is_secret() { 0 } else { kept(own, v, all.get(i + 1), wanted) };
         let anon = matches!(v.backing, Backing::Anon);
         out.push(Segment { start: v.start, len: v.len(), kept, flags, anon });
     }

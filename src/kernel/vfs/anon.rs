@@ -131,7 +131,11 @@ pub fn anon_file_with_ino(
     ino: u64,
     reopen: Option<Reopen>,
 ) -> Arc<OpenFile> {
-    let (mode, made) = if name == "pipe" { (0o010600, time::now_coarse()) } else { (0o600, 0) };
+    let (mode, made) = match name {
+        "pipe" => (0o010600, time::now_coarse()),
+        "pidfd" => (0o700, 0),
+        _ => (0o600, 0),
+    };
     let inode = AnonInode { reopen, made, ..AnonInode::new(name, mode, ino, ctx.cred.fsuid, ctx.cred.fsgid) };
     OpenFile::anonymous(ops, Arc::new(inode), flags)
 }
@@ -158,7 +162,10 @@ fn everybodys() -> &'static Arc<Mount> {
     static MOUNT: OnceBox<Arc<Mount>> = OnceBox::new();
     MOUNT.get_or_init(|| {
         let root = AnonInode::new("", 0o040555, 1, 0, 0);
-        Box::new(mount::detached_named(Arc::new(root), "anon", "").mount)
+        let mount = mount::detached_named(Arc::new(root), "anon", "").mount;
+        // Nothing on it can be mapped to be executed (`SB_I_NOEXEC`).
+        mount.flags.fetch_or(mount::NOEXEC, Relaxed);
+        Box::new(mount)
     })
 }
 

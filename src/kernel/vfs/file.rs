@@ -85,6 +85,11 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// Whether `pread(2)` and its like may be tried.
+    fn has_positions(&self) -> bool {
+        self.seekable()
+    }
+
     /// Whether an anonymous object that is not [`FileOps::seekable`] has a position at all, which nothing moves.
     fn has_still_offset(&self) -> bool {
         true

@@ -44,7 +44,11 @@ pub struct At<'a> {
 }
 
 impl At<'_> {
-    fn parent(self, fs: &FsContext, ctx: &OpCtx<'_>) -> Result<Found> {
+    /// Walks to the directory of the last name, and looks that name up.
+    ///
+    /// # Errors
+    /// Those of a walk.
+    pub fn parent(self, fs: &FsContext, ctx: &OpCtx<'_>) -> Result<Found> {
         Lookup::new(fs, ctx, self.base).parent(self.path)
     }
 }

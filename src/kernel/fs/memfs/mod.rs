@@ -16,6 +16,7 @@ mod inode;
 mod limits;
 mod lower;
 mod own;
+mod secret;
 
 use crate::abi::{Errno, Result, linux};
 use crate::arena::{self, Object};
@@ -39,6 +40,7 @@ pub use lower::{for_each_entry, makedev, reopen, stat_of};
 use once_cell::race::OnceBox;
 use own::Own;
 pub use own::recount_mapped;
+pub use secret::secret;
 
 /// An instance: one mount of tmpfs, or one overlay.
 pub struct MemFs {
@@ -150,6 +152,9 @@ impl Drop for MemInode {
         }
     }
 }
+
+/// Beside the seals: memory of `memfd_secret(2)`, which gets its length once.
+const SECRET: u32 = 1 << 31;
 
 /// The root of an empty tmpfs.
 pub fn tmpfs(mode: u32, uid: u32, gid: u32) -> Arc<dyn Inode> {
@@ -379,6 +384,9 @@ impl MemInode {
         let mut data = self.file()?.write();
         self.copy_up(&mut data, size)?;
         let before = self.size();
+        if before != 0 && self.sealed(SECRET) {
+            return Err(Errno::EINVAL);
+        }
         let seal = if size < before { linux::F_SEAL_SHRINK } else { linux::F_SEAL_GROW };
         if size != before && self.sealed(seal) {
             return Err(Errno::EPERM);
@@ -408,6 +416,7 @@ impl MemInode {
         self.own.get().ok_or(Errno::EIO)
     }
 
+    /// Whether it has one of these seals.
     fn sealed(&self, seal: u32) -> bool {
         self.seals.load(Relaxed) & seal != 0
     }

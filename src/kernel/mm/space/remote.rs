@@ -19,12 +19,12 @@ pub enum Force {
     Yes,
 }
 
-/// Bytes from `addr` on, at most `len`, that are mapped without a hole and are the guest's.
+/// Bytes from `addr` on, at most `len`, that are mapped without a hole, are the guest's and not secret.
 fn mapped(inner: &Inner, addr: u64, len: u64) -> u64 {
     let end = addr.saturating_add(len);
     let mut at = addr;
     for v in inner.vmas.overlapping(addr, end) {
-        if v.start > at || v.label == rewrite::LABEL {
+        if v.start > at || v.label == rewrite::LABEL || v.is_secret() {
             break;
         }
         at = v.end;

@@ -13,6 +13,7 @@ pub use robust::exit_robust_list;
 pub use vector::{Wanted, wait_any};
 
 use super::CurrentTask;
+use crate::abi::linux::{PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
 use crate::arena::{self, Object};
@@ -119,11 +120,22 @@ impl Word {
         }
         let vma = mm.find(self.addr).ok_or(Errno::EFAULT)?;
         match &vma.backing {
-            Backing::File { map, offset, .. } if vma.shared => {
+            Backing::File { map, offset, .. } if vma.shared && vma.prot & (PROT_READ | PROT_WRITE) != 0 => {
                 Ok(Key { space: 0, object: map.identity(), offset: offset + (self.addr - vma.start) })
             }
+            // A page of the program's own that it cannot change never will be.
+            Backing::Anon if !vma.shared && vma.prot & PROT_WRITE == 0 => Err(Errno::EFAULT),
+            _ if vma.prot & (PROT_READ | PROT_WRITE) == 0 => Err(Errno::EFAULT),
             _ => Ok(Key { space: mm.id, object: (1, 0), offset: self.addr }),
         }
+    }
+
+    /// As [`Word::key`], of a word that the call may change (`FUTEX_WRITE` in Linux): where it is not private, its page
+    /// is one that can be.
+    fn key_to_change(self, cur: &CurrentTask) -> Result<Key> {
+        let key = self.key(cur)?;
+        let writable = || cur.mm().find(self.addr).is_some_and(|v| v.prot & PROT_WRITE != 0);
+        if self.private || writable() { Ok(key) } else { Err(Errno::EFAULT) }
     }
 }
 
@@ -345,7 +357,7 @@ fn move_waiters(
 /// # Errors
 /// `EFAULT`, `EINVAL`, `ENOSYS` for an unknown operation.
 pub fn wake_op(cur: &CurrentTask, (one, two): (Word, Word), (n1, n2): (i32, i32), encoded: u32) -> Result<u32> {
-    let (a, b) = (one.key(cur)?, two.key(cur)?);
+    let (a, b) = (one.key(cur)?, two.key_to_change(cur)?);
     let sign = |v: u32| ((v << 20) as i32 >> 20) as u32;
     let (op, cmp) = (encoded >> 28 & 0xf, encoded >> 24 & 0xf);
     let (mut oparg, cmparg) = (sign(encoded >> 12 & 0xfff), sign(encoded & 0xfff));

@@ -26,8 +26,10 @@ pub fn wait_requeue_pi(
         return Err(Errno::EINVAL.into());
     }
     arena::charge(Object::Watch)?;
-    let target = to.key(cur)?;
-    bring_in(to.addr, 4, true)?;
+    let target = to.key_to_change(cur)?;
+    if !to.private {
+        bring_in(to.addr, 4, true)?;
+    }
     let key = from.key(cur)?;
     let slot = arch::slot();
     let id = NEXT.fetch_add(1, SeqCst);
