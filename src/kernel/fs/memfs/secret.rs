@@ -32,6 +32,10 @@ impl FileOps for Secret {
         Ok(map.map(|map| Arc::new(Hidden(map)) as Arc<dyn Mappable>))
     }
 
+    fn fallocate(&self, _ctx: &OpCtx<'_>, _mode: u32, _offset: u64, _len: u64) -> Result {
+        Err(Errno::EOPNOTSUPP)
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
@@ -68,5 +72,5 @@ pub fn secret(ctx: &OpCtx<'_>) -> Result<Arc<OpenFile>> {
     inode.seals.store(linux::F_SEAL_SEAL | SECRET, Relaxed);
     let ops = Box::new(Secret { memory: file::open(inode.clone(), linux::O_RDWR)? });
     let path = mount::detached_named(inode.clone(), "secretmem", "/secretmem (deleted)");
-    Ok(OpenFile::new(ops, inode, path, linux::O_RDWR))
+    Ok(OpenFile::new(ops, inode, path, linux::O_RDWR | linux::O_LARGEFILE))
 }
