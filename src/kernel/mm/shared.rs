@@ -74,7 +74,7 @@ impl SharedMemory {
 impl Mappable for SharedMemory {
     fn run(&self, offset: u64, len: u64, _shared_write: bool) -> Result<HostRun> {
         // Behind its end lies somebody else's.
-        if !offset.checked_add(len).is_some_and(|end| end <= self.extent.len()) {
+        if offset.checked_add(len).is_none_or(|end| end > self.extent.len()) {
             return Err(Errno::EINVAL);
         }
         Ok(HostRun { fd: window::fd(), offset: self.extent.offset() + offset, lasting: false })

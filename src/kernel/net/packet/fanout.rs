@@ -83,7 +83,7 @@ impl Fanout {
             members.iter().filter_map(Weak::upgrade).collect()
         };
         let count = members.len() as u32;
-        let scaled = |n: u32| (u64::from(n) * u64::from(count) >> 32) as u32;
+        let scaled = |n: u32| ((u64::from(n) * u64::from(count)) >> 32) as u32;
         let at = match self.how {
             how::HASH => scaled(flow(frame)),
             how::TURN => self.turn.fetch_add(1, Relaxed).wrapping_add(1) % count.max(1),
