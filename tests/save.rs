@@ -217,7 +217,7 @@ fn memory_of_an_image_is_memory_of_no_file() {
         let mut command = sandbox.command("python3");
         command.args(["-c", MEMORY]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
         let mut child = command.spawn().expect("it runs");
-        while place.text("out").is_empty() {
+        while !place.text("out").ends_with('\n') {
             assert_eq!(place.text("err"), "");
             sleep(Duration::from_millis(20));
         }

@@ -26,7 +26,7 @@ fn filled(place: &Place) -> (Sandbox, Child) {
     let mut command = sandbox.command("python3");
     command.args(["-c", FILLED]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
     let child = command.spawn().expect("it runs");
-    while place.text("out").is_empty() {
+    while !place.text("out").ends_with('\n') {
         assert_eq!(place.text("err"), "");
         sleep(Duration::from_millis(20));
     }
@@ -237,7 +237,7 @@ fn a_server_on_the_hosts_network_listens_again_and_its_clients_are_reset() {
         .stdout(place.log("out"))
         .stderr(place.log("err"));
     let child = command.spawn().expect("it runs");
-    while place.text("out").is_empty() {
+    while !place.text("out").ends_with('\n') {
         assert_eq!(place.text("err"), "");
         sleep(Duration::from_millis(20));
     }
@@ -271,7 +271,7 @@ fn a_published_port_is_listened_on_again() {
     let mut command = sandbox.command("python3");
     command.args(["-c", SERVER, "8080"]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
     let mut child = command.spawn().expect("it runs");
-    while place.text("out").is_empty() {
+    while !place.text("out").ends_with('\n') {
         assert_eq!(place.text("err"), "");
         sleep(Duration::from_millis(20));
     }

@@ -622,7 +622,8 @@ fn ordinary_calls_do_not_reach_the_kernels_memory() {
             "Cannot allocate memory",
             "mprotect, madvise, mmap over it, a file over it, shmat over it, mlock, mincore, brk below it",
         ),
-        ("Invalid argument", "mremap from it, mremap over it, remap_file_pages, PR_SET_MM"),
+        ("Invalid argument", "mremap from it, mremap over it, remap_file_pages"),
+        (if as_user() { "Operation not permitted" } else { "Invalid argument" }, "PR_SET_MM"),
         ("Function not implemented", "rseq in it"),
     ];
     for (error, calls) in refused {

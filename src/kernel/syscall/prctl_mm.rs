@@ -6,7 +6,7 @@ use crate::abi::layout::TASK_SIZE;
 use crate::abi::linux::{RLIM64_INFINITY, RLIMIT_DATA};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
-use crate::mm::space::{Layout, MIN_ADDR};
+use crate::mm::space::{Layout, MIN_ADDR, outside_guest};
 use crate::mm::{Backing, UserPtr};
 use crate::task::{CurrentTask, loader};
 use crate::vfs::state::DenyWrite;
@@ -78,7 +78,7 @@ fn check(cur: &CurrentTask, l: &Layout) -> Result {
         && at(Layout::START_BRK) <= at(Layout::BRK)
         && at(Layout::ARG_START) <= at(Layout::ARG_END)
         && at(Layout::ENV_START) <= at(Layout::ENV_END);
-    if !ordered || l.0.iter().any(|a| !(MIN_ADDR..TASK_SIZE).contains(a)) {
+    if !ordered || l.0.iter().any(|&a| !(MIN_ADDR..TASK_SIZE).contains(&a) || outside_guest(a, a + 1)) {
         return Err(Errno::EINVAL);
     }
     let limit = cur.group.limits.get(RLIMIT_DATA as usize).0;
