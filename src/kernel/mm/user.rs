@@ -237,7 +237,7 @@ impl<T: Plain> UserPtr<T> {
         let mut at = known;
         while at < size {
             let mut piece = [0u8; 64];
-            let from = self.0 + at as u64;
+            let from = self.0.wrapping_add(at as u64);
             let n = (size - at).min(64 - (from % 64) as usize);
             self.cast::<u8>().add(at).slice(n).read_into(&mut piece[..n])?;
             if piece.iter().any(|&b| b != 0) {

@@ -76,9 +76,9 @@ fn set_layout(plan: &ExecPlan, mm: &AddressSpace, main: Placed, heap: u64, sp: u
     let segments = || plan.main.segments.iter();
     let code = || segments().filter(|s| s.prot & PROT_EXEC != 0);
     let least = code().map(|s| s.vaddr).min().unwrap_or(0);
-    let most = code().map(|s| s.vaddr + s.filesz).max().unwrap_or(0);
+    let most = code().map(|s| s.vaddr.saturating_add(s.filesz)).max().unwrap_or(0);
     let data = segments().map(|s| s.vaddr).max().unwrap_or(0);
-    let data_end = segments().map(|s| s.vaddr + s.filesz).max().unwrap_or(0);
+    let data_end = segments().map(|s| s.vaddr.saturating_add(s.filesz)).max().unwrap_or(0);
     for (i, at) in [least, most, data, data_end].into_iter().enumerate() {
         layout.0[Layout::START_CODE + i] = at.wrapping_add(main.bias);
     }
