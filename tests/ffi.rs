@@ -10,9 +10,8 @@ fn header() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let config = cbindgen::Config::from_file(root.join("cbindgen.toml")).expect("cbindgen.toml is valid");
     let mut made = Vec::new();
-    let files = ["mod", "settings", "process", "files", "save"];
-    let builder = cbindgen::Builder::new().with_config(config);
-    let builder = files.iter().fold(builder, |b, name| b.with_src(root.join(format!("src/ffi/{name}.rs"))));
+    // It reads the module's files by itself.
+    let builder = cbindgen::Builder::new().with_config(config).with_src(root.join("src/ffi/mod.rs"));
     builder.generate().expect("src/ffi can be read").write(&mut made);
     let made = String::from_utf8(made).expect("text");
     let path = root.join("include/drupe.h");
