@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::saving::{LIMIT, Place, paused, streams};
+use common::saving::{LIMIT, Place, half_read, paused, saved, streams};
 use drupe::{Error, Image, ImageError, Sandbox, SandboxBuilder, SaveError, Stdio, Streams};
 use std::fs::{self, File};
 use std::io::Write;
@@ -244,10 +244,7 @@ fn descriptors_do_not_pile_up() {
     let _first = command.arg("100").stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn();
     let mut seen = Vec::new();
     for _ in 0..4 {
-        sandbox.pause().expect("it pauses");
-        let mut image = Vec::new();
-        sandbox.save_to(&mut image).expect("saved");
-        sandbox.stop();
+        let image = saved(sandbox);
         (sandbox, _) =
             Image::read(&image[..]).expect("whole").restore(&streams(&place), false, |b| b).expect("restored");
         seen.push(fs::read_dir(format!("/proc/{}/fd", sandbox.supervisor())).expect("it lives").count());
@@ -347,15 +344,7 @@ fn a_changed_or_missing_file_is_named() {
     let place = Place::new("changed");
     let file = place.path("data");
     fs::write(&file, "0123456789").expect("writable");
-    let sandbox = Sandbox::builder().bind(&place.0, "/data", true).start().expect("it starts");
-    let mut command = sandbox.command("bash");
-    command.args(["-c", "exec 5</data/data; read -n 4 -u 5 a; sleep 0.5; read -u 5 b; echo $a,$b"]);
-    command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn().expect("it runs");
-    sleep(Duration::from_millis(200));
-    sandbox.pause().expect("it pauses");
-    let mut image = Vec::new();
-    sandbox.save_to(&mut image).expect("saved");
-    sandbox.stop();
+    let image = half_read(&place);
     let given = streams(&place);
     let image = Image::read(&image[..]).expect("whole");
     let (restored, mut child) = image.restore(&given, false, |b| b).expect("restored");

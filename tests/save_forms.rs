@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::saving::{LIMIT, Place, paused, streams};
+use common::saving::{LIMIT, Place, half_read, paused, saved, streams};
 use drupe::{Child, Error, Image, ImageError, Jail, Network, Sandbox, SaveOptions, Stdio, Streams};
 use std::fs::{self, File, FileTimes};
 use std::io::{Read, Write};
@@ -185,15 +185,7 @@ fn a_file_is_handed_in_by_its_name() {
     let (data, other) = (place.path("data"), place.path("other"));
     fs::write(&data, "0123456789").expect("writable");
     fs::write(&other, "abcdefghij").expect("writable");
-    let sandbox = Sandbox::builder().bind(&place.0, "/data", true).start().expect("it starts");
-    let mut command = sandbox.command("bash");
-    command.args(["-c", "exec 5</data/data; read -n 4 -u 5 a; sleep 0.5; read -u 5 b; echo $a,$b"]);
-    command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn().expect("it runs");
-    sleep(Duration::from_millis(200));
-    sandbox.pause().expect("it pauses");
-    let mut bytes = Vec::new();
-    sandbox.save_to(&mut bytes).expect("saved");
-    sandbox.stop();
+    let bytes = half_read(&place);
     fs::remove_file(&data).expect("there");
     let mut image = Image::read(&bytes[..]).expect("whole");
     let name = data.to_str().expect("text");
@@ -281,10 +273,7 @@ fn a_published_port_is_listened_on_again() {
         let mut answer = [0; 3];
         client.write_all(b"abc").and_then(|()| client.read_exact(&mut answer)).expect("it answers");
         assert_eq!(&answer, b"ABC", "round {round}");
-        sandbox.pause().expect("it pauses");
-        let mut bytes = Vec::new();
-        sandbox.save_to(&mut bytes).expect("saved");
-        sandbox.stop();
+        let bytes = saved(sandbox);
         (sandbox, child) =
             Image::read(&bytes[..]).expect("whole").restore(&streams(&place), false, |b| b).expect("restored");
     }

@@ -48,6 +48,26 @@ pub fn streams(place: &Place) -> Streams {
     Streams { stdin: Stdio::Null, stdout: place.log("out").into(), stderr: place.log("err").into() }
 }
 
+/// The image of a sandbox, which ends.
+pub fn saved(sandbox: Sandbox) -> Vec<u8> {
+    sandbox.pause().expect("it pauses");
+    let mut image = Vec::new();
+    sandbox.save_to(&mut image).expect("saved");
+    sandbox.stop();
+    image
+}
+
+/// The image of a sandbox whose program has read four bytes of the place's file `data` and goes on to read the rest, which it
+/// then writes, both, to `out`.
+pub fn half_read(place: &Place) -> Vec<u8> {
+    let sandbox = Sandbox::builder().bind(&place.0, "/data", true).start().expect("it starts");
+    let mut command = sandbox.command("bash");
+    command.args(["-c", "exec 5</data/data; read -n 4 -u 5 a; sleep 0.5; read -u 5 b; echo $a,$b"]);
+    command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn().expect("it runs");
+    sleep(Duration::from_millis(200));
+    saved(sandbox)
+}
+
 /// A sandbox that sleeps, paused.
 pub fn paused(settings: SandboxBuilder) -> Sandbox {
     let sandbox = settings.start().expect("it starts");
