@@ -6,7 +6,7 @@ use super::perm::{ALTER, EXEC, PRIVATE, Perm, READ, UserPerm};
 use crate::abi::linux::{MAP_FIXED, MAP_SHARED, PROT_EXEC, PROT_READ, PROT_WRITE};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, User, cap, user};
-use crate::host::{mem, window};
+use crate::host::mem;
 use crate::mm::memfile::{Extent, PAGE};
 use crate::mm::space::{MAY_ALL, Request};
 use crate::mm::{Backing, HostRun, Mappable};
@@ -534,12 +534,7 @@ struct Attachment {
 
 impl Mappable for Attachment {
     fn run(&self, offset: u64, len: u64, _shared_write: bool) -> Result<HostRun> {
-        let extent = &self.segment.extent;
-        // Behind its end lies somebody else's.
-        if offset.checked_add(len).is_none_or(|end| end > extent.len()) {
-            return Err(Errno::ENOMEM);
-        }
-        Ok(HostRun { fd: window::fd(), offset: extent.offset() + offset, lasting: false })
+        self.segment.extent.run(offset, len).ok_or(Errno::ENOMEM)
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

@@ -12,6 +12,7 @@
 //! file's data by the bytes up to which its extents were written. Since a file may be written behind
 //! that mark uncharged (backwards), the host is asked now and then what the window really holds.
 
+use super::mappable::HostRun;
 use super::tree::{Span, Tree};
 use crate::abi::layout::{MEMFILE, MEMFILE_MAX};
 use crate::abi::{Errno, Result};
@@ -243,6 +244,12 @@ impl Extent {
 }
 
 impl Extent {
+    /// What the host maps of `len` bytes from `offset` on; `None` where they reach behind its end, where somebody else's lies.
+    pub fn run(&self, offset: u64, len: u64) -> Option<HostRun> {
+        offset.checked_add(len).filter(|end| *end <= self.len)?;
+        Some(HostRun { fd: host::window::fd(), offset: self.offset + offset, lasting: false })
+    }
+
     /// Zeroes what lies behind `from` bytes; it is not charged any more.
     fn cut(&mut self, from: u64) {
         self.zero(from, self.len);

@@ -3,7 +3,6 @@
 use super::mappable::{HostRun, Mappable};
 use super::memfile::Extent;
 use crate::abi::{Errno, Result};
-use crate::host::window;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -73,11 +72,7 @@ impl SharedMemory {
 
 impl Mappable for SharedMemory {
     fn run(&self, offset: u64, len: u64, _shared_write: bool) -> Result<HostRun> {
-        // Behind its end lies somebody else's.
-        if offset.checked_add(len).is_none_or(|end| end > self.extent.len()) {
-            return Err(Errno::EINVAL);
-        }
-        Ok(HostRun { fd: window::fd(), offset: self.extent.offset() + offset, lasting: false })
+        self.extent.run(offset, len).ok_or(Errno::EINVAL)
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {

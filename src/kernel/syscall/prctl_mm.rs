@@ -38,9 +38,6 @@ pub fn set_mm(cur: &CurrentTask, option: u64, addr: u64, arg4: u64, arg5: u64) -
         PR_SET_MM_AUXV => return set_auxv(cur, addr, arg4),
         _ => {}
     }
-    if !(MIN_ADDR..TASK_SIZE).contains(&addr) {
-        return Err(Errno::EINVAL);
-    }
     let mut layout = cur.mm().layout();
     let on_stack = matches!(
         option,
@@ -78,7 +75,7 @@ fn check(cur: &CurrentTask, l: &Layout) -> Result {
         && at(Layout::START_BRK) <= at(Layout::BRK)
         && at(Layout::ARG_START) <= at(Layout::ARG_END)
         && at(Layout::ENV_START) <= at(Layout::ENV_END);
-    if !ordered || l.0.iter().any(|&a| !(MIN_ADDR..TASK_SIZE).contains(&a) || outside_guest(a, a + 1)) {
+    if !ordered || l.0.iter().any(|&a| a < MIN_ADDR || outside_guest(a, a.saturating_add(1))) {
         return Err(Errno::EINVAL);
     }
     let limit = cur.group.limits.get(RLIMIT_DATA as usize).0;

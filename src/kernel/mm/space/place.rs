@@ -15,7 +15,7 @@ use crate::abi::linux::{
 };
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
-use crate::host::{mem, window as host_window};
+use crate::host::mem;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -251,11 +251,7 @@ impl SharedAnon {
 
 impl Mappable for SharedAnon {
     fn run(&self, offset: u64, len: u64, _shared_write: bool) -> Result<HostRun> {
-        // Behind its end lies somebody else's.
-        if offset.checked_add(len).is_none_or(|end| end > self.0.len()) {
-            return Err(Errno::ENOMEM);
-        }
-        Ok(HostRun { fd: host_window::fd(), offset: self.0.offset() + offset, lasting: false })
+        self.0.run(offset, len).ok_or(Errno::ENOMEM)
     }
 
     fn describe(&self) -> (u64, u64, Vec<u8>) {
