@@ -54,7 +54,10 @@ int main(int argc, char **argv)
                              "n=$RANDOM; echo $n >/tmp/number; until [ -s /tmp/word ]; do sleep 0.02; done;"
                              "[ $n = $(cat /tmp/number) ] && echo \"the same, $(cat /tmp/word)\" >/tmp/said; exit 5",
                              NULL};
-    drupe_process *process = drupe_sandbox_spawn(sandbox, program, NULL);
+    drupe_spawn_options spawn;
+    drupe_spawn_defaults(&spawn);
+    spawn.cwd = "/"; /* this one's may be hidden below the new /tmp */
+    drupe_process *process = drupe_sandbox_spawn(sandbox, program, &spawn);
     if (!process)
         return failed("spawn");
     usleep(300000);

@@ -18,7 +18,9 @@ fn interrupted(name: &str, settings: SandboxBuilder, program: &[&str], delays: &
     let given = streams(&place);
     let mut sandbox = settings.start().expect("it starts");
     let mut command = sandbox.command(program[0]);
-    command.args(&program[1..]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
+    // An empty `/tmp` may hide where the tests run.
+    command.args(&program[1..]).current_dir("/");
+    command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
     let mut child = command.spawn().expect("it runs");
     for (round, delay) in delays.iter().enumerate() {
         sleep(Duration::from_millis(*delay));
@@ -215,7 +217,12 @@ fn memory_of_an_image_is_memory_of_no_file() {
         let place = Place::new(&format!("memory-{rounds}"));
         let mut sandbox = Sandbox::builder().tmpfs("/tmp").start().expect("it starts");
         let mut command = sandbox.command("python3");
-        command.args(["-c", MEMORY]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
+        command
+            .args(["-c", MEMORY])
+            .current_dir("/")
+            .stdin(Stdio::Null)
+            .stdout(place.log("out"))
+            .stderr(place.log("err"));
         let mut child = command.spawn().expect("it runs");
         while !place.text("out").ends_with('\n') {
             assert_eq!(place.text("err"), "");

@@ -24,7 +24,8 @@ const FILLED: &str = "import os, time, hashlib\n\
 fn filled(place: &Place) -> (Sandbox, Child) {
     let sandbox = Sandbox::builder().tmpfs("/tmp").start().expect("it starts");
     let mut command = sandbox.command("python3");
-    command.args(["-c", FILLED]).stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
+    // An empty `/tmp` may hide where the tests run.
+    command.args(["-c", FILLED]).current_dir("/").stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err"));
     let child = command.spawn().expect("it runs");
     while !place.text("out").ends_with('\n') {
         assert_eq!(place.text("err"), "");
@@ -140,12 +141,13 @@ fn programs_that_were_started_later_are_detached_or_handed_in() {
     let place = Place::new("sessions");
     let sandbox = Sandbox::builder().tmpfs("/tmp").start().expect("it starts");
     let mut command = sandbox.command("sh");
-    command.args(["-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /tmp/said; exit 4"]);
+    command.args(["-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; cat /tmp/said; exit 4"]).current_dir("/");
     let mut child =
         command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn().expect("it runs");
     let mut session = sandbox.command("sh");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     session.args(["-c", "read line; echo \"<$line>\"; echo \"<$line>\" >/tmp/said; touch /tmp/go; sleep 100"]);
+    session.current_dir("/");
     session.stdin(std::os::fd::OwnedFd::from(reader)).stdout(place.log("session")).stderr(Stdio::Null);
     let session = session.spawn().expect("it runs");
     sleep(Duration::from_millis(200));
