@@ -247,8 +247,13 @@ fn memory_of_an_image_is_memory_of_no_file() {
 fn descriptors_do_not_pile_up() {
     let place = Place::new("lives");
     let mut sandbox = Sandbox::builder().bind("/etc", "/mnt", true).start().expect("it starts");
-    let mut command = sandbox.command("sleep");
-    let _first = command.arg("100").stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn();
+    let mut command = sandbox.command("python3");
+    command.args(["-c", "import time\nprint('ready', flush=True)\ntime.sleep(100)"]);
+    let _first = command.stdin(Stdio::Null).stdout(place.log("out")).stderr(place.log("err")).spawn();
+    // Until then it opens files, and with them the host's handles become more.
+    while !place.text("out").ends_with('\n') {
+        sleep(Duration::from_millis(20));
+    }
     let mut seen = Vec::new();
     for _ in 0..4 {
         let image = saved(sandbox);
