@@ -8,13 +8,12 @@ use super::socket::SocketOps;
 use crate::abi::control::NetMode;
 use crate::cred::count::Charge;
 use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
-use crate::sync::{Level, Mutex, MutexGuard};
+use crate::sync::{Level, MendHashMap, Mutex, MutexGuard};
 use crate::task;
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 use core::any::Any;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
-use hashbrown::{HashMap, HashSet};
 
 /// See the module.
 pub struct NetNamespace {
@@ -43,9 +42,9 @@ pub struct NetNamespace {
     /// Members of rtnetlink's groups.
     pub rtnetlink_members: AtomicU32,
     /// Ports of netlink sockets, each with its protocol.
-    pub netlink_ports: Mutex<HashSet<(u32, u32)>>,
+    pub netlink_ports: Mutex<MendHashMap<(u32, u32), ()>>,
     /// Every socket, by its cookie.
-    sockets: Mutex<HashMap<u64, Weak<dyn SocketOps>>>,
+    sockets: Mutex<MendHashMap<u64, Weak<dyn SocketOps>>>,
 }
 
 /// A user id as the running task sees it.
@@ -72,13 +71,13 @@ impl NetNamespace {
             loopback: [const { AtomicBool::new(false) }; 2].map(|_| AtomicBool::new(mode != NetMode::None)),
             passed: [const { AtomicU64::new(0) }; 2],
             next_cookie: AtomicU64::new(1),
-            unix: super::unix::LocalSockets::new(),
+            unix: super::unix::LocalSockets::default(),
             somaxconn: AtomicI32::new(4096),
             inet: InetState::default(),
             packets: super::packet::Table::default(),
             rtnetlink_members: AtomicU32::new(0),
-            netlink_ports: Mutex::new(Level::Leaf, HashSet::new()),
-            sockets: Mutex::new(Level::Leaf, HashMap::new()),
+            netlink_ports: Mutex::mended(Level::Leaf, MendHashMap::default()),
+            sockets: Mutex::mended(Level::Leaf, MendHashMap::default()),
         })
     }
 

@@ -9,15 +9,23 @@ use super::orphaned::Repair;
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::borrow::Borrow;
+use core::hash::Hash;
 use core::ops::RangeBounds;
 use core::ptr::{NonNull, null_mut};
 use core::sync::atomic::{AtomicUsize, Ordering::SeqCst, compiler_fence};
+use hashbrown::HashMap;
 
 /// A value that can be made whole again.
 pub trait Mend {
     /// The holder of the lock is dead, and what it changed last may be half changed. Nobody else has access. Parts that
     /// cannot be trusted are forgotten ([`forget_part`]), not dropped.
     fn mend(&mut self);
+}
+
+impl<T: Mend, const N: usize> Mend for [T; N] {
+    fn mend(&mut self) {
+        self.iter_mut().for_each(Mend::mend);
+    }
 }
 
 /// Puts `new` in the place of a part that may be half changed; what was there is lost, and so is its memory.
@@ -70,17 +78,81 @@ struct Node<K, V> {
     value: V,
 }
 
-/// A map in order of its keys, with a list of all its entries from which the order can be made anew: an entry is there
-/// from the store on that links it into the list, until the store that takes it out.
-pub struct MendMap<K: Ord + Clone, V> {
-    /// The first entry of the list; its `next`s are what counts.
+/// All entries of a map, of which an index is made anew: an entry is there from the store on that links it in, until the
+/// store that takes it out.
+struct Chain<K, V> {
+    /// The first entry; the `next`s are what counts.
     first: *mut Node<K, V>,
+}
+
+// SAFETY: the chain owns its entries; the pointers mean the same in every thread and process.
+unsafe impl<K: Send, V: Send> Send for Chain<K, V> {}
+// SAFETY: as above; shared access changes nothing.
+unsafe impl<K: Sync, V: Sync> Sync for Chain<K, V> {}
+
+impl<K, V> Chain<K, V> {
+    const fn new() -> Chain<K, V> {
+        Chain { first: null_mut() }
+    }
+
+    fn link(&mut self, key: K, value: V) -> NonNull<Node<K, V>> {
+        let node = NonNull::from(Box::leak(Box::new(Node { next: self.first, prev: null_mut(), key, value })));
+        step();
+        let next = core::mem::replace(&mut self.first, node.as_ptr());
+        step();
+        // SAFETY: entries of the chain are live, and `self` is borrowed mutably.
+        if let Some(next) = unsafe { next.as_mut() } {
+            next.prev = node.as_ptr();
+        }
+        node
+    }
+
+    fn unlink(&mut self, node: NonNull<Node<K, V>>) {
+        // SAFETY: entries of the chain are live, and `self` is borrowed mutably.
+        unsafe {
+            let (next, prev) = (node.as_ref().next, node.as_ref().prev);
+            match prev.as_mut() {
+                Some(prev) => prev.next = next,
+                None => self.first = next,
+            }
+            step();
+            if let Some(next) = next.as_mut() {
+                next.prev = prev;
+            }
+        }
+    }
+
+    /// Makes the ways back anew, and tells each entry.
+    fn mend(&mut self, mut enter: impl FnMut(&K, NonNull<Node<K, V>>)) {
+        let (mut prev, mut at) = (null_mut(), self.first);
+        while let Some(mut node) = NonNull::new(at) {
+            // SAFETY: an entry of the chain is live, and nobody else has access.
+            let entry = unsafe { node.as_mut() };
+            entry.prev = prev;
+            enter(&entry.key, node);
+            (prev, at) = (at, entry.next);
+        }
+    }
+}
+
+/// The value of an entry that was unlinked, and that no index has any more.
+///
+/// # Safety
+/// As said.
+unsafe fn taken<K, V>(node: NonNull<Node<K, V>>) -> V {
+    // SAFETY: `link` made it from a box.
+    unsafe { Box::from_raw(node.as_ptr()) }.value
+}
+
+/// A map in order of its keys whose order can be made anew.
+pub struct MendMap<K: Ord + Clone, V> {
+    chain: Chain<K, V>,
     index: BTreeMap<K, NonNull<Node<K, V>>>,
 }
 
-// SAFETY: the map owns its entries; the pointers mean the same in every thread and process.
+// SAFETY: as for the chain, into which the index leads.
 unsafe impl<K: Ord + Clone + Send, V: Send> Send for MendMap<K, V> {}
-// SAFETY: as above; shared access changes nothing.
+// SAFETY: as above.
 unsafe impl<K: Ord + Clone + Sync, V: Sync> Sync for MendMap<K, V> {}
 
 impl<K: Ord + Clone, V> Default for MendMap<K, V> {
@@ -92,7 +164,7 @@ impl<K: Ord + Clone, V> Default for MendMap<K, V> {
 impl<K: Ord + Clone, V> MendMap<K, V> {
     /// An empty map, which takes no memory.
     pub const fn new() -> MendMap<K, V> {
-        MendMap { first: null_mut(), index: BTreeMap::new() }
+        MendMap { chain: Chain::new(), index: BTreeMap::new() }
     }
 
     /// How many entries there are.
@@ -108,17 +180,7 @@ impl<K: Ord + Clone, V> MendMap<K, V> {
     /// Enters a value in the place of what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = self.remove(&key);
-        let node = Box::into_raw(Box::new(Node { next: self.first, prev: null_mut(), key: key.clone(), value }));
-        step();
-        let next = core::mem::replace(&mut self.first, node);
-        step();
-        // SAFETY: entries of the list are live, and `self` is borrowed mutably.
-        if let Some(next) = unsafe { next.as_mut() } {
-            next.prev = node;
-        }
-        if let Some(node) = NonNull::new(node) {
-            self.index.insert(key, node);
-        }
+        self.index.insert(key.clone(), self.chain.link(key, value));
         old
     }
 
@@ -128,25 +190,10 @@ impl<K: Ord + Clone, V> MendMap<K, V> {
         K: Borrow<Q>,
     {
         let node = *self.index.get(key)?;
-        self.unlink(node);
+        self.chain.unlink(node);
         self.index.remove(key);
-        // SAFETY: nothing leads to it any more; `insert` made it from a box.
-        Some(unsafe { Box::from_raw(node.as_ptr()) }.value)
-    }
-
-    fn unlink(&mut self, node: NonNull<Node<K, V>>) {
-        // SAFETY: entries of the list are live, and `self` is borrowed mutably.
-        unsafe {
-            let (next, prev) = (node.as_ref().next, node.as_ref().prev);
-            match prev.as_mut() {
-                Some(prev) => prev.next = next,
-                None => self.first = next,
-            }
-            step();
-            if let Some(next) = next.as_mut() {
-                next.prev = prev;
-            }
-        }
+        // SAFETY: nothing leads to it any more.
+        Some(unsafe { taken(node) })
     }
 
     /// The value of a key.
@@ -233,22 +280,111 @@ impl<K: Ord + Clone, V> MendMap<K, V> {
 }
 
 impl<K: Ord + Clone, V> Mend for MendMap<K, V> {
-    /// The entries are those of the list.
+    /// The entries are those of the chain.
     fn mend(&mut self) {
         forget_part(&mut self.index, BTreeMap::new());
-        let (mut prev, mut at) = (null_mut(), self.first);
-        while let Some(mut node) = NonNull::new(at) {
-            // SAFETY: an entry of the list is live, and nobody else has access.
-            let entry = unsafe { node.as_mut() };
-            entry.prev = prev;
-            self.index.insert(entry.key.clone(), node);
-            (prev, at) = (at, entry.next);
-        }
+        let index = &mut self.index;
+        self.chain.mend(|key, node| {
+            index.insert(key.clone(), node);
+        });
     }
 }
 
 impl<K: Ord + Clone, V> Drop for MendMap<K, V> {
     fn drop(&mut self) {
         self.clear();
+    }
+}
+
+/// As [`MendMap`] without an order: what a look-up costs does not grow with the map.
+pub struct MendHashMap<K: Hash + Eq + Clone, V> {
+    chain: Chain<K, V>,
+    index: HashMap<K, NonNull<Node<K, V>>>,
+}
+
+// SAFETY: as for the chain, into which the index leads.
+unsafe impl<K: Hash + Eq + Clone + Send, V: Send> Send for MendHashMap<K, V> {}
+// SAFETY: as above.
+unsafe impl<K: Hash + Eq + Clone + Sync, V: Sync> Sync for MendHashMap<K, V> {}
+
+impl<K: Hash + Eq + Clone, V> Default for MendHashMap<K, V> {
+    fn default() -> Self {
+        MendHashMap { chain: Chain::new(), index: HashMap::new() }
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> MendHashMap<K, V> {
+    /// Enters a value in the place of what was there.
+    pub fn insert(&mut self, key: K, value: V) -> Option<V> {
+        let old = self.remove(&key);
+        self.index.insert(key.clone(), self.chain.link(key, value));
+        old
+    }
+
+    /// Takes an entry out.
+    pub fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
+    where
+        K: Borrow<Q>,
+    {
+        let node = *self.index.get(key)?;
+        self.chain.unlink(node);
+        self.index.remove(key);
+        // SAFETY: nothing leads to it any more.
+        Some(unsafe { taken(node) })
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.index.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.index.is_empty()
+    }
+
+    /// All values, in no order.
+    pub fn values(&self) -> impl Iterator<Item = &V> {
+        // SAFETY: entries live as long as they are in the map.
+        self.index.values().map(|node| unsafe { &(*node.as_ptr()).value })
+    }
+
+    /// The value of a key.
+    pub fn get<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> Option<&V>
+    where
+        K: Borrow<Q>,
+    {
+        // SAFETY: entries live as long as they are in the map.
+        self.index.get(key).map(|node| unsafe { &(*node.as_ptr()).value })
+    }
+
+    /// As [`MendHashMap::get`], to be changed.
+    pub fn get_mut<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    where
+        K: Borrow<Q>,
+    {
+        // SAFETY: as above, mutably.
+        self.index.get(key).map(|node| unsafe { &mut (*node.as_ptr()).value })
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> Mend for MendHashMap<K, V> {
+    /// The entries are those of the chain.
+    fn mend(&mut self) {
+        forget_part(&mut self.index, HashMap::new());
+        let index = &mut self.index;
+        self.chain.mend(|key, node| {
+            index.insert(key.clone(), node);
+        });
+    }
+}
+
+impl<K: Hash + Eq + Clone, V> Drop for MendHashMap<K, V> {
+    fn drop(&mut self) {
+        while let Some(node) = NonNull::new(self.chain.first) {
+            self.chain.unlink(node);
+            // SAFETY: nothing uses the index any more.
+            drop(unsafe { taken(node) });
+        }
     }
 }

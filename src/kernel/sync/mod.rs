@@ -22,7 +22,7 @@ mod tests;
 
 pub use knob::Knob;
 pub use lockdep::{Level, may_block, may_fault};
-pub use mend::{Mend, MendMap};
+pub use mend::{Mend, MendHashMap, MendMap};
 pub use mutex::{Mutex, MutexGuard};
 pub use orphaned::{bereaved, init, set_repair};
 pub use polled::Polled;

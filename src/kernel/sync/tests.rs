@@ -522,3 +522,20 @@ fn a_chain_of_any_length_is_dropped_on_a_small_stack() {
     let dropped = run.expect("a thread").join().expect("no overflow");
     assert_eq!(dropped, 200_000 + 199 * 20);
 }
+
+#[test]
+fn a_hash_map_is_made_anew_from_its_chain() {
+    use super::{Mend, MendHashMap};
+    let value = Arc::new(7);
+    let mut map = MendHashMap::default();
+    for key in 0..1000u32 {
+        assert!(map.insert(key, value.clone()).is_none());
+    }
+    assert!(map.insert(9, value.clone()).is_some() && map.remove(&1).is_some() && map.remove(&1).is_none());
+    map.mend();
+    assert!((0..1000).all(|key| map.get(&key).is_some() == (key != 1)));
+    *map.get_mut(&9).unwrap() = Arc::new(8);
+    assert_eq!(Arc::strong_count(&value), 999);
+    drop(map);
+    assert_eq!(Arc::strong_count(&value), 1);
+}

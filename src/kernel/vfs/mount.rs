@@ -8,6 +8,7 @@ mod detached;
 mod moving;
 mod namespace;
 mod propagation;
+mod unmount;
 
 pub use detached::open_mount;
 pub use namespace::{MOUNT_MAX, MountNamespace};

@@ -1,13 +1,16 @@
 //! Which ports are taken, by whom: the rules of `bind(2)` (`inet_csk_bind_conflict`, `udp_lib_lport_inuse`).
 
+mod table;
+
 use super::addr::{Addr, Ip, overlap};
 use crate::abi::{Errno, Result};
 use crate::host::random;
-use crate::sync::{Mend, MendMap, StepQueue};
+use crate::sync::{Mend, MendHashMap, StepQueue};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use table::PortTable;
 
 /// A socket's claim to a port: what decides who may have the same one.
 pub struct Claim<S> {
@@ -66,9 +69,9 @@ fn side(local: Addr, remote: Addr) -> (Quad, u8) {
 
 /// The ports of one protocol.
 pub struct Ports<S> {
-    buckets: MendMap<u16, Box<Bucket<S>>>,
+    buckets: PortTable<Bucket<S>>,
     /// Connections that exist, each once, with which of its ends are there ([`side`]).
-    connections: MendMap<Quad, u8>,
+    connections: MendHashMap<Quad, u8>,
     closed: StepQueue<(u64, u16, Holder)>,
 }
 
@@ -81,7 +84,7 @@ impl<S> Mend for Ports<S> {
 
 impl<S> Default for Ports<S> {
     fn default() -> Self {
-        Ports { buckets: MendMap::new(), connections: MendMap::new(), closed: StepQueue::new() }
+        Ports { buckets: PortTable::default(), connections: MendHashMap::default(), closed: StepQueue::new() }
     }
 }
 
@@ -142,7 +145,7 @@ impl<S> Ports<S> {
     /// `EADDRINUSE`, `ENOMEM`.
     pub fn bind(&mut self, claim: Arc<Claim<S>>, now: u64) -> Result {
         self.expire(now);
-        if self.buckets.get(&claim.port).is_some_and(|b| !b.admits(&claim, true)) {
+        if self.buckets.get(claim.port).is_some_and(|b| !b.admits(&claim, true)) {
             return Err(Errno::EADDRINUSE);
         }
         self.enter(claim)
@@ -162,7 +165,7 @@ impl<S> Ports<S> {
     /// `ENOMEM`.
     fn change(&mut self, port: u16, change: impl FnOnce(&mut Bucket<S>)) -> Result {
         let mut new = Box::new(Bucket { claims: Vec::new(), held: Vec::new() });
-        let there = self.buckets.get(&port);
+        let there = self.buckets.get(port);
         new.claims.try_reserve_exact(there.map_or(1, |b| b.claims.len() + 1)).map_err(|_| Errno::ENOMEM)?;
         if let Some(there) = there {
             new.held.try_reserve_exact(there.held.len() + 1).map_err(|_| Errno::ENOMEM)?;
@@ -170,13 +173,7 @@ impl<S> Ports<S> {
             new.held.extend_from_slice(&there.held);
         }
         change(&mut new);
-        if new.is_empty() {
-            self.buckets.remove(&port);
-        } else if let Some(there) = self.buckets.get_mut(&port) {
-            drop(core::mem::replace(there, new));
-        } else {
-            self.buckets.insert(port, new);
-        }
+        self.buckets.set(port, (!new.is_empty()).then_some(new));
         Ok(())
     }
 
@@ -207,32 +204,28 @@ impl<S> Ports<S> {
 
     /// Whether the claim, which is in the table, could be made again as it is now: `listen(2)` asks.
     pub fn still_admits(&self, claim: &Claim<S>) -> bool {
-        self.buckets.get(&claim.port).is_none_or(|b| b.admits(claim, true))
+        self.buckets.get(claim.port).is_none_or(|b| b.admits(claim, true))
     }
 
-    /// Enters a claim to a port that nobody uses, of the range `low..=high`; `make` makes it for a port.
+    /// Enters a claim, which is new, to a port that nobody uses, of the range `low..=high`.
     ///
     /// # Errors
     /// `EADDRINUSE` when there is none.
-    pub fn bind_any(
-        &mut self,
-        (low, high): (u16, u16),
-        now: u64,
-        mut make: impl FnMut(u16) -> Arc<Claim<S>>,
-    ) -> Result<Arc<Claim<S>>> {
+    pub fn bind_any(&mut self, (low, high): (u16, u16), now: u64, claim: Arc<Claim<S>>) -> Result<Arc<Claim<S>>> {
         self.expire(now);
-        let free = |s: &Self, claim: &Claim<S>| s.buckets.get(&claim.port).is_none_or(|b| b.admits(claim, false));
-        for port in candidates(low, high) {
-            let claim = make(port);
-            if free(self, &claim) {
-                self.enter(claim.clone())?;
-                return Ok(claim);
-            }
-        }
-        Err(Errno::EADDRINUSE)
+        let free = |port, claim: &Claim<S>| self.buckets.get(port).is_none_or(|b| b.admits(claim, false));
+        let port = candidates(low, high).find(|&port| free(port, &claim)).ok_or(Errno::EADDRINUSE)?;
+        self.enter_at(claim, port)
     }
 
-    /// Enters a claim for a connection to `remote`: to a port that nobody uses, else to one that only
+    fn enter_at(&mut self, mut claim: Arc<Claim<S>>, port: u16) -> Result<Arc<Claim<S>>> {
+        // Nobody else has it yet.
+        Arc::get_mut(&mut claim).ok_or(Errno::EADDRINUSE)?.port = port;
+        self.enter(claim.clone())?;
+        Ok(claim)
+    }
+
+    /// Enters a claim, which is new, for a connection to `remote`: to a port that nobody uses, else to one that only
     /// connections to elsewhere use.
     ///
     /// # Errors
@@ -242,33 +235,22 @@ impl<S> Ports<S> {
         (low, high): (u16, u16),
         remote: Addr,
         now: u64,
-        mut make: impl FnMut(u16) -> Arc<Claim<S>>,
+        claim: Arc<Claim<S>>,
     ) -> Result<Arc<Claim<S>>> {
         self.expire(now);
-        for alone in [true, false] {
-            for port in candidates(low, high) {
-                let usable = match self.buckets.get(&port) {
-                    None => true,
-                    Some(_) if alone => false,
-                    Some(b) => b.claims.iter().all(|c| c.shared),
-                };
-                if !usable {
-                    continue;
-                }
-                let claim = make(port);
-                if self.is_connected(Addr { ip: claim.ip, port }, remote) {
-                    continue;
-                }
-                self.enter(claim.clone())?;
-                return Ok(claim);
-            }
-        }
-        Err(Errno::EADDRNOTAVAIL)
+        let unused = |port: &u16| self.buckets.get(*port).is_none();
+        let shared = |port: &u16| self.claims(*port).iter().all(|c| c.shared);
+        let apart = |port: &u16| !self.is_connected(Addr { ip: claim.ip, port: *port }, remote);
+        let port = candidates(low, high)
+            .find(|port| unused(port) && apart(port))
+            .or_else(|| candidates(low, high).find(|port| shared(port) && apart(port)))
+            .ok_or(Errno::EADDRNOTAVAIL)?;
+        self.enter_at(claim, port)
     }
 
     /// Takes a claim back.
     pub fn release(&mut self, claim: &Arc<Claim<S>>) {
-        if self.buckets.contains_key(&claim.port) {
+        if self.buckets.get(claim.port).is_some() {
             // Without memory it stays claimed.
             let _ = self.change(claim.port, |bucket| bucket.claims.retain(|c| !Arc::ptr_eq(c, claim)));
         }
@@ -276,7 +258,7 @@ impl<S> Ports<S> {
 
     /// The claims to a port.
     pub fn claims(&self, port: u16) -> &[Arc<Claim<S>>] {
-        self.buckets.get(&port).map_or(&[], |b| &b.claims[..])
+        self.buckets.get(port).map_or(&[], |b| &b.claims[..])
     }
 
     /// Counts a user of a port that has no claim; [`Ports::unhold`] ends it.
@@ -287,7 +269,7 @@ impl<S> Ports<S> {
     }
 
     fn count(&mut self, port: u16, holder: Holder) {
-        let bucket = self.buckets.get_mut(&port);
+        let bucket = self.buckets.get_mut(port);
         match bucket.and_then(|b| b.held.iter_mut().find(|(h, _)| *h == holder)) {
             Some((_, n)) => *n += 1,
             None => drop(self.change(port, |bucket| bucket.held.push((holder, 1)))),
@@ -296,7 +278,7 @@ impl<S> Ports<S> {
 
     /// Ends what [`Ports::hold`] began.
     pub fn unhold(&mut self, port: u16, holder: Holder) {
-        let bucket = self.buckets.get_mut(&port);
+        let bucket = self.buckets.get_mut(port);
         match bucket.and_then(|b| b.held.iter_mut().find(|(h, _)| *h == holder)) {
             Some((_, n)) if *n > 1 => *n -= 1,
             Some(_) => drop(self.change(port, |bucket| bucket.held.retain(|(h, _)| *h != holder))),
@@ -324,7 +306,7 @@ impl<S> Ports<S> {
 
     /// Whether no port is in use.
     pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty()
+        self.buckets.len() == 0
     }
 }
 

@@ -135,22 +135,15 @@ impl NetNamespace {
         Ok(())
     }
 
-    /// Binds to the wanted port, or to any where that is 0.
+    /// Enters a new claim to the port that it wants, or to any where that is 0.
     ///
     /// # Errors
     /// `EADDRINUSE`, `ENOMEM`.
-    pub fn bind_port<S>(
-        &self,
-        table: &Mutex<Ports<S>>,
-        wanted: Addr,
-        make: impl Fn(Addr) -> Arc<Claim<S>>,
-    ) -> Result<Arc<Claim<S>>> {
+    pub fn bind_port<S>(&self, table: &Mutex<Ports<S>>, claim: Arc<Claim<S>>) -> Result<Arc<Claim<S>>> {
         let now = time::host_monotonic();
-        if wanted.port == 0 {
-            let make = |port| make(Addr { port, ..wanted });
-            return table.lock().bind_any(self.port_range(), now, make);
+        if claim.port == 0 {
+            return table.lock().bind_any(self.port_range(), now, claim);
         }
-        let claim = make(wanted);
         table.lock().bind(claim.clone(), now)?;
         Ok(claim)
     }

@@ -133,11 +133,11 @@ impl Netlink {
             return Ok(());
         }
         let mut ports = self.core.ns.netlink_ports.lock();
-        ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
         let mut port = crate::task::ns::seen_pid(ctx.tgid);
-        while port == 0 || !ports.insert((self.core.protocol, port)) {
+        while port == 0 || ports.get(&(self.core.protocol, port)).is_some() {
             port = crate::host::random::next_u64() as u32 | 1 << 31;
         }
+        ports.insert((self.core.protocol, port), ());
         state.port = port;
         Ok(())
     }
@@ -301,10 +301,10 @@ impl SocketOps for Netlink {
                 self.autobind(&ctx.op, &mut state)?;
             } else {
                 let mut ports = self.core.ns.netlink_ports.lock();
-                ports.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-                if !ports.insert((self.core.protocol, port)) {
+                if ports.get(&(self.core.protocol, port)).is_some() {
                     return Err(Errno::EADDRINUSE);
                 }
+                ports.insert((self.core.protocol, port), ());
                 state.port = port;
             }
         }

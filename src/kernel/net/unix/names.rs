@@ -2,8 +2,7 @@
 
 use super::sock::{Kind, Sock};
 use crate::abi::{Errno, Result};
-use crate::sync::{Level, Mutex};
-use alloc::collections::BTreeMap;
+use crate::sync::{Level, MendHashMap, Mutex};
 use alloc::sync::{Arc, Weak};
 use alloc::vec::Vec;
 
@@ -13,39 +12,29 @@ pub type Name = Arc<[u8]>;
 /// See the module.
 pub struct LocalSockets {
     /// Each type has names of its own.
-    names: Mutex<BTreeMap<Name, [Option<Weak<Sock>>; 3]>>,
+    names: Mutex<[MendHashMap<Name, Weak<Sock>>; 3]>,
     /// By inode number.
-    all: Mutex<BTreeMap<u64, Weak<Sock>>>,
+    all: Mutex<MendHashMap<u64, Weak<Sock>>>,
 }
 
 impl LocalSockets {
-    /// None yet.
-    pub const fn new() -> LocalSockets {
-        LocalSockets { names: Mutex::new(Level::Leaf, BTreeMap::new()), all: Mutex::new(Level::Leaf, BTreeMap::new()) }
-    }
-
     /// Gives a socket an abstract name (which starts with NUL).
     ///
     /// # Errors
     /// `EADDRINUSE`.
     pub(super) fn claim(&self, name: &Name, sock: &Sock) -> Result {
-        let mut names = self.names.lock();
-        let place = &mut names.entry(name.clone()).or_default()[sock.kind as usize];
-        if place.is_some() {
+        let names = &mut self.names.lock()[sock.kind as usize];
+        if names.get(name).is_some() {
             return Err(Errno::EADDRINUSE);
         }
-        *place = Some(sock.me.clone());
+        names.insert(name.clone(), sock.me.clone());
         Ok(())
     }
 
     /// The name is free again.
     pub(super) fn forget(&self, name: &[u8], sock: &Sock) {
-        let mut names = self.names.lock();
-        let Some(kinds) = names.get_mut(name) else { return };
-        let old = kinds[sock.kind as usize].take();
-        let gone = if kinds.iter().all(Option::is_none) { names.remove_entry(name) } else { None };
-        drop(names);
-        drop((old, gone));
+        let gone = self.names.lock()[sock.kind as usize].remove(name);
+        drop(gone);
     }
 
     /// The socket of this kind that has an abstract name.
@@ -53,9 +42,7 @@ impl LocalSockets {
     /// # Errors
     /// `ECONNREFUSED`.
     pub(super) fn find(&self, name: &[u8], kind: Kind) -> Result<Arc<Sock>> {
-        let names = self.names.lock();
-        let found = names.get(name).and_then(|kinds| kinds[kind as usize].as_ref()?.upgrade());
-        drop(names);
+        let found = self.names.lock()[kind as usize].get(name).and_then(Weak::upgrade);
         found.ok_or(Errno::ECONNREFUSED)
     }
 
@@ -76,12 +63,16 @@ impl LocalSockets {
             out.extend(all.values().filter_map(Weak::upgrade));
         }
         drop(all);
+        out.sort_unstable_by_key(|sock: &Arc<Sock>| sock.core.ino);
         out
     }
 }
 
 impl Default for LocalSockets {
     fn default() -> Self {
-        LocalSockets::new()
+        LocalSockets {
+            names: Mutex::mended(Level::Leaf, Default::default()),
+            all: Mutex::mended(Level::Leaf, Default::default()),
+        }
     }
 }

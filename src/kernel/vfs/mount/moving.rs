@@ -46,13 +46,12 @@ impl MountNamespace {
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
             _ => false,
         };
-        let locked = |m: &Arc<Mount>| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&target.root));
         let grouped = |m: &Arc<Mount>| m.propagation().0.is_some() || m.propagation().1.is_some();
         if !is_root(from)
             || !is_root(to)
             || !same_fs
             || !target.root.is_below(&source.root)
-            || source.children().iter().any(locked)
+            || source.namespace().is_some_and(|ns| ns.hides_something(source, &target.root))
             || grouped(target)
             || !grouped(source)
         {

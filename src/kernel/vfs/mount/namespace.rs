@@ -8,11 +8,11 @@ use crate::cred::count::{self, Charge, Of};
 use crate::cred::{Cred, UserNamespace};
 use crate::sync::{Events, Knob, Level, RwLock, WaitQueue};
 use crate::vfs::context::FsContext;
+use crate::vfs::dentry::Dentry;
 use crate::vfs::marks;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
-use hashbrown::HashSet;
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
 
 /// Most mounts that a namespace can have (`/proc/sys/fs/mount-max`): each copy of a tree into itself doubles it.
 pub static MOUNT_MAX: Knob = Knob::new(10_000, 1, 10_000);
@@ -31,6 +31,8 @@ pub struct MountNamespace {
     watchers: WaitQueue,
     /// No process is in it: it holds what `fsmount(2)` and `open_tree(2)` made.
     detached: bool,
+    /// A mount of it is, or was, [`LOCKED`].
+    locked: AtomicBool,
 }
 
 impl Drop for MountNamespace {
@@ -116,7 +118,7 @@ pub(super) fn unhang(child: &Arc<Mount>) -> Option<Path> {
 }
 
 /// Takes a tree of mounts apart; the caller drops them, and their places, after it has unlocked.
-fn take_apart(top: &Arc<Mount>) -> Vec<(Arc<Mount>, Option<Path>)> {
+pub(super) fn take_apart(top: &Arc<Mount>) -> Vec<(Arc<Mount>, Option<Path>)> {
     let mut gone = Vec::new();
     for m in subtree(top) {
         if let Some(ns) = m.namespace() {
@@ -213,6 +215,7 @@ impl MountNamespace {
     fn made(root: Arc<Mount>, user_ns: Arc<UserNamespace>, charge: Option<Charge>, detached: bool) -> Arc<Self> {
         let ns = Arc::new(MountNamespace {
             detached,
+            locked: AtomicBool::new(false),
             id: u64::from(crate::cred::ns::new_ino()),
             user_ns,
             _charge: charge,
@@ -242,6 +245,9 @@ impl MountNamespace {
         for m in subtree(top) {
             m.links.write().namespace = Arc::downgrade(self);
             self.count.fetch_add(1, Relaxed);
+            if m.has(LOCKED) {
+                self.locked.store(true, Relaxed);
+            }
             marks::mounted(self.id, m.unique_id(), marks::event::MNT_ATTACH);
         }
         self.touch();
@@ -370,8 +376,13 @@ impl MountNamespace {
         if recursive {
             return self.room_for(subtree(&from.mount).len());
         }
-        let hides = |m: &Arc<Mount>| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(&from.dentry));
-        if from.mount.children().iter().any(hides) { Err(Errno::EINVAL) } else { Ok(()) }
+        if self.hides_something(&from.mount, &from.dentry) { Err(Errno::EINVAL) } else { Ok(()) }
+    }
+
+    /// Whether a locked mount lies on `mount` at or below `dentry` (`has_locked_children`).
+    pub(super) fn hides_something(&self, mount: &Arc<Mount>, dentry: &Arc<Dentry>) -> bool {
+        let hides = |m: &Arc<Mount>| m.has(LOCKED) && m.at().is_some_and(|at| at.dentry.is_below(dentry));
+        self.locked.load(Relaxed) && mount.children().iter().any(hides)
     }
 
     /// Changes how what happens to a mount spreads; with `recursive` also of those below it.
@@ -440,57 +451,6 @@ impl MountNamespace {
                 (old & read_only == 0 || flags & RDONLY != 0) && (old & LOCK_ATIME == 0 || (old ^ flags) & ATIME == 0);
             (whole && !hides && fits).then_some(old & (read_only | LOCK_ATIME))
         })
-    }
-
-    /// Takes away the mount whose root `path` is, wherever that spreads. With `lazy` everything below it
-    /// goes with it, used or not; what is used lives on in no tree.
-    ///
-    /// # Errors
-    /// `EINVAL` if it is none, `EBUSY` if it is used or others are mounted on it.
-    pub fn unmount(self: &Arc<Self>, path: Path, lazy: bool) -> Result {
-        let trees = TREES.lock();
-        let mount = path.mount;
-        self.check(&mount)?;
-        if !Arc::ptr_eq(&path.dentry, &mount.root) {
-            return Err(Errno::EINVAL);
-        }
-        drop(path.dentry);
-        if mount.has(LOCKED) {
-            return Err(Errno::EINVAL);
-        }
-        let at = mount.at().ok_or(if lazy { Errno::EINVAL } else { Errno::EBUSY })?;
-        // The mount that it lies on has one reference, this call another.
-        if !lazy && (!mount.children().is_empty() || Arc::strong_count(&mount) > 2) {
-            return Err(Errno::EBUSY);
-        }
-        let mut going = members(&mount, lazy);
-        drop(mount);
-        spread_end(&mut going, lazy)?;
-        for m in &going {
-            if let Some(ns) = m.namespace() {
-                marks::mounted(ns.id, m.unique_id(), marks::event::MNT_DETACH);
-            }
-        }
-        let gone: Vec<_> = going.iter().map(take_apart).collect();
-        drop(trees);
-        drop((gone, going, at));
-        Ok(())
-    }
-
-    /// Whether the mount whose root `path` is was used since this was asked last (`MNT_EXPIRE`).
-    ///
-    /// # Errors
-    /// `EAGAIN` if it was, or was not asked before; `EBUSY` while it is in use; `EINVAL` if it is none.
-    pub fn expire(self: &Arc<Self>, path: &Path) -> Result {
-        self.check(&path.mount)?;
-        if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
-            return Err(Errno::EINVAL);
-        }
-        if !path.mount.children().is_empty() || Arc::strong_count(&path.mount) > 2 {
-            return Err(Errno::EBUSY);
-        }
-        // The look-up of the second call counts as one use.
-        if path.mount.expiring.swap(2, Relaxed) == 1 { Ok(()) } else { Err(Errno::EAGAIN) }
     }
 
     /// Makes `new` the root of the namespace in place of `root`, the caller's, which goes to `old`
@@ -577,34 +537,6 @@ impl MountNamespace {
         fs.enter(root, cwd, ns.clone());
         Ok(ns)
     }
-}
-
-/// Adds to the mounts that are going those of other trees that go with them, because what they lie on is of one peer
-/// group or a slave of it. Those stay on which something else lies (`propagate_umount` in `fs/pnode.c`).
-///
-/// # Errors
-/// `EBUSY` where one of these is in use, unless it may be.
-fn spread_end(going: &mut Vec<Arc<Mount>>, lazy: bool) -> Result {
-    let mut known: HashSet<usize> = going.iter().map(|m| Arc::as_ptr(m) as usize).collect();
-    // What lies above comes first, so that who carries it is free of it.
-    for at in (0..going.len()).rev() {
-        let mount = going[at].clone();
-        let Some(place) = mount.at() else { continue };
-        each_target(&place.mount, (), &mut |target, _, ()| {
-            let same = |c: &Arc<Mount>| Arc::ptr_eq(&c.root, &mount.root);
-            let Some(child) = target.child(&place.dentry).filter(same) else { return Ok(None) };
-            let on_it = child.children();
-            if !lazy && on_it.is_empty() && Arc::strong_count(&child) > 2 {
-                return Err(Errno::EBUSY);
-            }
-            let free = on_it.iter().all(|m| known.contains(&(Arc::as_ptr(m) as usize)));
-            if free && known.insert(Arc::as_ptr(&child) as usize) {
-                going.push(child);
-            }
-            Ok(None)
-        })?;
-    }
-    Ok(())
 }
 
 /// Whether `mount` is `other` or lies on it.

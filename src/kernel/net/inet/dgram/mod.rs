@@ -118,7 +118,7 @@ impl Dgram {
         }
         let any = Addr { ip: state.local.ip, port: 0 };
         let ns = &self.core.ns;
-        let claim = ns.bind_port(self.ports(), any, |local| self.claim_for(local)).map_err(|_| Errno::EAGAIN)?;
+        let claim = ns.bind_port(self.ports(), self.claim_for(any)).map_err(|_| Errno::EAGAIN)?;
         state.local.port = claim.port;
         state.claim = Some(claim);
         Ok(())
@@ -210,7 +210,7 @@ impl SocketOps for Dgram {
             return Err(Errno::EINVAL);
         }
         let ns = &self.core.ns;
-        let claim = ns.bind_port(self.ports(), wanted, |local| self.claim_for(local))?;
+        let claim = ns.bind_port(self.ports(), self.claim_for(wanted))?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.keeps_port = wanted.port != 0;

@@ -138,8 +138,8 @@ impl Tcp {
                 state.local = local;
             }
             None => {
-                let make = |port| self.claim_for(Addr { ip: source, port }, false, true);
-                let claim = ports.connect_any(ns.port_range(), remote, time::host_monotonic(), make)?;
+                let claim = self.claim_for(Addr { ip: source, port: 0 }, false, true);
+                let claim = ports.connect_any(ns.port_range(), remote, time::host_monotonic(), claim)?;
                 state.local = Addr { ip: source, port: claim.port };
                 state.claim = Some(claim);
             }
@@ -402,8 +402,7 @@ impl Tcp {
             Some(claim) => claim.clone(),
             None => {
                 let any = Addr::any(self.core.family);
-                let make = |local| self.claim_for(local, self.ip.v6only(), false);
-                let claim = ns.bind_port(&ns.inet.tcp, any, make)?;
+                let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(any, self.ip.v6only(), false))?;
                 state.local = Addr { ip: any.ip, port: claim.port };
                 state.claim = Some(claim.clone());
                 claim

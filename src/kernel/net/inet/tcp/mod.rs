@@ -342,8 +342,8 @@ impl SocketOps for Tcp {
         if state.phase != Phase::Closed || state.claim.is_some() {
             return Err(Errno::EINVAL);
         }
-        let claim =
-            self.core.ns.bind_port(&self.core.ns.inet.tcp, wanted, |local| self.claim_for(local, v6only, false))?;
+        let ns = &self.core.ns;
+        let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(wanted, v6only, false))?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.keeps_port = wanted.port != 0;
