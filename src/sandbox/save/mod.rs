@@ -15,6 +15,7 @@ mod format;
 mod named;
 mod packed;
 mod parent;
+mod private;
 mod process;
 mod read;
 mod recipe;

@@ -302,7 +302,8 @@ impl Image {
                 Recipe::Window => self.window()?.into(),
                 Recipe::Memory => {
                     let file = self.kernel.files.iter().find(|f| f.number == d.number);
-                    self.memory(file.ok_or(ImageError::Damaged(0))?)?.into()
+                    let file = file.ok_or(ImageError::Damaged(0))?;
+                    file.opened_copy().map_or_else(|| self.memory(file), Ok)?.into()
                 }
                 Recipe::File(need) => need.open(allow_changed)?.into(),
                 Recipe::Socket(socket) => socket.open()?,

@@ -9,6 +9,8 @@ use super::process::{FileKey, copy_of};
 use super::socket::Socket;
 use super::terminal::Modes;
 use drupe_kernel::abi::saved::{Fill, Frozen};
+use nix::sys::time::TimeSpec;
+use nix::time::ClockId;
 use serde::{Deserialize, Serialize};
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -120,6 +122,21 @@ pub struct MemoryFile {
     /// `F_SEAL_*`.
     pub seals: i32,
     pub fills: Vec<Fill>,
+    /// It is this copy of code, which is taken if it is still there.
+    pub copy: Option<FileNeed>,
+}
+
+impl MemoryFile {
+    /// The copy of code itself, which costs less than another file with its contents, if it is still there and was
+    /// written since the host started: of what was written before, pages may be missing.
+    pub fn opened_copy(&self) -> Option<File> {
+        let file = self.copy.as_ref()?.open(false).ok()?;
+        let clock = |id| nix::time::clock_gettime(id).ok();
+        let (now, up) = (clock(ClockId::CLOCK_REALTIME)?, clock(ClockId::CLOCK_BOOTTIME)?);
+        let meta = file.metadata().ok()?;
+        let changed = TimeSpec::new(meta.ctime(), meta.ctime_nsec());
+        (changed > now - up).then_some(file)
+    }
 }
 
 /// What is known of a descriptor while it is saved.
@@ -159,6 +176,13 @@ pub fn cache(supervisor: u32, frozen: &Frozen) -> String {
 /// Whether a file is a copy of code, which may be replaced or removed at any time: its contents belong into the image.
 pub fn is_copy(name: &str, cache: &str) -> bool {
     !cache.is_empty() && name.strip_prefix(cache).is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// The copy of code that a descriptor is of.
+pub fn copy(supervisor: u32, number: i32, cache: &str, meta: &Metadata) -> Option<FileNeed> {
+    let name = fs::read_link(format!("/proc/{supervisor}/fd/{number}")).ok()?.into_os_string().into_string().ok()?;
+    let need = FileNeed { path: name, identity: Identity::of(meta), flags: libc::O_RDONLY, contents: true };
+    is_copy(&need.path, cache).then_some(need)
 }
 
 /// What the supervisor's poller watches for good, of which it keeps no record: descriptors and events.

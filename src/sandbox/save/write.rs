@@ -4,6 +4,7 @@ use super::cpu::Features;
 use super::error::{SaveError, Saved};
 use super::format::{PAGE, Tag, Writer};
 use super::parent::PageIndex;
+use super::private::private;
 use super::process::{FileKey, Mapping, Process};
 use super::recipe::{self, FileNeed, Identity, Known, MemoryFile, Recipe};
 use super::settings::Settings;
@@ -19,7 +20,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::Instant;
 
 /// How much is read at a time.
-const PIECE: usize = 1 << 20;
+pub const PIECE: usize = 1 << 20;
 
 /// What is known of a sandbox from outside.
 pub struct Subject<'a> {
@@ -36,21 +37,22 @@ pub struct Subject<'a> {
 }
 
 /// A mapping with what lies behind it.
-struct Placed {
-    map: HostMap,
+pub struct Placed {
+    pub map: HostMap,
     /// It stands for the file whose descriptor it has as an index into `Needs::mapped`.
-    of_file: bool,
+    pub of_file: bool,
     /// All that can be read of it is in the image, for want of a file.
-    whole: bool,
+    pub whole: bool,
 }
 
-struct Memory {
+/// An address space.
+pub struct Memory {
     /// Of which the memory is read.
-    process: Process,
+    pub process: Process,
     /// That is a copy, which stays as it is.
     is_copy: bool,
-    pids: Vec<u32>,
-    maps: Vec<Placed>,
+    pub pids: Vec<u32>,
+    pub maps: Vec<Placed>,
 }
 
 /// Writes it; how many bytes.
@@ -138,16 +140,18 @@ fn kernel<W: Write>(
     };
     let mut window = Vec::new();
     contents(&open(frozen.window_fd)?, layout::END, writer, &mut window)?;
-    let mut files = Vec::new();
+    let (cache, mut files) = (recipe::cache(supervisor, frozen), Vec::new());
     for k in known.iter().filter(|k| k.descriptor.recipe == Recipe::Memory) {
         let number = k.descriptor.number;
         let file = open(number)?;
-        let size = file.metadata().map_err(|e| SaveError::host("look at a file in memory", e))?.len();
+        let meta = file.metadata().map_err(|e| SaveError::host("look at a file in memory", e))?;
+        let size = meta.len();
+        let copy = recipe::copy(supervisor, number, &cache, &meta);
         // SAFETY: plain numbers. A file that is none in memory has no seals.
         let seals = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GET_SEALS) }.max(0);
         let mut fills = Vec::new();
         contents(&file, size, writer, &mut fills)?;
-        files.push(MemoryFile { number, size, seals, fills });
+        files.push(MemoryFile { number, size, seals, fills, copy });
     }
     Ok(KernelPart { window, files })
 }
@@ -241,53 +245,6 @@ fn place(m: &Mapping, images: &[FileKey], known: &[Known], cache: &str, mapped: 
             m.name.trim_end_matches(" (deleted)")
         ))),
     }
-}
-
-/// Writes what an address space has of its own.
-fn private<W: Write>(memory: &Memory, writer: &mut Writer<'_, W>) -> Saved<SavedSpace> {
-    let Memory { process, pids, maps, .. } = memory;
-    let mut all = Vec::new();
-    let mut piece = vec![0; PIECE];
-    for Placed { map, whole, .. } in maps {
-        // None reaches from one mapping into the next.
-        let mut fills = Vec::new();
-        if map.shared {
-            continue;
-        }
-        let runs = if *whole {
-            vec![super::process::Present { start: map.start, end: map.end }]
-        } else {
-            process.own_pages(map.start, map.end)?
-        };
-        for run in runs {
-            let mut at = run.start;
-            while at < run.end {
-                let len = (run.end - at).min(PIECE as u64) as usize;
-                match process.read(at, &mut piece[..len]) {
-                    Ok(n) if n == len => {}
-                    // Behind the end of its file.
-                    _ if *whole => break,
-                    Ok(_) => return Err(gone(process, io::Error::from(io::ErrorKind::UnexpectedEof))),
-                    Err(e) => return Err(gone(process, e)),
-                }
-                writer.pages(at, &piece[..len], map.fd < 0, &mut fills).map_err(SaveError::Write)?;
-                at += len as u64;
-            }
-        }
-        all.append(&mut fills);
-    }
-    let of_files = maps.iter().map(|m| m.of_file).collect();
-    let space = Space {
-        host_pid: pids[0],
-        sharers: pids[1..].to_vec(),
-        maps: maps.iter().map(|m| m.map.clone()).collect(),
-        fills: all,
-    };
-    Ok(SavedSpace { space, of_files })
-}
-
-fn gone(process: &Process, e: io::Error) -> SaveError {
-    SaveError::host(format!("read the memory of the host process {}", process.pid()), e)
 }
 
 /// A space whose mappings may name files of [`Needs::mapped`] by their index.
