@@ -348,6 +348,7 @@ fn what_passes_is_what_the_table_says() {
     let ways = [
         ("where nothing is writable", vec![]),
         ("with a writable bind", vec!["--bind", &bind]),
+        ("with a writable bind beside a root", vec!["--bind", &bind, "--root", "/usr"]),
         ("with bounded memory", vec!["--memory", "1G"]),
         ("with the host's network", vec!["--net", "host"]),
         ("with bridges to the host's network", vec!["--allow", "192.0.2.1"]),

@@ -47,6 +47,7 @@ pub fn examine() -> Vec<Finding> {
         jail(),
         namespaces(),
         landlock(),
+        sealed_names(),
         limits(),
     ]
 }
@@ -186,6 +187,20 @@ fn namespaces() -> Finding {
         }
         None => want("namespaces", false, "not available", advice),
     }
+}
+
+/// Whether the host has what keeps names from leading out of a root (`Window::seal_naming`): it seals nothing.
+fn sealed_names() -> Finding {
+    let advice = "with --root, a program that owns its kernel can look at names outside of it (not at contents): Linux \
+                  6.11 has what prevents that";
+    // SAFETY: no page, and a record on this stack.
+    let there = unsafe {
+        let mut out = std::mem::zeroed::<libc::statx>();
+        let looked = libc::statx(0, std::ptr::null(), libc::AT_EMPTY_PATH, libc::STATX_BASIC_STATS, &raw mut out);
+        let unnamed = looked == 0 || std::io::Error::last_os_error().raw_os_error() == Some(libc::EBADF);
+        unnamed && libc::syscall(libc::SYS_mseal, 0, 0, 0) == 0
+    };
+    want("names outside of a root", there, if there { "cannot be looked at" } else { "can be looked at" }, advice)
 }
 
 fn unshares(flags: i32) -> bool {

@@ -21,6 +21,7 @@
 //! shared address space does not give away already.
 
 use super::error::{Error, Result};
+use drupe_kernel::abi::control::Naming;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, sock_filter,
@@ -28,6 +29,8 @@ use seccompiler::{
 use std::collections::BTreeMap;
 
 mod others;
+#[cfg(test)]
+mod tests;
 
 pub use others::{install, of_broker, of_meter, of_porter, of_supervisor};
 
@@ -41,7 +44,7 @@ const DATA_NR: u32 = 0;
 const DATA_ARCH: u32 = 4;
 const DATA_IP_LOW: u32 = 8;
 const DATA_IP_HIGH: u32 = 12;
-/// The lower half of the first argument; eight bytes each.
+/// The lower half of the first argument; eight bytes each, of which the upper half comes after the lower.
 const DATA_ARGS: u32 = 16;
 
 const LD_ABS: u16 = 0x20;
@@ -111,6 +114,17 @@ const PLAIN: &[i64] = &[
 /// Calls that name files, with the arguments that are descriptors of directories. The kernel names a file below a
 /// directory that it has open, never below the host's idea of the current one.
 const NAMING: &[(i64, &[u32])] = &[(libc::SYS_statx, &[0]), (libc::SYS_readlinkat, &[0])];
+
+/// The same where no name may lead out of a directory, with the argument that decides and what it must be: `naming` is
+/// where the constants lie ([`Naming`]). What is looked at is a descriptor, which a name was given for by `openat2` alone.
+fn beneath(naming: u64) -> [(i64, u32, u64); 3] {
+    [
+        (libc::SYS_openat2, 2, naming),
+        // No name at all.
+        (libc::SYS_statx, 1, 0),
+        (libc::SYS_readlinkat, 1, naming + Naming::NOTHING),
+    ]
+}
 
 /// As [`NAMING`], of the calls that change what the host has, and with the argument that is the mode of what is made: for
 /// sandboxes that may change something. Landlock says where. Mode, owner and times, of which it says nothing, are changed
@@ -282,13 +296,23 @@ fn jump(code: u16, k: u32, jt: usize, jf: usize) -> sock_filter {
     sock_filter { code, jt: jt as u8, jf: jf as u8, k }
 }
 
+/// What the sandbox may do on the host.
+#[derive(Clone, Copy, Default)]
+pub struct May {
+    /// Change something.
+    pub write: bool,
+    /// Use its network.
+    pub network: bool,
+    /// Name files below directories alone, with the constants that lie there ([`beneath`]).
+    pub naming: Option<u64>,
+}
+
 /// Compiles the filter. `gate` and `sigreturn` are the addresses behind the two `syscall`
-/// instructions, as the host reports them. `writable`: something on the host may be changed. `network`: the host's
-/// network is given.
+/// instructions, as the host reports them.
 ///
 /// # Errors
 /// When the two do not lie in one 4 GiB (the loader never does that).
-pub fn build(gate: u64, sigreturn: u64, writable: bool, network: bool) -> Result<BpfProgram> {
+pub fn build(gate: u64, sigreturn: u64, may: May) -> Result<BpfProgram> {
     if gate >> 32 != sigreturn >> 32 || gate == sigreturn {
         return Err(internal("the gate is not where it should be"));
     }
@@ -298,15 +322,18 @@ pub fn build(gate: u64, sigreturn: u64, writable: bool, network: bool) -> Result
     let allowlist: BpfProgram = filter.try_into().map_err(internal)?;
 
     let mut p = prologue(gate, sigreturn);
-    p.extend(refused(libc::SYS_openat, &[0], if writable { (3, SET_ID) } else { (2, WRITING) }));
-    for (nr, dirs) in NAMING {
-        p.extend(refused(*nr, dirs, (0, 0)));
+    let place = if may.naming.is_some() { libc::O_PATH as u32 } else { 0 };
+    let opening: &[_] = if may.write { &[(2, place), (3, SET_ID)] } else { &[(2, WRITING | place)] };
+    p.extend(refused(libc::SYS_openat, &[0], opening));
+    match may.naming {
+        Some(naming) => beneath(naming).iter().for_each(|&(nr, argument, value)| p.extend(only(nr, argument, value))),
+        None => NAMING.iter().for_each(|(nr, dirs)| p.extend(refused(*nr, dirs, &[]))),
     }
-    for (nr, dirs, mode) in if writable { CHANGING } else { &[] } {
-        p.extend(refused(*nr, dirs, mode.map_or((0, 0), |argument| (argument, SET_ID))));
+    for (nr, dirs, mode) in if may.write { CHANGING } else { &[] } {
+        p.extend(refused(*nr, dirs, &mode.map(|argument| (argument, SET_ID)).into_iter().collect::<Vec<_>>()));
     }
-    p.extend(bitmap(&[PLAIN, if network { NETWORKING } else { &[] }].concat()));
-    for (nr, (argument, values)) in listed(LISTED, network) {
+    p.extend(bitmap(&[PLAIN, if may.network { NETWORKING } else { &[] }].concat()));
+    for (nr, (argument, values)) in listed(LISTED, may.network) {
         p.extend(list(nr, argument, &values));
     }
     p.extend(allowlist);
@@ -357,28 +384,45 @@ fn prologue(gate: u64, sigreturn: u64) -> Vec<sock_filter> {
 
 /// Allows call `nr` unless one of the arguments `dirs` is the current directory, or an argument has one of
 /// the bits that go with it; then it kills. Goes on behind itself with other calls.
-fn refused(nr: i64, dirs: &[u32], flagged: (u32, u32)) -> Vec<sock_filter> {
+fn refused(nr: i64, dirs: &[u32], flagged: &[(u32, u32)]) -> Vec<sock_filter> {
     refused_or(nr, dirs, flagged, RET_KILL_PROCESS)
 }
 
 /// As [`refused`], with another answer to what is not allowed.
-fn refused_or(nr: i64, dirs: &[u32], (flagged_argument, flags): (u32, u32), other: u32) -> Vec<sock_filter> {
-    let flagged = usize::from(flags != 0);
-    let n = 2 * (dirs.len() + flagged);
+fn refused_or(nr: i64, dirs: &[u32], flagged: &[(u32, u32)], other: u32) -> Vec<sock_filter> {
+    let flagged = flagged.iter().filter(|(_, flags)| *flags != 0);
+    let tests: Vec<_> = dirs.iter().map(|&dir| (dir, JEQ, libc::AT_FDCWD as u32)).collect();
+    let tests: Vec<_> = tests.into_iter().chain(flagged.map(|&(argument, flags)| (argument, JSET, flags))).collect();
+    let n = 2 * tests.len();
     let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 2)];
-    let mut kill = n;
-    let mut test = |argument: u32, code: u16, value: u32| {
-        kill -= 2;
-        [stmt(LD_ABS, DATA_ARGS + 8 * argument), jump(code, value, kill + 1, 0)]
-    };
-    for &dir in dirs {
-        p.extend(test(dir, JEQ, libc::AT_FDCWD as u32));
-    }
-    if flags != 0 {
-        p.extend(test(flagged_argument, JSET, flags));
+    for (i, (argument, code, value)) in tests.into_iter().enumerate() {
+        p.extend([stmt(LD_ABS, DATA_ARGS + 8 * argument), jump(code, value, n - 2 * i - 1, 0)]);
     }
     p.extend([stmt(RET, RET_ALLOW), stmt(RET, other)]);
     p
+}
+
+/// Allows call `nr` below a directory that is open if an argument is `value` as a whole, else kills; goes on behind
+/// itself with other calls.
+fn only(nr: i64, argument: u32, value: u64) -> Vec<sock_filter> {
+    only_or(nr, argument, value, RET_KILL_PROCESS)
+}
+
+/// As [`only`], with another answer to what is not allowed.
+fn only_or(nr: i64, argument: u32, value: u64, other: u32) -> Vec<sock_filter> {
+    let at = DATA_ARGS + 8 * argument;
+    vec![
+        stmt(LD_ABS, DATA_NR),
+        jump(JEQ, nr as u32, 0, 8),
+        stmt(LD_ABS, DATA_ARGS),
+        jump(JEQ, libc::AT_FDCWD as u32, 5, 0),
+        stmt(LD_ABS, at),
+        jump(JEQ, value as u32, 0, 3),
+        stmt(LD_ABS, at + 4),
+        jump(JEQ, (value >> 32) as u32, 0, 1),
+        stmt(RET, RET_ALLOW),
+        stmt(RET, other),
+    ]
 }
 
 /// Allows call `nr` if the lower half of an argument is one of `values`, kills for other values, and goes
@@ -415,190 +459,4 @@ fn bitmap(numbers: &[i64]) -> Vec<sock_filter> {
     p.push(stmt(JA, test));
     p.extend([stmt(RSH_X, 0), jump(JSET, 1, 0, 1), stmt(RET, RET_ALLOW)]);
     p
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GATE: u64 = 0x6812_4020_1234;
-    const SIGRETURN: u64 = 0x6812_4020_5678;
-    const I386: u32 = 0x4000_0003;
-
-    /// What the host would do: an interpreter of the few instructions that seccomp programs use.
-    fn interpret(program: &[sock_filter], arch: u32, nr: u32, ip: u64, args: [u64; 6]) -> u32 {
-        let mut data = [0u8; 64];
-        data[0..4].copy_from_slice(&nr.to_le_bytes());
-        data[4..8].copy_from_slice(&arch.to_le_bytes());
-        data[8..16].copy_from_slice(&ip.to_le_bytes());
-        for (i, a) in args.iter().enumerate() {
-            data[16 + 8 * i..24 + 8 * i].copy_from_slice(&a.to_le_bytes());
-        }
-        let (mut pc, mut acc, mut index) = (0usize, 0u32, 0u32);
-        loop {
-            let i = &program[pc];
-            pc += 1;
-            let mut branch = |taken: bool| pc += usize::from(if taken { i.jt } else { i.jf });
-            match i.code {
-                0x20 => {
-                    let at = i.k as usize;
-                    acc = u32::from_le_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
-                }
-                0x00 => acc = i.k,
-                0x07 => index = acc,
-                0x74 => acc >>= i.k,
-                0x7c => acc >>= index,
-                0x05 => pc += i.k as usize,
-                0x15 => branch(acc == i.k),
-                0x25 => branch(acc > i.k),
-                0x35 => branch(acc >= i.k),
-                0x45 => branch(acc & i.k != 0),
-                0x54 => acc &= i.k,
-                0x06 => return i.k,
-                other => panic!("an instruction {other:#x} that the test does not know"),
-            }
-        }
-    }
-
-    fn at(ip: u64, nr: i64, args: [u64; 6]) -> u32 {
-        judge(false, ip, nr, args)
-    }
-
-    fn judge(writable: bool, ip: u64, nr: i64, args: [u64; 6]) -> u32 {
-        let program = build(GATE, SIGRETURN, writable, false).expect("it compiles");
-        interpret(&program, ARCH_X86_64, nr as u32, ip, args)
-    }
-
-    #[test]
-    fn only_two_addresses_get_through() {
-        for nr in 0..600 {
-            for ip in [0, GATE - 1, GATE + 1, GATE ^ (1 << 32), SIGRETURN ^ (1 << 40), 0x40_1000, u64::MAX] {
-                assert_eq!(at(ip, nr, [0; 6]), RET_TRAP, "call {nr} at {ip:#x}");
-            }
-            let want = if nr == libc::SYS_rt_sigreturn { RET_ALLOW } else { RET_TRAP };
-            assert_eq!(at(SIGRETURN, nr, [0; 6]), want, "call {nr} at the sigreturn instruction");
-        }
-    }
-
-    #[test]
-    fn the_gate_allows_what_is_named_and_kills_for_the_rest() {
-        for nr in HOT.iter().chain(PLAIN) {
-            assert_eq!(at(GATE, *nr, [u64::MAX; 6]), RET_ALLOW, "call {nr}");
-        }
-        let mut named: Vec<i64> = checked().expect("built").into_iter().map(|(nr, _)| nr).collect();
-        named.extend(LISTED.iter().map(|(nr, ..)| nr));
-        named.extend(NAMING.iter().map(|(nr, ..)| nr));
-        named.push(libc::SYS_openat);
-        for nr in (0..600).filter(|nr| !HOT.contains(nr) && !PLAIN.contains(nr) && !named.contains(nr)) {
-            assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
-        }
-        for nr in
-            [libc::SYS_execve, libc::SYS_ptrace, libc::SYS_kill, libc::SYS_clone3, libc::SYS_socket, libc::SYS_bpf]
-        {
-            assert_eq!(at(GATE, nr, [0; 6]), RET_KILL_PROCESS, "call {nr}");
-        }
-        assert_eq!(at(GATE, libc::SYS_rt_sigreturn, [0; 6]), RET_KILL_PROCESS);
-    }
-
-    #[test]
-    fn files_are_named_below_directories_and_changed_where_that_was_given() {
-        const CWD: u64 = libc::AT_FDCWD as u32 as u64;
-        let far = |nr, dirs: &[u32], dir: u64| {
-            let mut args = [7, 7, 0, 7, 7, 7];
-            dirs.iter().for_each(|&d| args[d as usize] = dir);
-            judge(true, GATE, nr, args)
-        };
-        let changing = CHANGING.iter().map(|(nr, dirs, _)| (*nr, *dirs));
-        for (nr, dirs) in NAMING.iter().copied().chain(changing).chain([(libc::SYS_openat, &[0u32][..])]) {
-            assert_eq!(far(nr, dirs, 5), RET_ALLOW, "call {nr}");
-            for dir in dirs {
-                assert_eq!(far(nr, &[*dir], CWD), RET_KILL_PROCESS, "call {nr}");
-                assert_eq!(far(nr, &[*dir], CWD | 0xffff_ffff_0000_0000), RET_KILL_PROCESS, "call {nr}");
-            }
-        }
-        for &(nr, _, mode) in CHANGING {
-            assert_eq!(at(GATE, nr, [7; 6]), RET_KILL_PROCESS, "call {nr}");
-            if let Some(argument) = mode {
-                let mut args = [7; 6];
-                args[argument as usize] = 0o104_755;
-                assert_eq!(judge(true, GATE, nr, args), RET_KILL_PROCESS, "call {nr}");
-            }
-        }
-        for mode in [0o4755, 0o2755] {
-            let args = [7, 7, (libc::O_CREAT | libc::O_RDWR) as u64, mode, 0, 0];
-            assert_eq!(judge(true, GATE, libc::SYS_openat, args), RET_KILL_PROCESS);
-        }
-        for flags in [libc::O_RDONLY, libc::O_PATH | libc::O_NOFOLLOW, libc::O_DIRECTORY | libc::O_CLOEXEC] {
-            assert_eq!(at(GATE, libc::SYS_openat, [7, 7, flags as u64, 0, 0, 0]), RET_ALLOW, "flags {flags:#x}");
-        }
-        for flags in [libc::O_WRONLY, libc::O_RDWR, libc::O_CREAT, libc::O_TRUNC, libc::O_TMPFILE | libc::O_RDWR, 3] {
-            let args = [7, 7, flags as u64, 0, 0, 0];
-            assert_eq!(at(GATE, libc::SYS_openat, args), RET_KILL_PROCESS, "flags {flags:#x}");
-            assert_eq!(judge(true, GATE, libc::SYS_openat, args), RET_ALLOW, "flags {flags:#x}");
-        }
-    }
-
-    #[test]
-    fn arguments_are_looked_at() {
-        let tgkill = |sig| at(GATE, libc::SYS_tgkill, [1, 1, sig, 0, 0, 0]);
-        assert_eq!(tgkill(u64::from(KICK)), RET_ALLOW);
-        for sig in [0, 9, 15, 17] {
-            assert_eq!(tgkill(sig), RET_KILL_PROCESS, "signal {sig}");
-        }
-        let prctl = |option: i32, value: u64| at(GATE, libc::SYS_prctl, [option as u64, value, 0, 0, 0, 0]);
-        assert_eq!(prctl(libc::PR_SET_NAME, 0x1000), RET_ALLOW);
-        assert_eq!(prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64), RET_ALLOW);
-        for value in [0, libc::SIGCHLD as u64, libc::SIGKILL as u64 | 1 << 32] {
-            assert_eq!(prctl(libc::PR_SET_PDEATHSIG, value), RET_KILL_PROCESS, "{value:#x}");
-        }
-        assert_eq!(prctl(libc::PR_SET_DUMPABLE, 9), RET_KILL_PROCESS);
-        let clone = |flags: i32| at(GATE, libc::SYS_clone, [flags as u32 as u64, 0, 0, 0, 0, 0]);
-        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_PARENT), RET_ALLOW);
-        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND), RET_ALLOW);
-        assert_eq!(clone(libc::CLONE_PARENT), RET_KILL_PROCESS, "a second descriptor table");
-        assert_eq!(clone(libc::CLONE_FILES | libc::CLONE_NEWUSER), RET_KILL_PROCESS);
-        let mmap = |flags: i32| at(GATE, libc::SYS_mmap, [0, 4096, 3, flags as u64, u64::MAX, 0]);
-        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED), RET_ALLOW);
-        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_FIXED_NOREPLACE), RET_ALLOW);
-        assert_eq!(mmap(libc::MAP_PRIVATE | libc::MAP_ANONYMOUS), RET_KILL_PROCESS, "the host picks the address");
-        let ioctl = |request| at(GATE, libc::SYS_ioctl, [0, request, 0, 0, 0, 0]);
-        assert_eq!(ioctl(libc::TIOCGWINSZ), RET_ALLOW);
-        assert_eq!(ioctl(libc::TIOCSTI), RET_KILL_PROCESS);
-        for &(nr, argument, values) in LISTED {
-            let with = |v: u32| {
-                let mut args = [u64::MAX; 6];
-                args[argument as usize] = u64::from(v);
-                at(GATE, nr, args)
-            };
-            for &v in values {
-                assert_eq!(with(v), RET_ALLOW, "call {nr} with {v:#x}");
-            }
-            for v in (0..100).chain([u32::MAX, 0x1000]).filter(|v| !values.contains(v)) {
-                assert_eq!(with(v), RET_KILL_PROCESS, "call {nr} with {v:#x}");
-            }
-        }
-    }
-
-    #[test]
-    fn other_architectures_trap_even_at_the_gate() {
-        let program = build(GATE, SIGRETURN, true, false).expect("it compiles");
-        for ip in [GATE, SIGRETURN, 0x40_1000] {
-            assert_eq!(interpret(&program, I386, 3, ip, [0; 6]), RET_TRAP);
-            let x32 = X32_BIT | libc::SYS_write as u32;
-            assert_eq!(interpret(&program, ARCH_X86_64, x32, ip, [0; 6]), RET_TRAP);
-            assert_eq!(interpret(&program, ARCH_X86_64, u32::MAX, ip, [0; 6]), RET_TRAP);
-        }
-    }
-
-    #[test]
-    fn the_program_fits_and_every_jump_lands() {
-        let program = build(GATE, SIGRETURN, true, false).expect("it compiles");
-        assert!(program.len() <= 4096);
-        for (at, i) in program.iter().enumerate() {
-            if i.code & 7 == 5 {
-                let (t, f) = if i.code == 5 { (i.k as usize, i.k as usize) } else { (i.jt.into(), i.jf.into()) };
-                assert!(at + 1 + t < program.len() && at + 1 + f < program.len(), "instruction {at}");
-            }
-        }
-    }
 }

@@ -88,13 +88,13 @@ fn unshare(flags: i32) -> Result {
 
 fn guests_filter() -> Result {
     jail::enter()?;
-    let program = filter::build(0x7e80_0020_1000, 0x7e80_0020_2000, false, false)?;
+    let program = filter::build(0x7e80_0020_1000, 0x7e80_0020_2000, filter::May::default())?;
     filter::install(&program).map_err(|e| super::Error::host("install a filter", e))
 }
 
 fn supervisors_filter() -> Result {
     jail::enter()?;
-    filter::install(&filter::of_supervisor(true, false, false, false)?)
+    filter::install(&filter::of_supervisor(true, false, filter::May::default())?)
         .map_err(|e| super::Error::host("install a filter", e))
 }
 

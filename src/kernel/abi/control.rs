@@ -1,6 +1,7 @@
 //! What the host half and the kernel say to each other, encoded with postcard. Both are built from
 //! this file; the build hash in [`ImageHeader`] keeps two builds apart.
 
+use super::linux;
 use super::saved::Frozen;
 use super::text::{Patched, TextKey, TextPlan};
 use alloc::{string::String, vec::Vec};
@@ -58,6 +59,8 @@ pub struct BootParams {
     pub vdso: [u64; 4],
     /// Address of the seccomp `sock_fprog` that the mother installs.
     pub filter: u64,
+    /// Names of host files are looked up with what lies at [`NAMING`](super::layout::NAMING) alone: 1, else 0.
+    pub naming: u64,
     /// What the processor can do (AT_HWCAP): asking it itself takes virtual machines microseconds.
     pub hwcap: u64,
     /// xsave size of a signal frame (AT_MINSIGSTKSZ), 0 if unknown.
@@ -66,6 +69,33 @@ pub struct BootParams {
     pub config: *const u8,
     /// Its length in bytes.
     pub config_len: usize,
+}
+
+/// What names of host files are looked up with where nothing may lead out of the directory that they are looked up in:
+/// constants, so that a filter, which sees addresses alone, knows what they say.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Naming {
+    /// `struct open_how` for `openat2(2)`: flags, mode, `RESOLVE_*`.
+    pub how: [u64; 3],
+    /// The empty name: of the descriptor itself.
+    pub nothing: [u8; 8],
+}
+
+impl Naming {
+    /// Size of `how`, bytes.
+    pub const HOW_LEN: u64 = 24;
+    /// Where `nothing` lies.
+    pub const NOTHING: u64 = Naming::HOW_LEN;
+    /// What there is to be said: a place (`O_PATH`), no link followed, below the directory.
+    pub const BENEATH: Naming = Naming {
+        how: [
+            (linux::O_PATH | linux::O_NOFOLLOW | linux::O_CLOEXEC) as u64,
+            0,
+            (linux::RESOLVE_BENEATH | linux::RESOLVE_NO_MAGICLINKS) as u64,
+        ],
+        nothing: [0; 8],
+    };
 }
 
 /// A bind mount or tmpfs that the guest sees.

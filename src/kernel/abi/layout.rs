@@ -26,6 +26,9 @@ pub const VDSO_MAX: u64 = 1 << 20;
 pub const HOST_VDSO: u64 = 34 << 20;
 /// Room for it, in bytes.
 pub const HOST_VDSO_MAX: u64 = 1 << 20;
+/// A page of constants by which names of host files are looked up ([`Naming`](super::control::Naming)), where that is to
+/// lead nowhere else. Nobody can change it.
+pub const NAMING: u64 = 36 << 20;
 /// The kernel heap.
 pub const HEAP: u64 = 64 << 20;
 /// Address room of the heap, in bytes (the limit in force is a run-time setting).

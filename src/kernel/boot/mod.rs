@@ -74,6 +74,7 @@ unsafe fn assemble(params: &BootParams) -> Result {
     crate::mm::user::set_grow(crate::task::memory::grow);
     window::set(params.window_fd, params.proc_fd);
     window::set_broker(params.broker_fd);
+    window::set_naming(params.naming != 0);
     panic::set_doorbell(params.doorbell_fd);
     let pid = process::own_pid();
     process::set_supervisor(pid);

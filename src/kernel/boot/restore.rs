@@ -45,6 +45,7 @@ unsafe fn reassemble(params: &BootParams, revival: &[u8]) -> Result {
     let revival: Revival = postcard::from_bytes(revival).map_err(|_| Errno::EINVAL)?;
     window::set(params.window_fd, params.proc_fd);
     window::set_broker(params.broker_fd);
+    window::set_naming(params.naming != 0);
     panic::set_doorbell(params.doorbell_fd);
     let pid = process::own_pid();
     let before = process::set_supervisor(pid);

@@ -51,7 +51,7 @@ impl TempDir {
     }
     fn fd(&self) -> HostFd {
         let path = self.0.to_str().expect("ASCII");
-        files::openat(AT_FDCWD, path.as_bytes(), O_PATH, 0).expect("it is there")
+        files::open_place(AT_FDCWD, path.as_bytes()).expect("it is there")
     }
     /// Every name and every file's content below, to see whether anything changed.
     fn picture(&self) -> vec::Vec<(PathBuf, Option<vec::Vec<u8>>)> {

@@ -1,7 +1,8 @@
 //! Host file calls.
 
-use super::HostFd;
+use super::{HostFd, window};
 use crate::abi::Restart;
+use crate::abi::control::Naming;
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::arch;
 use alloc::vec::Vec;
@@ -31,7 +32,7 @@ fn with_path<R>(path: &[u8], f: impl FnOnce(u64) -> Result<R>) -> Result<R> {
     f(c.as_ptr() as u64)
 }
 
-/// `openat2(RESOLVE_…)`-less `openat` below a descriptor; always close-on-exec.
+/// `openat` below a descriptor; always close-on-exec. Not for `O_PATH`, which is [`open_place`]'s.
 ///
 /// # Errors
 /// The host's.
@@ -41,18 +42,35 @@ pub fn openat(dir: i32, path: &[u8], flags: u32, mode: u32) -> Result<HostFd> {
         .map(|fd| HostFd::new(fd as i32))
 }
 
+/// What has a name below a descriptor (`O_PATH`); a last symlink is not followed.
+///
+/// # Errors
+/// The host's.
+pub fn open_place(dir: i32, path: &[u8]) -> Result<HostFd> {
+    let Some(naming) = window::naming() else { return openat(dir, path, linux::O_PATH | linux::O_NOFOLLOW, 0) };
+    with_path(path, |p| call(linux::__NR_openat2, [dir as i64 as u64, p, naming, Naming::HOW_LEN, 0, 0]))
+        .map(|fd| HostFd::new(fd as i32))
+}
+
 /// `statx` of a name below a descriptor, without following a last symlink; an empty name is the
 /// descriptor itself.
 ///
 /// # Errors
 /// The host's.
 pub fn statx(dir: i32, path: &[u8]) -> Result<linux::statx> {
+    match window::naming() {
+        Some(_) if path.is_empty() => statx_at(dir, 0),
+        Some(_) => statx_at(open_place(dir, path)?.raw(), 0),
+        None => with_path(path, |p| statx_at(dir, p)),
+    }
+}
+
+/// `statx` of a C string, or of none, which is the descriptor itself.
+fn statx_at(dir: i32, path: u64) -> Result<linux::statx> {
     let mut out = MaybeUninit::<linux::statx>::zeroed();
     let flags = linux::AT_SYMLINK_NOFOLLOW | linux::AT_EMPTY_PATH | linux::AT_NO_AUTOMOUNT;
     let mask = linux::STATX_BASIC_STATS | linux::STATX_BTIME;
-    with_path(path, |p| {
-        call(linux::__NR_statx, [dir as i64 as u64, p, u64::from(flags), u64::from(mask), out.as_mut_ptr() as u64, 0])
-    })?;
+    call(linux::__NR_statx, [dir as i64 as u64, path, u64::from(flags), u64::from(mask), out.as_mut_ptr() as u64, 0])?;
     // SAFETY: zeroed, then filled.
     Ok(unsafe { out.assume_init() })
 }
@@ -62,10 +80,18 @@ pub fn statx(dir: i32, path: &[u8]) -> Result<linux::statx> {
 /// # Errors
 /// The host's.
 pub fn readlinkat(dir: i32, path: &[u8]) -> Result<Vec<u8>> {
+    match window::naming() {
+        Some(naming) if path.is_empty() => readlink_at(dir, naming + Naming::NOTHING),
+        Some(naming) => readlink_at(open_place(dir, path)?.raw(), naming + Naming::NOTHING),
+        None => with_path(path, |p| readlink_at(dir, p)),
+    }
+}
+
+/// `readlinkat` of a C string.
+fn readlink_at(dir: i32, path: u64) -> Result<Vec<u8>> {
     let mut buf: Vec<u8> = Vec::new();
     buf.try_reserve_exact(4096).map_err(|_| Errno::ENOMEM)?;
-    let n =
-        with_path(path, |p| call(linux::__NR_readlinkat, [dir as i64 as u64, p, buf.as_mut_ptr() as u64, 4096, 0, 0]))?;
+    let n = call(linux::__NR_readlinkat, [dir as i64 as u64, path, buf.as_mut_ptr() as u64, 4096, 0, 0])?;
     // SAFETY: the host filled `n` bytes.
     unsafe { buf.set_len(n as usize) };
     Ok(buf)

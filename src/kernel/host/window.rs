@@ -1,6 +1,8 @@
 //! The window's memory file descriptor, and the sandbox's other standing host descriptors.
 
-use core::sync::atomic::{AtomicI32, Ordering::Relaxed};
+use crate::abi::layout::NAMING;
+use crate::arch;
+use core::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
 
 static WINDOW_FD: AtomicI32 = AtomicI32::new(-1);
 static PROC_FD: AtomicI32 = AtomicI32::new(-1);
@@ -31,4 +33,16 @@ pub fn set_broker(fd: i32) {
 /// The end of the broker's pipe that requests are written to; -1 where nothing is writable.
 pub fn broker_fd() -> i32 {
     BROKER_FD.load(Relaxed)
+}
+
+static NAMES_BENEATH: AtomicBool = AtomicBool::new(false);
+
+/// Records whether names of host files are looked up with the constants at [`NAMING`] alone (at boot).
+pub fn set_naming(beneath: bool) {
+    NAMES_BENEATH.store(beneath, Relaxed);
+}
+
+/// Where these constants lie ([`Naming`](crate::abi::control::Naming)), if names are looked up with them.
+pub fn naming() -> Option<u64> {
+    NAMES_BENEATH.load(Relaxed).then(|| arch::slot::window() + NAMING)
 }

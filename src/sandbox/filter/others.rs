@@ -94,6 +94,9 @@ const SUPERVISING: &[i64] = &[
 const BELOW: &[i64] =
     &[libc::SYS_openat, libc::SYS_statx, libc::SYS_readlinkat, libc::SYS_newfstatat, libc::SYS_unlinkat];
 
+/// The same where no name may lead out of a directory ([`May::naming`]): of it `openat` is without `O_PATH`.
+const BELOW_ONLY: &[i64] = &[libc::SYS_unlinkat];
+
 /// What it shares with processes that it makes for itself, and not for the kernel: nothing.
 const SHARING: u64 = (libc::CLONE_VM
     | libc::CLONE_FS
@@ -125,12 +128,12 @@ const SUPERVISING_LISTED: &[(i64, u32, &[u32])] = &[
 
 /// The supervisor's filter, wherever a call comes from. The processes that it makes later inherit it: what it refuses
 /// is therefore a trap, which is what a guest's call shall be, and ends the supervisor. Their own filter decides
-/// of all else. `cache`: copies of code are kept beyond its end. `writable`, `network`: as in [`build`].
-/// `bridges`: it passes on data between the host's network and the sandbox's.
+/// of all else. `cache`: copies of code are kept beyond its end. `bridges`: it passes on data between the host's network
+/// and the sandbox's.
 ///
 /// # Errors
 /// None that a caller could cause.
-pub fn of_supervisor(cache: bool, writable: bool, network: bool, bridges: bool) -> Result<BpfProgram> {
+pub fn of_supervisor(cache: bool, bridges: bool, may: May) -> Result<BpfProgram> {
     let files = libc::CLONE_FILES as u64;
     let (fixed, noreplace) = (libc::MAP_FIXED as u64, libc::MAP_FIXED_NOREPLACE as u64);
     let mut rules = vec![
@@ -157,7 +160,7 @@ pub fn of_supervisor(cache: bool, writable: bool, network: bool, bridges: bool) 
         let open = SeccompRule::new(vec![arg(1, Len::Qword, Op::Eq, 0)?]).map_err(internal)?;
         rules.push((libc::SYS_utimensat, vec![open]));
     }
-    if bridges && !network {
+    if bridges && !may.network {
         // To whom a socket is connected, and to nobody else.
         let nowhere = SeccompRule::new(vec![arg(4, Len::Qword, Op::Eq, 0)?]).map_err(internal)?;
         rules.push((libc::SYS_sendto, vec![nowhere]));
@@ -168,7 +171,7 @@ pub fn of_supervisor(cache: bool, writable: bool, network: bool, bridges: bool) 
         .try_into()
         .map_err(internal)?;
     let mut plain: Vec<i64> = [&HOT[..], PLAIN, SUPERVISING].concat();
-    if network {
+    if may.network {
         plain.extend_from_slice(NETWORKING);
     }
     if bridges {
@@ -183,12 +186,18 @@ pub fn of_supervisor(cache: bool, writable: bool, network: bool, bridges: bool) 
         stmt(RET, RET_TRAP),
     ];
     p.extend(bitmap(&plain));
-    p.extend(below(BELOW));
-    p.extend(refused_or(libc::SYS_renameat, &[0, 2], (0, 0), RET_TRAP));
-    for (nr, dirs, _) in if writable { CHANGING } else { &[] } {
-        p.extend(refused_or(*nr, dirs, (0, 0), RET_TRAP));
+    if let Some(naming) = may.naming {
+        p.extend(below(BELOW_ONLY));
+        p.extend(refused_or(libc::SYS_openat, &[0], &[(2, libc::O_PATH as u32)], RET_TRAP));
+        beneath(naming).iter().for_each(|&(nr, argument, value)| p.extend(only_or(nr, argument, value, RET_TRAP)));
+    } else {
+        p.extend(below(BELOW));
     }
-    for (nr, (argument, values)) in listed(&[LISTED, SUPERVISING_LISTED].concat(), network) {
+    p.extend(refused_or(libc::SYS_renameat, &[0, 2], &[], RET_TRAP));
+    for (nr, dirs, _) in if may.write { CHANGING } else { &[] } {
+        p.extend(refused_or(*nr, dirs, &[], RET_TRAP));
+    }
+    for (nr, (argument, values)) in listed(&[LISTED, SUPERVISING_LISTED].concat(), may.network) {
         p.extend(list_or(nr, argument, &values, RET_TRAP));
     }
     p.extend(checked);

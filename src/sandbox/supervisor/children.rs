@@ -61,7 +61,14 @@ fn children() -> Option<Vec<i32>> {
         let mut file = known.get()?;
         let mut list = Vec::new();
         file.seek(SeekFrom::Start(0)).ok()?;
-        file.read_to_end(&mut list).ok().map(|_| list)
+        // Not `read_to_end`, which looks how long the file is by a call that the supervisor's filter may refuse.
+        let mut piece = [0; 4096];
+        loop {
+            match file.read(&mut piece).ok()? {
+                0 => return Some(list),
+                n => list.extend_from_slice(&piece[..n]),
+            }
+        }
     })?;
     Some(named(&list))
 }

@@ -239,11 +239,14 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     let writable = jail == Jail::Off || given.writable();
     let porter = porter.map(Porter::start).transpose()?;
     let bridges = porter.is_some() || !config.publish.is_empty() || saved.as_ref().is_some_and(|s| s.published);
+    // Whether names could lead out of what was given.
+    let mut leads_out = jail != Jail::Off && jail != Jail::Namespaces && config.root_path != "/";
     if jail == Jail::Namespaces {
         namespaces::enter(&along(&given, proc.as_raw_fd(), &texts), given.network)?;
-    } else if jail != Jail::Off && leads_out(&config, &given, socket.is_some()) && jail::may_mount(had) {
-        namespaces::leave_mounts(&along(&given, proc.as_raw_fd(), &texts))?;
+    } else if leads_out && may_leave(&given, socket.is_some()) && jail::may_mount(had) {
+        leads_out = !namespaces::leave_mounts(&along(&given, proc.as_raw_fd(), &texts))?;
     }
+    let naming = leads_out && window.seal_naming().is_ok();
     children::remember_list(proc.as_raw_fd());
     let detached = jail == Jail::Namespaces;
     let owner = Owner { uid: config.uid, gids: config.groups.iter().copied().chain([config.gid]).collect() };
@@ -262,12 +265,15 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     // One that stays is not ours to wait for.
     strangers.extend(meter.as_ref().filter(|m| m.stays).map(|m| m.helper.pid()));
     let (gate, sigreturn) = (header.gate_ip as *const () as u64, header.sigreturn_ip as *const () as u64);
-    let program = filter::build(gate, sigreturn, writable, given.network)?;
+    let naming = naming.then_some(window.base + layout::NAMING);
+    let may = filter::May { write: writable, network: given.network, naming };
+    let program = filter::build(gate, sigreturn, may)?;
     let inside = jail::shut(jail, &given, had)?;
     let standing = Standing {
         doorbell: doorbell.as_raw_fd(),
         proc: proc.as_raw_fd(),
         broker: broker.as_ref().map_or(-1, Broker::fd),
+        naming: naming.is_some(),
     };
     let booted = boot(&header, &window, &standing, &config, &program, saved.as_ref());
     // The kernel owns these from here on, even if it has failed.
@@ -289,7 +295,7 @@ fn setup(plan: Plan, socket: Option<RawFd>, mut strangers: Vec<i32>, had: u64) -
     server.knows([config.text_cache, config.log_fd, config.strace_fd, standing.proc]);
     if confined {
         // Not earlier: the host processes that boot makes would inherit it, and need it for nothing.
-        filter::install(&filter::of_supervisor(cached, writable, given.network, bridges)?)
+        filter::install(&filter::of_supervisor(cached, bridges, may)?)
             .map_err(|e| Error::host("confine the supervisor", e))?;
     }
     Ok(server)
@@ -313,10 +319,10 @@ fn bound(
     Ok(Some(meter))
 }
 
-/// Whether names could lead out of what was given, and nothing needs them as the host has them: the broker of writable
-/// binds does, and so does who saves the sandbox of a supervisor that is a process of its own (`apart`).
-fn leads_out(config: &Config, given: &jail::Reach, apart: bool) -> bool {
-    config.root_path != "/" && !given.writable() && !apart
+/// Whether nothing needs names as the host has them: the broker of writable binds does, and so does who saves the sandbox
+/// of a supervisor that is a process of its own (`apart`).
+fn may_leave(given: &jail::Reach, apart: bool) -> bool {
+    !given.writable() && !apart
 }
 
 /// What the sandbox takes along where it leaves the host's mounts.
@@ -505,11 +511,13 @@ fn event_fd() -> Result<OwnedFd> {
     }
 }
 
-/// Descriptors that the kernel has from the beginning, beside those of its settings.
+/// What the kernel has from the beginning, beside its settings: descriptors, and whether it names files with what the
+/// window holds sealed.
 struct Standing {
     doorbell: RawFd,
     proc: RawFd,
     broker: RawFd,
+    naming: bool,
 }
 
 /// What was to be done with a mount.
@@ -540,6 +548,7 @@ fn boot(
         broker_fd: standing.broker,
         vdso: vdso::move_to(window.base + layout::HOST_VDSO),
         filter: &raw const filter as u64,
+        naming: u64::from(standing.naming),
         // SAFETY: reads the auxiliary vector.
         hwcap: unsafe { libc::getauxval(libc::AT_HWCAP) },
         // SAFETY: as above.

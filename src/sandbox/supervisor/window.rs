@@ -5,10 +5,15 @@
 //! and it saves each fork 2 us per guard.
 
 use crate::sandbox::error::{Error, Result};
+use drupe_kernel::abi::control::Naming;
 use drupe_kernel::abi::layout;
+use nix::errno::Errno;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+const PAGE: u64 = 4096;
 
 /// Places that are tried in each range, evenly spread.
 const TRIES: u64 = 64;
@@ -95,9 +100,32 @@ impl Window {
         Ok(())
     }
 
-    /// Unmaps all of it: the kernel is there no more.
+    /// Puts [`Naming::BENEATH`] where nobody, whoever owns the gate, can change it or put something else (`mseal(2)`).
+    ///
+    /// # Errors
+    /// A host that cannot do that, or that cannot look at a descriptor without a name: Linux before 6.11.
+    pub fn seal_naming(&self) -> io::Result<()> {
+        let at = self.base + layout::NAMING;
+        let (none, flags) = (ptr::null::<libc::c_char>(), libc::AT_EMPTY_PATH);
+        // SAFETY: a page of the window's that was mapped just now, and a record on this stack.
+        unsafe {
+            let mut out = std::mem::zeroed::<libc::statx>();
+            Errno::result(libc::statx(self.fd(), none, flags, libc::STATX_BASIC_STATS, &raw mut out))?;
+            map(at, PAGE, libc::PROT_READ | libc::PROT_WRITE, None)?;
+            (at as *mut Naming).write(Naming::BENEATH);
+            let page = at as *mut libc::c_void;
+            Errno::result(libc::mprotect(page, PAGE as usize, libc::PROT_READ))
+                .and_then(|_| Errno::result(libc::syscall(libc::SYS_mseal, page, PAGE, 0)))
+                .inspect_err(|_| unmap(at, PAGE))?;
+        }
+        Ok(())
+    }
+
+    /// Unmaps all of it: the kernel is there no more. A sealed page stays.
     pub fn unmap(&self) {
-        unmap(self.base, layout::END + layout::GUARD);
+        let after = layout::NAMING + PAGE;
+        unmap(self.base, layout::NAMING);
+        unmap(self.base + after, layout::END + layout::GUARD - after);
     }
 
     /// The memory file's descriptor; it stays open as long as the supervisor lives.

@@ -8,7 +8,7 @@
 mod file;
 
 use super::memfs;
-use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_PATH, O_RDONLY, O_RDWR, O_WRONLY};
+use crate::abi::linux::{self, O_DIRECTORY, O_NOFOLLOW, O_RDONLY, O_RDWR, O_WRONLY};
 use crate::abi::{Errno, Result};
 use crate::host::{HostFd, broker, files, window};
 use crate::sync::{Level, Mutex};
@@ -77,7 +77,7 @@ impl HostInode {
     }
 
     fn child(&self, name: &[u8]) -> Result<Arc<HostInode>> {
-        let fd = files::openat(self.fd.raw(), name, O_PATH | O_NOFOLLOW, 0)?;
+        let fd = files::open_place(self.fd.raw(), name)?;
         HostInode::new(self.fs.clone(), fd)
     }
 
@@ -213,10 +213,12 @@ impl Directory for HostInode {
     }
 
     fn nameless(&self, ctx: &OpCtx<'_>, mode: u32) -> Result<Arc<dyn Inode>> {
-        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_RDWR, mode & MADE)?;
-        let inode = HostInode::new(self.fs.clone(), memfs::reopen(file.raw(), O_PATH)?)?;
+        // It can be opened again until it has the mode that was asked for.
+        let file = files::openat(self.fd.raw(), b".", linux::O_TMPFILE | O_RDWR, mode & MADE | 0o600)?;
+        let again = (mode & 0o600 != 0o600).then(|| memfs::reopen(file.raw(), O_RDWR)).transpose()?;
+        let inode = HostInode::new(self.fs.clone(), file)?;
         inode.settle(ctx, mode)?;
-        *inode.made.lock() = (mode & 0o600 != 0o600).then_some(file);
+        *inode.made.lock() = again;
         Ok(inode)
     }
 
