@@ -27,6 +27,7 @@ macro_rules! guests {
 
 guests! {
     hello: ALL;
+    persona: &[Link::Dynamic];
     processes: ALL;
     waiting: GLIBC;
     rlimits: &[Link::Dynamic];

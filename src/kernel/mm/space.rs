@@ -209,6 +209,11 @@ impl AddressSpace {
         AddressSpace::with(Inner::empty(top))
     }
 
+    /// Mappings that are put anywhere lie below `top`, the nearer the better.
+    pub fn set_top(&self, top: u64) {
+        self.inner.write().top = top;
+    }
+
     /// Whether what is mapped is not known any more: no process can go on in it.
     pub fn is_lost(&self) -> bool {
         self.inner.read().lost
@@ -391,11 +396,11 @@ impl AddressSpace {
     }
 
     /// Changes protection. As in Linux what lies before the first obstacle is changed. `down`: from the start of the
-    /// mapping on that grows down (`PROT_GROWSDOWN`).
+    /// mapping on that grows down (`PROT_GROWSDOWN`). `implied`: what is added where a mapping may have it.
     ///
     /// # Errors
     /// `EINVAL`, `ENOMEM` for holes, `EACCES`.
-    pub fn mprotect(&self, addr: u64, len: u64, prot: u32, down: bool) -> Result {
+    pub fn mprotect(&self, addr: u64, len: u64, prot: u32, implied: u32, down: bool) -> Result {
         if addr & (PAGE - 1) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -416,6 +421,7 @@ impl AddressSpace {
         while at < end {
             let v = inner.vmas.find(at).filter(|v| v.label != rewrite::LABEL).ok_or(Errno::ENOMEM)?;
             let to = v.end.min(end);
+            let prot = prot | implied & v.may;
             if v.flags.contains(VmaFlags::SEALED) {
                 return Err(Errno::EPERM);
             }

@@ -13,6 +13,7 @@ use crate::cred::cap;
 use crate::host::mem;
 use crate::mm::space::{MAY_ALL, Request};
 use crate::mm::{AddressSpace, Backing, MapWish, UserPtr, UserSlice, Vma, VmaFlags};
+use crate::task::attr::persona;
 use crate::task::{CurrentTask, limits};
 use crate::vfs::mount::NOEXEC;
 use alloc::sync::Arc;
@@ -59,6 +60,8 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     let kind = flags & MAP_TYPE;
     let shared = matches!(kind, MAP_SHARED | MAP_SHARED_VALIDATE);
     let span = (offset, len.next_multiple_of(PAGE));
+    let runs = prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC);
+    let prot = if runs && file.as_ref().is_none_or(|f| !f.path().mount.has(NOEXEC)) { prot | PROT_EXEC } else { prot };
     let mut wish = MapWish { shared, prot, may: MAY_ALL, span };
     let mut shared_zeros = false;
     let backing = match &file {
@@ -185,7 +188,9 @@ pub fn sys_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32) -> SysRes
     if prot & !known != 0 || grows == linux::PROT_GROWSUP && cur.mm().is_mapped(addr, end) {
         return Err(Errno::EINVAL.into());
     }
-    Ok(cur.mm().mprotect(addr, len, prot, grows == linux::PROT_GROWSDOWN)?)
+    let runs = prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC);
+    let implied = if runs { PROT_EXEC } else { 0 };
+    Ok(cur.mm().mprotect(addr, len, prot, implied, grows == linux::PROT_GROWSDOWN)?)
 }
 
 /// `pkey_mprotect(2)` without a key.

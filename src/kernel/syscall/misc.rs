@@ -5,8 +5,10 @@ use crate::cred::cap;
 use crate::fs::dev::random_bytes;
 use crate::host;
 use crate::mm::{IoDst, IoVec, UserPtr, budget};
+use crate::task::attr::persona;
 use crate::task::{CurrentTask, kernel, uts};
 use crate::tty;
+use core::sync::atomic::Ordering::Relaxed;
 
 /// `struct new_utsname`: six strings.
 type UtsName = [[u8; 65]; 6];
@@ -18,7 +20,10 @@ type UtsName = [[u8; 65]; 6];
 pub fn sys_uname(cur: &CurrentTask, out: UserPtr<UtsName>) -> SysResult<()> {
     let mut name: UtsName = [[0; 65]; 6];
     let (host, domain) = (cur.own().ns.uts.hostname(), cur.own().ns.uts.domainname());
-    let texts = [b"Linux", &host[..], uts::RELEASE.as_bytes(), uts::VERSION.as_bytes(), b"x86_64", &domain];
+    let release = if cur.attr.has_persona(persona::UNAME26) { uts::RELEASE_26 } else { uts::RELEASE };
+    let system = cur.attr.personality.load(Relaxed) & persona::PER_MASK;
+    let machine: &[u8] = if system == persona::PER_LINUX32 { b"i686" } else { b"x86_64" };
+    let texts = [b"Linux", &host[..], release.as_bytes(), uts::VERSION.as_bytes(), machine, &domain];
     for (field, text) in name.iter_mut().zip(texts) {
         for (to, from) in field.iter_mut().take(64).zip(text) {
             *to = *from;

@@ -8,6 +8,7 @@ use crate::arch;
 use crate::mm::UserPtr;
 use crate::sync::left::{self, Left};
 use crate::sync::{Events, Kind, On, WaitEnd, wait};
+use crate::task::attr::persona;
 use crate::task::{self, CurrentTask, limits};
 use crate::time;
 use crate::vfs::OpenFile;
@@ -159,12 +160,26 @@ pub fn with_mask(cur: &CurrentTask, mask: Option<u64>, f: impl FnOnce() -> SysRe
     outcome
 }
 
-/// Writes back how much of a timeout is left; that it cannot be written does not matter.
-fn write_left(ptr: UserPtr<__kernel_timespec>, deadline: Option<u64>) {
-    if let (Some(p), Some(d)) = (ptr.option(), deadline) {
-        let left = d.saturating_sub(time::host_monotonic()) as i64;
-        let _ = p.write(__kernel_timespec { tv_sec: left / time::SECOND, tv_nsec: left % time::SECOND });
+/// Writes back how much of a timeout is left, in seconds and nanoseconds, unless the program is one that takes it to stay
+/// (`STICKY_TIMEOUTS`). A call whose timeout stays as it was is not made again (`poll_select_finish`).
+fn write_left<T: Copy>(
+    cur: &CurrentTask,
+    ptr: UserPtr<T>,
+    deadline: Option<u64>,
+    outcome: SysResult<usize>,
+    value: impl FnOnce(i64, i64) -> T,
+) -> SysResult<usize> {
+    let (Some(p), Some(d)) = (ptr.option(), deadline) else { return outcome };
+    let left = d.saturating_sub(time::host_monotonic()) as i64;
+    let sticky = cur.attr.has_persona(persona::STICKY_TIMEOUTS);
+    if !sticky && p.write(value(left / time::SECOND, left % time::SECOND)).is_ok() {
+        return outcome;
     }
+    outcome.map_err(|e| if e == SysError::Restart(Restart::NoHand) { Errno::EINTR.into() } else { e })
+}
+
+fn as_timespec(tv_sec: i64, tv_nsec: i64) -> __kernel_timespec {
+    __kernel_timespec { tv_sec, tv_nsec }
 }
 
 /// `ppoll(2)`.
@@ -179,8 +194,7 @@ pub fn sys_ppoll(
     let deadline = timespec(timeout)?.and_then(deadline_in);
     let mask = optional_mask(mask, size)?;
     let outcome = with_mask(cur, mask, || do_poll(cur, fds, u64::from(count), deadline));
-    write_left(timeout, deadline);
-    outcome
+    write_left(cur, timeout, deadline, outcome, as_timespec)
 }
 
 /// What the three sets of `select` stand for (`fs/select.c`).
@@ -266,11 +280,7 @@ pub fn sys_select(
         }
     };
     let outcome = do_select(cur, n, [read, write, except], deadline);
-    if let (Some(p), Some(d)) = (timeout.option(), deadline) {
-        let left = d.saturating_sub(time::host_monotonic()) as i64;
-        let _ = p.write(timeval { tv_sec: left / time::SECOND, tv_usec: left % time::SECOND / 1000 });
-    }
-    outcome
+    write_left(cur, timeout, deadline, outcome, |tv_sec, ns| timeval { tv_sec, tv_usec: ns / 1000 })
 }
 
 /// `pselect6(2)`.
@@ -292,6 +302,5 @@ pub fn sys_pselect6(
         None => None,
     };
     let outcome = with_mask(cur, mask, || do_select(cur, n, [read, write, except], deadline));
-    write_left(timeout, deadline);
-    outcome
+    write_left(cur, timeout, deadline, outcome, as_timespec)
 }

@@ -284,7 +284,8 @@ fn ambient(cur: &CurrentTask, what: u64, n: u64, rest: &[u64]) -> Result<u64> {
     Ok(0)
 }
 
-/// `personality(2)`; only what `ADDR_NO_RANDOMIZE` and the like read back.
+/// `personality(2)`. Without effect are `ADDR_COMPAT_LAYOUT`, `MMAP_PAGE_ZERO` (as where nothing may be mapped there) and
+/// what only other systems' programs know.
 ///
 /// # Errors
 /// None.

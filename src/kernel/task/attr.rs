@@ -6,6 +6,18 @@ use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::
 /// The slice of SCHED_RR, ms (`/proc/sys/kernel/sched_rr_timeslice_ms`).
 pub static RR_SLICE_MS: Knob = Knob::new(100, 1, i32::MAX as u64);
 
+/// Flags of `personality(2)` (`linux/personality.h`) that have an effect.
+#[allow(missing_docs)]
+pub mod persona {
+    pub const UNAME26: u32 = 0x2_0000;
+    pub const ADDR_NO_RANDOMIZE: u32 = 0x4_0000;
+    pub const READ_IMPLIES_EXEC: u32 = 0x40_0000;
+    pub const STICKY_TIMEOUTS: u32 = 0x400_0000;
+    /// What these bits are is no flag but a system.
+    pub const PER_MASK: u32 = 0xff;
+    pub const PER_LINUX32: u32 = 8;
+}
+
 /// See the module. Inherited by children unless said otherwise.
 pub struct Attr {
     /// Nice value, -20..=19.
@@ -43,6 +55,13 @@ pub struct Attr {
     pub dumpable: AtomicU32,
     /// The CPUs that `sched_setaffinity(2)` chose, `None` before it did.
     pub affinity: Mutex<Option<[u64; 16]>>,
+}
+
+impl Attr {
+    /// Whether it has a flag of `personality(2)`.
+    pub fn has_persona(&self, flag: u32) -> bool {
+        self.personality.load(Relaxed) & flag != 0
+    }
 }
 
 impl Default for Attr {

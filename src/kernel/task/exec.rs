@@ -1,6 +1,7 @@
 //! `execve(2)`: the checks, the death of siblings, and the hand-over to a clean process.
 
-use super::loader::{self, ExecPlan, Program};
+use super::attr::persona;
+use super::loader::{self, ExecPlan, Places, Program};
 use super::pid;
 use super::{CurrentTask, NsProxy, Own, Task, adopt, cpu_timers, dispatch, exit, kernel, limits, record, tree, zygote};
 use crate::abi::sigctx::{SigContext, SigStack};
@@ -159,9 +160,9 @@ fn commit(cur: &CurrentTask, plan: &ExecPlan, outcome: rules::Outcome) -> Result
     files.close_on_exec(&cur.op_ctx());
     group.timers.clear_posix();
     group.set_actions(Arc::new(group.actions().for_exec()));
-    if outcome.clears_personality {
-        cur.attr.personality.fetch_and(!PER_CLEAR_ON_SETID, Relaxed);
-    }
+    // Programs of 64 bits start without it (`set_personality_64bit`).
+    let cleared = if outcome.clears_personality { PER_CLEAR_ON_SETID } else { persona::READ_IMPLIES_EXEC };
+    cur.attr.personality.fetch_and(!cleared, Relaxed);
     if outcome.secure || outcome.changed {
         cur.attr.death_signal.store(0, SeqCst);
     }
@@ -210,13 +211,14 @@ impl zygote::Job for Install {
         let own = cur.shared().map(|own| (Kept::new(own.mm), own.cred));
         let outcome = match &own {
             Some((mm, cred)) => {
-                let stack = group.limits.get(limits::STACK).0;
+                let fixed = cur.attr.has_persona(persona::ADDR_NO_RANDOMIZE);
+                let places = Places { fixed, stack_limit: group.limits.get(limits::STACK).0 };
                 mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
                 let (soft, hard) = group.limits.get(limits::DATA);
                 mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);
                 cur.restore_affinity();
                 cur.settle_clocks();
-                loader::load(&plan, mm, cred, stack)
+                loader::load(&plan, mm, cred, places)
             }
             None => Err(Errno::ESRCH),
         };

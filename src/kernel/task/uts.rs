@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 /// Kernel release that programs compare against: features are those of this Linux.
 pub const RELEASE: &str = "6.12.0-drupe";
+/// The same for programs that were made when versions began with 2.6 (`UNAME26`).
+pub const RELEASE_26: &str = "2.6.72-drupe";
 /// Build, as `uname -v` shows it.
 pub const VERSION: &str = "#1 SMP PREEMPT_DYNAMIC drupe";
 /// Longest name of each kind.

@@ -21,6 +21,8 @@ const PIE_BASE: u64 = 0x5555_5555_4000;
 /// Largest stack that is mapped; more of RLIMIT_STACK is not given.
 const STACK_MAX: u64 = 1 << 30;
 
+/// Room for the first stack above all mappings that are not at random addresses (`MIN_GAP` in Linux).
+const STACK_ROOM: u64 = 128 << 20;
 /// How far below the end of the address space a stack may start, pages (`STACK_RND_MASK`).
 const STACK_RANDOM: u64 = 0x3f_ffff;
 const _: () = assert!(STACKS <= TASK_SIZE - STACK_RANDOM * PAGE - STACK_MAX);
@@ -31,6 +33,22 @@ static HARDWARE: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 pub fn set_hardware(hwcap: u64, hwcap2: u64, min_sigstack: u64) {
     for (to, v) in HARDWARE.iter().zip([hwcap, hwcap2, min_sigstack]) {
         to.store(v, Relaxed);
+    }
+}
+
+/// Where a program's parts are to lie.
+#[derive(Clone, Copy, Debug)]
+pub struct Places {
+    /// Always at the same addresses (`ADDR_NO_RANDOMIZE`).
+    pub fixed: bool,
+    /// How large the first stack may become, bytes.
+    pub stack_limit: u64,
+}
+
+impl Places {
+    /// A distance of up to `mask` pages, bytes.
+    fn some(self, mask: u64) -> u64 {
+        if self.fixed { 0 } else { (random::next_u64() & mask) * PAGE }
     }
 }
 
@@ -47,8 +65,11 @@ pub struct Started {
 ///
 /// # Errors
 /// `ENOMEM`, `EFAULT`, what mapping says.
-pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -> Result<Started> {
-    let main_base = if plan.main.dynamic { Some(PIE_BASE + (random::next_u64() & 0xff_ffff) * PAGE) } else { None };
+pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, places: Places) -> Result<Started> {
+    if places.fixed {
+        mm.set_top(TASK_SIZE - places.stack_limit.clamp(STACK_ROOM, STACK_MAX) & !(PAGE - 1));
+    }
+    let main_base = plan.main.dynamic.then(|| PIE_BASE + places.some(0xff_ffff));
     let main = place(&plan.main, mm, main_base)?;
     let interp = match &plan.interp {
         Some(image) => {
@@ -58,13 +79,13 @@ pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, stack_limit: u64) -
         }
         None => None,
     };
-    let gap = BRK_GAP + (random::next_u64() & 0x3fff) * PAGE;
+    let gap = BRK_GAP + places.some(0x3fff);
     let heap = (main.end + gap) & !(PAGE - 1);
     let entry = match (&plan.interp, interp) {
         (Some(image), Some(p)) => image.entry.wrapping_add(p.bias),
         _ => plan.main.entry.wrapping_add(main.bias),
     };
-    let top = map_stack(plan, mm, stack_limit)?;
+    let top = map_stack(plan, mm, places)?;
     let sp = build_stack(plan, mm, cred, top, main, interp.map_or(0, |p| p.bias))?;
     set_layout(plan, mm, main, heap, sp);
     Ok(Started { entry, sp })
@@ -138,9 +159,9 @@ fn place(image: &ElfImage, mm: &AddressSpace, want: Option<u64>) -> Result<Place
     Ok(Placed { bias, end: end.wrapping_add(bias) })
 }
 
-fn map_stack(plan: &ExecPlan, mm: &AddressSpace, limit: u64) -> Result<u64> {
-    let top = TASK_SIZE - (random::next_u64() & STACK_RANDOM) * PAGE;
-    let size = limit.clamp(128 << 10, STACK_MAX) & !(PAGE - 1);
+fn map_stack(plan: &ExecPlan, mm: &AddressSpace, places: Places) -> Result<u64> {
+    let top = TASK_SIZE - places.some(STACK_RANDOM);
+    let size = places.stack_limit.clamp(128 << 10, STACK_MAX) & !(PAGE - 1);
     let exec = if plan.main.exec_stack { PROT_EXEC } else { 0 };
     mm.mmap(&Request {
         addr: top - size,
