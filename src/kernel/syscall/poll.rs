@@ -5,7 +5,7 @@ use super::time::to_ns;
 use crate::abi::linux::{__kernel_timespec, pollfd, timeval};
 use crate::abi::{Errno, Restart, Result, SysError, SysResult};
 use crate::arch;
-use crate::mm::UserPtr;
+use crate::mm::{Plain, UserPtr};
 use crate::sync::left::{self, Left};
 use crate::sync::{Events, Kind, On, WaitEnd, wait};
 use crate::task::attr::persona;
@@ -162,7 +162,7 @@ pub fn with_mask(cur: &CurrentTask, mask: Option<u64>, f: impl FnOnce() -> SysRe
 
 /// Writes back how much of a timeout is left, in seconds and nanoseconds, unless the program is one that takes it to stay
 /// (`STICKY_TIMEOUTS`). A call whose timeout stays as it was is not made again (`poll_select_finish`).
-fn write_left<T: Copy>(
+fn write_left<T: Plain>(
     cur: &CurrentTask,
     ptr: UserPtr<T>,
     deadline: Option<u64>,
