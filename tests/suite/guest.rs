@@ -54,6 +54,7 @@ guests! {
     memory: GLIBC;
     growing: GLIBC;
     mapping: GLIBC;
+    mapping_moves: &[Link::Dynamic];
     populate: GLIBC;
     files: GLIBC;
     names: ALL;
@@ -97,6 +98,7 @@ guests! {
     pty: GLIBC;
     pty_lines: &[Link::Dynamic];
     pty_storm: &[Link::Dynamic];
+    pty_echoes: &[Link::Dynamic];
 }
 
 macro_rules! guests_of_root {
@@ -136,6 +138,9 @@ guests_of_root! {
     tmpfs: &[Link::Dynamic];
     acls: &[Link::Dynamic];
     leases: &[Link::Dynamic];
+    lock_table: &[Link::Dynamic];
+    watched_acts: &[Link::Dynamic];
+    mount_texts: &[Link::Dynamic];
     keyrings: &[Link::Dynamic];
     io_flags: &[Link::Dynamic];
     mount_answers: &[Link::Dynamic];

@@ -303,7 +303,7 @@ pub fn open_ptmx(ctx: &OpCtx<'_>, path: &Path) -> Result<Box<dyn FileOps>> {
 /// # Errors
 /// `EIO` if it is no master, `ENODEV` where its instance is not to be found, `ENOENT`.
 pub fn peer(ctx: &OpCtx<'_>, file: &OpenFile) -> Result<Path> {
-    let master = Master::of(file).ok_or(Errno::EIO)?;
+    let master = Master::of(file).filter(|m| !m.is_hung()).ok_or(Errno::EIO)?;
     // Where `ptmx` alone was bound to another place, it is the place that counts.
     let mut at = file.path().clone();
     while Arc::ptr_eq(&at.mount.root, &at.dentry) {

@@ -259,6 +259,15 @@ impl AddressSpace {
         if addr < MIN_ADDR { Err(Errno::EPERM) } else { Ok(()) }
     }
 
+    /// Whether nothing is mapped in a range that [`Self::check_addresses`] has let pass.
+    ///
+    /// # Errors
+    /// `EEXIST`.
+    pub fn check_free(&self, addr: u64, len: u64) -> Result {
+        let free = self.inner.read().vmas.is_free(addr, addr.saturating_add(page_up(len)?));
+        if free { Ok(()) } else { Err(Errno::EEXIST) }
+    }
+
     /// Maps, for the kernel.
     ///
     /// # Errors

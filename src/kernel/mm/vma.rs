@@ -46,7 +46,7 @@ impl Backing {
 bitflags::bitflags! {
     /// What `mmap`, `mlock` and `madvise` made of a mapping beyond its protection.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-    pub struct VmaFlags: u16 {
+    pub struct VmaFlags: u32 {
         /// Counts as locked in memory (`VM_LOCKED`).
         const LOCKED = 1;
         /// Pages are locked as they come in (`VM_LOCKONFAULT`); with `LOCKED`.
@@ -63,6 +63,18 @@ bitflags::bitflags! {
         const SEALED = 64;
         /// The memory policy of `mbind(2)`, whose form `syscall/numa.rs` knows.
         const POLICY = 0x3f00;
+        /// Will be read in order (`VM_SEQ_READ`).
+        const SEQUENTIAL = 1 << 16;
+        /// Will be read here and there (`VM_RAND_READ`).
+        const RANDOM = 1 << 17;
+        /// Is left out of core dumps (`VM_DONTDUMP`).
+        const DONT_DUMP = 1 << 18;
+        /// Equal pages may become one (`VM_MERGEABLE`).
+        const MERGEABLE = 1 << 19;
+        /// Huge pages are wanted (`VM_HUGEPAGE`).
+        const HUGE = 1 << 20;
+        /// Huge pages are not wanted (`VM_NOHUGEPAGE`).
+        const NO_HUGE = 1 << 21;
     }
 }
 
@@ -121,6 +133,20 @@ impl Vma {
         }
         self.start = start;
         self.end = self.end.min(end);
+    }
+
+    /// Whether another mapping is of the same file and has the same protection and flags.
+    pub fn is_like(&self, other: &Vma) -> bool {
+        let same_file = match (&self.backing, &other.backing) {
+            (Backing::Anon, Backing::Anon) => true,
+            (Backing::File { map: a, .. }, Backing::File { map: b, .. }) => {
+                let [(dev, ino, _), (other_dev, other_ino, _)] = [a.describe(), b.describe()];
+                Arc::ptr_eq(a, b) || ino != 0 && (dev, ino) == (other_dev, other_ino)
+            }
+            _ => false,
+        };
+        let settings = |v: &Vma| (v.prot, v.shared, v.may, v.flags);
+        same_file && settings(self) == settings(other)
     }
 
     fn continues(&self, next: &Vma) -> bool {

@@ -48,6 +48,8 @@ bitflags! {
         const RDHUP = 0x2000;
         /// Urgent data came: for the owner of the file only (SIGURG), nobody polls for it.
         const URGENT = 0x1_0000;
+        /// Who sleeps or polls is to look again; the owner of the file is not told by a signal.
+        const QUIET = 0x2_0000;
     }
 }
 

@@ -121,7 +121,7 @@ pub fn sys_fcntl(cur: &CurrentTask, fd: Fd, command: u32, arg: u64) -> SysResult
 
 /// Leases are broken by opening and `truncate(2)`; nobody is told of what a name of the file goes through.
 fn set_lease(cur: &CurrentTask, fd: Fd, file: &Arc<OpenFile>, kind: u32) -> SysResult<u64> {
-    lease::set(cur.cred(), file, fd.0, kind, || read_by_others(file))?;
+    lease::set((cur.cred(), cur.group.pid), file, fd.0, kind, || read_by_others(file))?;
     if kind == linux::F_UNLCK {
         file.async_io.forget_lease();
     } else {

@@ -98,10 +98,30 @@ pub(super) fn wait_on(cur: &CurrentTask, word: Word, val: u32, bits: u32, deadli
     wait(cur, word, val, bits, Some(deadline))
 }
 
-/// Whether the flags of a call of Linux 6.7 name a word of 32 bits that `val` fits in; whether it is private.
-fn flags2(flags: u32, val: u64) -> Result<bool> {
-    let known = flags & !(3 | PRIVATE) == 0;
-    if known && flags & 3 == SIZE_U32 && val >> 32 == 0 { Ok(flags & PRIVATE != 0) } else { Err(Errno::EINVAL) }
+/// Behind the word is another, of its node (`FUTEX2_NUMA`).
+const NUMA: u32 = 4;
+/// The node is that of the memory policy (`FUTEX2_MPOL`): there is one node.
+const MPOL: u32 = 8;
+
+/// The word that the flags of a call of Linux 6.7 describe, if they name one of 32 bits that `val` fits in.
+fn word2(addr: u64, flags: u32, val: u64) -> Result<Word> {
+    let known = flags & !(3 | NUMA | MPOL | PRIVATE) == 0;
+    if !known || flags & 3 != SIZE_U32 || val >> 32 != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if flags & NUMA != 0 {
+        if !addr.is_multiple_of(8) {
+            return Err(Errno::EINVAL);
+        }
+        let node = UserPtr::<u32>::new(addr.wrapping_add(4));
+        match node.read()? {
+            0 => {}
+            // It is told where it is.
+            u32::MAX => node.write(0)?,
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(Word::new(addr, flags & PRIVATE != 0))
 }
 
 fn until2(timeout: UserPtr<__kernel_timespec>, clock: u32) -> Result<Option<u64>> {
@@ -116,8 +136,7 @@ fn until2(timeout: UserPtr<__kernel_timespec>, clock: u32) -> Result<Option<u64>
 
 /// `futex_wake(2)`.
 pub fn sys_futex_wake(cur: &CurrentTask, addr: u64, mask: u64, n: i32, flags: u32) -> SysResult<u32> {
-    let private = flags2(flags, mask)?;
-    Ok(futex::wake(cur, Word::new(addr, private), n, mask as u32, true)?)
+    Ok(futex::wake(cur, word2(addr, flags, mask)?, n, mask as u32, true)?)
 }
 
 /// `futex_wait(2)`.
@@ -130,9 +149,9 @@ pub fn sys_futex_wait(
     timeout: UserPtr<__kernel_timespec>,
     clock: u32,
 ) -> SysResult<()> {
-    let private = flags2(flags, val | mask)?;
+    let word = word2(addr, flags, val | mask)?;
     let until = until2(timeout, clock)?;
-    futex::wait(cur, Word::new(addr, private), val as u32, mask as u32, until)
+    futex::wait(cur, word, val as u32, mask as u32, until)
 }
 
 /// `struct futex_waitv`.
@@ -152,11 +171,10 @@ fn wanted(from: UserPtr<WaitV>, n: u32) -> Result<Vec<Wanted>> {
     all.try_reserve_exact(n as usize).map_err(|_| Errno::ENOMEM)?;
     for i in 0..n as usize {
         let w = from.add(i).read()?;
-        let private = flags2(w.flags, w.val)?;
         if w.reserved != 0 {
             return Err(Errno::EINVAL);
         }
-        all.push(Wanted { word: Word::new(w.addr, private), value: w.val as u32 });
+        all.push(Wanted { word: word2(w.addr, w.flags, w.val)?, value: w.val as u32 });
     }
     Ok(all)
 }

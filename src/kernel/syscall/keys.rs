@@ -182,7 +182,8 @@ fn check_data(kind: Type, data: &[u8]) -> Result {
 /// `request_key(2)`.
 ///
 /// # Errors
-/// `ENOKEY`, `EINVAL`, `EPERM`, `EFAULT`, `EACCES`, `EKEYREVOKED`, `EKEYEXPIRED`.
+/// `ENOKEY`, `ENOENT` where somebody is to make the key, `EINVAL`, `EPERM`, `EFAULT`, `EACCES`, `EKEYREVOKED`,
+/// `EKEYEXPIRED`.
 pub fn sys_request_key(
     cur: &CurrentTask,
     kind: UserStr,
@@ -200,7 +201,13 @@ pub fn sys_request_key(
     // What has expired is passed over.
     let fits = |k: &Key| k.kind == kind && k.description == description;
     let found = keys::search_own(cur.cred(), true, fits);
-    let found = found.map_err(|e| if e == Errno::EKEYEXPIRED { Errno::ENOKEY } else { e })?;
+    let found = found.map_err(|e| match e {
+        // Who would make the key, `/sbin/request-key`, is not to be found by a kernel in a program's memory.
+        Errno::ENOKEY | Errno::EKEYEXPIRED if callout.0 != 0 && kind == Type::Keyring => Errno::EPERM,
+        Errno::ENOKEY | Errno::EKEYEXPIRED if callout.0 != 0 => Errno::ENOENT,
+        Errno::EKEYEXPIRED => Errno::ENOKEY,
+        e => e,
+    })?;
     if let Some(to) = to {
         found.permits(cur.cred(), perm::LINK)?;
         to.key.link(&found.key)?;

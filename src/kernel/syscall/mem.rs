@@ -17,6 +17,7 @@ use crate::task::attr::persona;
 use crate::task::{CurrentTask, limits};
 use crate::vfs::mount::NOEXEC;
 use alloc::sync::Arc;
+use core::cell::Cell;
 
 const PAGE: u64 = 4096;
 /// What a huge page is without a size.
@@ -50,10 +51,18 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     let file = if flags & MAP_ANONYMOUS != 0 { None } else { Some(cur.files().get(fd.0)?) };
     if flags & MAP_HUGETLB != 0 {
         let fixed = flags & (MAP_FIXED | linux::MAP_FIXED_NOREPLACE) != 0;
+        // The size in the flags, as a power of two: huge pages are of 2 MiB or 1 GiB (`hstate_sizelog`).
+        let size = flags >> linux::MAP_HUGE_SHIFT & linux::MAP_HUGE_MASK;
+        if !matches!(size, 0 | 21 | 30) {
+            return Err(Errno::EINVAL.into());
+        }
         let misplaced = fixed && !addr.is_multiple_of(HUGE_PAGE);
         return Err(if file.is_some() || len == 0 || misplaced { Errno::EINVAL } else { Errno::ENOMEM }.into());
     }
     AddressSpace::check_addresses(addr, len, flags)?;
+    if flags & linux::MAP_FIXED_NOREPLACE != 0 {
+        cur.mm().check_free(addr, len)?;
+    }
     if flags & MAP_LOCKED != 0 {
         may_lock(cur)?;
     }
@@ -185,7 +194,7 @@ pub fn sys_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32) -> SysRes
     }
     // Only then are unknown bits; nothing grows up on this machine.
     let end = len.checked_next_multiple_of(PAGE).and_then(|len| addr.checked_add(len)).ok_or(Errno::ENOMEM)?;
-    if prot & !known != 0 || grows == linux::PROT_GROWSUP && cur.mm().is_mapped(addr, end) {
+    if prot & !known != 0 || grows == linux::PROT_GROWSUP && end > addr && cur.mm().is_mapped(addr, addr + PAGE) {
         return Err(Errno::EINVAL.into());
     }
     let runs = prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC);
@@ -225,6 +234,17 @@ pub fn sys_mremap(cur: &CurrentTask, old: u64, old_len: u64, new_len: u64, flags
     Ok(at)
 }
 
+/// Whether up to `end` there is nothing but `first` and mappings of the same file that are like it, without a hole.
+fn is_alike(mm: &AddressSpace, first: &Vma, end: u64) -> bool {
+    let mut at = first.end;
+    while at < end {
+        let next = mm.at_or_after(at).filter(|v| v.start == at && v.is_like(first));
+        let Some(next) = next else { return false };
+        at = next.end;
+    }
+    true
+}
+
 /// `remap_file_pages(2)`, as Linux has emulated it since 4.0: by a mapping of its own.
 pub fn sys_remap_file_pages(
     cur: &CurrentTask,
@@ -237,8 +257,9 @@ pub fn sys_remap_file_pages(
     let (start, size) = (start & !(PAGE - 1), size & !(PAGE - 1));
     let end = start.checked_add(size).filter(|&end| end > start).ok_or(Errno::EINVAL)?;
     let last = page.checked_add(size / PAGE).filter(|&last| last <= FILE_MAX / PAGE);
-    let vma = cur.mm().at_or_after(start).filter(|v| v.start <= start && v.shared && v.end >= end);
-    let (Some(_), Some(vma)) = (last, vma.filter(|_| prot == 0)) else { return Err(Errno::EINVAL.into()) };
+    let vma = cur.mm().at_or_after(start).filter(|v| v.start <= start && v.shared);
+    let vma = vma.filter(|v| prot == 0 && is_alike(cur.mm(), v, end));
+    let (Some(_), Some(vma)) = (last, vma) else { return Err(Errno::EINVAL.into()) };
     let Backing::File { map, name, .. } = vma.backing else { return Err(Errno::EINVAL.into()) };
     let backing = Backing::File { map, offset: page * PAGE, name };
     let flags = MAP_SHARED | MAP_FIXED | flags & MAP_NONBLOCK;
@@ -260,8 +281,16 @@ fn range(addr: u64, len: u64, too_far: Errno) -> Result<(u64, u64)> {
 /// What a piece of advice does to the record of a mapping.
 fn advised(advice: u32, flags: VmaFlags) -> VmaFlags {
     match advice {
+        linux::MADV_NORMAL => flags - VmaFlags::RANDOM - VmaFlags::SEQUENTIAL,
+        linux::MADV_RANDOM => (flags - VmaFlags::SEQUENTIAL) | VmaFlags::RANDOM,
+        linux::MADV_SEQUENTIAL => (flags - VmaFlags::RANDOM) | VmaFlags::SEQUENTIAL,
         MADV_DONTFORK => flags | VmaFlags::DONT_FORK,
         MADV_DOFORK => flags - VmaFlags::DONT_FORK,
+        linux::MADV_DONTDUMP => flags | VmaFlags::DONT_DUMP,
+        linux::MADV_DODUMP => flags - VmaFlags::DONT_DUMP,
+        linux::MADV_HUGEPAGE => (flags - VmaFlags::NO_HUGE) | VmaFlags::HUGE,
+        linux::MADV_NOHUGEPAGE => (flags - VmaFlags::HUGE) | VmaFlags::NO_HUGE,
+        linux::MADV_UNMERGEABLE => flags - VmaFlags::MERGEABLE,
         MADV_WIPEONFORK => flags | VmaFlags::WIPE_ON_FORK,
         MADV_KEEPONFORK => flags - VmaFlags::WIPE_ON_FORK,
         _ => flags,
@@ -304,6 +333,21 @@ pub fn sys_madvise(cur: &CurrentTask, addr: u64, len: u64, advice: i32) -> SysRe
     Ok(advise(cur.mm(), addr, len, advice, || cur.is_dying())?)
 }
 
+/// `MADV_POPULATE_*`, which ends at the first hole.
+fn bring_in(mm: &AddressSpace, start: u64, end: u64, advice: u32, is_dying: impl Fn() -> bool) -> Result {
+    let mut at = start;
+    while at < end {
+        let v = mm.at_or_after(at).filter(|v| v.start <= at).ok_or(Errno::ENOMEM)?;
+        let to = v.end.min(end).min(at.saturating_add(PIECE));
+        if is_dying() {
+            return Err(Errno::EINTR);
+        }
+        mm.advise_host(at, to, advice)?;
+        at = to;
+    }
+    Ok(())
+}
+
 /// As [`sys_madvise`], by a thread that lives in `mm`.
 pub(super) fn advise(mm: &AddressSpace, addr: u64, len: u64, advice: i32, is_dying: impl Fn() -> bool) -> Result {
     // NORMAL to DONTNEED, FREE, REMOVE, DONTFORK, DOFORK, MERGEABLE to COLLAPSE, GUARD_INSTALL and GUARD_REMOVE. Not
@@ -316,11 +360,16 @@ pub(super) fn advise(mm: &AddressSpace, addr: u64, len: u64, advice: i32, is_dyi
         return Ok(());
     }
     let kind = advice.unsigned_abs();
-    let slow = matches!(kind, MADV_POPULATE_READ | MADV_POPULATE_WRITE | MADV_COLLAPSE | MADV_PAGEOUT);
+    if matches!(kind, MADV_POPULATE_READ | MADV_POPULATE_WRITE) {
+        return bring_in(mm, start, end, kind, is_dying);
+    }
+    let slow = matches!(kind, MADV_COLLAPSE | MADV_PAGEOUT);
+    let mergeable = Cell::new(false);
     let act = |v: &Vma, at: u64, to: u64| {
         if is_dying() {
             return Err(Errno::EINTR);
         }
+        mergeable.set(kind == linux::MADV_MERGEABLE && !v.shared);
         match refuses(v, kind) {
             Some(e) => Err(e),
             None => mm.advise_host(at, to, kind),
@@ -328,7 +377,8 @@ pub(super) fn advise(mm: &AddressSpace, addr: u64, len: u64, advice: i32, is_dyi
     };
     let piece = if slow { PIECE } else { u64::MAX };
     mm.check_sealed(start, end, |v| discards(v, kind))?;
-    mm.change_flags(start, end, piece, |flags| advised(kind, flags), act)
+    let change = |flags| if mergeable.get() { flags | VmaFlags::MERGEABLE } else { advised(kind, flags) };
+    mm.change_flags(start, end, piece, change, act)
 }
 
 /// `msync(2)`.
@@ -357,10 +407,9 @@ pub fn sys_mincore(cur: &CurrentTask, addr: u64, len: u64, out: UserPtr<u8>) -> 
     let mut at = start;
     let mut buf = [0u8; 512];
     while at < end {
-        let n = ((end - at) / PAGE).min(buf.len() as u64);
-        if !cur.mm().is_mapped(at, at + n * PAGE) {
-            return Err(Errno::ENOMEM.into());
-        }
+        // What lies in front of a hole is told.
+        let there = cur.mm().at_or_after(at).filter(|v| v.start <= at).ok_or(Errno::ENOMEM)?;
+        let n = ((there.end.min(end) - at) / PAGE).min(buf.len() as u64);
         mem::mincore(at, n * PAGE, &mut buf)?;
         let out: UserSlice<u8> = out.add(((at - start) / PAGE) as usize).slice(n as usize);
         out.write_from(&buf[..n as usize])?;

@@ -28,6 +28,7 @@ pub mod mem;
 pub mod misc;
 pub mod mount;
 pub mod mount_api;
+mod mount_options;
 pub mod mqueue;
 pub mod msg;
 pub mod namespaces;

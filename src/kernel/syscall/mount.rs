@@ -1,19 +1,24 @@
 //! `mount`, `umount2`, `pivot_root`.
 
 use super::files::{self, CWD};
+use super::mount_options;
 use crate::abi::linux::{
     AT_SYMLINK_NOFOLLOW, MNT_DETACH, MNT_EXPIRE, MNT_FORCE, MS_BIND, MS_MOVE, MS_NOUSER, MS_PRIVATE, MS_REC,
     MS_RELATIME, MS_REMOUNT, MS_SHARED, MS_SILENT, MS_SLAVE, MS_STRICTATIME, MS_UNBINDABLE, UMOUNT_NOFOLLOW,
 };
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{UserNamespace, cap};
+use crate::fs::proc::FILE_SYSTEMS;
 use crate::fs::{devpts, memfs, proc};
 use crate::ipc::{self, mqueue};
 use crate::mm::UserStr;
 use crate::task::{CurrentTask, Task, kernel};
 use crate::vfs::landlock;
-use crate::vfs::mount::{ATIME, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, RELATIME};
+use crate::vfs::mount::{
+    ATIME, Change, DIRSYNC, KEPT, Kind, Mount, MountNamespace, NOATIME, NODIRATIME, OF_FS, RELATIME,
+};
 use crate::vfs::{Inode, Path};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -24,11 +29,12 @@ fn text(s: UserStr) -> Result<Vec<u8>> {
 
 /// The flags of a mount that `mount(2)`'s mean: without a word about access times they are kept lazily.
 fn kept(flags: u32) -> u32 {
-    let mut out = flags & KEPT & !RELATIME;
-    if flags & (NOATIME | MS_STRICTATIME) == 0 {
-        out |= RELATIME;
+    let out = flags & KEPT & !RELATIME;
+    match flags & (NOATIME | MS_STRICTATIME) {
+        0 => out | RELATIME,
+        NOATIME => out,
+        _ => out & !NOATIME,
     }
-    out
 }
 
 /// `mount(2)`.
@@ -60,10 +66,14 @@ pub fn sys_mount(
         if flags & MS_BIND == 0 && !cur.cred().capable_in(at.mount.user_ns(), cap::SYS_ADMIN) {
             return Err(Errno::EPERM.into());
         }
-        if flags & MS_BIND == 0 {
-            reconfigure(cur, &at.mount, &data)?;
+        if flags & MS_BIND != 0 {
+            return Ok(namespace.remount(&at, new, None)?);
         }
-        return Ok(namespace.remount(&at, new, flags & MS_BIND == 0)?);
+        // `MS_RMT_MASK`: that changes of directories are synchronous stays as it is.
+        let asked = Change { mask: OF_FS & !DIRSYNC, flags: flags & OF_FS & !DIRSYNC };
+        let options = mount_options::split(&data, asked, false)?;
+        reconfigure(cur, &at.mount, &options.rest)?;
+        return Ok(namespace.remount(&at, new, Some(options.change))?);
     }
     if flags & MS_BIND != 0 {
         let from = origin(cur, source)?;
@@ -86,10 +96,19 @@ pub fn sys_mount(
     if no_type {
         return Err(Errno::EINVAL.into());
     }
-    let made = make(cur, &namespace, &fstype, &data, kept(flags))?;
-    let source = if source.0 == 0 { b"none".to_vec() } else { text(source)? };
-    let source = alloc::string::String::from_utf8_lossy(&source);
+    if !FILE_SYSTEMS.iter().any(|f| f.as_bytes() == fstype) && existing(&namespace, &fstype).is_none() {
+        return Err(Errno::ENODEV.into());
+    }
+    let asked = Change { mask: OF_FS, flags: flags & OF_FS };
+    let options = mount_options::split(&data, asked, source.0 != 0)?;
+    let made = make(cur, &namespace, &fstype, &options.rest, kept(flags))?;
+    let source = match options.source {
+        Some(source) => source,
+        None if source.0 == 0 => "none".into(),
+        None => String::from_utf8_lossy(&text(source)?).into_owned(),
+    };
     let mount = Mount::new_in(&made.owner, made.root, kept(flags), made.name, &source);
+    mount.begin_fs_flags(if made.shared { 0 } else { options.change.flags });
     mount.flags.fetch_or(made.locks, Relaxed);
     Ok(namespace.attach(&mount, &at)?)
 }
@@ -151,6 +170,8 @@ pub(super) struct Made {
     pub owner: Arc<UserNamespace>,
     /// Locks of the mount's flags that it starts with.
     pub locks: u32,
+    /// It is mounted elsewhere already, with flags of its own.
+    pub shared: bool,
 }
 
 /// A new file system of this type, for a mount with these flags.
@@ -164,7 +185,6 @@ pub(super) fn make(
     data: &[u8],
     flags: u32,
 ) -> Result<Made> {
-    let plain = |name, root| Ok(Made { name, root, owner: cur.cred().user_ns.clone(), locks: 0 });
     // What shows a namespace is of whoever owns that.
     let spaces = &cur.own().ns;
     let owner = match fstype {
@@ -173,29 +193,35 @@ pub(super) fn make(
         b"sysfs" => spaces.net.user_ns(),
         _ => &cur.cred().user_ns,
     };
-    if !cur.cred().capable_in(owner, cap::SYS_ADMIN) {
-        return Err(Errno::EPERM);
-    }
-    let memory = |ramfs| memfs::limited(memfs::Options::parse(data, ramfs, cur.cred())?, ramfs, cur.cred());
+    let owner = owner.clone();
+    let may = || cur.cred().capable_in(&owner, cap::SYS_ADMIN).then_some(()).ok_or(Errno::EPERM);
+    let memory = |ramfs| {
+        let options = memfs::Options::parse(data, ramfs, cur.cred())?;
+        may()?;
+        memfs::limited(options, ramfs, cur.cred())
+    };
+    // The others take no options.
+    let none = || if data.is_empty() { may() } else { Err(Errno::EINVAL) };
+    let made = |name, root, locks, shared| Ok(Made { name, root, owner: owner.clone(), locks, shared });
     match fstype {
-        b"mqueue" => {
-            let root = mqueue::root(&ipc::namespace(cur));
-            Ok(Made { name: "mqueue", root, owner: owner.clone(), locks: 0 })
+        b"mqueue" => none().and_then(|()| made("mqueue", mqueue::root(&ipc::namespace(cur)), 0, true)),
+        b"tmpfs" => made("tmpfs", memory(false)?, 0, false),
+        b"ramfs" => made("ramfs", memory(true)?, 0, false),
+        b"devpts" => {
+            let root = devpts::instance(data, false)?;
+            may().and_then(|()| made("devpts", root, 0, false))
         }
-        b"tmpfs" => plain("tmpfs", memory(false)?),
-        b"ramfs" => plain("ramfs", memory(true)?),
-        b"devpts" => plain("devpts", devpts::instance(data, false)?),
         b"proc" => {
-            let locks = further(namespace, "proc", flags)?;
-            Ok(Made { name: "proc", root: proc::root(cur.pid_namespace()), owner: owner.clone(), locks })
+            none()?;
+            made("proc", proc::root(cur.pid_namespace()), further(namespace, "proc", flags)?, false)
         }
         other => {
             let (name, root) = existing(namespace, other).ok_or(Errno::ENODEV)?;
+            if other == b"sysfs" { none() } else { may() }?;
             if namespace.user_ns.level != 0 && other != b"sysfs" {
                 return Err(Errno::EPERM);
             }
-            let locks = further(namespace, name, flags)?;
-            Ok(Made { name, root, owner: owner.clone(), locks })
+            made(name, root, further(namespace, name, flags)?, other != b"sysfs")
         }
     }
 }

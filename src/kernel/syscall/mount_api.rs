@@ -5,6 +5,7 @@ use super::Fd;
 use super::at;
 use super::files::{self, CWD};
 use super::mount::{Made, make, may_mount, reconfigure};
+use super::mount_options;
 use crate::abi::linux::{
     self, AT_EMPTY_PATH, AT_NO_AUTOMOUNT, AT_RECURSIVE, AT_SYMLINK_NOFOLLOW, MOUNT_ATTR__ATIME, MOUNT_ATTR_NOATIME,
     MOUNT_ATTR_NODEV, MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
@@ -18,10 +19,13 @@ use crate::mm::{IoDst, UserPtr, UserStr};
 use crate::sync::{Level, Mutex};
 use crate::task::CurrentTask;
 use crate::vfs::landlock;
-use crate::vfs::mount::{self, ATIME, Kind, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY};
+use crate::vfs::mount::{
+    self, ATIME, Change, Kind, Mount, NOATIME, NODEV, NODIRATIME, NOEXEC, NOSUID, NOSYMFOLLOW, RDONLY,
+};
 use crate::vfs::open::open_at;
 use crate::vfs::{FileOps, OpCtx, OpenFile, Path, anon_file};
 use alloc::boxed::Box;
+use alloc::collections::VecDeque;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -71,8 +75,23 @@ enum Phase {
 struct State {
     phase: Phase,
     options: Vec<u8>,
-    read_only: bool,
+    change: Change,
     source: Option<String>,
+    /// Messages that were not read yet, the oldest first.
+    log: VecDeque<String>,
+}
+
+/// Messages that are kept at most (`struct fc_log`).
+const LOG_MAX: usize = 8;
+
+impl State {
+    /// Leaves a message of an error.
+    fn complain(&mut self, text: String) {
+        if self.log.len() == LOG_MAX {
+            self.log.pop_front();
+        }
+        self.log.push_back(alloc::format!("e {text}\n"));
+    }
 }
 
 /// A file system that is being made or changed.
@@ -82,9 +101,17 @@ struct Configured {
 }
 
 impl FileOps for Configured {
-    /// Messages: there are none.
-    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, _dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
-        Err(Errno::ENODATA.into())
+    /// A message, whole.
+    fn read(&self, _ctx: &OpCtx<'_>, _file: &OpenFile, dst: &mut IoDst<'_>, _pos: u64) -> SysResult<usize> {
+        let message = {
+            let mut state = self.state.lock();
+            let first = state.log.front().ok_or(Errno::ENODATA)?;
+            if first.len() > dst.left() {
+                return Err(Errno::EMSGSIZE.into());
+            }
+            state.log.pop_front().unwrap_or_default()
+        };
+        Ok(dst.put(message.as_bytes())?)
     }
     fn has_still_offset(&self) -> bool {
         false
@@ -99,7 +126,8 @@ fn configured(file: &OpenFile) -> Result<&Configured> {
 }
 
 fn install(cur: &CurrentTask, fstype: Vec<u8>, phase: Phase, cloexec: bool) -> SysResult<Fd> {
-    let state = State { phase, options: Vec::new(), read_only: false, source: None };
+    let (change, log) = (Change::default(), VecDeque::new());
+    let state = State { phase, options: Vec::new(), change, source: None, log };
     let ops = Box::new(Configured { fstype, state: Mutex::new(Level::FileData, state) });
     let file = anon_file("fscontext", ops, linux::O_RDWR, &cur.op_ctx());
     files::install(cur, file, if cloexec { O_CLOEXEC } else { 0 })
@@ -159,12 +187,15 @@ pub fn sys_fsconfig(
         CMD_RECONFIGURE => context.reconfigure(cur),
         SET_BINARY => {
             value.slice(aux as usize).read_vec()?;
-            Err(Errno::EINVAL.into())
+            context.set_other(&key)
         }
-        SET_FD => cur.files().get_any(aux).map(|_| ()).and(Err(Errno::EINVAL)).map_err(Into::into),
+        SET_FD => {
+            cur.files().get_any(aux)?;
+            context.set_other(&key)
+        }
         _ => {
             UserStr(value.addr()).read_path()?;
-            Err(Errno::EINVAL.into())
+            context.set_other(&key)
         }
     }
 }
@@ -185,27 +216,61 @@ fn check_option(cred: &Cred, fstype: &[u8], key: &[u8], value: Option<&[u8]>) ->
 }
 
 impl Configured {
+    /// What is wrong with an option that is not taken.
+    fn complaint(&self, key: &[u8], has_value: bool) -> String {
+        let wrong = match &self.fstype[..] {
+            b"tmpfs" => memfs::complaint(key, has_value),
+            b"ramfs" | b"devpts" if matches!(key, b"mode" | b"ptmxmode" | b"uid" | b"gid" | b"max") => "Bad value for",
+            _ => "Unknown parameter",
+        };
+        let (fs, name) = (String::from_utf8_lossy(&self.fstype), String::from_utf8_lossy(key));
+        alloc::format!("{fs}: {wrong} '{name}'")
+    }
+
+    /// Sets an option to something that is no text: only the flags of all file systems do not mind.
+    fn set_other(&self, key: &[u8]) -> SysResult<()> {
+        let mut state = self.state.lock();
+        match state.phase {
+            Phase::Options | Phase::Reconfigure(_) => {}
+            _ => return Err(Errno::EBUSY.into()),
+        }
+        if mount_options::put_flag(&mut state.change, key)
+            || self.fstype == b"ramfs" && !matches!(key, b"mode" | b"source")
+        {
+            return Ok(());
+        }
+        let wrong = if key == b"source" { "Non-string source".into() } else { self.complaint(key, true) };
+        state.complain(wrong);
+        Err(Errno::EINVAL.into())
+    }
+
     fn set(&self, cur: &CurrentTask, key: &[u8], value: Option<Vec<u8>>) -> SysResult<()> {
         let mut state = self.state.lock();
         match state.phase {
             Phase::Options | Phase::Reconfigure(_) => {}
             _ => return Err(Errno::EBUSY.into()),
         }
+        if mount_options::put_flag(&mut state.change, key) {
+            return Ok(());
+        }
         match (key, value) {
-            (b"ro", None) => state.read_only = true,
-            (b"rw", None) => state.read_only = false,
             (b"source", Some(name)) => {
                 if state.source.is_some() {
+                    state.complain("Multiple sources".into());
                     return Err(Errno::EINVAL.into());
                 }
                 state.source = Some(String::from_utf8_lossy(&name).into_owned());
             }
-            (b"source", None) => return Err(Errno::EINVAL.into()),
-            // The options of all file systems alike that have no effect where everything is in memory.
-            (b"sync" | b"dirsync" | b"lazytime" | b"async" | b"nolazytime", None) => {}
+            (b"source", None) => {
+                state.complain("Non-string source".into());
+                return Err(Errno::EINVAL.into());
+            }
             (key, value) => {
                 let len = key.len() + value.as_ref().map_or(0, |v| v.len()) + 2;
-                check_option(cur.cred(), &self.fstype, key, value.as_deref())?;
+                if let Err(e) = check_option(cur.cred(), &self.fstype, key, value.as_deref()) {
+                    state.complain(self.complaint(key, value.is_some()));
+                    return Err(e.into());
+                }
                 if state.options.len() + len > OPTIONS_MAX {
                     return Err(Errno::EINVAL.into());
                 }
@@ -222,24 +287,25 @@ impl Configured {
 
     fn create(&self, cur: &CurrentTask) -> SysResult<()> {
         let namespace = may_mount(cur)?;
-        let (options, read_only) = {
+        let (options, change) = {
             let mut state = self.state.lock();
             if !matches!(state.phase, Phase::Options) {
                 return Err(Errno::EBUSY.into());
             }
             state.phase = Phase::Failed;
-            (state.options.clone(), state.read_only)
+            (state.options.clone(), state.change)
         };
-        let made = make(cur, &namespace, &self.fstype, options.trim_ascii_end(), if read_only { RDONLY } else { 0 })?;
+        let options = options.strip_suffix(b",").unwrap_or(&options);
+        let made = make(cur, &namespace, &self.fstype, options, change.flags & RDONLY)?;
         self.state.lock().phase = Phase::Made(made);
         Ok(())
     }
 
     fn reconfigure(&self, cur: &CurrentTask) -> SysResult<()> {
-        let (path, options, read_only) = {
+        let (path, options, change) = {
             let state = self.state.lock();
             match &state.phase {
-                Phase::Reconfigure(path) => (path.clone(), state.options.clone(), state.read_only),
+                Phase::Reconfigure(path) => (path.clone(), state.options.clone(), state.change),
                 _ => return Err(Errno::EBUSY.into()),
             }
         };
@@ -249,7 +315,7 @@ impl Configured {
         reconfigure(cur, &path.mount, &options)?;
         let ns = path.mount.namespace().ok_or(Errno::EINVAL)?;
         let flags = path.mount.flags.load(Relaxed) & mount::KEPT;
-        Ok(ns.remount(&path.mount.root_path(), if read_only { flags | RDONLY } else { flags & !RDONLY }, true)?)
+        Ok(ns.remount(&path.mount.root_path(), flags, Some(change))?)
     }
 }
 
@@ -319,7 +385,7 @@ pub fn sys_fsmount(cur: &CurrentTask, fd: Fd, flags: u32, attr: u32) -> SysResul
     let flags_of_mount = plain_flags(attr.into()) | access_times(attr.into())?;
     let file = files::in_use(cur, fd)?;
     let context = configured(&file)?;
-    let (made, source, read_only) = {
+    let (made, source, change) = {
         let mut state = context.state.lock();
         let made = match core::mem::replace(&mut state.phase, Phase::Failed) {
             Phase::Made(made) => made,
@@ -329,14 +395,16 @@ pub fn sys_fsmount(cur: &CurrentTask, fd: Fd, flags: u32, attr: u32) -> SysResul
                 return Err(e.into());
             }
         };
-        (made, state.source.take().unwrap_or_else(|| "none".into()), state.read_only)
+        (made, state.source.take().unwrap_or_else(|| "none".into()), state.change)
     };
-    let of_fs = if read_only { RDONLY } else { 0 };
-    let mount = Mount::new_in(&made.owner, made.root, of_fs, made.name, &source);
+    let mount = Mount::new_in(&made.owner, made.root, flags_of_mount, made.name, &source);
+    mount.begin_fs_flags(if made.shared { 0 } else { change.flags });
     mount.flags.store(flags_of_mount | made.locks, Relaxed);
     {
         let mut state = context.state.lock();
         state.options.clear();
+        // As in Linux the flags that were named once are meant by each later change, too.
+        state.change.flags = 0;
         state.phase = Phase::Reconfigure(mount.root_path());
     }
     let tree = mount::open_mount(&mount, &namespace.user_ns);

@@ -89,11 +89,15 @@ pub fn sys_setns(cur: &CurrentTask, fd: Fd, kinds: u32) -> SysResult<()> {
         Some(of) if kinds == 0 || kinds == of.kind() => [of].into(),
         Some(_) => return Err(Errno::EINVAL.into()),
         None => {
-            let group = event::group_of_pidfd(cur, fd).map_err(|_| Errno::EINVAL)?;
+            // That the process is gone comes last.
+            let group = match event::group_of_pidfd(cur, fd) {
+                Err(e) if e != Errno::ESRCH => return Err(Errno::EINVAL.into()),
+                group => group,
+            };
             if kinds == 0 || kinds & !KINDS != 0 {
                 return Err(Errno::EINVAL.into());
             }
-            let task = group.any_task().ok_or(Errno::ESRCH)?;
+            let task = group?.any_task().ok_or(Errno::ESRCH)?;
             access::may_look(cur.subject(), &task, Look::Attach, By::RealCreds)?;
             ns::all_of(&task)?.into_iter().filter(|n| n.kind() & kinds != 0).collect()
         }

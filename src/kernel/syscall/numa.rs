@@ -79,11 +79,11 @@ impl Policy {
 
     /// As it is kept with a mapping.
     fn in_flags(self) -> VmaFlags {
-        VmaFlags::from_bits_retain(((self.0 & 7 | self.0 >> 10) << 8) as u16) & VmaFlags::POLICY
+        VmaFlags::from_bits_retain((self.0 & 7 | self.0 >> 10) << 8) & VmaFlags::POLICY
     }
 
     fn of_flags(flags: VmaFlags) -> Policy {
-        let bits = u32::from((flags & VmaFlags::POLICY).bits()) >> 8;
+        let bits = (flags & VmaFlags::POLICY).bits() >> 8;
         Policy(bits & 7 | (bits & 0x38) << 10)
     }
 }

@@ -5,7 +5,7 @@ use crate::fs::hostfd::terminal_of;
 use crate::fs::inotify;
 use crate::mm::UserPtr;
 use crate::signal::NSIG;
-use crate::task::{CurrentTask, lookup, lookup_group, tree};
+use crate::task::{CurrentTask, kernel, lookup, lookup_group, tree};
 use crate::vfs::async_io::{Owner, OwnerKind};
 use crate::vfs::{FileType, OpenFile};
 
@@ -27,12 +27,17 @@ fn exists(kind: OwnerKind, id: u32) -> bool {
     }
 }
 
+/// Whether an id stands for anything.
+fn known(id: u32) -> bool {
+    kernel().roots().pid.find(id).is_some()
+}
+
 fn set_to(cur: &CurrentTask, file: &OpenFile, kind: OwnerKind, id: u32) -> SysResult<()> {
     let id = if id == 0 { 0 } else { cur.pid_namespace().meant(id).ok_or(Errno::ESRCH)? };
-    if id != 0 && !exists(kind, id) {
+    // An id that stands for something else, as a thread that leads no process, stands for nobody who could be told.
+    if id != 0 && !known(id) {
         return Err(Errno::ESRCH.into());
     }
-    // An id of a thread that leads no process stands for nobody who could be told.
     let users = if id == 0 { [0; 2] } else { [cur.cred().uid, cur.cred().euid] };
     file.set_owner(Owner { kind, id, users });
     Ok(())

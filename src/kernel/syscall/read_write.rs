@@ -389,7 +389,7 @@ fn check_flags(place: Place, writes: bool) -> SysResult<()> {
 fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {
     let file = files::in_use(cur, fd)?;
     check_open(&file, place, file.readable())?;
-    with_vecs(vecs, count, |v| {
+    let n = with_vecs(vecs, count, |v| {
         let mut dst = IoDst::user(v);
         if dst.left() == 0 {
             return Ok(0);
@@ -401,7 +401,12 @@ fn readv(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: P
         check_flags(place, false)?;
         check_nowait(&file, place)?;
         read_file(&cur.op_ctx(), &file, &mut dst, place)
-    })
+    })?;
+    // Vectors are told of even where there was nothing to read (`vfs_readv` in Linux).
+    if n == 0 && notify::active() {
+        notify::accessed(&file, false);
+    }
+    Ok(n)
 }
 
 fn writev(cur: &CurrentTask, fd: Fd, vecs: UserPtr<IoVec>, count: usize, place: Place) -> SysResult<usize> {

@@ -90,6 +90,8 @@ struct Wanted {
     nice: Option<i32>,
     /// Runtime, deadline, period and flags.
     deadline: [u64; 4],
+    /// `None` for what it is, 0 for the usual one.
+    slice: Option<u64>,
     /// Only what is inherited changes.
     keeps: bool,
 }
@@ -146,6 +148,12 @@ fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
     if matches!(policy, SCHED_NORMAL | SCHED_BATCH) {
         attr.nice.store(nice, Relaxed);
     }
+    if !attr.is_prioritised()
+        && let Some(slice) = wanted.slice
+    {
+        // 0.1 to 100 ms (`__setparam_fair`). It is kept and told; the host shares its CPUs out by its own rules.
+        attr.slice.store(if slice == 0 { 0 } else { slice.clamp(100_000, 100_000_000) }, Relaxed);
+    }
     *attr.deadline.lock() = if policy == SCHED_DEADLINE { wanted.deadline } else { [0; 4] };
     Ok(())
 }
@@ -153,7 +161,7 @@ fn set(cur: &CurrentTask, t: &Arc<Task>, wanted: &Wanted) -> SysResult<()> {
 fn set_priority(cur: &CurrentTask, pid: i32, policy: Option<u32>, priority: i32) -> SysResult<()> {
     let t = target(cur, pid)?;
     let priority = u32::try_from(priority).map_err(|_| Errno::EINVAL)?;
-    set(cur, &t, &Wanted { policy, priority, nice: None, deadline: [0; 4], keeps: false })
+    set(cur, &t, &Wanted { policy, priority, nice: None, deadline: [0; 4], slice: None, keeps: false })
 }
 
 /// `sched_setscheduler(2)`.
@@ -222,7 +230,16 @@ pub fn sys_sched_getattr(cur: &CurrentTask, pid: i32, out: UserPtr<u8>, size: u3
             }
         }
         SCHED_FIFO | SCHED_RR => a[5] = t.attr.rt_priority.load(Relaxed),
-        _ => a[4] = t.attr.nice.load(Relaxed) as u32,
+        _ => {
+            a[4] = t.attr.nice.load(Relaxed) as u32;
+            // The usual one grows with the number of CPUs (`sched_base_slice`).
+            let usual = 700_000 * u64::from(1 + sched::cpus().clamp(1, 8).ilog2());
+            let slice = match t.attr.slice.load(Relaxed) {
+                0 => usual,
+                own => own,
+            };
+            (a[6], a[7]) = (slice as u32, (slice >> 32) as u32);
+        }
     }
     // What the program knows and this kernel does not is zero.
     let bytes: Vec<u8> =
@@ -267,6 +284,7 @@ pub fn sys_sched_setattr(cur: &CurrentTask, pid: i32, attr: UserPtr<[u32; 12]>, 
         priority: a[5],
         nice: Some((a[4] as i32).clamp(-20, 19)),
         deadline: [wide(6), wide(8), wide(10), flags & (FLAG_RECLAIM | FLAG_DL_OVERRUN)],
+        slice: Some(wide(6)),
         keeps: keeps(FLAG_KEEP_PARAMS),
     };
     if keeps(FLAG_KEEP_PARAMS) {

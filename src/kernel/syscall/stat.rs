@@ -118,12 +118,14 @@ pub fn sys_statx(
     let unique = mask & linux::STATX_MNT_ID_UNIQUE != 0;
     x.stx_mask |= if unique { linux::STATX_MNT_ID_UNIQUE } else { linux::STATX_MNT_ID };
     x.stx_mnt_id = if unique { place.mount.unique_id() } else { place.mount.id };
-    x.stx_attributes_mask = u64::from(linux::STATX_ATTR_MOUNT_ROOT);
-    if let Some(flags) = place.inode().flags() {
-        // The bits are those of the flags.
-        let shown = linux::STATX_ATTR_IMMUTABLE | linux::STATX_ATTR_APPEND | linux::STATX_ATTR_NODUMP;
+    let known = linux::STATX_ATTR_MOUNT_ROOT | linux::STATX_ATTR_AUTOMOUNT | linux::STATX_ATTR_DAX;
+    x.stx_attributes_mask = u64::from(known);
+    // The bits are those of the flags, which devices and pipes have none of.
+    let shown = linux::STATX_ATTR_IMMUTABLE | linux::STATX_ATTR_APPEND | linux::STATX_ATTR_NODUMP;
+    let flags = place.inode().flags();
+    if flags.is_some() || place.inode().xattrs().is_some() {
         x.stx_attributes_mask |= u64::from(shown);
-        x.stx_attributes |= u64::from(flags & shown);
+        x.stx_attributes |= u64::from(flags.unwrap_or(0) & shown);
     }
     if alloc::sync::Arc::ptr_eq(&place.dentry, &place.mount.root) {
         x.stx_attributes |= u64::from(linux::STATX_ATTR_MOUNT_ROOT);
@@ -226,9 +228,7 @@ fn to_statfs(s: &StatFs, place: &Path) -> linux::statfs {
     let moved = |from: u32, to: u64| if flags & from != 0 { to } else { 0 };
     let others = moved(mount::RELATIME, 4096) | moved(mount::NOSYMFOLLOW, 8192);
     flags &= mount::KEPT & !(mount::RELATIME | mount::NOSYMFOLLOW);
-    if mount.fs_read_only() {
-        flags |= mount::RDONLY;
-    }
+    flags |= mount.fs_flags() & (mount::RDONLY | mount::SYNCHRONOUS | mount::MANDLOCK);
     out.f_flags = (0x20 | u64::from(flags) | others | s.flags) as i64;
     out
 }

@@ -8,7 +8,7 @@ use crate::cred::cap;
 use crate::fs::proc::mounts;
 use crate::mm::UserPtr;
 use crate::task::CurrentTask;
-use crate::vfs::mount::{Mount, MountNamespace, RDONLY};
+use crate::vfs::mount::{DIRSYNC, LAZYTIME, Mount, MountNamespace, RDONLY, SYNCHRONOUS};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::sync::atomic::Ordering::Relaxed;
@@ -150,9 +150,6 @@ impl Answer {
             return Ok(());
         }
         self.strings.try_reserve(text.len() + 2).map_err(|_| Errno::ENOMEM)?;
-        if self.strings.is_empty() {
-            self.strings.push(0);
-        }
         self.word(at, self.strings.len() as u32);
         self.strings.extend_from_slice(text);
         self.strings.push(0);
@@ -165,7 +162,7 @@ impl Answer {
             self.word(16, (dev >> 8 & 0xfff | dev >> 32 & !0xfff) as u32);
             self.word(20, (dev & 0xff | dev >> 12 & 0xffff_ff00) as u32);
             self.long(24, m.root.inode.statfs().map_or(0, |s| s.magic));
-            self.word(32, if m.fs_read_only() { RDONLY } else { 0 });
+            self.word(32, m.fs_flags() & (RDONLY | SYNCHRONOUS | DIRSYNC | LAZYTIME));
         }
         let (group, master, unbindable) = m.propagation();
         if self.gives(field::MNT_BASIC) {
@@ -207,6 +204,9 @@ pub fn sys_statmount(
     may_see(cur, &ns, &m)?;
     let mut answer = Answer { wanted, head: [0; HEAD], strings: Vec::new(), mask: 0 };
     answer.basics(&m);
+    if wanted & field::STRINGS != 0 {
+        answer.strings.push(0);
+    }
     if answer.gives(field::MNT_NS_ID) {
         answer.long(112, ns.id);
     }
@@ -227,7 +227,7 @@ pub fn sys_statmount(
     if answer.gives(field::SUPPORTED) {
         answer.long(144, field::ALL);
     }
-    if answer.strings.len() > size.saturating_sub(HEAD) && !answer.strings.is_empty() {
+    if answer.strings.len() > size.saturating_sub(HEAD).max(1) {
         return Err(Errno::EOVERFLOW.into());
     }
     let head = size.min(HEAD);

@@ -51,6 +51,8 @@ pub struct Attr {
     /// Runtime, deadline and period of `SCHED_DEADLINE`, ns, and the flags of `sched_setattr(2)` that are kept;
     /// not inherited.
     pub deadline: Mutex<[u64; 4]>,
+    /// The slice that `sched_setattr(2)` has set for a policy without priorities, ns; 0 for the usual one.
+    pub slice: AtomicU64,
     /// `PR_SET_DUMPABLE`: 1 unless changed.
     pub dumpable: AtomicU32,
     /// The CPUs that `sched_setaffinity(2)` chose, `None` before it did.
@@ -82,6 +84,7 @@ impl Default for Attr {
             io_flusher: AtomicBool::new(false),
             over_limit: AtomicBool::new(false),
             deadline: Mutex::new(Level::Leaf, [0; 4]),
+            slice: AtomicU64::new(0),
             dumpable: AtomicU32::new(1),
             affinity: Mutex::new(Level::Leaf, None),
         }
@@ -107,6 +110,7 @@ impl Attr {
             self.policy.store(parent.policy.load(Relaxed), Relaxed);
             self.rt_priority.store(parent.rt_priority.load(Relaxed), Relaxed);
         }
+        self.slice.store(if reset { 0 } else { parent.slice.load(Relaxed) }, Relaxed);
         self.ioprio.store(parent.ioprio.load(Relaxed), Relaxed);
         self.mempolicy.store(parent.mempolicy.load(Relaxed), Relaxed);
         self.personality.store(parent.personality.load(Relaxed), Relaxed);

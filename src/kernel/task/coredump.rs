@@ -12,7 +12,7 @@ use crate::arch::fpu::{FpArea, LEGACY, SW_RESERVED};
 use crate::arch::frame;
 use crate::host::{mem, process};
 use crate::mm::space::remote::Force;
-use crate::mm::{Backing, IoSrc, Mappable, Vma};
+use crate::mm::{Backing, IoSrc, Mappable, Vma, VmaFlags};
 use crate::sync::wait::sleep_deaf;
 use crate::sync::{Kind, Knob, Level, Mutex, On};
 use crate::vfs::open::How;
@@ -262,7 +262,8 @@ fn segments(own: &Own, wanted: u32) -> Result<Vec<Segment>> {
     for (i, v) in all.iter().enumerate() {
         let flags = [(PROT_EXEC, 1), (PROT_WRITE, 2), (PROT_READ, 4)];
         let flags = flags.iter().filter(|(p, _)| v.prot & p != 0).map(|(_, f)| f).sum();
-        let kept = if v.is_secret() { 0 } else { kept(own, v, all.get(i + 1), wanted) };
+        let left_out = v.is_secret() || v.flags.contains(VmaFlags::DONT_DUMP);
+        let kept = if left_out { 0 } else { kept(own, v, all.get(i + 1), wanted) };
         let anon = matches!(v.backing, Backing::Anon);
         out.push(Segment { start: v.start, len: v.len(), kept, flags, anon });
     }

@@ -313,7 +313,7 @@ fn death_notice(parent: &ThreadGroup, group: &ThreadGroup, status: i32, signal: 
 }
 
 /// The children get a new parent, and hear of it if they asked to. Returns that parent if it
-/// inherited a zombie, and the process groups of the children.
+/// inherited a zombie, and the process groups that the children linked to it.
 fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc<ThreadGroup>>, Vec<u32>) {
     if group.state.lock().children.is_empty() {
         return (None, Vec::new());
@@ -323,7 +323,8 @@ fn pass_on_children(group: &Arc<ThreadGroup>, tree: &tree::Guard) -> (Option<Arc
     let mut pgids = Vec::new();
     // Each stays with its old parent until the new one has it: this may be done again from the middle.
     while let Some(child) = first_child(group) {
-        if pgids.last() != Some(&child.pgid()) && pgids.try_reserve(1).is_ok() {
+        let orphaned = links_outside(group, &child) && pgids.last() != Some(&child.pgid());
+        if orphaned && pgids.try_reserve(1).is_ok() {
             pgids.push(child.pgid());
         }
         child.set_parent(reaper.as_ref());
@@ -368,10 +369,16 @@ fn reaper_of(group: &Arc<ThreadGroup>) -> Option<Arc<ThreadGroup>> {
     ns.init().filter(|i| i.pid != group.pid && !i.is_zombie())
 }
 
+/// Whether `parent` keeps the process group of its child from being orphaned.
+fn links_outside(parent: &ThreadGroup, child: &ThreadGroup) -> bool {
+    parent.pgid() != child.pgid() && parent.sid() == child.sid()
+}
+
 /// A process group that this exit orphans, with stopped members, gets SIGHUP and SIGCONT. `pgids` are those
 /// of the children.
 fn hang_up_orphans(group: &Arc<ThreadGroup>, mut pgids: Vec<u32>) {
-    if pgids.try_reserve(1).is_ok() {
+    let linked = group.parent().is_none_or(|p| links_outside(&p, group));
+    if linked && pgids.try_reserve(1).is_ok() {
         pgids.push(group.pgid());
     }
     pgids.sort_unstable();

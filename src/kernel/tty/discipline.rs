@@ -26,6 +26,10 @@ pub struct Effects {
     pub slave: Events,
     /// What the master's waiters are told.
     pub master: Events,
+    /// As `slave`, without signals to owners (`wake_up_interruptible` without `kill_fasync`).
+    pub slave_quietly: Events,
+    /// As `master`, without signals to owners.
+    pub master_quietly: Events,
     /// Signals for the foreground group, as bits by number.
     pub signals: u64,
 }
@@ -56,6 +60,8 @@ pub struct State {
     waited: bool,
     /// Erased characters are being printed (`ECHOPRT`).
     erasing: bool,
+    /// A write to the slave found too little room.
+    pub asks_room: bool,
     /// The master reads in packet mode.
     pub packet: bool,
     /// What has changed since the master read it last (`TIOCPKT_*`).
@@ -95,6 +101,7 @@ impl State {
             quoted: false,
             waited: false,
             erasing: false,
+            asks_room: false,
             packet: false,
             status: 0,
         }
@@ -137,7 +144,7 @@ impl State {
         }
         for &c in bytes {
             if c == t.c(VSTART) && c != DISABLED {
-                self.start(fx);
+                self.start_typed(fx);
             } else if c == t.c(VSTOP) && c != DISABLED {
                 self.stop(fx);
             }
@@ -196,7 +203,9 @@ impl State {
             }
             done += n;
         }
-        self.flush_echoes(fx);
+        if self.termios.lflag & (ECHO | ECHONL) != 0 {
+            self.flush_echoes(fx);
+        }
         if !self.termios.lines() && !self.line.is_empty() && done > 0 {
             fx.slave |= Events::IN;
         }
@@ -223,6 +232,12 @@ impl State {
         } else {
             self.special_char(c, fx);
         }
+    }
+
+    /// The character that starts output puts echoes out even where output goes on.
+    fn start_typed(&mut self, fx: &mut Effects) {
+        self.start(fx);
+        self.flush_echoes(fx);
     }
 
     /// Any character starts output again (`IXANY`).
@@ -260,7 +275,7 @@ impl State {
             }
             self.echo_char(c);
         }
-        self.flush_echoes(fx);
+        self.commit_echoes(fx);
     }
 
     /// A character that means something (`n_tty_receive_char_special`).
@@ -269,7 +284,7 @@ impl State {
         if t.i(IXON) && (c == t.c(VSTART) || c == t.c(VSTOP)) {
             return match self.waited {
                 true => {}
-                false if c == t.c(VSTART) => self.start(fx),
+                false if c == t.c(VSTART) => self.start_typed(fx),
                 false => self.stop(fx),
             };
         }
@@ -300,7 +315,7 @@ impl State {
         let extended = t.l(IEXTEN);
         if c == t.c(VERASE) || c == t.c(VKILL) || c == t.c(VWERASE) && extended {
             self.erase(c);
-            self.flush_echoes(fx);
+            self.commit_echoes(fx);
         } else if c == t.c(VLNEXT) && extended {
             self.quoted = true;
             if t.l(ECHO) {
@@ -308,7 +323,7 @@ impl State {
                 if t.l(ECHOCTL) {
                     self.echo(Echo::Char(b'^'));
                     self.echo(Echo::Char(8));
-                    self.flush_echoes(fx);
+                    self.commit_echoes(fx);
                 }
             }
         } else if c == t.c(VREPRINT) && t.l(ECHO) && extended {
@@ -318,11 +333,11 @@ impl State {
             for position in self.line.part() {
                 self.echo_char(self.line.byte(position));
             }
-            self.flush_echoes(fx);
+            self.commit_echoes(fx);
         } else if c == b'\n' {
             if t.lflag & (ECHO | ECHONL) != 0 {
                 self.echo(Echo::Char(c));
-                self.flush_echoes(fx);
+                self.commit_echoes(fx);
             }
             self.end_line(c, fx);
         } else if c == t.c(VEOF) {
@@ -333,7 +348,7 @@ impl State {
                     self.echo(Echo::SetCanonColumn);
                 }
                 self.echo_char(c);
-                self.flush_echoes(fx);
+                self.commit_echoes(fx);
             }
             if c == 0xff && t.i(PARMRK) {
                 self.line.put(c);
@@ -363,8 +378,19 @@ impl State {
         }
         if self.termios.l(ECHO) {
             self.echo_char(c);
+            self.commit_echoes(fx);
+        } else {
+            self.flush_echoes(fx);
         }
-        self.flush_echoes(fx);
+    }
+
+    /// Leaves echoes to the end of what is received, unless they have become many: a signal drops those that were not put
+    /// out by then (`commit_echoes`).
+    fn commit_echoes(&mut self, fx: &mut Effects) {
+        const MANY: usize = 256;
+        if self.echoes.len() >= MANY {
+            self.flush_echoes(fx);
+        }
     }
 
     /// Forgets input that can be read (`n_tty_flush_buffer`).
@@ -506,7 +532,7 @@ impl State {
             self.start(fx);
         }
         self.pump(fx);
-        fx.slave |= Events::IN | Events::OUT;
+        fx.slave_quietly |= Events::IN | Events::OUT;
     }
 
     /// As a new one, but for what the master has not read yet: after a hang-up.

@@ -260,7 +260,7 @@ impl State {
     pub(super) fn tell_master(&mut self, set: u32, clear: u32, fx: &mut Effects) {
         if self.packet {
             self.status = self.status & !(clear as u8) | set as u8;
-            fx.master |= Events::IN | Events::PRI;
+            fx.master_quietly |= Events::IN | Events::PRI;
         }
     }
 

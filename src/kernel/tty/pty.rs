@@ -168,7 +168,16 @@ impl Pty {
     /// Changes the pty under its lock; what follows is done afterwards.
     pub(super) fn with<R>(&self, f: impl FnOnce(&mut Inner, &mut Effects) -> R) -> R {
         let mut fx = Effects::default();
-        let r = f(&mut self.inner.lock(), &mut fx);
+        let r = {
+            let mut inner = self.inner.lock();
+            let r = f(&mut inner, &mut fx);
+            // Its owner is told of room only where the last write did not find enough (`TTY_DO_WRITE_WAKEUP`).
+            if fx.slave.contains(Events::OUT) && !core::mem::take(&mut inner.tty.asks_room) {
+                fx.slave -= Events::OUT;
+                fx.slave_quietly |= Events::OUT;
+            }
+            r
+        };
         self.follow(&fx);
         r
     }
@@ -179,6 +188,11 @@ impl Pty {
         }
         if !fx.master.is_empty() {
             self.master_queue.wake(fx.master);
+        }
+        for (queue, events) in [(&self.slave_queue, fx.slave_quietly), (&self.master_queue, fx.master_quietly)] {
+            if !events.is_empty() {
+                queue.wake(events | Events::QUIET);
+            }
         }
         let mut signals = fx.signals;
         while signals != 0 {
@@ -268,6 +282,11 @@ impl Master {
     /// The master that an open file is.
     pub fn of(file: &OpenFile) -> Option<&Master> {
         file.ops.as_any().downcast_ref()
+    }
+
+    /// Whether TIOCVHANGUP was called on it.
+    pub fn is_hung(&self) -> bool {
+        self.hung.load(SeqCst)
     }
 
     /// Gives a reader what there is, under the lock (`n_tty_read` of the master).

@@ -191,7 +191,9 @@ impl FileOps for Slave {
                 if i.ends.hang_ups != self.hang_ups || !i.ends.master {
                     return Err(Errno::EIO);
                 }
-                i.tty.write(bytes, fx)
+                let n = i.tty.write(bytes, fx)?;
+                i.tty.asks_room |= n < bytes.len();
+                Ok(n)
             })
         })
     }

@@ -42,7 +42,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    const NONE: Owner = Owner { kind: OwnerKind::Process, id: 0, users: [0; 2] };
+    const NONE: Owner = Owner { kind: OwnerKind::Thread, id: 0, users: [0; 2] };
 }
 
 pub(super) struct State {
@@ -187,7 +187,7 @@ impl Target {
 impl Notify for Target {
     fn notify(&self, events: Events, _key: u64) -> bool {
         let events = if self.urgent { events & Events::URGENT } else { events - Events::URGENT };
-        if events.is_empty() {
+        if events.is_empty() || events.contains(Events::QUIET) {
             return false;
         }
         self.events.fetch_or(events.bits(), SeqCst);

@@ -10,7 +10,7 @@ use super::notify;
 use super::state::WriteAccess;
 use super::xattr;
 use super::{landlock, lease};
-use crate::abi::linux::{IN_ATTRIB, IN_MODIFY, O_NOATIME};
+use crate::abi::linux::{IN_ACCESS, IN_ATTRIB, IN_MODIFY, O_NOATIME};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::{Cred, cap};
 use crate::time;
@@ -68,13 +68,17 @@ pub fn chown(ctx: &OpCtx<'_>, path: &Path, uid: Option<u32>, gid: Option<u32>) -
         }
     }
     let mut attr = SetAttr { uid, gid, ..SetAttr::default() };
-    if inode.file_type() != FileType::Dir {
-        xattr::lose_capabilities(inode);
-    }
     if inode.file_type() != FileType::Dir && mode & 0o6000 != 0 {
         let group_runs = mode & 0o0010 != 0;
         let kept = mode & 0o7777 & !0o4000 & !if group_runs { 0o2000 } else { 0 };
         attr.mode = Some(kept);
+        // That takes the right to change modes, too.
+        if !ctx.cred.owns(old_uid) {
+            return Err(Errno::EPERM);
+        }
+    }
+    if inode.file_type() != FileType::Dir {
+        xattr::lose_capabilities(inode);
     }
     inode.set_attr(ctx, &attr)?;
     if attr.uid.or(attr.gid).or(attr.mode).is_some() {
@@ -142,7 +146,13 @@ pub fn utimes(ctx: &OpCtx<'_>, path: &Path, atime: SetTime, mtime: SetTime) -> R
         SetTime::At(ns) => Some(ns),
     };
     inode.set_attr(ctx, &SetAttr { atime: at(atime), mtime: at(mtime), ..SetAttr::default() })?;
-    notify::named(&path.dentry, IN_ATTRIB);
+    // One time alone is told as what would have moved it (`fsnotify_change` in Linux).
+    let told = match (atime, mtime) {
+        (_, SetTime::Omit) => IN_ACCESS,
+        (SetTime::Omit, _) => IN_MODIFY,
+        _ => IN_ATTRIB,
+    };
+    notify::named(&path.dentry, told);
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use super::file::{FileOps, OpCtx, OpenFile, Whence};
 use super::inode::FileType;
 use super::{marks, notify};
 use crate::abi::linux::IN_ACCESS;
-use crate::abi::{Errno, Result, SysResult};
+use crate::abi::{Errno, Result, SysError, SysResult};
 use crate::mm::IoDst;
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -49,7 +49,12 @@ impl DirFile {
         emit: impl FnOnce(&[u8]) -> Result,
     ) -> SysResult<usize> {
         marks::ask_read(file)?;
-        let (records, start, len) = self.take_entries(ctx, file, size)?;
+        let taken = self.take_entries(ctx, file, size);
+        // Also where the first record does not fit, or cannot be told (`iterate_dir` in Linux).
+        if !matches!(taken, Err(SysError::Errno(Errno::ENOENT))) {
+            notify::open_file(file, IN_ACCESS);
+        }
+        let (records, start, len) = taken?;
         if file.inode.access_due() {
             attr::accessed(file.path(), file.flags());
         }
@@ -63,7 +68,6 @@ impl DirFile {
             }
             return Err(e.into());
         }
-        notify::open_file(file, IN_ACCESS);
         Ok(len)
     }
 

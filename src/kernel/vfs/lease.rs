@@ -28,6 +28,8 @@ pub static ENABLED: Knob = Knob::new(1, 0, 1);
 struct Lease {
     /// The description that it belongs to.
     description: u64,
+    /// The process that took it.
+    pid: u32,
     /// `F_WRLCK`, otherwise `F_RDLCK`.
     write: bool,
     /// Somebody waits for its end, and for its becoming a read lease; until when, host monotonic ns.
@@ -131,13 +133,50 @@ pub fn held(file: &OpenFile) -> u32 {
     leases(&*file.inode).and_then(|all| all.change(own)).unwrap_or(F_UNLCK)
 }
 
+/// A lease as `/proc/locks` tells it.
+pub struct Shown {
+    /// See [`Lease::kind`].
+    pub kind: u32,
+    /// Somebody waits for its end.
+    pub breaking: bool,
+    /// The process that took it.
+    pub pid: u32,
+    /// The description that it belongs to.
+    pub description: u64,
+}
+
+/// All leases of a file.
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn shown(inode: &dyn Inode) -> Result<Vec<Shown>> {
+    let Some(all) = leases(inode) else { return Ok(Vec::new()) };
+    all.change(|list| {
+        let mut out = Vec::new();
+        out.try_reserve_exact(list.len()).map_err(|_| Errno::ENOMEM)?;
+        out.extend(list.iter().map(|l| Shown {
+            kind: l.kind(),
+            breaking: l.ends.is_some() || l.weakens.is_some(),
+            pid: l.pid,
+            description: l.description,
+        }));
+        Ok(out)
+    })
+}
+
 /// Sets the description's lease (`F_SETLEASE`). `fd` is what the signal will name; `read_by_others` says whether another
 /// description of the file is open for reading alone.
 ///
 /// # Errors
 /// `EINVAL`, `EACCES` for who does not own the file, `EAGAIN` where others have it open in a way that conflicts or there is
 /// no lease to be taken away, `ENOMEM`.
-pub fn set(cred: &Cred, file: &OpenFile, fd: i32, kind: u32, read_by_others: impl FnOnce() -> bool) -> Result {
+pub fn set(
+    (cred, pid): (&Cred, u32),
+    file: &OpenFile,
+    fd: i32,
+    kind: u32,
+    read_by_others: impl FnOnce() -> bool,
+) -> Result {
     if !matches!(kind, F_RDLCK | F_WRLCK | F_UNLCK) || ENABLED.get() == 0 && kind != F_UNLCK {
         return Err(Errno::EINVAL);
     }
@@ -175,7 +214,7 @@ pub fn set(cred: &Cred, file: &OpenFile, fd: i32, kind: u32, read_by_others: imp
             return Ok(Some(core::mem::replace(&mut own.target, target.clone())));
         }
         list.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
-        list.push(Lease { description: file.id, write, ends: None, weakens: None, target: target.clone() });
+        list.push(Lease { description: file.id, pid, write, ends: None, weakens: None, target: target.clone() });
         Ok(None)
     })?;
     drop(old);

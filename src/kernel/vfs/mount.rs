@@ -32,7 +32,7 @@ use propagation::Peers;
 /// What all mounts of a file system share. With the last of them the names go.
 pub struct SuperBlock {
     root: Arc<Dentry>,
-    /// `MS_RDONLY`, for every mount of it.
+    /// See [`OF_FS`].
     flags: AtomicU32,
     /// Of whoever mounted it: capabilities over it count here, and its programs give ids only here and below.
     user_ns: Arc<UserNamespace>,
@@ -104,6 +104,16 @@ pub const NOSUID: u32 = 2;
 pub const NODEV: u32 = 4;
 /// `MS_NOEXEC`.
 pub const NOEXEC: u32 = 8;
+/// `MS_SYNCHRONOUS`, of a file system.
+pub const SYNCHRONOUS: u32 = 16;
+/// `MS_MANDLOCK`, of a file system.
+pub const MANDLOCK: u32 = 64;
+/// `MS_DIRSYNC`, of a file system.
+pub const DIRSYNC: u32 = 128;
+/// `MS_LAZYTIME`, of a file system.
+pub const LAZYTIME: u32 = 1 << 25;
+/// Flags that a file system keeps, for all of its mounts.
+pub const OF_FS: u32 = RDONLY | SYNCHRONOUS | MANDLOCK | DIRSYNC | LAZYTIME;
 /// `MS_NOSYMFOLLOW`.
 pub const NOSYMFOLLOW: u32 = 256;
 /// `MS_NOATIME`.
@@ -141,6 +151,28 @@ impl Drop for Mount {
         for child in links.children.drain() {
             drop_later(child.1);
         }
+    }
+}
+
+/// What becomes of the flags of a file system.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Those of [`OF_FS`] that are meant.
+    pub mask: u32,
+    /// What they are to be.
+    pub flags: u32,
+}
+
+impl Change {
+    /// Sets or clears a flag.
+    pub fn put(&mut self, flag: u32, on: bool) {
+        self.mask |= flag;
+        self.flags = if on { self.flags | flag } else { self.flags & !flag };
+    }
+
+    /// The flags that there are after it.
+    pub fn of(self, flags: u32) -> u32 {
+        (flags & !self.mask | self.flags & self.mask) & OF_FS
     }
 }
 
@@ -223,7 +255,19 @@ impl Mount {
 
     /// Whether its file system itself, not only this mount of it, is read-only.
     pub fn fs_read_only(&self) -> bool {
-        self.fs.as_ref().is_some_and(|fs| fs.flags.load(Relaxed) & RDONLY != 0)
+        self.fs_flags() & RDONLY != 0
+    }
+
+    /// The flags of its file system: see [`OF_FS`].
+    pub fn fs_flags(&self) -> u32 {
+        self.fs.as_ref().map_or(0, |fs| fs.flags.load(Relaxed))
+    }
+
+    /// Sets the flags of a file system that is not mounted yet.
+    pub fn begin_fs_flags(&self, flags: u32) {
+        if let Some(fs) = &self.fs {
+            fs.flags.store(flags & OF_FS, Relaxed);
+        }
     }
 
     /// The user namespace that owns its file system.

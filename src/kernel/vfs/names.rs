@@ -207,6 +207,7 @@ fn remove_found(fs: &FsContext, ctx: &OpCtx<'_>, at: At<'_>, dir: bool) -> Resul
     let right = if dir { landlock::fs::REMOVE_DIR } else { landlock::fs::REMOVE_FILE };
     landlock::check(ctx.cred, &found.parent, right)?;
     may_delete(ctx, &found.parent, &victim, Some(dir))?;
+    check_not_mounted(&found.parent, &victim)?;
     found.parent.dentry.unlink(ctx, &victim.dentry, dir)?;
     notify::linked(&victim.dentry);
     notify::unlinked(&victim.dentry);
@@ -302,6 +303,8 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
             access::check(ctx.cred, &**t.inode(), WRITE)?;
         }
     }
+    check_not_mounted(&old.parent, &source)?;
+    new.target.as_ref().map_or(Ok(()), |t| check_not_mounted(&new.parent, t))?;
     let target = new.target.as_ref().map(|t| &t.dentry);
     old.parent.dentry.rename(ctx, &source.dentry, &new.parent.dentry, &new.last, target, flags)?;
     if notify::active() {
@@ -357,9 +360,11 @@ fn may_delete(ctx: &OpCtx<'_>, dir: &Path, victim: &Path, want_dir: Option<bool>
         Some(false) if victim.dentry.is_dir() => return Err(Errno::EISDIR),
         _ => {}
     }
-    // What is mounted on a name is not in this directory.
-    if !Arc::ptr_eq(&dir.mount, &victim.mount) || Arc::ptr_eq(&victim.dentry, &victim.mount.root) {
-        return Err(Errno::EBUSY);
-    }
     Ok(())
+}
+
+/// What is mounted on a name is not in this directory.
+fn check_not_mounted(dir: &Path, victim: &Path) -> Result {
+    let mounted = !Arc::ptr_eq(&dir.mount, &victim.mount) || Arc::ptr_eq(&victim.dentry, &victim.mount.root);
+    if mounted { Err(Errno::EBUSY) } else { Ok(()) }
 }

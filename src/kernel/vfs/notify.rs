@@ -7,7 +7,7 @@ use super::dentry::Dentry;
 use super::inode::Inode;
 use super::marks::{self, Happening, Object, Target};
 use super::mount::Path;
-use super::{OpenFile, handles};
+use super::{FileType, OpenFile, handles};
 use crate::abi::linux::{
     IN_ACCESS, IN_ATTRIB, IN_DELETE_SELF, IN_EXCL_UNLINK, IN_ISDIR, IN_MODIFY, IN_MOVE_SELF, IN_UNMOUNT,
 };
@@ -108,6 +108,8 @@ fn raise(id: Id, mask: u32, cookie: u32, name: &[u8], not: u32) {
             }
         }
     }
+    // That a file is opened to be run is fanotify's alone.
+    let mask = mask & !marks::event::OPEN_EXEC;
     for (listener, wd) in heard {
         listener.event(wd, mask, cookie, name);
     }
@@ -117,12 +119,13 @@ fn kind_of(object: &Object<'_>) -> u32 {
     if object.dir { IN_ISDIR } else { 0 }
 }
 
-/// Something was done to a file: its own watchers hear it, and those of its directory.
+/// Something was done to a file: its own watchers hear it, and those of its directory unless it was done to the file
+/// `alone`.
 #[cold]
-fn tell(dentry: &Arc<Dentry>, path: Option<&Path>, mask: u32) {
+fn tell(dentry: &Arc<Dentry>, path: Option<&Path>, mask: u32, alone: bool) {
     let Ok(object) = Object::of(dentry) else { return };
     let mask = mask | kind_of(&object);
-    let parent = dentry.parent();
+    let parent = if alone { None } else { dentry.parent() };
     let dir = parent.as_ref().and_then(|p| Object::of(p).ok());
     let name = if dir.is_some() { dentry.name() } else { Vec::new() };
     if let Some(dir) = &dir {
@@ -138,7 +141,7 @@ fn tell(dentry: &Arc<Dentry>, path: Option<&Path>, mask: u32) {
 #[inline]
 pub fn file(path: &Path, mask: u32) {
     if active() {
-        tell(&path.dentry, Some(path), mask);
+        tell(&path.dentry, Some(path), mask, false);
     }
 }
 
@@ -146,7 +149,7 @@ pub fn file(path: &Path, mask: u32) {
 #[inline]
 pub fn named(dentry: &Arc<Dentry>, mask: u32) {
     if active() {
-        tell(dentry, None, mask);
+        tell(dentry, None, mask, false);
     }
 }
 
@@ -157,7 +160,7 @@ pub fn open_file(file: &OpenFile, mask: u32) {
         && !file.is_quiet()
         && let Some(path) = file.found()
     {
-        tell(&path.dentry, Some(path), mask);
+        tell(&path.dentry, Some(path), mask, false);
     }
 }
 
@@ -165,7 +168,16 @@ pub fn open_file(file: &OpenFile, mask: u32) {
 #[inline]
 pub fn transferred(file: &OpenFile, n: usize, write: bool) {
     if active() && n > 0 {
-        open_file(file, if write { IN_MODIFY } else { IN_ACCESS });
+        accessed(file, write);
+    }
+}
+
+/// A read or a write of whatever length. The directory of a pipe or a device is not told of what goes through it.
+#[cold]
+pub fn accessed(file: &OpenFile, write: bool) {
+    if let Some(path) = file.found().filter(|_| !file.is_quiet()) {
+        let alone = !matches!(file.inode.file_type(), FileType::Regular | FileType::Dir);
+        tell(&path.dentry, Some(path), if write { IN_MODIFY } else { IN_ACCESS }, alone);
     }
 }
 

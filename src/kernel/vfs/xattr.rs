@@ -61,6 +61,10 @@ fn check(ctx: &OpCtx<'_>, path: &Path, name: &[u8], write: bool) -> Result {
             named(inode, name)
         };
     }
+    // Names of no kind are looked for only where the file itself may be read or written (`xattr_permission`).
+    if !name.starts_with(b"system.") {
+        access::check(ctx.cred, inode, if write { WRITE } else { READ })?;
+    }
     Err(Errno::EOPNOTSUPP)
 }
 
@@ -84,7 +88,10 @@ pub fn lose_capabilities(inode: &dyn Inode) {
     if ANY.load(Relaxed)
         && let Some(store) = inode.xattrs()
     {
-        let gone = store.lock().remove(CAPABILITY);
+        // An empty value counts as none there.
+        let mut all = store.lock();
+        let gone = if all.get(CAPABILITY).is_some_and(|v| !v.is_empty()) { all.remove(CAPABILITY) } else { None };
+        drop(all);
         drop(gone);
     }
 }
@@ -133,6 +140,9 @@ fn capabilities(cred: &Cred, path: &Path, value: Vec<u8>) -> Result<Vec<u8>> {
 /// # Errors
 /// `EOVERFLOW` where they are those of a namespace that the reader is not in.
 fn shown(cred: &Cred, value: Vec<u8>) -> Result<Vec<u8>> {
+    if !matches!((value.len(), word(&value, 0) & 0xff00_0000), CAPABILITY_2 | CAPABILITY_3) {
+        return Err(Errno::EINVAL);
+    }
     if cred.user_ns.level == 0 {
         return Ok(value);
     }
@@ -178,7 +188,12 @@ pub fn set(ctx: &OpCtx<'_>, path: &Path, name: Vec<u8>, value: Vec<u8>, flags: u
     path.check_writable()?;
     let inode = &**path.inode();
     let value = if name == CAPABILITY && !value.is_empty() { capabilities(ctx.cred, path, value)? } else { value };
-    check(ctx, path, &name, true)?;
+    // Capabilities without any bytes are nobody's business.
+    let empty = name == CAPABILITY && value.is_empty();
+    check(ctx, path, &name, !empty)?;
+    if empty && (inode.immutable() || inode.append_only()) {
+        return Err(Errno::EPERM);
+    }
     if value.len() > XATTR_SIZE_MAX as usize {
         return Err(Errno::E2BIG);
     }
@@ -236,7 +251,8 @@ pub fn list(ctx: &OpCtx<'_>, path: &Path) -> Result<Vec<u8>> {
         out.extend_from_slice(name);
         out.push(0);
     }
-    for name in store.lock().keys() {
+    // From the last to the first, as tmpfs tells them.
+    for name in store.lock().keys().rev() {
         if acl::Kind::of(name).is_some() || name.starts_with(b"trusted.") && !ctx.cred.capable(cap::SYS_ADMIN) {
             continue;
         }

@@ -11,7 +11,7 @@ use crate::vfs::{Inode, StatFs};
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// Bytes that an inode counts for (`BOGO_INODE_SIZE`): the largest count of them follows.
 const INODE_BYTES: u64 = 1024;
@@ -31,6 +31,52 @@ pub struct Options {
     uid: Option<u32>,
     gid: Option<u32>,
     noswap: bool,
+    /// `huge=`, as the place in [`HUGE`].
+    huge: Option<u32>,
+    /// `mpol=`; see [`policy`].
+    policy: Option<u32>,
+    /// `inode64` or `inode32`.
+    long_inodes: Option<bool>,
+}
+
+/// How a file system may be asked to use huge pages. The host chooses the size of its pages.
+const HUGE: [&str; 4] = ["never", "always", "within_size", "advise"];
+/// Memory policies by number (`policy_modes`).
+const POLICIES: [&str; 7] =
+    ["default", "prefer", "bind", "interleave", "local", "prefer (many)", "weighted interleave"];
+const POLICY_FLAGS: [&str; 3] = ["", "static", "relative"];
+
+/// A memory policy for a machine that has node 0 alone, in a number: its place in [`POLICIES`], that of its flag, and
+/// whether it names nodes (`mpol_parse_str`).
+fn policy(text: &str) -> Result<u32> {
+    let (text, nodes) = match text.split_once(':') {
+        Some((text, nodes)) => (text, Some(nodes)),
+        None => (text, None),
+    };
+    let (name, flag) = text.split_once('=').unwrap_or((text, ""));
+    let place = |of: &[&str], name| of.iter().position(|n| *n == name).map(|at| at as u32).ok_or(Errno::EINVAL);
+    let mode = place(&POLICIES, name)?;
+    let flag = place(&POLICY_FLAGS, flag)?;
+    if nodes.is_some_and(|n| n != "0") || text.ends_with('=') {
+        return Err(Errno::EINVAL);
+    }
+    let (mode, named) = match (name, nodes.is_some()) {
+        ("default" | "local", true) | ("bind" | "prefer (many)", false) => return Err(Errno::EINVAL),
+        ("default", _) => return Ok(0),
+        ("prefer", false) => (4, false),
+        ("interleave" | "weighted interleave", _) => (mode, true),
+        (_, named) => (mode, named),
+    };
+    if flag != 0 && !named { Err(Errno::EINVAL) } else { Ok(mode | flag << 4 | u32::from(named) << 8) }
+}
+
+/// What is wrong with an option that a file system in memory does not take, as `fs_parse` puts it.
+pub fn complaint(key: &[u8], has_value: bool) -> &'static str {
+    match key {
+        b"mode" | b"size" | b"nr_blocks" | b"nr_inodes" | b"uid" | b"gid" | b"huge" | b"mpol" => "Bad value for",
+        b"inode32" | b"inode64" | b"noswap" if has_value => "Unexpected value for",
+        _ => "Unknown parameter",
+    }
 }
 
 /// A number with a unit, and what follows it (`memparse`).
@@ -108,10 +154,13 @@ impl Options {
             }
             b"uid" => self.uid = Some(cred.user_ns.meant(Kind::User, plain(value()?, 10)?)?),
             b"gid" => self.gid = Some(cred.user_ns.meant(Kind::Group, plain(value()?, 10)?)?),
-            // Nothing here is ever swapped by the sandbox, and the host chooses the size of its pages.
-            b"huge" => matches!(value()?, "never").then_some(()).ok_or(Errno::EINVAL)?,
-            b"mpol" => matches!(value()?, "default").then_some(()).ok_or(Errno::EINVAL)?,
-            b"inode64" if text.is_none() => {}
+            b"huge" => {
+                let value = value()?;
+                self.huge = Some(HUGE.iter().position(|h| *h == value).ok_or(Errno::EINVAL)? as u32);
+            }
+            b"mpol" => self.policy = Some(policy(value()?)?).filter(|&p| p != 0),
+            b"inode64" | b"inode32" if text.is_none() => self.long_inodes = Some(key == b"inode64"),
+            // Nothing here is ever swapped by the sandbox.
             b"noswap" if text.is_none() => {
                 if cred.user_ns.level != 0 || !cred.capable(cap::SYS_ADMIN) {
                     return Err(Errno::EPERM);
@@ -141,6 +190,10 @@ pub struct Limits {
     used_blocks: AtomicU64,
     used_inodes: AtomicU64,
     noswap: AtomicBool,
+    /// See [`Options`]; the policy is 0 where there is none.
+    huge: AtomicU32,
+    policy: AtomicU32,
+    long_inodes: AtomicBool,
 }
 
 /// What nobody said.
@@ -156,6 +209,9 @@ impl Limits {
             used_blocks: AtomicU64::new(0),
             used_inodes: AtomicU64::new(0),
             noswap: AtomicBool::new(made.noswap),
+            huge: AtomicU32::new(made.huge.unwrap_or(0)),
+            policy: AtomicU32::new(made.policy.unwrap_or(0)),
+            long_inodes: AtomicBool::new(made.long_inodes.unwrap_or(false)),
         }
     }
 
@@ -209,6 +265,12 @@ impl Limits {
         for (new, old) in [(to.blocks, &self.blocks), (to.inodes, &self.inodes)] {
             old.store(new.unwrap_or(old.load(Relaxed)), Relaxed);
         }
+        for (new, old) in [(to.huge, &self.huge), (to.policy, &self.policy)] {
+            old.store(new.unwrap_or(old.load(Relaxed)), Relaxed);
+        }
+        if let Some(long) = to.long_inodes {
+            self.long_inodes.store(long, Relaxed);
+        }
         Ok(())
     }
 
@@ -231,6 +293,21 @@ impl Limits {
         for (name, id) in [("uid", self.made.uid), ("gid", self.made.gid)] {
             if let Some(id) = id.filter(|&id| id != 0 && !self.ramfs) {
                 out += &format!(",{name}={id}");
+            }
+        }
+        out += if self.long_inodes.load(Relaxed) { ",inode64" } else { "" };
+        let name = |of: &[&'static str], at: u32| of.get(at as usize).copied().unwrap_or_default();
+        match self.huge.load(Relaxed) {
+            0 => {}
+            huge => out += &format!(",huge={}", name(&HUGE, huge)),
+        }
+        match self.policy.load(Relaxed) {
+            0 => {}
+            p => {
+                let flag = name(&POLICY_FLAGS, p >> 4 & 0xf);
+                let equals = if flag.is_empty() { "" } else { "=" };
+                let nodes = if p >> 8 != 0 { ":0" } else { "" };
+                out += &format!(",mpol={}{equals}{flag}{nodes}", name(&POLICIES, p & 0xf));
             }
         }
         out += if self.noswap.load(Relaxed) { ",noswap" } else { "" };

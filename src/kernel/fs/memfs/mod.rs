@@ -34,7 +34,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::*};
 pub use file::read_host;
 use handles::Handle;
 use limits::Limits;
-pub use limits::{Options, limited, remount, shown_options};
+pub use limits::{Options, complaint, limited, remount, shown_options};
 use lower::{Lower, LowerPath};
 pub use lower::{for_each_entry, makedev, reopen, stat_of};
 use once_cell::race::OnceBox;

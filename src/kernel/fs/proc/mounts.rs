@@ -79,7 +79,8 @@ pub fn mounts(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
         // Here one word stands for both: the mount and its file system.
         let rest = options.get(2..).unwrap_or_default();
         let access = if m.has(mount::RDONLY) || m.fs_read_only() { "ro" } else { "rw" };
-        let _ = writeln!(out, "{} {point} {} {access}{rest}{} 0 0", source(&m), m.fstype, of_fs(&m));
+        let all = fs_flags(&m) + rest + &of_fs(&m);
+        let _ = writeln!(out, "{} {point} {} {access}{all} 0 0", source(&m), m.fstype);
     }
     Ok(out.into_bytes())
 }
@@ -90,8 +91,19 @@ pub fn of_fs(m: &mount::Mount) -> String {
     devpts::shown_options(root).or_else(|| memfs::shown_options(root)).unwrap_or_default()
 }
 
+/// The flags that all mounts of the file system share, each behind a comma (`show_sb_opts`).
+fn fs_flags(m: &mount::Mount) -> String {
+    let names = [
+        (mount::SYNCHRONOUS, ",sync"),
+        (mount::DIRSYNC, ",dirsync"),
+        (mount::MANDLOCK, ",mand"),
+        (mount::LAZYTIME, ",lazytime"),
+    ];
+    names.iter().filter(|(flag, _)| m.fs_flags() & flag != 0).map(|(_, name)| *name).collect()
+}
+
 fn source(m: &mount::Mount) -> String {
-    if m.source.is_empty() { String::from("none") } else { escaped(m.source.as_bytes()) }
+    escaped(m.source.as_bytes())
 }
 
 pub fn mountstats(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
@@ -118,7 +130,8 @@ pub fn mountinfo(task: &Task, _: &View<'_>) -> Result<Vec<u8>> {
         }
         out.push_str(if unbindable { " unbindable" } else { "" });
         let access = if m.fs_read_only() { "ro" } else { "rw" };
-        let _ = writeln!(out, " - {} {} {access}{}", m.fstype, source(&m), of_fs(&m));
+        let all = fs_flags(&m) + &of_fs(&m);
+        let _ = writeln!(out, " - {} {} {access}{all}", m.fstype, source(&m));
     }
     Ok(out.into_bytes())
 }

@@ -127,15 +127,25 @@ fn flags(v: &Vma) -> String {
         (v.prot & PROT_READ != 0, "rd "),
         (v.prot & PROT_WRITE != 0, "wr "),
         (v.prot & PROT_EXEC != 0, "ex "),
-        (v.shared, "sh "),
+        // Shared, but nobody may write through it, is private to Linux.
+        (v.shared && v.may & PROT_WRITE != 0, "sh "),
         (v.may & PROT_READ != 0, "mr "),
         (v.may & PROT_WRITE != 0, "mw "),
         (v.may & PROT_EXEC != 0, "me "),
         (v.shared, "ms "),
         (v.flags.contains(VmaFlags::GROWS_DOWN), "gd "),
         (v.flags.contains(VmaFlags::LOCKED), "lo "),
+        (v.flags.contains(VmaFlags::SEQUENTIAL), "sr "),
+        (v.flags.contains(VmaFlags::RANDOM), "rr "),
         (v.flags.contains(VmaFlags::DONT_FORK), "dc "),
+        (v.flags.contains(VmaFlags::ON_FAULT), "lf "),
+        (v.flags.contains(VmaFlags::NO_RESERVE), "nr "),
         (v.flags.contains(VmaFlags::WIPE_ON_FORK), "wf "),
+        (v.flags.contains(VmaFlags::DONT_DUMP), "dd "),
+        (v.flags.contains(VmaFlags::HUGE), "hg "),
+        (v.flags.contains(VmaFlags::NO_HUGE), "nh "),
+        (v.flags.contains(VmaFlags::MERGEABLE), "mg "),
+        (v.flags.contains(VmaFlags::SEALED), "sl "),
     ];
     for (_, name) in names.iter().filter(|(has, _)| *has) {
         out.push_str(name);

@@ -11,7 +11,7 @@ use super::{
 use crate::abi::layout::{END, GUARD};
 use crate::abi::linux::{
     MAP_32BIT, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
-    PROT_EXEC, PROT_WRITE,
+    MAP_STACK, PROT_EXEC, PROT_WRITE,
 };
 use crate::abi::{Errno, Result};
 use crate::arch::slot::window;
@@ -116,6 +116,7 @@ impl Inner {
         }
         let mut flags = self.lock_flags(r.flags);
         flags.set(VmaFlags::GROWS_DOWN, r.flags & MAP_GROWSDOWN != 0);
+        flags.set(VmaFlags::NO_HUGE, r.flags & MAP_STACK != 0);
         flags.set(VmaFlags::NO_RESERVE, keep & MAP_NORESERVE != 0);
         let (label, may) = (r.label, r.may);
         self.vmas.insert(Vma { start: addr, end, prot, shared, backing, label, text, may, flags });

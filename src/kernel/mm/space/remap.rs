@@ -62,9 +62,45 @@ impl AddressSpace {
     pub fn mremap(&self, old: u64, old_len: u64, new_len: u64, flags: u32, new: u64, memlock: u64) -> Result<u64> {
         let m = Move::check(old, old_len, new_len, flags, new)?;
         let mut inner = self.inner.write();
+        if m.has(MREMAP_FIXED) && m.old_len == m.new_len {
+            self.move_all(&mut inner, m)
+        } else {
+            self.remap(&mut inner, &m, memlock)
+        }
+    }
+
+    /// Moves all mappings of a range to a fixed address, each as far behind the first as it was; the holes between
+    /// them replace nothing.
+    fn move_all(&self, inner: &mut Inner, m: Move) -> Result<u64> {
+        let end = m.old + m.old_len;
+        let (mut at, mut last) = (m.old, None);
+        while let Some(v) = inner.vmas.at_or_after(at).filter(|v| v.start < end) {
+            let (from, to) = (v.start.max(at), v.end.min(end));
+            at = v.end;
+            if v.label == super::rewrite::LABEL {
+                continue;
+            }
+            if last.is_none() && from > m.old {
+                break;
+            }
+            let part =
+                Move { old: from, old_len: to - from, new_len: to - from, flags: m.flags, new: m.new + (from - m.old) };
+            self.remap(inner, &part, u64::MAX)?;
+            last = Some(to);
+        }
+        if last.is_some() { Ok(m.new) } else { Err(Errno::EFAULT) }
+    }
+
+    /// Moves, lengthens, shortens or duplicates one mapping or a part of it.
+    fn remap(&self, inner: &mut Inner, m: &Move, memlock: u64) -> Result<u64> {
+        let (old, flags) = (m.old, m.flags);
         let vma = inner.vmas.find(old).filter(|v| v.label != super::rewrite::LABEL).cloned().ok_or(Errno::EFAULT)?;
         if vma.flags.contains(VmaFlags::SEALED) {
             return Err(Errno::EPERM);
+        }
+        if m.new_len == m.old_len && flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 {
+            // Nothing is to be done, whatever lies behind.
+            return Ok(old);
         }
         if m.old_len == 0 && (!vma.shared || !m.has(MREMAP_MAYMOVE)) {
             return Err(Errno::EINVAL);
@@ -75,27 +111,29 @@ impl AddressSpace {
             inner.check_sealed(old + m.new_len, end)?;
             return inner.unmap(old + m.new_len, end).map(|()| old);
         }
-        if m.old_len > vma.end - old {
+        // What lies behind the new length goes first, whatever it is.
+        if m.old_len.min(m.new_len) > vma.end - old {
             return Err(Errno::EFAULT);
         }
         let keeps = m.old_len == 0 || m.has(MREMAP_DONTUNMAP);
         let grow = if keeps { m.new_len } else { m.new_len.saturating_sub(m.old_len) };
         if grow > 0 {
             inner.check_locked(grow, vma.flags, memlock)?;
-            self.expand(&inner, grow, vma.is_data(), 0)?;
+            self.expand(inner, grow, vma.is_data(), 0)?;
             if vma.is_data() && !vma.flags.contains(VmaFlags::NO_RESERVE) {
                 budget::admit(grow)?;
             }
         }
         if m.has(MREMAP_FIXED) {
             inner.check_sealed(m.new, m.new.saturating_add(m.new_len))?;
-            return inner.move_to(&vma, &m, m.new);
+            if m.new_len < m.old_len {
+                let end = old.checked_add(m.old_len).filter(|&end| end <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+                inner.check_sealed(old + m.new_len, end)?;
+            }
+            return inner.move_to(&vma, m, m.new);
         }
         if !keeps {
-            if m.new_len == m.old_len {
-                return Ok(old);
-            }
-            if inner.grow_in_place(&vma, &m)? {
+            if inner.grow_in_place(&vma, m)? {
                 return Ok(old);
             }
             if !m.has(MREMAP_MAYMOVE) {
@@ -103,7 +141,7 @@ impl AddressSpace {
             }
         }
         let to = inner.choose(if m.has(MREMAP_DONTUNMAP) { m.new } else { 0 }, m.new_len, 0)?;
-        inner.move_to(&vma, &m, to)
+        inner.move_to(&vma, m, to)
     }
 }
 
@@ -148,7 +186,8 @@ impl Inner {
             }
         }
         if moved > 0 && m.has(MREMAP_DONTUNMAP) {
-            self.vmas.change(old, old + moved, |v| v.flags -= VmaFlags::LOCKED | VmaFlags::ON_FAULT);
+            // All of the mapping is unlocked, whatever part has moved (`dontunmap_complete`).
+            self.vmas.change(vma.start, vma.end, |v| v.flags -= VmaFlags::LOCKED | VmaFlags::ON_FAULT);
         } else if moved > 0 {
             self.vmas.remove(old, old + moved);
         }

@@ -4,7 +4,7 @@ use super::super::rewrite;
 use super::super::{IoDst, IoSrc, IoVec};
 use super::{AddressSpace, Inner, window};
 use crate::abi::layout::VDSO;
-use crate::abi::linux::PROT_WRITE;
+use crate::abi::linux::{PROT_NONE, PROT_READ, PROT_WRITE};
 use crate::arch;
 
 const PAGE: u64 = 4096;
@@ -19,12 +19,13 @@ pub enum Force {
     Yes,
 }
 
-/// Bytes from `addr` on, at most `len`, that are mapped without a hole, are the guest's and not secret.
-fn mapped(inner: &Inner, addr: u64, len: u64) -> u64 {
+/// Bytes from `addr` on, at most `len`, that are mapped without a hole, are the guest's and not secret, and have the
+/// protection `prot`: the processor lets programs read what may be written or run only, others may not.
+fn mapped(inner: &Inner, addr: u64, len: u64, prot: u32) -> u64 {
     let end = addr.saturating_add(len);
     let mut at = addr;
     for v in inner.vmas.overlapping(addr, end) {
-        if v.start > at || v.label == rewrite::LABEL || v.is_secret() {
+        if v.start > at || v.label == rewrite::LABEL || v.is_secret() || v.prot & prot != prot {
             break;
         }
         at = v.end;
@@ -61,7 +62,8 @@ impl AddressSpace {
     /// Code reads as its file says. By a thread that lives here.
     pub fn peek(&self, addr: u64, buf: &mut [u8], force: Force) -> usize {
         let forced = |inner: &mut Inner, buf: &mut [u8]| {
-            let n = mapped(inner, addr, buf.len() as u64) as usize;
+            let prot = if force == Force::No { PROT_READ } else { PROT_NONE };
+            let n = mapped(inner, addr, buf.len() as u64, prot) as usize;
             if force == Force::No || n == 0 {
                 return (n, 0);
             }
@@ -86,7 +88,8 @@ impl AddressSpace {
     /// written. By a thread that lives here.
     pub fn poke(&self, addr: u64, bytes: &[u8], force: Force) -> usize {
         let (n, done) = self.exclusively(|inner| {
-            let n = mapped(inner, addr, bytes.len() as u64) as usize;
+            let prot = if force == Force::No { PROT_WRITE } else { PROT_NONE };
+            let n = mapped(inner, addr, bytes.len() as u64, prot) as usize;
             let done = if force == Force::Yes { inner.force_writes(addr, &bytes[..n]) } else { Some(0) };
             (n, done)
         });

@@ -51,6 +51,18 @@ pub struct Range {
     pub end: u64,
 }
 
+impl Range {
+    /// Whether both cannot be held at once.
+    fn conflicts(&self, other: &Range) -> bool {
+        let flock = |r: &Range| matches!(r.owner, Owner::Flock(_));
+        flock(self) == flock(other)
+            && self.owner != other.owner
+            && (self.write || other.write)
+            && self.start < other.end
+            && other.start < self.end
+    }
+}
+
 /// A task that waits for a lock.
 struct Waiter {
     want: Range,
@@ -193,6 +205,18 @@ impl FileLocks {
         state.as_ref().map_or_else(Vec::new, |s| [s.ranges.all(), s.whole.all()].concat())
     }
 
+    /// Everything that is held, each lock followed by those that wait for it: how many each of these waits behind.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn shown(&self) -> Result<Vec<(Range, usize)>> {
+        if self.used.load(SeqCst) == 0 {
+            return Ok(Vec::new());
+        }
+        let mut guard = self.state.lock();
+        guard.as_mut().map_or_else(|| Ok(Vec::new()), |state| state.shown())
+    }
+
     /// The first lock that stands in the way of `want`.
     pub fn test(&self, want: &Range) -> Option<Range> {
         self.state.lock().as_mut().and_then(|s| s.kind(want.owner).conflict(want))
@@ -293,6 +317,39 @@ impl FileLocks {
 }
 
 impl State {
+    /// See [`FileLocks::shown`]. A waiter waits behind another where the two conflict (`__locks_insert_block`).
+    fn shown(&mut self) -> Result<Vec<(Range, usize)>> {
+        let mut all: Vec<(Range, Vec<usize>)> = Vec::new();
+        let held = [self.ranges.all(), self.whole.all()].concat();
+        all.try_reserve_exact(held.len() + self.waiters.len()).map_err(|_| Errno::ENOMEM)?;
+        let roots = held.len();
+        all.extend(held.into_iter().map(|lock| (lock, Vec::new())));
+        let wants: Vec<Range> = self.waiters.values().filter(|w| w.outcome.is_none()).map(|w| w.want).collect();
+        for want in wants {
+            let by = self.kind(want.owner).conflict(&want);
+            let Some(mut at) = by.and_then(|by| all[..roots].iter().position(|(lock, _)| *lock == by)) else {
+                continue;
+            };
+            while let Some(&next) = all[at].1.iter().find(|&&waiter| all[waiter].0.conflicts(&want)) {
+                at = next;
+            }
+            let new = all.len();
+            all[at].1.try_reserve(1).map_err(|_| Errno::ENOMEM)?;
+            all[at].1.push(new);
+            all.push((want, Vec::new()));
+        }
+        let mut out = Vec::new();
+        out.try_reserve_exact(all.len()).map_err(|_| Errno::ENOMEM)?;
+        let mut todo: Vec<(usize, usize)> = Vec::new();
+        todo.try_reserve_exact(all.len()).map_err(|_| Errno::ENOMEM)?;
+        todo.extend((0..roots).rev().map(|root| (root, 0)));
+        while let Some((at, depth)) = todo.pop() {
+            out.push((all[at].0, depth));
+            todo.extend(all[at].1.iter().rev().map(|&waiter| (waiter, depth + 1)));
+        }
+        Ok(out)
+    }
+
     /// Queues the running task for a lock.
     fn wait_for(&mut self, want: &Range, edge: Option<(u64, u64)>) -> Result<u64> {
         arena::charge(Object::Lock)?;

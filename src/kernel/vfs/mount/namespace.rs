@@ -1,7 +1,7 @@
 //! Mount namespaces: trees of mounts, and what can be done to them.
 
 use super::propagation::{Relation, each_target};
-use super::{ATIME, Kind, LOCK_ATIME, LOCK_SHIFT, LOCKABLE, LOCKED, LOCKS, Mount, Path, RDONLY, TREES};
+use super::{ATIME, Change, Kind, LOCK_ATIME, LOCK_SHIFT, LOCKABLE, LOCKED, LOCKS, Mount, Path, RDONLY, TREES};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::cred::count::{self, Charge, Of};
@@ -400,11 +400,11 @@ impl MountNamespace {
         Ok(())
     }
 
-    /// Changes the flags of a mount, and with `whole` whether its file system can be written.
+    /// Changes the flags of a mount, and `of_fs` those of its file system.
     ///
     /// # Errors
     /// `EINVAL` where `path` is no mount's root; `EBUSY` where somebody may write to what becomes read-only.
-    pub fn remount(self: &Arc<Self>, path: &Path, flags: u32, whole: bool) -> Result {
+    pub fn remount(self: &Arc<Self>, path: &Path, flags: u32, of_fs: Option<Change>) -> Result {
         let _trees = TREES.lock();
         self.check(&path.mount)?;
         if !Arc::ptr_eq(&path.dentry, &path.mount.root) {
@@ -414,14 +414,16 @@ impl MountNamespace {
         if !keeps_locked(old, flags) {
             return Err(Errno::EPERM);
         }
-        let fs = path.mount.fs.as_ref().filter(|_| whole);
-        let writers = fs.map_or(&path.mount.writers, |fs| &fs.writers);
-        if flags & RDONLY != 0 && writers.load(SeqCst) > 0 {
+        let (new, writers) = match (&path.mount.fs, of_fs) {
+            (Some(fs), Some(change)) => (change.of(fs.flags.load(Relaxed)), &fs.writers),
+            _ => (flags, &path.mount.writers),
+        };
+        if new & RDONLY != 0 && writers.load(SeqCst) > 0 {
             return Err(Errno::EBUSY);
         }
         path.mount.flags.store(flags | old & LOCKS, Relaxed);
-        if let Some(fs) = fs {
-            fs.flags.store(flags & RDONLY, Relaxed);
+        if let (Some(fs), Some(_)) = (&path.mount.fs, of_fs) {
+            fs.flags.store(new, Relaxed);
         }
         self.touch();
         Ok(())

@@ -118,7 +118,10 @@ impl Mount {
                 self.follow(None);
             }
         }
-        self.links.write().unbindable = kind == Kind::Unbindable;
+        // What cannot be bound is no slave, but stays what it is where it is asked to be one.
+        if kind != Kind::Slave {
+            self.links.write().unbindable = kind == Kind::Unbindable;
+        }
     }
 
     /// A copy of one mount, rooted at `path`'s dentry, that spreads as the original does.
