@@ -53,7 +53,11 @@ mod command {
     pub const INSTANTIATE_IOV: u32 = 20;
     pub const INVALIDATE: u32 = 21;
     pub const MOVE: u32 = 30;
+    pub const CAPABILITIES: u32 = 31;
 }
+
+/// What there is (`KEYCTL_CAPABILITIES`): that question itself, invalidation, moves; names that count in a user namespace.
+const CAPABILITIES: [u8; 2] = [1 | 0x20 | 0x80, 1];
 
 /// `KEYCTL_MOVE_EXCL`.
 const MOVE_EXCL: u64 = 1;
@@ -249,9 +253,22 @@ pub fn sys_keyctl(cur: &CurrentTask, op: u32, a: u64, b: u64, c: u64, d: u64) ->
         command::ASSUME_AUTHORITY if id == 0 => Ok(0),
         command::ASSUME_AUTHORITY => Err(Errno::ENOKEY),
         command::MOVE => done(move_key(cur, id, second, c as i32, d)),
+        command::CAPABILITIES => capabilities(UserPtr::new(a), b as usize),
         _ => Err(Errno::EOPNOTSUPP),
     };
     Ok(out?)
+}
+
+/// What does not fit is left out, what is too much is zero, up to a page.
+fn capabilities(out: UserPtr<u8>, len: usize) -> Result<i64> {
+    let told = len.min(CAPABILITIES.len());
+    out.slice(told).write_from(&CAPABILITIES[..told])?;
+    const ZEROS: [u8; 64] = [0; 64];
+    for at in (told..len.min(PAGE)).step_by(ZEROS.len()) {
+        let n = (len.min(PAGE) - at).min(ZEROS.len());
+        out.add(at).slice(n).write_from(&ZEROS[..n])?;
+    }
+    Ok(CAPABILITIES.len() as i64)
 }
 
 /// The caller gets a new session keyring, or the one with a name.
@@ -346,6 +363,9 @@ fn read(cur: &CurrentTask, id: i32, out: UserPtr<u8>, len: usize) -> Result<i64>
     }
     if found.key.kind == Type::Logon {
         return Err(Errno::EOPNOTSUPP);
+    }
+    if found.key.kind == Type::Keyring && len <= PAGE && !len.is_multiple_of(4) {
+        return Err(Errno::EINVAL);
     }
     give(&found.key.read()?, out, len)
 }
