@@ -323,6 +323,18 @@ fn settings_have_their_effect() {
     assert_eq!(out.stdout, wanted, "{}", out.stderr);
 }
 
+/// Root inside says whether programs lie at random addresses.
+#[test]
+fn addresses_are_as_random_as_root_says() {
+    if as_user() {
+        return;
+    }
+    let script = r#"cd /proc/sys/kernel; where() { cut -d- -f1 /proc/self/maps | md5sum; }; same() { test "$(where)" = "$(where)"; echo $?; }
+        cat randomize_va_space; same; echo 0 > randomize_va_space; same; cat randomize_va_space; echo 2 > randomize_va_space; same"#;
+    let out = run(&mut sandboxed(&[], &["bash", "-c", script]), LIMIT);
+    assert_eq!((out.status, out.stdout.as_str()), (0, "2\n1\n0\n0\n1\n"), "{}", out.stderr);
+}
+
 /// What is built in a writable bind is the host's, with mode, owner and times as natively.
 #[test]
 fn a_writable_bind_takes_a_build_and_an_archive() {

@@ -212,7 +212,7 @@ impl zygote::Job for Install {
         let outcome = match &own {
             Some((mm, cred)) => {
                 let fixed = cur.attr.has_persona(persona::ADDR_NO_RANDOMIZE);
-                let places = Places { fixed, stack_limit: group.limits.get(limits::STACK).0 };
+                let places = Places::new(fixed, group.limits.get(limits::STACK).0);
                 mm.limits[0].store(group.limits.get(limits::AS).0, Relaxed);
                 let (soft, hard) = group.limits.get(limits::DATA);
                 mm.limits[1].store(if soft == 0 { hard } else { soft }, Relaxed);

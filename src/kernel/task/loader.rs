@@ -423,7 +423,7 @@ fn interp_path(ctx: &OpCtx<'_>, file: &OpenFile, h: &ProgramHeader64<LittleEndia
 }
 
 mod map;
-pub use map::{Places, Started, load, set_hardware};
+pub use map::{Places, RANDOMIZE, Started, load, set_hardware};
 
 /// Where an image's parts are, for the auxiliary vector.
 #[derive(Clone, Copy, Debug)]

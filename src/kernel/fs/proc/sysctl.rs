@@ -10,6 +10,7 @@ use crate::host::random;
 use crate::mm::vma;
 use crate::sync::Knob;
 use crate::task::attr::RR_SLICE_MS;
+use crate::task::loader::RANDOMIZE;
 use crate::task::ns::{self, UtsNamespace};
 use crate::task::pid::PidNamespace;
 use crate::task::{coredump, kernel, seccomp, syslog, uts, work};
@@ -236,7 +237,7 @@ settings! {
     "kernel/random/entropy_avail" || b"256\n".to_vec();
     "kernel/random/poolsize" || number(256);
     "kernel/random/uuid" || uuid(random_bits());
-    "kernel/randomize_va_space" || b"2\n".to_vec();
+    "kernel/randomize_va_space" => RANDOMIZE;
     "kernel/sched_rr_timeslice_ms" || number(RR_SLICE_MS.get()), set_rr_slice;
     "kernel/seccomp/actions_avail" || line(seccomp::logged::available().as_bytes());
     "kernel/seccomp/actions_logged" || line(seccomp::logged::logged().as_bytes()), seccomp::logged::set_logged;

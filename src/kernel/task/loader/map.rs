@@ -9,6 +9,7 @@ use crate::cred::Cred;
 use crate::host::random;
 use crate::mm::space::{Layout, MAY_ALL, Request, STACKS};
 use crate::mm::{AddressSpace, Backing, UserSlice};
+use crate::sync::Knob;
 use crate::time::vdso;
 use alloc::vec::Vec;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -36,16 +37,25 @@ pub fn set_hardware(hwcap: u64, hwcap2: u64, min_sigstack: u64) {
     }
 }
 
+/// What of a program lies at random addresses (`/proc/sys/kernel/randomize_va_space`): nothing for 0, all but the heap for
+/// 1, all for more.
+pub static RANDOMIZE: Knob = Knob::new(2, 0, i32::MAX as u64);
+
 /// Where a program's parts are to lie.
 #[derive(Clone, Copy, Debug)]
 pub struct Places {
-    /// Always at the same addresses (`ADDR_NO_RANDOMIZE`).
-    pub fixed: bool,
+    /// Always at the same addresses.
+    fixed: bool,
     /// How large the first stack may become, bytes.
-    pub stack_limit: u64,
+    stack_limit: u64,
 }
 
 impl Places {
+    /// `fixed`: as the program wishes (`ADDR_NO_RANDOMIZE`), whatever the setting.
+    pub fn new(fixed: bool, stack_limit: u64) -> Places {
+        Places { fixed: fixed || RANDOMIZE.get() == 0, stack_limit }
+    }
+
     /// A distance of up to `mask` pages, bytes.
     fn some(self, mask: u64) -> u64 {
         if self.fixed { 0 } else { (random::next_u64() & mask) * PAGE }
@@ -79,7 +89,7 @@ pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, places: Places) -> 
         }
         None => None,
     };
-    let gap = BRK_GAP + places.some(0x3fff);
+    let gap = BRK_GAP + if RANDOMIZE.get() > 1 { places.some(0x3fff) } else { 0 };
     let heap = (main.end + gap) & !(PAGE - 1);
     let entry = match (&plan.interp, interp) {
         (Some(image), Some(p)) => image.entry.wrapping_add(p.bias),
