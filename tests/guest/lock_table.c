@@ -76,7 +76,13 @@ int main(void)
 		flock(open("file", O_RDWR), LOCK_EX), pause();
 	if (!kid())
 		flock(open("file", O_RDWR), LOCK_SH), pause();
-	table(), end_all(), close(fd);
+	table(), end_all();
+	/* A description that changes its lock is not overtaken by who waits. */
+	int own = open("file", O_RDWR);
+	flock(own, LOCK_EX);
+	if (!kid())
+		flock(open("file", O_RDWR), LOCK_EX), pause();
+	S(flock(own, LOCK_SH | LOCK_NB)), usleep(30000), table(), S(flock(own, LOCK_EX | LOCK_NB)), usleep(30000), table(), close(own), usleep(60000), table(), end_all(), close(fd);
 	if (!kid()) {
 		S(fcntl(open("file", O_RDONLY), F_SETLEASE, F_RDLCK)), signal(SIGIO, SIG_IGN), pause();
 	}

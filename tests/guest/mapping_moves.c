@@ -108,6 +108,10 @@ int main(void)
 	S(syscall(SYS_remap_file_pages, at(24), 4 * PG, 0, 6, 0)), show();
 	S(syscall(SYS_remap_file_pages, at(24), 5 * PG, 0, 6, 0));
 	S(mmap(0, 2 << 20, 3, ANON | MAP_HUGETLB | 12 << 26, -1, 0) == MAP_FAILED ? -1 : 0);
+	/* Duplicates need room; what may only be run is locked all the same, and what may not be touched is not. */
+	move(24, 0, 2, 0, 0), move(24, 0, 2, MAYMOVE | FIXED, 30), move(11, 0, 2, MAYMOVE | FIXED, 30);
+	S(mlock(at(15), PG)), S(mlock(at(17), PG)), S(mlock(at(10), PG)), show();
+	munlockall();
 	/* Futexes that name a node, and the slice of a task. */
 	uint32_t *word = (void *)at(12);
 	mprotect(word, PG, 3), word[0] = 0, word[1] = 0;

@@ -139,6 +139,7 @@ guests_of_root! {
     acls: &[Link::Dynamic];
     leases: &[Link::Dynamic];
     lock_table: &[Link::Dynamic];
+    kept_ids: &[Link::Dynamic];
     watched_acts: &[Link::Dynamic];
     mount_texts: &[Link::Dynamic];
     keyrings: &[Link::Dynamic];

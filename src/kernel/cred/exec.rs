@@ -124,7 +124,8 @@ pub fn exec(old: &Cred, program: &Program) -> Result<Outcome> {
         effective |= is_root(new.euid);
     }
     let gained = new.cap_permitted & !old.cap_permitted != 0;
-    let in_new_group = new.egid != old.egid && !old.groups.contains(&new.egid) && new.egid != old.fsgid;
+    // Also where the group is what it was, if setfsgid(2) has left it (`in_group_p` in `cap_bprm_creds_from_file`).
+    let in_new_group = !old.groups.contains(&new.egid) && new.egid != old.fsgid;
     let ids_change = new.euid != old.euid || in_new_group;
     if (ids_change || gained) && (old.no_new_privs || program.shares_fs || program.traced) {
         if !old.capable_here(cap::SETUID) || old.no_new_privs {

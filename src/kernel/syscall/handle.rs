@@ -3,7 +3,7 @@
 use super::Fd;
 use super::at;
 use super::files::{self, CWD};
-use crate::abi::linux::{AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, O_CREAT, O_EXCL, O_PATH};
+use crate::abi::linux::{self, AT_EMPTY_PATH, AT_SYMLINK_FOLLOW, AT_SYMLINK_NOFOLLOW, O_CREAT, O_EXCL, O_PATH};
 use crate::abi::{Errno, SysResult};
 use crate::cred::cap;
 use crate::mm::{UserPtr, UserStr};
@@ -100,6 +100,7 @@ pub fn sys_open_by_handle_at(cur: &CurrentTask, mount: Fd, handle: UserPtr<[u32;
     if place.inode().file_type() == FileType::Symlink && flags & O_PATH == 0 {
         return Err(Errno::ELOOP.into());
     }
-    let file = open_at(&cur.op_ctx(), place, flags & !(O_CREAT | O_EXCL), false)?;
+    let large = if flags & O_PATH == 0 { linux::O_LARGEFILE } else { 0 };
+    let file = open_at(&cur.op_ctx(), place, flags & !(O_CREAT | O_EXCL) | large, false)?;
     files::install(cur, file, flags)
 }

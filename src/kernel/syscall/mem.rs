@@ -169,7 +169,13 @@ pub(super) fn populate(cur: &CurrentTask, start: u64, end: u64) -> Result {
     let mut at = start;
     while let Some(v) = cur.mm().at_or_after(at).filter(|v| at < end && v.start < end) {
         let (from, to) = (v.start.max(at), v.end.min(end));
-        let advice = if v.prot & PROT_WRITE != 0 && !v.shared { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
+        let private_write = v.prot & PROT_WRITE != 0 && !v.shared;
+        if v.prot != 0 && v.prot & PROT_READ == 0 && !private_write {
+            // That it may not be read does not matter (`FOLL_FORCE`): the host's own mlock has brought it in.
+            at = to;
+            continue;
+        }
+        let advice = if private_write { MADV_POPULATE_WRITE } else { MADV_POPULATE_READ };
         piecewise(cur, from, to, |at, len| mem::madvise(at, len, advice as i32))?;
         at = to;
     }

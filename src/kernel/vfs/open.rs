@@ -245,7 +245,10 @@ fn open_tmpfile(ctx: &OpCtx<'_>, dir: Path, flags: u32, mode: u32) -> SysResult<
     let mode = access::new_mode(ctx, &**dir.inode(), false, mode)?;
     let dentry = dir.dentry.nameless(ctx, mode)?;
     dentry.inode.state().get(&*dentry.inode)?.set_linkable(flags & O_EXCL == 0);
-    open_at(ctx, Path { mount: dir.mount, dentry }, flags & !(TMPFILE | O_DIRECTORY), true)
+    let file = open_at(ctx, Path { mount: dir.mount, dentry }, flags & !(TMPFILE | O_DIRECTORY), true)?;
+    // F_GETFL tells how it was opened.
+    file.set_flags(file.flags() | O_TMPFILE);
+    Ok(file)
 }
 
 /// What O_PATH opens: a place, no file.

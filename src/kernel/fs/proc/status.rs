@@ -180,6 +180,7 @@ pub fn status(task: &Task, ctx: &View<'_>) -> Result<Vec<u8>> {
         for &gid in &c.groups {
             let _ = write!(out, "{} ", ctx.cred.seen_gid(gid));
         }
+        out.push_str(if c.groups.is_empty() { " " } else { "" });
         let swap = host.line("VmSwap:").unwrap_or(0);
         let dumps = u8::from(g.state.lock().dumps.is_some());
         let huge = u8::from(!task.attr.thp_disabled.load(Relaxed));

@@ -102,7 +102,7 @@ impl AddressSpace {
             // Nothing is to be done, whatever lies behind.
             return Ok(old);
         }
-        if m.old_len == 0 && (!vma.shared || !m.has(MREMAP_MAYMOVE)) {
+        if m.old_len == 0 && !vma.shared {
             return Err(Errno::EINVAL);
         }
         if m.new_len < m.old_len && flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) == 0 {
@@ -132,13 +132,11 @@ impl AddressSpace {
             }
             return inner.move_to(&vma, m, m.new);
         }
-        if !keeps {
-            if inner.grow_in_place(&vma, m)? {
-                return Ok(old);
-            }
-            if !m.has(MREMAP_MAYMOVE) {
-                return Err(Errno::ENOMEM);
-            }
+        if !keeps && inner.grow_in_place(&vma, m)? {
+            return Ok(old);
+        }
+        if !m.has(MREMAP_MAYMOVE) {
+            return Err(Errno::ENOMEM);
         }
         let to = inner.choose(if m.has(MREMAP_DONTUNMAP) { m.new } else { 0 }, m.new_len, 0)?;
         inner.move_to(&vma, m, to)

@@ -233,10 +233,18 @@ impl FileLocks {
     /// `EAGAIN` without `wait`, `EDEADLK` where waiting would never end, `ENOLCK`, a restart code when
     /// interrupted.
     pub fn set(&self, want: &Range, wait: bool) -> SysResult<()> {
-        if matches!(want.owner, Owner::Flock(_)) && self.used.load(SeqCst) != 0 && self.convert(want)? {
-            return Ok(());
-        }
         let arrival = self.change(|state| {
+            // What a description has with `flock` is given back before it gets another kind, and is lost if it cannot
+            // have that (`flock(2)`); no waiter gets it in between.
+            if matches!(want.owner, Owner::Flock(_)) {
+                match state.whole.own(want.owner, 0, u64::MAX) {
+                    Some(own) if own.write == want.write => return Ok(None),
+                    Some(_) => {
+                        state.whole.release(want.owner);
+                    }
+                    None => {}
+                }
+            }
             let held = state.kind(want.owner);
             match held.blocker(want) {
                 None => held.set(want).map(|()| None),
@@ -248,19 +256,6 @@ impl FileLocks {
             None => Ok(()),
             Some(arrival) => self.wait(arrival),
         }
-    }
-
-    /// What a description has with `flock` is given back before it gets another kind, and is lost if it
-    /// cannot have that (`flock(2)`); whether it has what it wants already.
-    fn convert(&self, want: &Range) -> Result<bool> {
-        self.change(|state| match state.whole.own(want.owner, 0, u64::MAX) {
-            Some(own) if own.write == want.write => Ok(true),
-            Some(_) => {
-                state.whole.release(want.owner);
-                Ok(false)
-            }
-            None => Ok(false),
-        })
     }
 
     fn wait(&self, arrival: u64) -> SysResult<()> {
