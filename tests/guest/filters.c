@@ -381,6 +381,18 @@ static void left(void)
 {
     int l, status;
     struct seccomp_notif n = {0};
+    /* Who has closed a listener may ask for another. */
+    fflush(stdout);
+    if (!fork()) {
+        for (int i = 0; i < 2; i++) {
+            int fd = answer(SECCOMP_FILTER_FLAG_NEW_LISTENER, SYS_getppid, SECCOMP_RET_USER_NOTIF);
+            printf("listener %d, second %d\n", fd > 2, E(answer(SECCOMP_FILTER_FLAG_NEW_LISTENER, SYS_getppid, SECCOMP_RET_USER_NOTIF)));
+            close(fd);
+        }
+        fflush(stdout);
+        _exit(0);
+    }
+    wait(&status);
     /* The supervisor goes. */
     pid_t p = supervised(&l, 0, asks_once);
     ioctl(l, SECCOMP_IOCTL_NOTIF_RECV, &n);

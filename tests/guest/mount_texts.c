@@ -70,6 +70,9 @@ int main(void)
 	int m = syscall(432, fs, 0, 2);
 	S(syscall(429, m, "", AT_FDCWD, "m", 4)), told();
 	S(syscall(431, fs, 0, "async", 0, 0)), S(syscall(431, fs, 7, 0, 0, 0)), told();
+	/* Only mounts that map ids look at the namespace. */
+	uint64_t attributes[4] = {2, 0, 0, 77}, mapped[4] = {0x100000, 0, 0, 1UL << 31};
+	S(syscall(442, AT_FDCWD, "m", 0, attributes, 32)), S(syscall(442, AT_FDCWD, "m", 0, mapped, 32));
 	/* What cannot be bound stays so where it is asked to follow. */
 	mount(0, "m", 0, MS_UNBINDABLE, 0), mount(0, "m", 0, MS_SLAVE, 0), told(), mount(0, "m", 0, MS_PRIVATE, 0), told();
 	return 0;

@@ -539,7 +539,8 @@ pub fn sys_open_tree_attr(
 /// Changes the attributes of the mount at `place`, which is looked up once they are found right.
 fn set_attributes(
     cur: &CurrentTask,
-    [set, clear, propagation, userns]: [u64; 4],
+    // The namespace of an id-mapped mount is not looked at, since there are none.
+    [set, clear, propagation, _]: [u64; 4],
     place: impl FnOnce() -> Result<Path>,
     recursive: bool,
 ) -> SysResult<()> {
@@ -556,7 +557,7 @@ fn set_attributes(
         _ => return Err(Errno::EINVAL.into()),
     };
     let times = u64::from(MOUNT_ATTR__ATIME);
-    if (set | clear) & !ATTRS != 0 || userns != 0 {
+    if (set | clear) & !ATTRS != 0 {
         return Err(Errno::EINVAL.into());
     }
     let times = match clear & times {

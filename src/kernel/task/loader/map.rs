@@ -77,7 +77,7 @@ pub struct Started {
 /// `ENOMEM`, `EFAULT`, what mapping says.
 pub fn load(plan: &ExecPlan, mm: &AddressSpace, cred: &Cred, places: Places) -> Result<Started> {
     if places.fixed {
-        mm.set_top(TASK_SIZE - places.stack_limit.clamp(STACK_ROOM, STACK_MAX) & !(PAGE - 1));
+        mm.set_top((TASK_SIZE - places.stack_limit.clamp(STACK_ROOM, STACK_MAX)) & !(PAGE - 1));
     }
     let main_base = plan.main.dynamic.then(|| PIE_BASE + places.some(0xff_ffff));
     let main = place(&plan.main, mm, main_base)?;

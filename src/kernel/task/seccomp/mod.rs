@@ -385,7 +385,8 @@ pub fn add(cur: &CurrentTask, program: Vec<Insn>, flags: u32) -> Result<Added> {
 
 fn has_listener(mut filter: Option<&Arc<Filter>>) -> bool {
     while let Some(f) = filter {
-        if f.listener.is_some() {
+        // One that nobody holds any more does not count.
+        if f.listener.as_ref().is_some_and(|l| !l.is_closed()) {
             return true;
         }
         filter = f.before.as_ref();

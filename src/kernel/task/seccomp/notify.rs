@@ -188,6 +188,11 @@ impl Notifier {
         if let Stage::Answered(a) = r.stage { Some(Woken::Answer(a)) } else { None }
     }
 
+    /// Whether nobody can read any more.
+    pub fn is_closed(&self) -> bool {
+        self.inner.lock().closed
+    }
+
     fn was_read(&self, id: u64) -> bool {
         self.inner.lock().find(id).is_ok_and(|r| r.stage != Stage::New)
     }
