@@ -69,7 +69,11 @@ int main(void)
 	chmod("run", 06755);
 	AS(1000, S(chown("run", -1, -1)); S(chown("f", -1, -1)));
 	AS(5, S(chown("run", -1, -1)));
+	/* Anybody may leave a whiteout; modes of symbolic links are refused to all alike. */
+	mkdir("open", 0777), chmod("open", 0777), symlink("f", "link");
+	AS(1000, close(creat("open/a", 0644)); S(syscall(SYS_renameat2, AT_FDCWD, "open/a", AT_FDCWD, "open/b", 4)); S(syscall(SYS_renameat2, AT_FDCWD, "open/none", AT_FDCWD, "open/c", 4)); S(syscall(452, AT_FDCWD, "link", 0600, AT_SYMLINK_NOFOLLOW)));
 	struct stat s;
+	stat("open/a", &s), printf("%o %lx\n", s.st_mode, (long)s.st_rdev);
 	stat("run", &s), printf("%o\n", s.st_mode);
 	return 0;
 }

@@ -32,10 +32,10 @@ pub fn chmod(ctx: &OpCtx<'_>, path: &Path, mode: u32) -> Result {
     path.check_writable()?;
     let inode = &**path.inode();
     check_changeable(inode)?;
-    access::check_owner(ctx.cred, inode)?;
     if inode.file_type() == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
+    access::check_owner(ctx.cred, inode)?;
     let (_, uid, gid) = inode.permissions()?;
     let mut mode = mode & 0o7777;
     if !ctx.cred.in_group(gid) && !ctx.cred.capable_over(cap::FSETID, uid, gid) {

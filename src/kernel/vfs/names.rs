@@ -248,9 +248,6 @@ fn rename_found(fs: &FsContext, ctx: &OpCtx<'_>, from: At<'_>, to: At<'_>, flags
     let exchange = flags & RENAME_EXCHANGE != 0;
     let no_replace = flags & RENAME_NOREPLACE != 0;
     check_rename_flags(flags)?;
-    if flags & RENAME_WHITEOUT != 0 && !ctx.cred.capable(cap::MKNOD) {
-        return Err(Errno::EPERM);
-    }
     let (from_last, to_last) = (last_of(from.path), last_of(to.path));
     let old = from.parent(fs, ctx)?;
     let new = to.parent(fs, ctx)?;
