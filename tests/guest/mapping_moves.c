@@ -112,6 +112,9 @@ int main(void)
 	move(24, 0, 2, 0, 0), move(24, 0, 2, MAYMOVE | FIXED, 30), move(11, 0, 2, MAYMOVE | FIXED, 30);
 	S(mlock(at(15), PG)), S(mlock(at(17), PG)), S(mlock(at(10), PG)), show();
 	munlockall();
+	/* What stays behind a move is unlocked, and becomes one with what lies beside it. */
+	munmap(at(32), 6 * PG);
+	map(32, 5, 3, ANON, -1, 0), S(mlock(at(33), 3 * PG)), move(33, 1, 1, MAYMOVE | FIXED | DONTUNMAP, 28), show();
 	/* Futexes that name a node, and the slice of a task. */
 	uint32_t *word = (void *)at(12);
 	mprotect(word, PG, 3), word[0] = 0, word[1] = 0;

@@ -74,7 +74,8 @@ impl AddressSpace {
     fn move_all(&self, inner: &mut Inner, m: Move) -> Result<u64> {
         let end = m.old + m.old_len;
         let (mut at, mut last) = (m.old, None);
-        while let Some(v) = inner.vmas.at_or_after(at).filter(|v| v.start < end) {
+        // What has been passed may have become one with what lies behind.
+        while let Some(v) = inner.vmas.at_or_after(at).filter(|v| at < end && v.start < end) {
             let (from, to) = (v.start.max(at), v.end.min(end));
             at = v.end;
             if v.label == super::rewrite::LABEL {
