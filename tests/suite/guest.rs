@@ -150,6 +150,9 @@ guests_of_root! {
     sent_stamps: &[Link::Dynamic];
     dissolving: &[Link::Dynamic];
     interface_requests: &[Link::Dynamic];
+    packet_headers: GLIBC;
+    route_checks: &[Link::Dynamic];
+    older_requests: &[Link::Dynamic];
     datagrams: &[Link::Dynamic];
     immutable: GLIBC;
     handles: GLIBC;

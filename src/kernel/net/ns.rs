@@ -3,7 +3,7 @@
 
 use super::inet::InetState;
 use super::inet::addr::Ip;
-use super::links::{LOOPBACK, Links};
+use super::links::{self, LOOPBACK, Links};
 use super::socket::SocketOps;
 use crate::abi::control::NetMode;
 use crate::cred::count::Charge;
@@ -27,6 +27,8 @@ pub struct NetNamespace {
     links: Mutex<Links>,
     /// Whether the loopback interface is up, and whether it has its own addresses as well.
     loopback: [AtomicBool; 2],
+    /// Bytes of the largest packet of the loopback interface.
+    mtu: AtomicU32,
     /// Packets and bytes that went by the loopback interface, but for those of connections that are open.
     passed: [AtomicU64; 2],
     /// What the next socket's cookie is (`SO_COOKIE`).
@@ -69,6 +71,7 @@ impl NetNamespace {
             host: mode == NetMode::Host,
             links: Mutex::new(Level::Leaf, Links::new(mode != NetMode::None)),
             loopback: [const { AtomicBool::new(false) }; 2].map(|_| AtomicBool::new(mode != NetMode::None)),
+            mtu: AtomicU32::new(links::LOOPBACK_MTU),
             passed: [const { AtomicU64::new(0) }; 2],
             next_cookie: AtomicU64::new(1),
             unix: super::unix::LocalSockets::default(),
@@ -101,6 +104,11 @@ impl NetNamespace {
         self.loopback[0].load(Relaxed)
     }
 
+    /// Bytes of the largest packet that goes by it.
+    pub fn loopback_mtu(&self) -> u32 {
+        self.mtu.load(Relaxed)
+    }
+
     /// Whether it is up and all of 127.0.0.0/8 and `::1` is here.
     pub fn has_loopback(&self) -> bool {
         self.loopback[1].load(Relaxed)
@@ -108,14 +116,17 @@ impl NetNamespace {
 
     /// Looks at interfaces, addresses and routes.
     pub fn links(&self) -> MutexGuard<'_, Links> {
-        self.links.lock()
+        let mut links = self.links.lock();
+        links.end_addresses();
+        links
     }
 
     /// Changes them.
     pub fn change_links<T>(&self, change: impl FnOnce(&mut Links) -> T) -> T {
-        let mut links = self.links.lock();
+        let mut links = self.links();
         let out = change(&mut links);
         let up = links.link(LOOPBACK).is_ok_and(|l| l.is_up());
+        self.mtu.store(links.link(LOOPBACK).map_or(0, |l| l.mtu), Relaxed);
         let whole = [Ip::LOOPBACK4, Ip::v4(0x7fff_0000), Ip::LOOPBACK6].into_iter().all(|ip| links.is_local(ip));
         self.loopback[0].store(up, Relaxed);
         self.loopback[1].store(up && whole, Relaxed);
@@ -128,14 +139,17 @@ impl NetNamespace {
         self.passed[1].fetch_add(bytes, Relaxed);
     }
 
+    /// Packets and bytes that went by the loopback interface.
+    pub fn passed(&self) -> (u64, u64) {
+        let own = (self.passed[0].load(Relaxed), self.passed[1].load(Relaxed));
+        self.sockets().iter().map(|s| s.carried()).fold(own, |sum, n| (sum.0 + n.0, sum.1 + n.1))
+    }
+
     /// Brings the counts of the loopback interface up to date, for who reads them. What connections have carried is taken
     /// from their streams, which count it anyway.
     pub fn refresh_counts(&self) {
-        let mut sum = [self.passed[0].load(Relaxed), self.passed[1].load(Relaxed)];
-        for socket in self.sockets() {
-            let (packets, bytes) = socket.carried();
-            sum = [sum[0] + packets, sum[1] + bytes];
-        }
+        let (packets, bytes) = self.passed();
+        let sum = [packets, bytes];
         if let Ok(link) = self.links.lock().link_mut(LOOPBACK) {
             link.sent = sum;
         }

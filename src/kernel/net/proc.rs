@@ -1,6 +1,8 @@
 //! The text of `/proc/net` and the settings of `/proc/sys/net`, for the file system that shows them.
 
+mod counters;
 mod links;
+mod tables;
 
 use super::inet::addr::{Addr, Ip};
 use super::inet::proto;
@@ -50,8 +52,14 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "icmp" => ping_table(af::INET),
             "icmp6" => ping_table(af::INET6),
             "if_inet6" => links::interfaces6(),
-            "snmp" => snmp(),
-            "netstat" => "TcpExt: SyncookiesSent\nTcpExt: 0\nIpExt: InNoRoutes\nIpExt: 0\n".into(),
+            "snmp" => counters::snmp(established()),
+            "snmp6" => counters::snmp6(),
+            "netstat" => counters::netstat(),
+            "igmp" => tables::igmp(),
+            "igmp6" => tables::igmp6(),
+            "ptype" => tables::ptype(),
+            "udplite" => lite_table(af::INET),
+            "udplite6" => lite_table(af::INET6),
             "sockstat" => sockstat(),
             "sockstat6" => sockstat6(),
             "netlink" => told(af::NETLINK, NETLINK),
@@ -61,7 +69,7 @@ pub fn text(name: &str) -> Option<Vec<u8>> {
             "route" => links::route(),
             "dev" => links::dev(),
             "ipv6_route" => links::ipv6_route(),
-            _ => return None,
+            name => tables::head(name)?.into(),
         }
         .into_bytes(),
     )
@@ -105,7 +113,6 @@ fn hex(ip: Ip, six: bool) -> String {
     if !six {
         return format!("{:08X}", ip.bits4().swap_bytes());
     }
-    let ip = if ip == Ip::ANY4 { Ip::ANY6 } else { ip };
     let mut out = String::new();
     for word in ip.bytes().chunks_exact(4) {
         let _ = write!(out, "{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]]));
@@ -133,6 +140,13 @@ fn ping_table(family: u16) -> String {
         c.family == family && c.kind == sock::DGRAM && matches!(c.protocol, proto::ICMP | proto::ICMPV6)
     };
     lines(listed(ping), six, false, (2, 5, if six { 0 } else { 127 }))
+}
+
+/// The table of UDP-Lite's sockets.
+fn lite_table(family: u16) -> String {
+    let six = family == af::INET6;
+    let lite = move |c: &Core| c.family == family && c.kind == sock::DGRAM && c.protocol == proto::UDPLITE;
+    lines(listed(lite), six, false, if six { (2, 5, 0) } else { (3, 5, 127) })
 }
 
 fn lines(
@@ -181,29 +195,6 @@ fn entry(core: &Core, row: &Row, six: bool, stream: bool) -> String {
     out
 }
 
-fn snmp() -> String {
-    let ns = ns::current();
-    let get = |a: &[core::sync::atomic::AtomicU64; 3], i: usize| a[i].load(Relaxed);
-    let open = established();
-    let (d, c) = (&ns.inet.datagrams, &ns.inet.connections);
-    format!(
-        "Ip: Forwarding DefaultTTL InReceives InHdrErrors InAddrErrors ForwDatagrams InUnknownProtos InDiscards \
-         InDelivers OutRequests OutDiscards OutNoRoutes ReasmTimeout ReasmReqds ReasmOKs ReasmFails FragOKs FragFails \
-         FragCreates OutTransmits\nIp: 2 {} 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n\
-         Tcp: RtoAlgorithm RtoMin RtoMax MaxConn ActiveOpens PassiveOpens AttemptFails EstabResets CurrEstab InSegs \
-         OutSegs RetransSegs InErrs OutRsts InCsumErrors\nTcp: 1 200 120000 -1 {} {} {} 0 {open} 0 0 0 0 0 0\n\
-         Udp: InDatagrams NoPorts InErrors OutDatagrams RcvbufErrors SndbufErrors InCsumErrors IgnoredMulti \
-         MemErrors\nUdp: {} {} 0 {} 0 0 0 0 0\n",
-        ns.inet.ttl.load(Relaxed),
-        get(c, 0),
-        get(c, 1),
-        get(c, 2),
-        get(d, 0),
-        get(d, 2),
-        get(d, 1),
-    )
-}
-
 fn established() -> usize {
     [af::INET, af::INET6].iter().map(|&f| sockets(f, sock::STREAM).filter(|(_, r)| r.state == 1).count()).sum()
 }
@@ -232,30 +223,50 @@ fn sockstat6() -> String {
     )
 }
 
+/// What `/proc/net/protocols` says of each: its name, the bytes of a socket, pages that its sockets hold (`-1`: not
+/// counted) and whether these are short, the largest header, whether it has a slab, and which calls it has of its own.
+type Protocol = (&'static str, u32, i32, &'static str, u32, &'static str, &'static str);
+const NO_CALLS: &str = "ynnnnnnnnnnnnnnnnn";
+const PROTOCOLS: [Protocol; 14] = [
+    ("PACKET", 1600, -1, "NI", 0, "no", "nnnnnnnnnnnnnnnnnn"),
+    ("PINGv6", 1344, -1, "NI", 0, "yes", "yyynnynnyyyyyynyyn"),
+    ("RAWv6", 1344, -1, "NI", 0, "yes", "yyynyyynyyyyyyyynn"),
+    ("UDPLITEv6", 1472, 0, "NI", 0, "yes", "yyynyyynyyyynnyyyn"),
+    ("UDPv6", 1472, 0, "NI", 0, "yes", "yyynyyynyyyynnyyyn"),
+    ("TCPv6", 2432, 0, "no", 192, "yes", "yyyyyyyyyyyynyyyyy"),
+    ("UNIX-STREAM", 1152, -1, "NI", 0, "yes", NO_CALLS),
+    ("UNIX", 1152, -1, "NI", 0, "yes", NO_CALLS),
+    ("UDP-Lite", 1344, 0, "NI", 0, "yes", "yyynyyynyyyynnyyyn"),
+    ("PING", 1016, -1, "NI", 0, "yes", "yyynnynnyyyyyynyyn"),
+    ("RAW", 1152, -1, "NI", 0, "yes", "yyynyyynyyyyyyyynn"),
+    ("UDP", 1344, 0, "NI", 0, "yes", "yyynyyynyyyynnyyyn"),
+    ("TCP", 2304, 0, "no", 192, "yes", "yyyyyyyyyyyynyyyyy"),
+    ("NETLINK", 1096, -1, "NI", 0, "no", "nnnnnnnnnnnnnnnnnn"),
+];
+
 fn protocols() -> String {
     let mut out = String::from(
         "protocol  size sockets  memory press maxhdr  slab module     \
          cl co di ac io in de sh ss gs se re bi br ha uh gp em\n",
     );
     let all = ns::current().sockets();
-    let count = |family: u16, kind: u16| {
-        all.iter().filter(|s| s.core().family == family && (kind == 0 || s.core().kind == kind)).count()
-    };
-    for (name, family, kind) in [
-        ("RAWv6", af::INET6, sock::RAW),
-        ("UDPv6", af::INET6, sock::DGRAM),
-        ("TCPv6", af::INET6, sock::STREAM),
-        ("RAW", af::INET, sock::RAW),
-        ("UDP", af::INET, sock::DGRAM),
-        ("TCP", af::INET, sock::STREAM),
-        ("NETLINK", af::NETLINK, 0),
-    ] {
-        let _ = writeln!(
+    for (name, size, memory, pressed, header, slab, calls) in PROTOCOLS {
+        // Sockets of ports count when they have one.
+        let counts = |s: &Arc<dyn SocketOps>| {
+            let core = s.core();
+            core.protocol_name() == name
+                && (!matches!(core.family, af::INET | af::INET6) || core.kind == sock::RAW || s.row().is_some())
+        };
+        let count = all.iter().filter(|s| counts(s)).count();
+        let _ = write!(
             out,
-            "{name:9} 1024 {:6}      -1   NI       0   no   kernel      \
-             y  y  y  y  y  y  y  y  n  y  y  y  y  y  y  y  y  n",
-            count(family, kind),
+            "{name:<9} {size:4} {count:6}  {memory:6}   {pressed:<3} {header:6}   {slab:<4} {:<7}   ",
+            "kernel"
         );
+        for call in calls.chars() {
+            let _ = write!(out, "  {call}");
+        }
+        out.push('\n');
     }
     out
 }

@@ -552,7 +552,17 @@ pub fn sys_getsockopt(
     len: UserPtr<u32>,
 ) -> SysResult<()> {
     let it = opened(cur, fd)?;
-    let room = len.read()?;
+    let room = match len.read() {
+        Ok(room) => room,
+        // A level that there is not is told before the room is looked at.
+        Err(e) if level != SOL_SOCKET => {
+            return Err(match it.socket.negative_room(level, option) {
+                Err(other @ (Errno::ENOPROTOOPT | Errno::EOPNOTSUPP)) => other.into(),
+                _ => e.into(),
+            });
+        }
+        Err(e) => return Err(e.into()),
+    };
     if let Some(filled) = it.socket.get_option_there(level, option, out, room) {
         return Ok(len.write(filled?)?);
     }
@@ -588,6 +598,10 @@ pub fn sys_getsockopt(
         family()
     }?;
     let n = bytes.len().min(room as usize);
+    // Only the options that all sockets have are written before their length.
+    if level != SOL_SOCKET {
+        len.write(n as u32)?;
+    }
     out.slice(n).write_from(&bytes[..n])?;
     Ok(len.write(n as u32)?)
 }

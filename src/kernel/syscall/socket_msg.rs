@@ -80,6 +80,7 @@ pub fn read_control(cur: &CurrentTask, socket: &dyn SocketOps, h: &Header, out: 
         return Ok(());
     }
     let bytes = UserPtr::<u8>::new(h.control).slice(h.control_len as usize).read_vec()?;
+    socket.has_way()?;
     let mut rest = &bytes[..];
     while rest.len() >= HEAD {
         let len = u32_at(rest, 0)? as usize;

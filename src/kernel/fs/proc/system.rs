@@ -138,26 +138,38 @@ entries! {
 entries! {
     /// The files of `net`.
     NET:
+    "anycast6" || net_text("anycast6");
     "arp" || net_text("arp");
     "dev" || net_text("dev");
+    "dev_mcast" || net_text("dev_mcast");
     "icmp" || net_text("icmp");
     "icmp6" || net_text("icmp6");
     "if_inet6" || net_text("if_inet6");
+    "igmp" || net_text("igmp");
+    "igmp6" || net_text("igmp6");
     "ipv6_route" || net_text("ipv6_route");
+    "mcfilter" || net_text("mcfilter");
+    "mcfilter6" || net_text("mcfilter6");
     "netlink" || net_text("netlink");
     "netstat" || net_text("netstat");
     "packet" || net_text("packet");
     "protocols" || net_text("protocols");
+    "psched" || net_text("psched");
+    "ptype" || net_text("ptype");
     "raw" || net_text("raw");
     "raw6" || net_text("raw6");
     "route" || net_text("route");
+    "rt_cache" || net_text("rt_cache");
     "snmp" || net_text("snmp");
+    "snmp6" || net_text("snmp6");
     "sockstat" || net_text("sockstat");
     "sockstat6" || net_text("sockstat6");
     "tcp" || net_text("tcp");
     "tcp6" || net_text("tcp6");
     "udp" || net_text("udp");
     "udp6" || net_text("udp6");
+    "udplite" || net_text("udplite");
+    "udplite6" || net_text("udplite6");
     "unix" || net_text("unix");
 }
 

@@ -130,10 +130,8 @@ impl Addr {
             b[4..8].copy_from_slice(&self.ip.bits4().to_be_bytes());
             return SockAddr::new(&b[..16]);
         }
-        // The wildcard of the other version has no mapped form of its own.
-        let ip = if self.ip == Ip::ANY4 { Ip::ANY6 } else { self.ip };
-        b[8..24].copy_from_slice(&ip.bytes());
-        if ip.is_link_local() {
+        b[8..24].copy_from_slice(&self.ip.bytes());
+        if self.ip.is_link_local() {
             b[24..28].copy_from_slice(&1u32.to_ne_bytes());
         }
         SockAddr::new(&b)

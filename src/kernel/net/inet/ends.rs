@@ -3,6 +3,7 @@
 use super::addr::Ip;
 use super::proto;
 use crate::abi::{Errno, Result};
+use crate::net::NetNamespace;
 use crate::net::socket::af;
 use alloc::vec::Vec;
 
@@ -11,6 +12,8 @@ use alloc::vec::Vec;
 pub struct Ends {
     /// Its port, or the number of its protocol.
     pub port: u16,
+    /// Its own address.
+    pub local: Ip,
     /// The address of its peer.
     pub remote: Option<Ip>,
 }
@@ -20,23 +23,29 @@ impl Ends {
     ///
     /// # Errors
     /// `ENOTCONN`.
-    pub fn mtu(self) -> Result<i32> {
-        // The loopback interface's, which version 4 cuts to what its header can say.
-        Ok(if self.remote.ok_or(Errno::ENOTCONN)?.is_v4() { 65_535 } else { 65_536 })
+    pub fn mtu(self, ns: &NetNamespace) -> Result<i32> {
+        Ok(largest(ns, self.remote.ok_or(Errno::ENOTCONN)?) as i32)
     }
 
     /// `struct ip6_mtuinfo`.
     ///
     /// # Errors
     /// `EINVAL` for too little room, `ENOTCONN`.
-    pub fn path(self, room: usize) -> Result<Vec<u8>> {
+    pub fn path(self, ns: &NetNamespace, room: usize) -> Result<Vec<u8>> {
         if room < 32 {
             return Err(Errno::EINVAL);
         }
         let mut info = [0u8; 32];
-        info[28..].copy_from_slice(&self.mtu()?.to_ne_bytes());
+        info[28..].copy_from_slice(&self.mtu(ns)?.to_ne_bytes());
         Ok(info.to_vec())
     }
+}
+
+/// Bytes of the largest packet on the way to an address: the loopback interface's, which version 4 cuts to what its header
+/// can say, and which is never less than version 6 needs.
+pub fn largest(ns: &NetNamespace, to: Ip) -> usize {
+    let mtu = ns.loopback_mtu() as usize;
+    if to.is_v4() { mtu.min(65_535) } else { mtu.max(1280) }
 }
 
 /// `IPV6_PREFER_SRC_*` (RFC 5014).
@@ -71,6 +80,7 @@ pub fn negative_room(family: u16, protocol: u32, level: u32) -> Result {
         proto::IP => Err(Errno::EINVAL),
         proto::IPV6 if family == af::INET6 => Ok(()),
         _ if level == protocol => Err(Errno::EINVAL),
+        proto::UDP | proto::UDPLITE if matches!(protocol, proto::UDP | proto::UDPLITE) => Err(Errno::EINVAL),
         _ if family == af::INET6 => Err(Errno::ENOPROTOOPT),
         _ => Err(Errno::EOPNOTSUPP),
     }

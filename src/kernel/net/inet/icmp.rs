@@ -2,11 +2,13 @@
 //! could not go.
 
 use super::mailbox::copy;
+use super::options4::Options4;
 use super::wire::{Datagram, HEAD4, HEAD6, checksum, checksum_between};
 use super::{input, proto, raw};
 use crate::abi::Errno;
 use crate::net::NetNamespace;
 use crate::time;
+use alloc::sync::Arc;
 use core::sync::atomic::Ordering::Relaxed;
 
 /// Bytes of a message's header.
@@ -55,12 +57,20 @@ pub fn receive(ns: &NetNamespace, d: &Datagram) {
     if m.len() < HEAD || !right {
         return;
     }
+    count(ns, d);
     match (d.to.is_v4(), m[0]) {
         (true, v4::ECHO) => reply(ns, d, v4::ECHO_REPLY),
         (true, v4::TIMESTAMP) if m.len() >= HEAD + 12 => reply(ns, d, v4::TIMESTAMP_REPLY),
         (false, v6::ECHO) => reply(ns, d, v6::ECHO_REPLY),
         (true, v4::ECHO_REPLY) | (false, v6::ECHO_REPLY) => raw::answer_ping(ns, d),
         _ => {}
+    }
+}
+
+/// Counts a message for `/proc/net/snmp`.
+fn count(ns: &NetNamespace, d: &Datagram) {
+    if let Some(kind) = d.payload().first() {
+        *ns.inet.messages.lock().entry((!d.to.is_v4(), *kind)).or_insert(0) += 1;
     }
 }
 
@@ -80,7 +90,11 @@ fn reply(ns: &NetNamespace, d: &Datagram, kind: u8) {
     let ends = (d.to, d.from);
     seal(ends, &mut message);
     let ttl = if d.to.is_v4() { ns.inet.ttl.load(Relaxed) as u8 } else { 64 };
-    if let Ok(answer) = Datagram::new(ends, d.protocol, (ttl, d.tos), &message) {
+    // The options that came are turned round (`icmp_reply`).
+    let back = d.heads.as_ref().filter(|_| d.to.is_v4()).and_then(|heads| heads.back.clone());
+    let options = back.and_then(|b| Options4::new(b, true).ok()?);
+    let heads = options.map(|o| Arc::new(o.arrive(ends.0, ends.1).into()));
+    if let Ok(answer) = Datagram::with(ends, d.protocol, (ttl, d.tos), (heads, 0), &message) {
         input::arrive(ns, &answer.fragmentable());
     }
 }
@@ -122,6 +136,7 @@ fn tell(ns: &NetNamespace, about: &Datagram, (kind, code): (u8, u8), errno: Errn
     let protocol = if four { proto::ICMP } else { proto::ICMPV6 };
     let ttl = if four { ns.inet.ttl.load(Relaxed) as u8 } else { 64 };
     if let Ok(d) = Datagram::new(ends, protocol as u8, (ttl, tos), &message) {
+        count(ns, &d);
         input::show(ns, &d.fragmentable());
     }
     raw::report(ns, about, (kind, code), errno);

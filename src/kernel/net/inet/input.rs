@@ -30,7 +30,10 @@ pub fn show(ns: &NetNamespace, d: &Datagram) -> bool {
 /// `ENOBUFS`.
 pub fn show_datagram(ns: &NetNamespace, protocol: u32, packet: &Packet) -> Result<Option<Datagram>> {
     let d = Datagram::of_udp(protocol as u8, packet)?;
-    show(ns, &d);
+    packet::show(ns, d.bytes());
+    if !d.heads.as_ref().is_some_and(|heads| heads.lost) {
+        raw::deliver(ns, &d);
+    }
     Ok(Some(d))
 }
 
@@ -52,6 +55,9 @@ pub fn arrive_from_link(ns: &NetNamespace, bytes: Vec<u8>, seen: Seen) {
 fn take_in(ns: &NetNamespace, d: &Datagram, seen: Seen) {
     let many = d.to.is_multicast() || d.to.is_broadcast();
     if !ns.loopback_is_up() || !many && !ns.is_local(d.to) {
+        return;
+    }
+    if d.heads.as_ref().is_some_and(|heads| heads.lost) {
         return;
     }
     let taken = match seen {
@@ -85,7 +91,7 @@ fn udp(ns: &NetNamespace, d: &Datagram) {
         return;
     }
     let Ok(data) = copy(&payload[UDP_HEAD..len]) else { return };
-    let packet = Packet { data, from, to, ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 };
+    let packet = Packet { from, to, ..d.packet(data) };
     if let Ok(Some(_)) = dgram::deliver(ns, u32::from(d.protocol), packet) {
         icmp::unreachable_port(ns, d);
     }

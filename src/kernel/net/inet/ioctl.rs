@@ -1,7 +1,7 @@
 //! The ioctls of sockets that are about interfaces, routes and neighbours (`netdevice(7)`, `arp(7)`).
 
 use super::addr::Ip;
-use super::ethtool;
+use super::{ethtool, route_ioctl};
 use crate::abi::{Errno, Result, SysResult};
 use crate::cred::cap;
 use crate::mm::UserPtr;
@@ -46,18 +46,43 @@ mod sioc {
     pub const DELMULTI: u32 = 0x8932;
     pub const DIFADDR: u32 = 0x8936;
     pub const ETHTOOL: u32 = 0x8946;
-    /// Those that no interface here has: of media, of hardware clocks, of drivers.
-    pub const ABSENT: [u32; 6] = [0x8947, 0x8948, 0x8949, 0x89b0, 0x89b1, DEVPRIVATE];
+    /// Those that no interface here has: of hardware clocks, of drivers.
+    pub const ABSENT: [u32; 3] = [0x89b0, 0x89b1, DEVPRIVATE];
+    pub const SIFHWBROADCAST: u32 = 0x8937;
+    /// Those for the privileged about what no interface here has: where its memory is, what it is bonded with, media.
+    pub const REFUSED: [u32; 8] = [0x8971, 0x8990, 0x8991, 0x8992, 0x8993, 0x8947, 0x8948, 0x8949];
     /// The first of drivers' own.
     pub const DEVPRIVATE: u32 = 0x89f0;
     /// Those about addresses of version 4.
     pub const ADDRESSES: [u32; 8] =
         [GIFADDR, SIFADDR, GIFDSTADDR, SIFDSTADDR, GIFBRDADDR, SIFBRDADDR, GIFNETMASK, SIFNETMASK];
     /// All that are about an interface by its name.
-    pub const ALL: [u32; 24] = [
-        GIFFLAGS, SIFFLAGS, GIFADDR, SIFADDR, GIFDSTADDR, SIFDSTADDR, GIFBRDADDR, SIFBRDADDR, GIFNETMASK, SIFNETMASK,
-        GIFMETRIC, 0x891e, GIFMTU, SIFMTU, SIFNAME, SIFHWADDR, GIFHWADDR, GIFINDEX, GIFTXQLEN, SIFTXQLEN, GIFSLAVE,
-        ADDMULTI, DELMULTI, ETHTOOL,
+    pub const ALL: [u32; 25] = [
+        GIFFLAGS,
+        SIFFLAGS,
+        GIFADDR,
+        SIFADDR,
+        GIFDSTADDR,
+        SIFDSTADDR,
+        GIFBRDADDR,
+        SIFBRDADDR,
+        GIFNETMASK,
+        SIFNETMASK,
+        GIFMETRIC,
+        0x891e,
+        GIFMTU,
+        SIFMTU,
+        SIFNAME,
+        SIFHWADDR,
+        GIFHWADDR,
+        GIFINDEX,
+        GIFTXQLEN,
+        SIFTXQLEN,
+        GIFSLAVE,
+        ADDMULTI,
+        DELMULTI,
+        ETHTOOL,
+        SIFHWBROADCAST,
     ];
 }
 
@@ -121,8 +146,7 @@ fn address6(ctx: &OpCtx<'_>, ns: &NetNamespace, add: bool, arg: u64) -> Result {
         ip if ip.is_link_local() => scope::LINK,
         _ => scope::UNIVERSE,
     };
-    let address =
-        Address { ip, peer: ip, prefix, scope, flags: 0x80, broadcast: None, label: Vec::new(), life: [u32::MAX; 2] };
+    let address = Address { scope, ..Address::own(ip, prefix) };
     let mut change = netlink::Change::new(ns, None);
     netlink::change_address(&mut change, index, address, add).map_err(|refusal| refusal.0)?;
     netlink::announce(ns, change.notices(), None);
@@ -145,10 +169,15 @@ pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, family: u16, request: u32, 
         address6(ctx, ns, request == sioc::SIFADDR, arg)?;
         return Ok(0);
     }
+    if let Some(outcome) = route_ioctl::answer(ctx, ns, family, request, arg) {
+        return Ok(outcome.map(|()| 0)?);
+    }
     if sioc::ADDRESSES.contains(&request) && !matches!(family, af::INET | af::PACKET) {
         return Err(Errno::ENOTTY.into());
     }
-    let absent = sioc::ABSENT.contains(&request) || (sioc::DEVPRIVATE..=0x89ff).contains(&request);
+    let absent = sioc::ABSENT.contains(&request)
+        || sioc::REFUSED.contains(&request)
+        || (sioc::DEVPRIVATE..=0x89ff).contains(&request);
     if !absent && request != sioc::GIFNAME && request != sioc::GIFMAP && !sioc::ALL.contains(&request) {
         return Err(Errno::ENOTTY.into());
     }
@@ -166,7 +195,8 @@ pub fn interface(ctx: &OpCtx<'_>, ns: &NetNamespace, family: u16, request: u32, 
     let name = label.split(|&c| c == b':').next().unwrap_or(&[]);
     let sets = matches!(request, sioc::SIFFLAGS | sioc::SIFADDR | sioc::SIFDSTADDR | sioc::SIFBRDADDR)
         || matches!(request, sioc::SIFNETMASK | 0x891e | sioc::ADDMULTI | sioc::DELMULTI)
-        || matches!(request, sioc::SIFMTU | sioc::SIFNAME | sioc::SIFHWADDR | sioc::SIFTXQLEN);
+        || matches!(request, sioc::SIFMTU | sioc::SIFNAME | sioc::SIFHWADDR | sioc::SIFTXQLEN | sioc::SIFHWBROADCAST)
+        || sioc::REFUSED.contains(&request);
     if sets && !ns.may(ctx.cred, cap::NET_ADMIN) {
         return Err(Errno::EPERM.into());
     }
@@ -265,16 +295,7 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
                     }
                     Address { prefix: bits.leading_ones() as u8, ..old.clone() }
                 }
-                _ => Address {
-                    ip,
-                    peer: ip,
-                    prefix: class(ip),
-                    scope: if ip.is_loopback() { scope::HOST } else { scope::UNIVERSE },
-                    flags: 0x80,
-                    broadcast: None,
-                    label: label.to_vec(),
-                    life: [u32::MAX; 2],
-                },
+                _ => Address { label: label.to_vec(), ..Address::own(ip, class(ip)) },
             };
             if let Some(old) = old {
                 told(netlink::change_address(&mut change, index, old, false))?;
@@ -295,6 +316,13 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
             return Err(Errno::EINVAL);
         }
         sioc::ADDMULTI | sioc::DELMULTI => {}
+        sioc::SIFHWBROADCAST => {
+            let loopback = ns.links().link(index)?.is_loopback();
+            if b[NAME..NAME + 2] != if loopback { 772u16 } else { 1 }.to_ne_bytes() {
+                return Err(Errno::EINVAL);
+            }
+            change_link(&mut change, ns, index, |l| l.broadcast.copy_from_slice(&b[NAME + 2..NAME + 8]))?;
+        }
         sioc::SIFHWADDR => {
             let link = ns.links().link(index)?.clone();
             let kind = if link.is_loopback() { 772u16 } else { 1 };

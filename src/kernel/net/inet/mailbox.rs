@@ -1,6 +1,7 @@
 //! What waits to be received by a socket of packets: its inbox, and the errors that came back.
 
 use super::addr::Addr;
+use super::headers::{self, Shared, next};
 use super::options::{IpOptions, ip4, ip6, on};
 use super::proto;
 use crate::abi::{Errno, Result};
@@ -31,6 +32,10 @@ pub struct Packet {
     pub ttl: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
+    /// Flow label, of version 6.
+    pub label: u32,
+    /// Options, or extension headers.
+    pub heads: Shared,
     /// `SO_MARK` and `SO_PRIORITY` of the sender.
     pub mark: (u32, u32),
     /// Bytes of each of the datagrams that it is made of (`UDP_SEGMENT`); 0: one.
@@ -73,6 +78,8 @@ pub struct Returned {
     pub icmp: (u8, u8),
     /// The error that it stands for.
     pub errno: Errno,
+    /// What could not be sent from here: the largest size that can.
+    pub told: Option<u32>,
 }
 
 /// See the module.
@@ -209,7 +216,7 @@ impl Mailbox {
         let inbox = self.inbox.lock();
         for p in &inbox.packets {
             if from == 0 || from < p.data.len() {
-                return Ok((Some(Packet { data: copy(&p.data)?, ..*p }), from));
+                return Ok((Some(Packet { data: copy(&p.data)?, heads: p.heads.clone(), ..*p }), from));
             }
             from -= p.data.len();
         }
@@ -220,6 +227,7 @@ impl Mailbox {
     fn describe(&self, (core, ip): (&Core, &IpOptions), p: &Packet, out: &mut RecvMsg) {
         out.from = Some(p.from.to_sockaddr(core.family));
         if !out.wants_control {
+            core.note_stamp(p.time);
             return;
         }
         core.tell_arrival(p.time, out);
@@ -253,6 +261,8 @@ impl Mailbox {
     pub fn receive_error(&self, core: &Core, dst: &mut IoDst<'_>, out: &mut RecvMsg) -> Result<usize> {
         /// `SO_EE_ORIGIN_ICMP`, `SO_EE_ORIGIN_ICMP6`.
         const ORIGINS: [u8; 2] = [2, 3];
+        /// `SO_EE_ORIGIN_LOCAL`.
+        const HERE: u8 = 1;
         let (returned, last) = {
             let mut errors = self.errors.lock();
             let returned = errors.pop_front();
@@ -274,7 +284,12 @@ impl Mailbox {
         b[4..7].copy_from_slice(&[ORIGINS[usize::from(!v4)], returned.icmp.0, returned.icmp.1]);
         let family = if v4 { af::INET } else { af::INET6 };
         let offender = Addr { ip: returned.to.ip, port: 0 }.to_sockaddr(family);
-        b[16..16 + offender.len()].copy_from_slice(offender.bytes());
+        if let Some(most) = returned.told {
+            b[4] = HERE;
+            b[8..12].copy_from_slice(&most.to_ne_bytes());
+        } else {
+            b[16..16 + offender.len()].copy_from_slice(offender.bytes());
+        }
         let (level, kind) = if v4 { (proto::IP, ip4::RECVERR) } else { (proto::IPV6, ip6::RECVERR) };
         out.push_control(level, kind, &b[..16 + offender.len()]);
         Ok(n)
@@ -346,40 +361,66 @@ fn describe4(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
     if ip.has(on::RECVTOS) {
         out.push_control(proto::IP, ip4::TOS, &[p.tos]);
     }
+    if let Some(heads) = &p.heads {
+        if ip.has(on::RECVOPTS) {
+            out.push_control(proto::IP, ip4::RECVOPTS, &heads.bytes);
+        }
+        match &heads.back {
+            Some(back) if ip.has(on::RETOPTS) => out.push_control(proto::IP, ip4::RETOPTS, back),
+            None if ip.has(on::RETOPTS) => out.flags |= MsgFlags::CTRUNC,
+            _ => {}
+        }
+    }
     if ip.has(on::ORIGDSTADDR) {
         out.push_control(proto::IP, ip4::ORIGDSTADDR, p.to.to_sockaddr(af::INET).bytes());
     }
 }
 
+/// `ip6_datagram_recv_common_ctl` and `ip6_datagram_recv_specific_ctl`: the second is for packets of version 6 only.
 fn describe6(ip: &IpOptions, p: &Packet, out: &mut RecvMsg) {
-    if ip.has(on::PKTINFO6 | on::OLD_PKTINFO6) {
-        let mut b = [0u8; 20];
-        b[..16].copy_from_slice(&p.to.ip.bytes());
-        b[16..].copy_from_slice(&1u32.to_ne_bytes());
-        if ip.has(on::PKTINFO6) {
-            out.push_control(proto::IPV6, ip6::PKTINFO, &b);
-        }
-        if ip.has(on::OLD_PKTINFO6) {
-            out.push_control(proto::IPV6, ip6::OLD_PKTINFO, &b);
-        }
+    let mut info = [0u8; 20];
+    info[..16].copy_from_slice(&p.to.ip.bytes());
+    info[16..].copy_from_slice(&1u32.to_ne_bytes());
+    if ip.has(on::PKTINFO6) {
+        out.push_control(proto::IPV6, ip6::PKTINFO, &info);
     }
     if p.to.ip.is_v4() {
         return;
     }
-    if ip.has(on::HOPLIMIT6) {
-        out.push_control(proto::IPV6, ip6::HOPLIMIT, &i32::from(p.ttl).to_ne_bytes());
+    let mut tell = |bit: u64, kind: u32, data: &[u8]| {
+        if ip.has(bit) {
+            out.push_control(proto::IPV6, kind, data);
+        }
+    };
+    let hops = i32::from(p.ttl).to_ne_bytes();
+    tell(on::HOPLIMIT6, ip6::HOPLIMIT, &hops);
+    tell(on::TCLASS6, ip6::TCLASS, &i32::from(p.tos).to_ne_bytes());
+    let flow = u32::from(p.tos) << 20 | p.label;
+    if flow != 0 {
+        tell(on::FLOWINFO6, ip6::FLOWINFO, &flow.to_be_bytes());
     }
-    if ip.has(on::OLD_HOPLIMIT6) {
-        out.push_control(proto::IPV6, ip6::OLD_HOPLIMIT, &i32::from(p.ttl).to_ne_bytes());
+    let heads = || p.heads.iter().flat_map(|heads| headers::each(heads));
+    let first = |number: u8| heads().find(move |(n, _)| *n == number).map(|(_, header)| header);
+    if let Some(header) = first(next::HOP) {
+        tell(on::HOPOPTS6, ip6::HOPOPTS, header);
     }
-    if ip.has(on::TCLASS6) {
-        out.push_control(proto::IPV6, ip6::TCLASS, &i32::from(p.tos).to_ne_bytes());
+    for (number, header) in heads() {
+        match number {
+            next::DESTINATION => tell(on::DSTOPTS6, ip6::DSTOPTS, header),
+            next::ROUTING => tell(on::RTHDR6, ip6::RTHDR, header),
+            _ => {}
+        }
     }
-    // There are no flow labels: the traffic class is all of it.
-    if ip.has(on::FLOWINFO6) && p.tos != 0 {
-        out.push_control(proto::IPV6, ip6::FLOWINFO, &[p.tos >> 4, p.tos << 4, 0, 0]);
+    tell(on::OLD_PKTINFO6, ip6::OLD_PKTINFO, &info);
+    tell(on::OLD_HOPLIMIT6, ip6::OLD_HOPLIMIT, &hops);
+    for (number, bit, kind) in [
+        (next::HOP, on::OLD_HOPOPTS6, ip6::OLD_HOPOPTS),
+        (next::ROUTING, on::OLD_RTHDR6, ip6::OLD_RTHDR),
+        (next::DESTINATION, on::OLD_DSTOPTS6, ip6::OLD_DSTOPTS),
+    ] {
+        if let Some(header) = first(number) {
+            tell(bit, kind, header);
+        }
     }
-    if ip.has(on::ORIGDSTADDR6) {
-        out.push_control(proto::IPV6, ip6::RECVORIGDSTADDR, p.to.to_sockaddr(af::INET6).bytes());
-    }
+    tell(on::ORIGDSTADDR6, ip6::RECVORIGDSTADDR, p.to.to_sockaddr(af::INET6).bytes());
 }

@@ -47,6 +47,7 @@ pub mod ip6 {
     pub const OLD_PKTOPTIONS: u32 = 6;
     pub const OLD_HOPLIMIT: u32 = 8;
     pub const FLOWINFO: u32 = 11;
+    pub const FLOWLABEL_MGR: u32 = 32;
     pub const UNICAST_HOPS: u32 = 16;
     pub const MULTICAST_IF: u32 = 17;
     pub const MULTICAST_HOPS: u32 = 18;
@@ -131,4 +132,6 @@ pub mod on {
     pub const FLOWINFO_SEND6: u64 = 1 << 41;
     pub const ALERT_ISOLATE6: u64 = 1 << 42;
     pub const FRAGSIZE6: u64 = 1 << 43;
+    pub const ALERT: u64 = 1 << 44;
+    pub const ALERT6: u64 = 1 << 45;
 }

@@ -1,16 +1,17 @@
 //! The options of levels `IPPROTO_IP` and `IPPROTO_IPV6` (`ip(7)`, `ipv6(7)`), in Linux's order of errors
 //! (`do_ip_setsockopt`, `do_ipv6_setsockopt`).
 
-use super::addr::{Addr, Ip};
+use super::addr::Ip;
 use super::ends::prefer;
 pub use super::ends::{Ends, negative_room};
 use super::multicast::{Ask, Groups};
 pub use super::numbers::{ip4, ip6, on};
-use super::{proto, sources};
+use super::sticky::Sticky;
+use super::{control, proto, sources};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::net::NetNamespace;
-use crate::net::socket::{Core, OptionValue, SockCtx, af, flag, sock};
+use crate::net::socket::{Core, OptionValue, SockCtx, af, sock};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
@@ -35,10 +36,18 @@ pub struct IpOptions {
     /// `IPV6_ADDR_PREFERENCES` as it reads.
     preferences: AtomicU32,
     groups: OnceBox<Mutex<Groups>>,
+    pub(super) sticky: OnceBox<Mutex<Sticky>>,
+    /// The flow that a connected socket sends in.
+    pub(super) connected_flow: AtomicU32,
 }
 
 fn word(b: &[u8], at: usize) -> u32 {
     u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
+}
+
+fn cut(mut value: Vec<u8>, room: usize) -> Vec<u8> {
+    value.truncate(room);
+    value
 }
 
 /// The options of `IPPROTO_IP` that take a value other than on or off.
@@ -126,6 +135,8 @@ impl IpOptions {
             port_range: AtomicU32::new(0),
             preferences: AtomicU32::new(prefer::DEFAULT | prefer::HOME),
             groups: OnceBox::new(),
+            sticky: OnceBox::new(),
+            connected_flow: AtomicU32::new(0),
         }
     }
 
@@ -134,8 +145,22 @@ impl IpOptions {
         self.groups.get_or_init(|| Box::new(Mutex::new(Level::FileData, Groups::default())))
     }
 
-    /// Leaves all groups.
-    pub fn leave_groups(&self, ns: &NetNamespace) {
+    /// `IP_MULTICAST_TTL`.
+    pub(super) fn group_ttl4(&self) -> i16 {
+        self.group_ttl[0].load(Relaxed)
+    }
+
+    /// `IPV6_MULTICAST_HOPS`.
+    pub(super) fn group_hops(&self) -> i16 {
+        self.group_ttl[1].load(Relaxed)
+    }
+
+    /// The socket closes: it leaves all groups and gives its flow labels back.
+    pub fn leave_groups(&self, core: &Core) {
+        let ns = &core.ns;
+        if core.family == af::INET6 {
+            ns.inet.labels.lock().release(core.cookie);
+        }
         if let Some(groups) = self.groups.get() {
             groups.lock().leave_all(ns);
         }
@@ -159,6 +184,8 @@ impl IpOptions {
             port_range: AtomicU32::new(self.port_range.load(Relaxed)),
             preferences: AtomicU32::new(self.preferences.load(Relaxed)),
             groups: OnceBox::new(),
+            sticky: self.inherited_sticky().map_or_else(OnceBox::new, OnceBox::with_value),
+            connected_flow: AtomicU32::new(0),
         }
     }
 
@@ -198,6 +225,16 @@ impl IpOptions {
         }
     }
 
+    /// Whether packets to an address may be put into fragments (`ip_sk_ignore_df`, `IPV6_DONTFRAG`).
+    pub fn may_split(&self, to: Ip, once: Option<bool>) -> bool {
+        /// `IP_PMTUDISC_DO`, `IP_PMTUDISC_OMIT`.
+        const DO: u8 = 2;
+        const OMIT: u8 = 5;
+        let how = self.discover[usize::from(!to.is_v4())].load(Relaxed);
+        let whole = !to.is_v4() && once.unwrap_or(self.has(on::DONTFRAG6));
+        !whole && !(DO..OMIT).contains(&how)
+    }
+
     /// The type of service of packets to an address.
     pub fn tos_for(&self, to: Ip) -> u8 {
         self.tos[usize::from(!to.is_v4())].load(Relaxed)
@@ -206,55 +243,6 @@ impl IpOptions {
     /// The interface that was chosen for multicast to an address; 0: none.
     pub fn group_device(&self, to: Ip) -> i32 {
         self.devices[usize::from(!to.is_v4())].load(Relaxed)
-    }
-
-    /// The interface's own address towards `to`, if there is a way.
-    /// `own`: the socket's address, which tells the interface towards groups and all hosts.
-    ///
-    /// # Errors
-    /// `ENETUNREACH`; `EACCES` to all hosts without `SO_BROADCAST`.
-    pub fn source_for(&self, core: &Core, own: Ip, to: Ip) -> Result<Ip> {
-        let ns = &core.ns;
-        let many = to.is_multicast() || to.is_broadcast();
-        let reachable = match many {
-            // No route of version 6 leads groups to the loopback interface.
-            true if to.is_multicast() && !to.is_v4() => false,
-            // Only what was sent out of the loopback interface by choice, or its own broadcast.
-            true => {
-                let from_here = !own.is_any() && own.is_v4() && ns.is_local(own);
-                ns.loopback_is_up()
-                    && (from_here
-                        || self.group_device(to) != 0
-                        || core.device.load(Relaxed) != 0
-                        || to.bits4() == 0x7fff_ffff)
-            }
-            false if ns.is_local(to) => true,
-            false => return ns.way_out(core, to),
-        };
-        if !reachable {
-            return Err(Errno::ENETUNREACH);
-        }
-        if to.is_broadcast() && !core.has(flag::BROADCAST) {
-            return Err(Errno::EACCES);
-        }
-        Ok(if many { to.loopback_like() } else { ns.source_for(to) })
-    }
-
-    /// Whether a socket may be bound to an address, and to a port without privilege.
-    ///
-    /// # Errors
-    /// `EADDRNOTAVAIL`, `EINVAL`, `EACCES`.
-    pub fn check_local(&self, ctx: &SockCtx<'_>, ns: &NetNamespace, at: Addr) -> Result {
-        let anything = self.has(on::FREEBIND | on::TRANSPARENT) || ns.inet.nonlocal.load(Relaxed);
-        let ok = at.ip.is_any() || at.ip.is_multicast() || at.ip.is_broadcast() || ns.may_bind(at.ip);
-        if !ok && !anything {
-            return Err(Errno::EADDRNOTAVAIL);
-        }
-        let free = ns.inet.unprivileged.load(Relaxed);
-        if at.port != 0 && i32::from(at.port) < free && !ns.may(ctx.op.cred, cap::NET_BIND_SERVICE) {
-            return Err(Errno::EACCES);
-        }
-        Ok(())
     }
 
     /// `setsockopt(2)`.
@@ -314,8 +302,9 @@ impl IpOptions {
             ip4::HDRINCL | ip4::NODEFRAG if !raw => return Err(Errno::ENOPROTOOPT),
             ip4::HDRINCL => self.switch_to(on::HDRINCL, int != 0),
             ip4::NODEFRAG => self.switch_to(on::NODEFRAG, int != 0),
-            ip4::ROUTER_ALERT if !raw => return Err(Errno::EINVAL),
-            ip4::OPTIONS => need(value.len == 0)?,
+            ip4::ROUTER_ALERT if !raw || core.protocol == proto::RAW => return Err(Errno::EINVAL),
+            ip4::ROUTER_ALERT => self.alert(on::ALERT, int != 0)?,
+            ip4::OPTIONS => self.set_options4(ctx, core, value)?,
             ip4::MTU_DISCOVER => {
                 need((0..=5).contains(&int))?;
                 self.discover[0].store(int as u8, Relaxed);
@@ -355,6 +344,16 @@ impl IpOptions {
                 self.port_range.store(int as u32, Relaxed);
             }
             _ => return Err(Errno::ENOPROTOOPT),
+        }
+        Ok(())
+    }
+
+    /// The socket is to have packets that are for routers, or not (`ip_ra_control`, `ip6_ra_control`).
+    fn alert(&self, bit: u64, to: bool) -> Result {
+        match (self.has(bit), to) {
+            (true, true) => return Err(Errno::EADDRINUSE),
+            (false, false) => return Err(Errno::ENOBUFS),
+            _ => self.switch_to(bit, to),
         }
         Ok(())
     }
@@ -439,8 +438,16 @@ impl IpOptions {
                 self.may_be_transparent(ctx, int)?;
                 self.switch_to(on::TRANSPARENT, int != 0);
             }
-            // Headers that packets do not have.
-            ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS => need(value.len == 0)?,
+            ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS => {
+                self.set_header6(ctx, core, option, value)?;
+            }
+            ip6::OLD_PKTOPTIONS => {
+                need(value.len <= 64 << 10)?;
+                let messages = value.bytes(value.len as usize)?;
+                let say = control::overrides(core, 0, ctx.op.cred, &control::messages(&messages)?)?;
+                self.set_headers6(core, say);
+            }
+            ip6::FLOWLABEL_MGR => self.ask_label(ctx, core, value)?,
             // A source address that sticks: the interface has to be one that the socket may use.
             ip6::PKTINFO => {
                 let index = word(&value.array::<20>()?, 16);
@@ -459,7 +466,12 @@ impl IpOptions {
                 let mapped = ends.remote.ok_or(Errno::ENOTCONN)?.is_v4();
                 return Err(if mapped { Errno::EOPNOTSUPP } else { Errno::EADDRNOTAVAIL });
             }
-            ip6::ROUTER_ALERT => need(value.len >= 4).and(Err(Errno::ENOPROTOOPT))?,
+            ip6::ROUTER_ALERT if value.len < 4 => return Err(Errno::EINVAL),
+            ip6::ROUTER_ALERT if core.kind != sock::RAW || core.protocol != proto::RAW => {
+                return Err(Errno::ENOPROTOOPT);
+            }
+            // What is for routers is told to who asks for it: no such packet is ever passed on here.
+            ip6::ROUTER_ALERT => self.alert(on::ALERT6, int >= 0)?,
             option if MROUTE.contains(&option) => return Err(Errno::EOPNOTSUPP),
             _ => return Err(Errno::ENOPROTOOPT),
         }
@@ -478,10 +490,19 @@ impl IpOptions {
             return outcome;
         }
         if level == proto::IPV6 && core.family == af::INET6 && option == ip6::PATHMTU {
-            return ends.path(room);
+            return ends.path(&core.ns, room);
         }
-        if self.is_empty(core, level, option) {
-            return Ok(Vec::new());
+        let stream = core.kind == sock::STREAM;
+        match (level, option) {
+            (proto::IP, ip4::OPTIONS) => return Ok(cut(self.options4(), room)),
+            (proto::IP, ip4::PKTOPTIONS) if stream => return Ok(self.packet_options4(ends.local, room)),
+            (proto::IPV6, _) if core.family != af::INET6 => {}
+            (proto::IPV6, ip6::OLD_PKTOPTIONS) if stream => return Ok(self.packet_options6(room)),
+            (proto::IPV6, ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS) => {
+                return Ok(cut(self.header6(option), room));
+            }
+            (proto::IPV6, ip6::FLOWLABEL_MGR) => return self.told_label(core, into),
+            _ => {}
         }
         let value = match level {
             proto::IP => self.get4(core, ends, option)?,
@@ -496,18 +517,6 @@ impl IpOptions {
         Ok(value.to_ne_bytes().to_vec())
     }
 
-    /// Options whose value is a header, or headers, that there are not.
-    fn is_empty(&self, core: &Core, level: u32, option: u32) -> bool {
-        match level {
-            proto::IP => option == ip4::OPTIONS || option == ip4::PKTOPTIONS && core.kind == sock::STREAM,
-            proto::IPV6 if core.family == af::INET6 => {
-                option == ip6::OLD_PKTOPTIONS && core.kind == sock::STREAM
-                    || matches!(option, ip6::HOPOPTS | ip6::RTHDRDSTOPTS | ip6::RTHDR | ip6::DSTOPTS)
-            }
-            _ => false,
-        }
-    }
-
     fn get4(&self, core: &Core, ends: Ends, option: u32) -> Result<i32> {
         if let Some(bit) = switch(proto::IP, option) {
             return Ok(i32::from(self.has(bit)));
@@ -519,11 +528,11 @@ impl IpOptions {
                 n => i32::from(n),
             },
             ip4::HDRINCL => i32::from(self.has(on::HDRINCL)),
-            ip4::ROUTER_ALERT => 0,
+            ip4::ROUTER_ALERT => i32::from(self.has(on::ALERT)),
             ip4::PROTOCOL => i32::from(ends.port),
             ip4::NODEFRAG => i32::from(self.has(on::NODEFRAG)),
             ip4::MTU_DISCOVER => i32::from(self.discover[0].load(Relaxed)),
-            ip4::MTU => ends.mtu()?,
+            ip4::MTU => ends.mtu(&core.ns)?,
             ip4::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),
             ip4::MINTTL => i32::from(self.min_ttl[0].load(Relaxed)),
             ip4::RECVFRAGSIZE => i32::from(self.has(on::FRAGSIZE)),
@@ -543,7 +552,7 @@ impl IpOptions {
             return Ok(i32::from(self.has(bit)));
         }
         Ok(match option {
-            ip6::ROUTER_ALERT => 0,
+            ip6::ROUTER_ALERT => i32::from(self.has(on::ALERT6)),
             ip6::ADDR_PREFERENCES => self.preferences.load(Relaxed) as i32,
             ip6::ADDRFORM if core.kind == sock::RAW => return Err(Errno::ENOPROTOOPT),
             ip6::ADDRFORM => ends.remote.map(|_| i32::from(core.family)).ok_or(Errno::ENOTCONN)?,
@@ -558,7 +567,7 @@ impl IpOptions {
             ip6::MULTICAST_IF => self.devices[1].load(Relaxed),
             ip6::UNICAST_IF => self.devices[3].load(Relaxed).to_be(),
             ip6::MTU_DISCOVER => i32::from(self.discover[1].load(Relaxed)),
-            ip6::MTU => ends.mtu()?,
+            ip6::MTU => ends.mtu(&core.ns)?,
             ip6::TCLASS => i32::from(self.tos[1].load(Relaxed)),
             ip6::MINHOPCOUNT => i32::from(self.min_ttl[1].load(Relaxed)),
             ip6::TRANSPARENT => i32::from(self.has(on::TRANSPARENT)),

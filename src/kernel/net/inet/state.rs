@@ -2,6 +2,7 @@
 
 use super::addr::{Addr, Ip};
 use super::dgram::Dgram;
+use super::labels::Labels;
 use super::multicast::Members;
 use super::ports::{Claim, Ports};
 use super::raw::RawTable;
@@ -12,6 +13,7 @@ use crate::net::links::{Query, RouteKind, Via};
 use crate::net::socket::{Core, flag};
 use crate::sync::{Level, Mutex};
 use crate::time;
+use alloc::collections::BTreeMap;
 use alloc::sync::{Arc, Weak};
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -25,6 +27,8 @@ pub struct InetState {
     pub udplite: Mutex<Ports<Weak<Dgram>>>,
     /// Raw and ping sockets.
     pub raw: RawTable,
+    /// Flow labels.
+    pub labels: Mutex<Labels>,
     /// Members of multicast groups.
     pub members: Mutex<Members>,
     /// `ip_local_port_range`: low in the lower half, high in the upper.
@@ -39,6 +43,8 @@ pub struct InetState {
     pub v6only: AtomicBool,
     /// Datagrams received, sent, and that nobody took, for `/proc/net/snmp`.
     pub datagrams: [AtomicU64; 3],
+    /// Control messages by version (6) and type, each of which was sent and received.
+    pub messages: Mutex<BTreeMap<(bool, u8), u64>>,
     /// Connections made actively, accepted passively and refused, for `/proc/net/snmp`.
     pub connections: [AtomicU64; 3],
 }
@@ -50,6 +56,7 @@ impl Default for InetState {
             udp: Mutex::mended(Level::Leaf, Ports::default()),
             udplite: Mutex::mended(Level::Leaf, Ports::default()),
             raw: RawTable::default(),
+            labels: Mutex::new(Level::Leaf, Labels::default()),
             members: Mutex::new(Level::Leaf, Members::default()),
             range: AtomicU32::new(60_999 << 16 | 32_768),
             unprivileged: AtomicI32::new(1024),
@@ -57,6 +64,7 @@ impl Default for InetState {
             ttl: AtomicI32::new(64),
             v6only: AtomicBool::new(false),
             datagrams: [const { AtomicU64::new(0) }; 3],
+            messages: Mutex::new(Level::Leaf, BTreeMap::new()),
             connections: [const { AtomicU64::new(0) }; 3],
         }
     }

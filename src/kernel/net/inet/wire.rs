@@ -2,9 +2,11 @@
 //! somebody sees them: raw sockets, and sockets of the link layer.
 
 use super::addr::{Addr, Ip};
+use super::headers::{self, Shared};
 use super::mailbox::Packet;
 use crate::abi::{Errno, Result};
 use crate::host::random;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 /// Bytes of the headers without options.
@@ -26,6 +28,10 @@ pub struct Datagram {
     pub ttl: u8,
     /// Type of service, or traffic class.
     pub tos: u8,
+    /// Flow label, of version 6.
+    pub label: u32,
+    /// Options, or extension headers.
+    pub heads: Shared,
     bytes: Vec<u8>,
     header: usize,
 }
@@ -74,13 +80,29 @@ impl Datagram {
     ///
     /// # Errors
     /// `ENOBUFS`.
-    pub fn new((from, to): (Ip, Ip), protocol: u8, (ttl, tos): (u8, u8), payload: &[u8]) -> Result<Datagram> {
-        let header = if to.is_v4() { HEAD4 } else { HEAD6 };
+    pub fn new(ends: (Ip, Ip), protocol: u8, marks: (u8, u8), payload: &[u8]) -> Result<Datagram> {
+        Datagram::with(ends, protocol, marks, (None, 0), payload)
+    }
+
+    /// As [`Datagram::new`], with options or extension headers and a flow label.
+    ///
+    /// # Errors
+    /// `ENOBUFS`.
+    pub fn with(
+        (from, to): (Ip, Ip),
+        protocol: u8,
+        (ttl, tos): (u8, u8),
+        (heads, label): (Shared, u32),
+        payload: &[u8],
+    ) -> Result<Datagram> {
+        let more = heads.as_ref().map_or(&[][..], |heads| &heads.bytes);
+        let header = if to.is_v4() { HEAD4 } else { HEAD6 } + more.len();
         let mut bytes = Vec::new();
         bytes.try_reserve_exact(header + payload.len()).map_err(|_| Errno::ENOBUFS)?;
-        bytes.resize(header, 0);
+        bytes.resize(header - more.len(), 0);
+        bytes.extend_from_slice(more);
         if to.is_v4() {
-            bytes[0] = 0x45;
+            bytes[0] = 0x40 | (header / 4) as u8;
             bytes[1] = tos;
             bytes[2..4].copy_from_slice(&((header + payload.len()) as u16).to_be_bytes());
             bytes[4..6].copy_from_slice(&(random::next_u64() as u16).to_be_bytes());
@@ -93,16 +115,16 @@ impl Datagram {
             let sum = checksum(&bytes);
             bytes[10..12].copy_from_slice(&sum.to_be_bytes());
         } else {
-            bytes[0] = 0x60 | tos >> 4;
-            bytes[1] = tos << 4;
-            bytes[4..6].copy_from_slice(&(payload.len() as u16).to_be_bytes());
-            bytes[6] = protocol;
+            let first = 6 << 28 | u32::from(tos) << 20 | label;
+            bytes[..4].copy_from_slice(&first.to_be_bytes());
+            bytes[4..6].copy_from_slice(&((more.len() + payload.len()) as u16).to_be_bytes());
+            bytes[6] = heads.as_ref().map_or(protocol, |heads| heads.first);
             bytes[7] = ttl;
             bytes[8..24].copy_from_slice(&from.bytes());
             bytes[24..40].copy_from_slice(&to.bytes());
         }
         bytes.extend_from_slice(payload);
-        Ok(Datagram { from, to, protocol, ttl, tos, bytes, header })
+        Ok(Datagram { from, to, protocol, ttl, tos, label, heads, bytes, header })
     }
 
     /// The packet as the kernel's own control messages are: it may be put into fragments.
@@ -110,7 +132,7 @@ impl Datagram {
         if self.to.is_v4() {
             self.bytes[6] = 0;
             self.bytes[10..12].fill(0);
-            let sum = checksum(&self.bytes[..HEAD4]);
+            let sum = checksum(&self.bytes[..self.header]);
             self.bytes[10..12].copy_from_slice(&sum.to_be_bytes());
         }
         self
@@ -131,7 +153,7 @@ impl Datagram {
             n => n,
         };
         payload[6..8].copy_from_slice(&sum.to_be_bytes());
-        Datagram::new((p.from.ip, p.to.ip), protocol, (p.ttl, p.tos), &payload)
+        Datagram::with((p.from.ip, p.to.ip), protocol, (p.ttl, p.tos), (p.heads.clone(), p.label), &payload)
     }
 
     /// A packet that a program made, with its header. `None` where the interface would drop it; fragments too, since
@@ -150,13 +172,19 @@ impl Datagram {
                 let ip = |at: usize| Ip::v4(u32::from_be_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]));
                 let (from, to) = (ip(12), ip(16));
                 let (tos, ttl, protocol) = (b[1], b[8], b[9]);
-                Some(Datagram { from, to, protocol, ttl, tos, bytes, header })
+                let options = &b[HEAD4..header];
+                let heads = (!options.is_empty()).then(|| Arc::new(headers::of_version4(options, to)));
+                Some(Datagram { from, to, protocol, ttl, tos, label: 0, heads, bytes, header })
             }
             6 if b.len() >= HEAD6 && usize::from(u16::from_be_bytes([b[4], b[5]])) == b.len() - HEAD6 => {
                 let ip = |at: usize| b[at..at + 16].try_into().map(Ip::from_bytes).ok();
                 let (from, to) = (ip(8)?, ip(24)?);
-                let (tos, ttl, protocol) = (b[0] << 4 | b[1] >> 4, b[7], b[6]);
-                Some(Datagram { from, to, protocol, ttl, tos, bytes, header: HEAD6 })
+                let (tos, ttl) = (b[0] << 4 | b[1] >> 4, b[7]);
+                let label = u32::from_be_bytes([0, b[1] & 15, b[2], b[3]]);
+                let (protocol, heads) = headers::split(b[6], &b[HEAD6..]);
+                let header = HEAD6 + heads.bytes.len();
+                let heads = (heads.lost || header > HEAD6).then(|| Arc::new(heads));
+                Some(Datagram { from, to, protocol, ttl, tos, label, heads, bytes, header })
             }
             _ => None,
         }
@@ -173,6 +201,23 @@ impl Datagram {
         out.extend_from_slice(if self.to.is_v4() { &[0x08, 0x00] } else { &[0x86, 0xdd] });
         out.extend_from_slice(&self.bytes);
         Ok(out)
+    }
+
+    /// What a socket gets of it: this data.
+    pub fn packet(&self, data: Vec<u8>) -> Packet {
+        let at = |ip| Addr { ip, port: 0 };
+        Packet {
+            data,
+            from: at(self.from),
+            to: at(self.to),
+            ttl: self.ttl,
+            tos: self.tos,
+            label: self.label,
+            heads: self.heads.clone(),
+            mark: (0, 0),
+            segment: 0,
+            time: 0,
+        }
     }
 
     /// All of it.
@@ -220,7 +265,8 @@ mod tests {
         assert_eq!(checksum(&[0x00, 0x01, 0xf2, 0x03, 0xf4, 0xf5, 0xf6, 0xf7]), 0x220d);
         let data = alloc::vec![1, 2, 3];
         let at = |port| Addr { ip: Ip::LOOPBACK6, port };
-        let p = Packet { data, from: at(1), to: at(2), ttl: 64, tos: 0, mark: (0, 0), segment: 0, time: 0 };
+        let made = Datagram::new((Ip::LOOPBACK6, Ip::LOOPBACK6), 17, (64, 0), &[]).expect("memory");
+        let p = Packet { from: at(1), to: at(2), ..made.packet(data) };
         assert!(Datagram::of_udp(17, &p).expect("memory").is_intact());
     }
 }

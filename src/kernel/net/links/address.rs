@@ -4,6 +4,7 @@ use super::route::{Route, RouteKind, proto, scope, table};
 use super::{Links, MOST, Refusal};
 use crate::abi::Errno;
 use crate::net::inet::addr::Ip;
+use crate::time;
 use alloc::vec::Vec;
 
 /// An address of an interface.
@@ -25,16 +26,28 @@ pub struct Address {
     pub label: Vec<u8>,
     /// Seconds that it is valid and preferred; all bits: for ever.
     pub life: [u32; 2],
+    /// Since when (ns of the monotonic clock).
+    pub since: u64,
+    /// `IFA_PROTO`: who made it.
+    pub proto: u8,
+    /// `IFA_RT_PRIORITY`: the metric of its network's route.
+    pub metric: u32,
 }
 
 /// `IFA_F_PERMANENT`, `IFA_F_SECONDARY`, `IFA_F_NOPREFIXROUTE`.
 pub const PERMANENT: u32 = 0x80;
 const SECONDARY: u32 = 1;
 const NO_PREFIX_ROUTE: u32 = 0x200;
+/// `IFA_F_DEPRECATED`.
+const DEPRECATED: u32 = 0x20;
+/// `IFAPROT_KERNEL_LO`.
+pub(super) const KERNEL_LOOPBACK: u8 = 1;
+/// The life of an address that stays.
+pub const FOR_EVER: [u32; 2] = [u32::MAX; 2];
 
 impl Address {
-    /// One that an interface has by itself.
-    pub(super) fn own(ip: Ip, prefix: u8) -> Address {
+    /// One that stays, without anything special.
+    pub fn own(ip: Ip, prefix: u8) -> Address {
         Address {
             ip,
             peer: ip,
@@ -43,7 +56,10 @@ impl Address {
             flags: PERMANENT,
             broadcast: None,
             label: if ip == Ip::LOOPBACK4 { b"lo".to_vec() } else { Vec::new() },
-            life: [u32::MAX; 2],
+            life: FOR_EVER,
+            since: 0,
+            proto: 0,
+            metric: 0,
         }
     }
 
@@ -56,6 +72,21 @@ impl Address {
         b[13..].copy_from_slice(&mac[3..]);
         b[8] ^= 2;
         Address { scope: scope::LINK, ..Address::own(Ip::from_bytes(b), 64) }
+    }
+
+    /// When it ends, ns; all bits: never.
+    fn end(&self) -> u64 {
+        match self.life[0] {
+            u32::MAX => u64::MAX,
+            seconds => self.since.saturating_add(u64::from(seconds) * 1_000_000_000),
+        }
+    }
+
+    /// What is left of its life, and its flags, at a time.
+    pub fn told_at(&self, now: u64) -> ([u32; 2], u32) {
+        let passed = (now.saturating_sub(self.since) / 1_000_000_000) as u32;
+        let life = self.life.map(|n| if n == u32::MAX { n } else { n.saturating_sub(passed) });
+        (life, self.flags | if life[1] == 0 { DEPRECATED } else { 0 })
     }
 
     fn same(&self, other: &Address) -> bool {
@@ -90,10 +121,11 @@ impl Links {
     pub fn add_address(&mut self, index: u32, mut address: Address, replace: bool) -> Result<(), Refusal> {
         let up = self.link(index)?.is_up();
         let there = self.addresses.range((index, 0)..=(index, u64::MAX)).find(|(_, a)| a.same(&address));
+        self.next_end = self.next_end.min(address.end());
         if let Some((key, _)) = there {
             if !replace {
-                let words =
-                    if address.ip.is_v4() { "ipv4: Address already assigned" } else { "address already assigned" };
+                let v4 = address.ip.is_v4();
+                let words = if v4 { "ipv4: Address already assigned" } else { "ipv6: address already assigned" };
                 return Err(Refusal(Errno::EEXIST, words));
             }
             let key = *key;
@@ -119,13 +151,26 @@ impl Links {
     /// # Errors
     /// `ENODEV`, `EADDRNOTAVAIL`.
     pub fn remove_address(&mut self, index: u32, ip: Ip, prefix: Option<u8>) -> Result<Vec<Address>, Refusal> {
-        self.link(index)?;
         let fits = |a: &Address| a.ip == ip && prefix.is_none_or(|p| a.prefix == p);
-        let Some(gone) = self.addresses_of(index).find(|a| fits(a)).cloned() else {
-            let words = if ip.is_v4() { "ipv4: Address not found" } else { "address not found" };
+        self.remove_address_that(index, ip.is_v4(), fits)
+    }
+
+    /// As [`Links::remove_address`], the first one of a version that fits.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn remove_address_that(
+        &mut self,
+        index: u32,
+        v4: bool,
+        fits: impl Fn(&Address) -> bool,
+    ) -> Result<Vec<Address>, Refusal> {
+        self.link(index)?;
+        let Some(gone) = self.addresses_of(index).find(|a| a.ip.is_v4() == v4 && fits(a)).cloned() else {
+            let words = if v4 { "ipv4: Address not found" } else { "ipv6: address not found" };
             return Err(Refusal(Errno::EADDRNOTAVAIL, words));
         };
-        let first = ip.is_v4() && gone.flags & SECONDARY == 0;
+        let first = v4 && gone.flags & SECONDARY == 0;
         let goes = |a: &Address| {
             *a == gone || first && a.flags & SECONDARY != 0 && a.prefix == gone.prefix && a.net() == gone.net()
         };
@@ -150,6 +195,21 @@ impl Links {
         Ok(all)
     }
 
+    /// Takes the addresses away whose time is over (`check_lifetime`, `addrconf_verify_rtnl`).
+    pub fn end_addresses(&mut self) {
+        if self.next_end == u64::MAX || time::host_monotonic() < self.next_end {
+            return;
+        }
+        let now = time::host_monotonic();
+        let over: Vec<(u32, Address)> =
+            self.addresses().filter(|(_, a)| a.end() <= now).map(|(index, a)| (index, a.clone())).collect();
+        for (index, address) in over {
+            // One that was second to another is gone with it.
+            let _ = self.remove_address_that(index, address.ip.is_v4(), |a| *a == address);
+        }
+        self.next_end = self.addresses().map(|(_, a)| a.end()).min().unwrap_or(u64::MAX);
+    }
+
     /// The routes to an address of an interface that is up, and to its network.
     pub(super) fn enter_routes(&mut self, index: u32, a: &Address) {
         let Ok(link) = self.link(index) else { return };
@@ -161,7 +221,17 @@ impl Links {
             source,
             scope: scoped(s),
             proto: proto::KERNEL,
-            metric: if v4 || table == table::LOCAL { 0 } else { 256 },
+            metric: match table {
+                table::LOCAL => 0,
+                _ if a.metric != 0 => a.metric,
+                _ => {
+                    if v4 {
+                        0
+                    } else {
+                        256
+                    }
+                }
+            },
             ..Route::new((to, prefix), table, kind, index)
         };
         self.routes.enter(route(a.ip, width, table::LOCAL, RouteKind::Local, scope::HOST));

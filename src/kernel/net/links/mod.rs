@@ -9,7 +9,7 @@ mod address;
 mod route;
 mod rule;
 
-pub use address::Address;
+pub use address::{Address, FOR_EVER, PERMANENT as PERMANENT_ADDRESS};
 pub use route::{Manner, Route, RouteKind, Via, proto, scope, table};
 pub use rule::{Action, Query, Rule};
 
@@ -21,6 +21,8 @@ use alloc::vec::Vec;
 
 /// The index of the loopback interface.
 pub const LOOPBACK: u32 = 1;
+/// Bytes of its largest packet as it begins.
+pub const LOOPBACK_MTU: u32 = 65_536;
 /// Bytes of an interface's name, with its end (`IFNAMSIZ`).
 pub const NAME: usize = 16;
 /// Most interfaces, addresses, routes, neighbours and rules of a network.
@@ -92,7 +94,7 @@ impl Link {
             index: LOOPBACK,
             name: b"lo".to_vec(),
             bits: iff::LOOPBACK | u32::from(up),
-            mtu: 65_536,
+            mtu: LOOPBACK_MTU,
             queue: 1000,
             mac: [0; 6],
             broadcast: [0; 6],
@@ -140,6 +142,8 @@ pub struct Links {
     rules: rule::Rules,
     /// Numbers the addresses.
     order: u64,
+    /// When the first address ends, ns; all bits: none does.
+    next_end: u64,
 }
 
 /// Whether a name may be an interface's (`dev_valid_name`).
@@ -162,6 +166,7 @@ impl Links {
             neighbours: BTreeMap::new(),
             rules: rule::Rules::usual(),
             order: 0,
+            next_end: u64::MAX,
         };
         if up {
             links.set_up(LOOPBACK, true);
@@ -256,6 +261,18 @@ impl Links {
         self.links.remove(&index).ok_or(Errno::ENODEV)
     }
 
+    /// Enters a neighbour, by interface and address.
+    ///
+    /// # Errors
+    /// `ENOBUFS`.
+    pub fn add_neighbour(&mut self, key: (u32, Ip), neighbour: Neighbour) -> Result {
+        if self.neighbours.len() >= MOST && !self.neighbours.contains_key(&key) {
+            return Err(Errno::ENOBUFS);
+        }
+        self.neighbours.insert(key, neighbour);
+        Ok(())
+    }
+
     /// Brings an interface up or down: its addresses get the routes to them, or all routes by it go.
     pub fn set_up(&mut self, index: u32, up: bool) {
         let Some(link) = self.links.get_mut(&index) else { return };
@@ -266,7 +283,10 @@ impl Links {
         let (loopback, mac) = (link.is_loopback(), link.mac);
         if up {
             let own: &[Address] = if loopback {
-                &[Address::own(Ip::LOOPBACK4, 8), Address::own(Ip::LOOPBACK6, 128)]
+                &[
+                    Address::own(Ip::LOOPBACK4, 8),
+                    Address { proto: address::KERNEL_LOOPBACK, ..Address::own(Ip::LOOPBACK6, 128) },
+                ]
             } else {
                 &[Address::link_local(mac)]
             };

@@ -1,7 +1,7 @@
 //! `struct nlmsghdr` and attributes.
 
 use crate::abi::{Errno, Result};
-use crate::net::links::Manner;
+use crate::net::links::{Manner, Refusal};
 use alloc::vec::Vec;
 
 /// Bytes of a `struct nlmsghdr`.
@@ -12,6 +12,8 @@ const MULTI: u16 = 2;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
 const CAPPED: u16 = 0x100;
+/// `NLM_F_DUMP_FILTERED`.
+const FILTERED: u16 = 0x20;
 /// `NLM_F_ACK_TLVS`, `NLMSGERR_ATTR_MSG`.
 const ACK_TLVS: u16 = 0x200;
 const WORDS: u16 = 1;
@@ -25,6 +27,8 @@ const FULL: usize = 8192;
 pub struct Request<'a> {
     /// `nlmsg_type`.
     pub kind: u16,
+    /// Its sender wants to hear of everything in it that is not understood (`NETLINK_GET_STRICT_CHK`).
+    pub strict: bool,
     flags: u16,
     seq: u32,
     whole: &'a [u8],
@@ -45,8 +49,8 @@ impl<'a> Request<'a> {
         if len < HEAD || len > bytes.len() {
             return None;
         }
-        let request =
-            Request { kind: u16_at(bytes, 4), flags: u16_at(bytes, 6), seq: u32_at(bytes, 8), whole: &bytes[..len] };
+        let (kind, flags, seq) = (u16_at(bytes, 4), u16_at(bytes, 6), u32_at(bytes, 8));
+        let request = Request { kind, strict: false, flags, seq, whole: &bytes[..len] };
         Some((request, &bytes[len.next_multiple_of(4).min(bytes.len())..]))
     }
 
@@ -113,18 +117,23 @@ impl<'a> Request<'a> {
         let mut out = header(0, ERROR, flags, self.seq, port);
         out.extend_from_slice(&error.to_ne_bytes());
         out.extend_from_slice(back);
-        if !words.is_empty() {
-            out.resize(out.len().next_multiple_of(4), 0);
-            out.extend_from_slice(&((words.len() + 5) as u16).to_ne_bytes());
-            out.extend_from_slice(&WORDS.to_ne_bytes());
-            out.extend_from_slice(words.as_bytes());
-            out.push(0);
-            out.resize(out.len().next_multiple_of(4), 0);
-        }
-        let len = out.len() as u32;
-        out[..4].copy_from_slice(&len.to_ne_bytes());
+        out.resize(out.len().next_multiple_of(4), 0);
+        append_words(&mut out, words);
         out
     }
+}
+
+/// Puts words behind a message (`NLMSGERR_ATTR_MSG`), and its length into it.
+fn append_words(out: &mut Vec<u8>, words: &str) {
+    if !words.is_empty() {
+        out.extend_from_slice(&((words.len() + 5) as u16).to_ne_bytes());
+        out.extend_from_slice(&WORDS.to_ne_bytes());
+        out.extend_from_slice(words.as_bytes());
+        out.push(0);
+        out.resize(out.len().next_multiple_of(4), 0);
+    }
+    let len = out.len() as u32;
+    out[..4].copy_from_slice(&len.to_ne_bytes());
 }
 
 /// The attributes in these bytes: number and value.
@@ -163,19 +172,42 @@ pub struct Answer {
     current: Vec<u8>,
     /// Where the message that is being made begins.
     start: usize,
+    /// How a dump ended.
+    ended: Option<Refusal>,
+    /// The message that says so goes with the last of the others.
+    together: bool,
 }
 
 impl Answer {
     /// An answer without messages.
     pub fn new(request: &Request<'_>, port: u32) -> Answer {
         let flags = if request.is_dump() { MULTI } else { 0 };
-        Answer { seq: request.seq, port, flags, packets: Vec::new(), current: Vec::new(), start: 0 }
+        Answer::with(request.seq, port, flags)
     }
 
     /// A message to all who listen, about what a request has done; `None`: nobody asked by netlink.
     pub fn notice(request: Option<(&Request<'_>, u32)>) -> Answer {
         let (seq, port) = request.map_or((0, 0), |(r, port)| (r.seq, port));
-        Answer { seq, port, flags: 0, packets: Vec::new(), current: Vec::new(), start: 0 }
+        Answer::with(seq, port, 0)
+    }
+
+    fn with(seq: u32, port: u32, flags: u16) -> Answer {
+        Answer { seq, port, flags, packets: Vec::new(), current: Vec::new(), start: 0, ended: None, together: false }
+    }
+
+    /// What follows is not all that there is (`NLM_F_DUMP_FILTERED`), or all.
+    pub fn filtered(&mut self, on: bool) {
+        self.flags = if on { self.flags | FILTERED } else { self.flags & !FILTERED };
+    }
+
+    /// The message that ends a dump lies in the last packet, if that has room (`netlink_dump`).
+    pub fn end_together(&mut self) {
+        self.together = true;
+    }
+
+    /// A dump ended with an error.
+    pub fn fail(&mut self, refusal: Refusal) {
+        self.ended = Some(refusal);
     }
 
     /// Begins a message with this body; attributes follow.
@@ -243,12 +275,20 @@ impl Answer {
         self.packets
     }
 
-    /// The packets of a dump, the last one says that it is over.
-    pub fn finish_dump(self) -> Vec<Vec<u8>> {
-        let mut done = header(HEAD + 4, DONE, MULTI, self.seq, self.port);
-        done.extend_from_slice(&0i32.to_ne_bytes());
+    /// The packets of a dump, the last one says that it is over; `talks`: with words where it failed.
+    pub fn finish_dump(self, talks: bool) -> Vec<Vec<u8>> {
+        let (error, words) = self.ended.map_or((0, ""), |Refusal(e, words)| (-e.raw(), words));
+        let words = if talks { words } else { "" };
+        let flags = self.flags | if words.is_empty() { 0 } else { ACK_TLVS };
+        let mut done = header(0, DONE, flags, self.seq, self.port);
+        done.extend_from_slice(&error.to_ne_bytes());
+        append_words(&mut done, words);
+        let together = self.together;
         let mut packets = self.packets();
-        packets.push(done);
+        match packets.last_mut().filter(|p| together && p.len() + done.len() <= FULL) {
+            Some(last) => last.extend_from_slice(&done),
+            None => packets.push(done),
+        }
         packets
     }
 }

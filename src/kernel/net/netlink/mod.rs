@@ -9,7 +9,7 @@ mod route;
 
 use crate::abi::{Errno, Result, SysResult};
 use crate::arena::{self, Object};
-use crate::mm::{IoDst, IoSrc, UserPtr};
+use crate::mm::{IoDst, IoSrc};
 use crate::net::links::Refusal;
 use crate::net::socket::family::Wanted;
 use crate::net::socket::filter::View;
@@ -28,7 +28,7 @@ use core::any::Any;
 use core::sync::atomic::Ordering::Relaxed;
 use message::{Answer, Request};
 use route::Notice;
-pub use route::{Change, change_address, set_flags};
+pub use route::{Change, change_address, change_route, set_flags};
 
 /// `NETLINK_*`.
 const ROUTE: u32 = 0;
@@ -53,8 +53,10 @@ const CAP_ACK: u32 = 10;
 /// `NETLINK_EXT_ACK`, `NETLINK_PKTINFO`.
 const EXT_ACK: u32 = 11;
 const PKTINFO: u32 = 3;
+/// `NETLINK_GET_STRICT_CHK`.
+const STRICT: u32 = 12;
 /// Options that are on or off, by number.
-const SWITCHES: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << LISTEN_ALL | 1 << CAP_ACK | 1 << 11 | 1 << 12;
+const SWITCHES: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << LISTEN_ALL | 1 << CAP_ACK | 1 << 11 | 1 << STRICT;
 /// Most groups of a protocol (`RTNLGRP_MAX`).
 const MOST_GROUPS: i32 = 39;
 /// Bytes of a `struct sockaddr_nl`.
@@ -181,8 +183,9 @@ impl Netlink {
         let options = self.state.lock().options;
         let (capped, talks) = (options >> CAP_ACK & 1 != 0, options >> EXT_ACK & 1 != 0);
         let mut rest = packet;
-        while let Some((request, next)) = Request::parse(rest) {
+        while let Some((mut request, next)) = Request::parse(rest) {
             rest = next;
+            request.strict = options >> STRICT & 1 != 0;
             if !request.is_request() {
                 continue;
             }
@@ -197,17 +200,18 @@ impl Netlink {
                 _ if self.core.protocol == GENERIC => generic::serve(&request, &mut answer).map_err(Refusal::from),
                 _ => route::serve(ctx, &mut change, &request, &mut answer),
             };
+            let echoes = request.wants_echo() && change.echoes;
             let notices = change.notices();
-            if request.wants_echo() {
+            if echoes {
                 for notice in &notices {
                     self.push(notice.packet.clone());
                 }
             }
-            announce(&self.core.ns, notices, request.wants_echo().then_some(self.core.cookie));
+            announce(&self.core.ns, notices, echoes.then_some(self.core.cookie));
             let wants_ack = request.wants_ack();
             match outcome {
                 Ok(()) if request.is_dump() && request.kind >= 16 => {
-                    for packet in answer.finish_dump() {
+                    for packet in answer.finish_dump(talks) {
                         self.push(packet);
                     }
                 }
@@ -457,14 +461,5 @@ impl SocketOps for Netlink {
 
     fn negative_room(&self, level: u32, _option: u32) -> Result {
         if level == SOL_NETLINK { Err(Errno::EINVAL) } else { Err(Errno::ENOPROTOOPT) }
-    }
-
-    fn ioctl(&self, _ctx: &OpCtx<'_>, request: u32, arg: u64) -> SysResult<u64> {
-        if request == linux_raw_sys::ioctl::FIONREAD {
-            let n = self.inbox.lock().packets.front().map_or(0, |(p, _)| p.len());
-            UserPtr::<i32>::new(arg).write(n as i32)?;
-            return Ok(0);
-        }
-        Err(Errno::ENOTTY.into())
     }
 }

@@ -5,18 +5,21 @@ mod address;
 mod link;
 mod neighbour;
 mod path;
+mod queue;
 mod rule;
+mod strict;
 
 use super::message::{Answer, Request};
 use crate::abi::Errno;
 use crate::cred::cap;
 use crate::net::NetNamespace;
 use crate::net::inet::addr::Ip;
-use crate::net::links::{Address, Link, Refusal, Route, RouteKind};
+use crate::net::links::{Address, Link, Manner, Refusal, Route, RouteKind};
 use crate::net::socket::af;
 use crate::vfs::OpCtx;
 use alloc::vec::Vec;
 use hashbrown::HashSet;
+use strict::Form;
 
 /// `RTM_*` (`linux/rtnetlink.h`).
 pub(super) mod rtm {
@@ -36,7 +39,12 @@ pub(super) mod rtm {
     pub const NEWRULE: u16 = 32;
     pub const DELRULE: u16 = 33;
     pub const GETRULE: u16 = 34;
+    pub const NEWQDISC: u16 = 36;
     pub const GETQDISC: u16 = 38;
+    pub const NEWTCLASS: u16 = 40;
+    pub const GETTCLASS: u16 = 42;
+    pub const GETNSID: u16 = 90;
+    pub const GETNEXTHOP: u16 = 106;
     /// The last number that Linux knows.
     pub const MAX: u16 = 123;
 }
@@ -68,12 +76,14 @@ pub struct Change<'a> {
     ns: &'a NetNamespace,
     asked: Option<(&'a Request<'a>, u32)>,
     notices: Vec<Notice>,
+    /// Who asked hears of it as an answer, too (`NLM_F_ECHO`): not of what changes interfaces and neighbours.
+    pub(super) echoes: bool,
 }
 
 impl<'a> Change<'a> {
     /// A change that a netlink socket with this port asks for, or an ioctl.
     pub fn new(ns: &'a NetNamespace, asked: Option<(&'a Request<'a>, u32)>) -> Change<'a> {
-        Change { ns, asked, notices: Vec::new() }
+        Change { ns, asked, notices: Vec::new(), echoes: true }
     }
 
     /// What is to be told.
@@ -180,6 +190,14 @@ pub fn change_address(change: &mut Change<'_>, index: u32, address: Address, add
     Ok(())
 }
 
+/// Enters a route, or takes the first away that is like it, and tells of it.
+///
+/// # Errors
+/// Those of [`crate::net::links::Links::add_route`] and [`crate::net::links::Links::remove_route`].
+pub fn change_route(change: &mut Change<'_>, route: Route, add: bool, manner: Manner) -> Outcome {
+    path::enter(change, route, add.then_some(manner))
+}
+
 /// Answers one request (`rtnetlink_rcv_msg`).
 ///
 /// # Errors
@@ -195,25 +213,74 @@ pub fn serve(ctx: &OpCtx<'_>, change: &mut Change<'_>, request: &Request<'_>, an
     }
     let family = u16::from(family);
     let ns = change.ns;
+    if request.is_dump() && request.kind & 3 == 2 {
+        return dump(ns, family, request, answer);
+    }
     match request.kind {
-        rtm::GETLINK if request.is_dump() => link::dump(ns, request, answer),
-        rtm::GETLINK => return link::get(ns, request, answer),
-        rtm::NEWLINK | rtm::SETLINK => return link::set(change, request),
-        rtm::DELLINK => return link::delete(change, request),
-        rtm::GETADDR if request.is_dump() => address::dump(ns, family, answer),
-        rtm::NEWADDR | rtm::DELADDR => return address::change(change, request),
-        rtm::GETROUTE if request.is_dump() => path::dump(ns, family, answer),
-        rtm::GETROUTE => return path::get(ns, family, request, answer),
-        rtm::NEWROUTE | rtm::DELROUTE => return path::change(change, request),
-        rtm::GETRULE if request.is_dump() => rule::dump(ns, family, answer),
-        rtm::NEWRULE | rtm::DELRULE => return rule::change(change, request),
-        rtm::GETNEIGH if request.is_dump() => neighbour::dump(ns, request, answer),
-        rtm::NEWNEIGH | rtm::DELNEIGH => return neighbour::change(change, request),
-        // There are no queueing disciplines.
-        rtm::GETQDISC if request.is_dump() => {}
+        rtm::GETLINK => link::get(ns, request, answer),
+        rtm::NEWLINK | rtm::SETLINK => link::set(change, request),
+        rtm::DELLINK => link::delete(change, request),
+        rtm::GETADDR if family == af::INET6 => address::get(ns, request, answer),
+        rtm::NEWADDR | rtm::DELADDR => address::change(change, request),
+        rtm::GETROUTE => path::get(ns, family, request, answer),
+        rtm::NEWROUTE | rtm::DELROUTE => path::change(change, request),
+        rtm::NEWRULE | rtm::DELRULE => rule::change(change, request),
+        rtm::GETNEIGH => neighbour::get(ns, request, answer),
+        rtm::NEWNEIGH | rtm::DELNEIGH => neighbour::change(change, request),
+        rtm::GETQDISC | rtm::NEWTCLASS | rtm::GETTCLASS => queue::one(ns, request),
+        _ => Err(Errno::EOPNOTSUPP.into()),
+    }
+}
+
+/// What is said of requests for next hops (`nh_valid_dump_req`) and for numbers of networks.
+const NEXT_HOPS: Form = Form {
+    body: 8,
+    empty: &[(1, 8)],
+    known: &[5, 9, 10, 11],
+    last: 11,
+    words: [
+        "Invalid header length",
+        "Invalid values in header for nexthop dump request",
+        "Unsupported attribute in dump request",
+    ],
+};
+const NETWORKS: Form =
+    Form { body: 1, empty: &[], known: &[4], last: 5, words: ["", "", "Unsupported attribute in dump request"] };
+
+/// Everything of a kind. What is wrong with the request is told at the end of the dump, since that is under way then
+/// (`netlink_dump`).
+fn dump(ns: &NetNamespace, family: u16, request: &Request<'_>, answer: &mut Answer) -> Outcome {
+    // Kinds are asked for by version, or for all of them where a version has nothing of its own.
+    let one = matches!(family, af::INET | af::INET6);
+    let family = if one { family } else { af::UNSPEC };
+    let outcome = match request.kind {
+        rtm::GETLINK => link::dump(ns, request, answer),
+        rtm::GETADDR => address::dump(ns, family, request, answer),
+        rtm::GETROUTE => path::dump(ns, family, request, answer),
+        rtm::GETRULE => rule::dump(ns, request, answer),
+        rtm::GETNEIGH => neighbour::dump(ns, family, request, answer),
+        rtm::GETQDISC => queue::dump(ns, answer),
+        // There are no classes of traffic, no objects for next hops, and other networks have no numbers.
+        rtm::GETTCLASS => Ok(()),
+        rtm::GETNEXTHOP => strict::check(request, &NEXT_HOPS),
+        rtm::GETNSID if request.strict => strict::check(request, &NETWORKS),
+        rtm::GETNSID => Ok(()),
         _ => return Err(Errno::EOPNOTSUPP.into()),
+    };
+    match request.kind {
+        rtm::GETRULE | rtm::GETNEIGH => answer.end_together(),
+        rtm::GETADDR if family == af::INET6 => answer.end_together(),
+        _ => {}
+    }
+    if let Err(refusal) = outcome {
+        answer.fail(refusal);
     }
     Ok(())
+}
+
+/// The header of a request.
+fn head<'a>(request: &Request<'a>, len: usize) -> Outcome<&'a [u8]> {
+    request.body().get(..len).ok_or(Refusal(Errno::EINVAL, "Invalid header length"))
 }
 
 fn matches(family: u16, ip: Ip) -> bool {

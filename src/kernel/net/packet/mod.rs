@@ -44,8 +44,7 @@ const ADDRESS_AT: usize = 12;
 /// `ARPHRD_LOOPBACK`, and the bytes of its addresses.
 const HARDWARE: u16 = 772;
 const HARDWARE_LEN: u8 = 6;
-/// Largest payload of a frame, and what may be above it for a VLAN's tag.
-const MTU: usize = 65_536;
+/// What may be above a frame's payload for a VLAN's tag, bytes.
 const TAG: usize = 4;
 /// `PACKET_HOST` and so on.
 mod kind {
@@ -398,7 +397,9 @@ impl SocketOps for Packet {
         }
         out.whole = frame.data.len();
         out.from = Some(address(frame.protocol, 1, frame.kind, ADDRESS));
-        if out.wants_control {
+        if !out.wants_control {
+            self.core.note_stamp(frame.at);
+        } else {
             self.core.tell_arrival(frame.at, out);
             if self.has(options::AUXDATA) {
                 out.push_control(options::LEVEL, options::AUXDATA, &frame.auxiliary());

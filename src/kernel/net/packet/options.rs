@@ -30,6 +30,8 @@ const FANOUT: u32 = 18;
 pub const TX_HAS_OFF: u32 = 19;
 /// `PACKET_QDISC_BYPASS`: the loopback interface has no queue.
 const QDISC_BYPASS: u32 = 20;
+/// `PACKET_ROLLOVER_STATS`: nothing rolls over.
+const ROLLOVER_STATS: u32 = 21;
 const FANOUT_DATA: u32 = 22;
 /// `PACKET_IGNORE_OUTGOING`.
 pub const IGNORE_OUTGOING: u32 = 23;
@@ -171,6 +173,7 @@ impl Packet {
             TIMESTAMP => self.numbers.0[3].load(Relaxed),
             HDRLEN => header_len(into.int()? as u32).ok_or(Errno::EINVAL)?,
             FANOUT => self.fanout_value(),
+            ROLLOVER_STATS => return Err(Errno::EINVAL),
             _ => return Err(Errno::ENOPROTOOPT),
         };
         Ok(number.to_ne_bytes().to_vec())

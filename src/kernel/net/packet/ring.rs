@@ -82,6 +82,13 @@ pub struct Ring {
     blocks: Option<Blocks>,
 }
 
+impl Ring {
+    /// Its frames.
+    pub fn frames(&self) -> u32 {
+        self.asked.frames
+    }
+}
+
 /// What is to be put into a ring.
 pub struct Incoming<'a> {
     /// The link layer's header, where the socket takes it.

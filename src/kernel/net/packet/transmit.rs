@@ -1,7 +1,7 @@
 //! Sending frames (`packet_snd`, `tpacket_snd`).
 
 use super::ring::{Next, status};
-use super::{ADDRESS, ADDRESS_AT, HEAD, IP, IPV6, MTU, Packet, Passing, TAG, give, kind, options, parse};
+use super::{ADDRESS, ADDRESS_AT, HEAD, IP, IPV6, Packet, Passing, TAG, give, kind, options, parse};
 use crate::abi::{Errno, Result};
 use crate::arena::{self, Object};
 use crate::mm::IoSrc;
@@ -34,7 +34,7 @@ impl Packet {
 
     /// Most bytes of what a program sends.
     fn largest(&self) -> usize {
-        MTU + if self.is_raw() { HEAD + TAG } else { 0 }
+        self.core.ns.loopback_mtu() as usize + if self.is_raw() { HEAD + TAG } else { 0 }
     }
 
     /// Sends a frame: it goes out of the interface and comes in again.
@@ -91,7 +91,9 @@ impl Packet {
         let version = self.numbers.version();
         let placed = self.has(options::TX_HAS_OFF).then_some(self.is_raw());
         let mut sum = 0;
-        loop {
+        // As often as there are frames, even where another thread keeps filling the ring.
+        let most = self.rings.lock().all[1].as_ref().map_or(0, |ring| ring.frames());
+        for _ in 0..most {
             let next = self.rings.lock().next(version, placed)?;
             let (at, outcome) = match next {
                 Next::None => break,

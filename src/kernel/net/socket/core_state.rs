@@ -6,13 +6,13 @@ use super::{MsgFlags, SendMsg, SockCtx, af, sock};
 use crate::abi::Errno;
 use crate::cred::landlock::Domain;
 use crate::net::NetNamespace;
-use crate::net::inet::proto::{ICMP, ICMPV6};
+use crate::net::inet::proto::{ICMP, ICMPV6, UDPLITE};
 use crate::sync::{Events, Knob, Level, Mutex};
 use crate::vfs::anon;
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
-use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering::Relaxed};
 use once_cell::race::OnceBox;
 
 /// `/proc/sys/net/core/{r,w}mem_default`.
@@ -70,6 +70,8 @@ pub mod flag {
     pub const SELECT_ERR_QUEUE: u64 = 1 << 45;
     /// `SO_PREFER_BUSY_POLL` (its number is too large for a bit of its own).
     pub const PREFER_BUSY_POLL: u64 = 1 << 3;
+    /// Not an option: when packets arrive is noted for `SIOCGSTAMP`.
+    pub const STAMPED: u64 = 1 << 25;
     /// `SO_TXTIME`.
     pub const TXTIME: u64 = 1 << 61;
     /// `SO_ZEROCOPY`.
@@ -88,6 +90,8 @@ pub(super) struct Rare {
     pub txtime: AtomicU64,
     /// Sends with `MSG_ZEROCOPY`, and how many of them the program was told of.
     zerocopy: [AtomicU32; 2],
+    /// When the last packet came, ns since the epoch, for `SIOCGSTAMP`; below 0: none has.
+    pub stamp: AtomicI64,
     /// What is to be told of when data left, and how much that is.
     pub sent: Mutex<VecDeque<Sent>>,
     /// See `sent`.
@@ -107,6 +111,7 @@ impl Rare {
             pacing: AtomicU64::new(u64::MAX),
             txtime: AtomicU64::new(0),
             zerocopy: [const { AtomicU32::new(0) }; 2],
+            stamp: AtomicI64::new(-1),
             sent: Mutex::new(Level::Leaf, VecDeque::new()),
             sent_count: AtomicU32::new(0),
             sent_key: AtomicU32::new(0),
@@ -186,6 +191,7 @@ impl Core {
             (_, sock::STREAM) => ["TCP", "TCPv6"][usize::from(six)],
             (_, sock::RAW) => ["RAW", "RAWv6"][usize::from(six)],
             _ if matches!(self.protocol, ICMP | ICMPV6) => ["PING", "PINGv6"][usize::from(six)],
+            _ if self.protocol == UDPLITE => ["UDP-Lite", "UDPLITEv6"][usize::from(six)],
             _ => ["UDP", "UDPv6"][usize::from(six)],
         }
     }

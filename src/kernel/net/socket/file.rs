@@ -1,6 +1,6 @@
 //! A socket as an open file, and the one place where socket operations block.
 
-use super::{MsgFlags, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps};
+use super::{Core, MsgFlags, RecvMsg, SendMsg, SockAddr, SockCtx, SocketOps, af};
 use crate::abi::{Errno, Result, SysError, SysResult, linux};
 use crate::mm::{IoDst, IoSrc, MapWish, Mapped};
 use crate::net::inet::ioctl;
@@ -103,6 +103,10 @@ impl FileOps for SocketFile {
 
     fn ioctl(&self, ctx: &OpCtx<'_>, _file: &OpenFile, request: u32, arg: u64) -> SysResult<u64> {
         match self.0.ioctl(ctx, request, arg) {
+            Err(SysError::Errno(Errno::ENOTTY)) if is_stamp(request) && has_stamps(self.0.core()) => {
+                self.0.core().tell_stamp(arg, request & 0xff == STAMP_NS & 0xff)?;
+                Ok(0)
+            }
             // What no family knows is about interfaces: any socket will do to ask.
             Err(SysError::Errno(Errno::ENOTTY)) => {
                 let core = self.0.core();
@@ -115,4 +119,18 @@ impl FileOps for SocketFile {
     fn as_any(&self) -> &dyn Any {
         self
     }
+}
+
+/// `SIOCGSTAMP`, `SIOCGSTAMPNS`; their newer numbers have the size of the time in them.
+const STAMP: u32 = 0x8906;
+const STAMP_NS: u32 = 0x8907;
+const WITH_SIZE: u32 = 0x8010_0000;
+
+fn is_stamp(request: u32) -> bool {
+    matches!(request & !WITH_SIZE, STAMP | STAMP_NS) && matches!(request & 0xffff_0000, 0 | WITH_SIZE)
+}
+
+/// Whether sockets of a family tell when packets came.
+fn has_stamps(core: &Core) -> bool {
+    matches!(core.family, af::INET | af::INET6 | af::PACKET)
 }

@@ -173,6 +173,14 @@ pub trait SocketOps: Any + Send + Sync {
         false
     }
 
+    /// Whether there is a way for what is sent, where that is asked before control messages are looked at.
+    ///
+    /// # Errors
+    /// The socket's own; `ENOTCONN`.
+    fn has_way(&self) -> Result {
+        Ok(())
+    }
+
     /// Whether an `EPIPE` raises SIGPIPE.
     fn raises_sigpipe(&self) -> bool {
         self.is_stream()

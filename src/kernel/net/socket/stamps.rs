@@ -4,6 +4,7 @@
 use super::{Core, OptionValue, RecvMsg, SOL_SOCKET, flag, so, sock};
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
+use crate::mm::UserPtr;
 use crate::net::NetNamespace;
 use crate::time;
 use alloc::vec::Vec;
@@ -164,7 +165,28 @@ impl Core {
 
     /// Whether somebody wants to know when data arrives.
     pub fn notes_arrival(&self) -> bool {
-        self.has(flag::TIMESTAMP | flag::TIMESTAMPNS) || self.timestamping.load(Relaxed) & RECEIVED != 0
+        self.has(flag::TIMESTAMP | flag::TIMESTAMPNS | flag::STAMPED) || self.timestamping.load(Relaxed) & RECEIVED != 0
+    }
+
+    /// When the last packet came (`SIOCGSTAMP`, `SIOCGSTAMPNS`): from the first such request on it is noted.
+    ///
+    /// # Errors
+    /// `ENOENT` where none came since, `EFAULT`.
+    pub fn tell_stamp(&self, arg: u64, nanoseconds: bool) -> Result {
+        self.set(flag::STAMPED, true);
+        let at = self.rare().stamp.load(Relaxed);
+        if at < 0 {
+            return Err(Errno::ENOENT);
+        }
+        let unit = if nanoseconds { 1 } else { 1000 };
+        UserPtr::<[u64; 2]>::new(arg).write([at / time::SECOND, at % time::SECOND / unit].map(|n| n as u64))
+    }
+
+    /// A packet is received that came then, ns since the epoch; 0: nobody noted it.
+    pub fn note_stamp(&self, at: i64) {
+        if self.has(flag::STAMPED) && !self.has(flag::TIMESTAMP | flag::TIMESTAMPNS) {
+            self.rare_mut().stamp.store(if at == 0 { time::now() } else { at }, Relaxed);
+        }
     }
 
     /// Tells when data arrived, ns since the epoch; 0: nobody noted it (`__sock_recv_timestamp`).
@@ -175,6 +197,7 @@ impl Core {
             let kind = if nano { so::TIMESTAMPNS } else { so::TIMESTAMP };
             out.push_control(SOL_SOCKET, kind, &parts(at, if nano { 1 } else { 1000 })[..16]);
         }
+        self.note_stamp(at);
         let asked = self.timestamping.load(Relaxed);
         let told = asked & SOFTWARE != 0 && (asked & OPT_RX_FILTER == 0 || asked & RECEIVED != 0);
         if told && at != 0 {

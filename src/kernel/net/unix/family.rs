@@ -126,6 +126,16 @@ impl SocketOps for Sock {
         true
     }
 
+    fn has_way(&self) -> Result {
+        if self.kind == Kind::SeqPacket {
+            self.core.check_error()?;
+            if self.inner.lock().status != Status::Connected {
+                return Err(Errno::ENOTCONN);
+            }
+        }
+        Ok(())
+    }
+
     fn local_addr(&self) -> Result<SockAddr> {
         Ok(address(self.name().as_deref().unwrap_or(&[])))
     }

@@ -31,7 +31,7 @@ pub fn deliver(ns: &NetNamespace, protocol: u32, packet: Packet) -> Result<Optio
     let table = ports(ns, protocol);
     if to.ip.is_multicast() || to.ip.is_broadcast() {
         for receiver in receivers(ns, table, from, to)? {
-            receiver.take_in(Packet { data: copy(&packet.data)?, ..packet });
+            receiver.take_in(Packet { data: copy(&packet.data)?, heads: packet.heads.clone(), ..packet });
         }
         return Ok(None);
     }
@@ -147,7 +147,7 @@ impl Dgram {
         for part in packet.data.chunks(segment) {
             // Where memory is short the rest is lost.
             let Ok(data) = copy(part) else { return };
-            self.take_in_one(Packet { data, ..packet });
+            self.take_in_one(Packet { data, heads: packet.heads.clone(), ..packet });
         }
     }
 
@@ -170,7 +170,7 @@ impl Dgram {
         let queued = self.ip.has(if to.ip.is_v4() { on::RECVERR } else { on::RECVERR6 });
         if queued {
             let icmp = if to.ip.is_v4() { (3, 3) } else { (1, 4) };
-            self.mail.take_error(Returned { data, to, icmp, errno: Errno::ECONNREFUSED });
+            self.mail.take_error(Returned { data, to, icmp, errno: Errno::ECONNREFUSED, told: None });
         }
         if queued || remote.is_some() {
             self.core.set_error(Errno::ECONNREFUSED);

@@ -103,7 +103,7 @@ impl Dgram {
 
     fn ends(&self) -> Ends {
         let s = self.state.lock();
-        Ends { port: s.local.port, remote: s.remote.map(|r| r.ip) }
+        Ends { port: s.local.port, local: s.local.ip, remote: s.remote.map(|r| r.ip) }
     }
 
     /// The ports of its protocol.
@@ -193,7 +193,7 @@ impl SocketOps for Dgram {
         if let Some(claim) = claim {
             self.ports().lock().release(&claim);
         }
-        self.ip.leave_groups(&self.core.ns);
+        self.ip.leave_groups(&self.core);
         self.mail.clear();
     }
 
@@ -231,6 +231,7 @@ impl SocketOps for Dgram {
         // `inet_dgram_connect` takes a port first.
         self.autobind(&mut state)?;
         let mut remote = self.remote_in(to)?;
+        self.ip.connect_flow(&self.core, to)?;
         let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
         addr::check_scope(to, device)?;
         remote.ip = remote.ip.or_own(state.local.ip);
@@ -292,7 +293,7 @@ impl SocketOps for Dgram {
 
     fn set_option(&self, ctx: &SockCtx<'_>, level: u32, option: u32, value: OptionValue) -> Result {
         match level {
-            proto::UDP | proto::UDPLITE if level == self.core.protocol => self.set_udp_option(option, value),
+            proto::UDP | proto::UDPLITE => self.set_udp_option(option, value),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
             _ => self.ip.set(ctx, &self.core, level, option, value, self.ends()),
         }
@@ -300,7 +301,7 @@ impl SocketOps for Dgram {
 
     fn get_option(&self, _ctx: &SockCtx<'_>, level: u32, option: u32, into: OptionValue) -> Result<Vec<u8>> {
         match level {
-            proto::UDP | proto::UDPLITE if level == self.core.protocol => self.get_udp_option(option),
+            proto::UDP | proto::UDPLITE => self.get_udp_option(option),
             SOL_SOCKET => Err(Errno::ENOPROTOOPT),
             _ => self.ip.get(&self.core, self.ends(), level, option, into),
         }

@@ -8,6 +8,7 @@ use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::mailbox::Packet;
+use crate::net::inet::sticky::check_label;
 use crate::net::inet::wire::Datagram;
 use crate::net::inet::{icmp, input};
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
@@ -54,7 +55,9 @@ impl Dgram {
     pub(super) fn send_packet(&self, cred: &Cred, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> Result<usize> {
         let len = src.left();
         let to = self.aim(msg, len)?;
-        let say = overrides(&self.core, cred, msg)?;
+        let flow = self.ip.flow(&self.core, msg.to.as_ref())?;
+        let say = overrides(&self.core, flow, cred, &msg.control)?;
+        check_label(&self.core, say.flow)?;
         let (from, more) = self.route(to, msg, &say)?;
         self.core.check_error()?;
         if self.state.lock().shut_write {
@@ -63,6 +66,11 @@ impl Dgram {
         let most = if to.ip.is_v4() { MOST4 } else { MOST6 };
         if len > most {
             return Err(Errno::EMSGSIZE);
+        }
+        let heads = if to.ip.is_v4() { HEADS4 } else { HEADS6 };
+        // What is sent as several packets is small enough.
+        if say.segment.unwrap_or(self.segment.load(Relaxed) as usize) == 0 {
+            self.ip.check_size(&self.core, &self.mail, to, len + heads, say.whole)?;
         }
         arena::charge_bytes(Object::Packet, len as u64)?;
         let data = src.take_vec(len)?;
@@ -177,7 +185,9 @@ impl Dgram {
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(to.ip));
         let mark = say.mark.unwrap_or_else(|| self.core.mark.load(Relaxed));
         let mark = (mark, say.priority.unwrap_or_else(|| self.core.priority.load(Relaxed)));
-        let packet = Packet { data, from, to, ttl, tos, mark, segment, time: 0 };
+        let heads = self.ip.heads(say, (from.ip, to.ip), self.core.protocol as u8);
+        let label = self.ip.label(say, from, to);
+        let packet = Packet { data, from, to, ttl, tos, label, heads, mark, segment, time: 0 };
         let noted = self.core.notes_sending(say.stamps);
         if noted != 0 {
             let frame = || Datagram::of_udp(self.core.protocol as u8, &packet)?.as_frame();
@@ -187,6 +197,10 @@ impl Dgram {
         let ns = &self.core.ns;
         // Packets are made for those who look at them only.
         let seen = if ns.inet.raw.is_watched() { input::show_datagram(ns, self.core.protocol, &packet)? } else { None };
+        if packet.heads.as_ref().is_some_and(|heads| heads.lost) {
+            self.queue.wake(Events::OUT | Events::WRNORM | Events::WRBAND);
+            return Ok(());
+        }
         if let Some(packet) = deliver(ns, self.core.protocol, packet)? {
             if let Some(seen) = seen {
                 icmp::unreachable_port(ns, &seen);

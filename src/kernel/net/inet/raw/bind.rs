@@ -96,6 +96,7 @@ impl Raw {
             af::INET if self.is_six() => addr::for_stream(af::INET, false, to)?,
             _ => addr::for_stream(self.core.family, self.is_ping(), to)?,
         };
+        self.ip.connect_flow(&self.core, to)?;
         let device = self.core.device.load(Relaxed) | self.ip.group_device(remote.ip) as u32;
         addr::check_scope(to, device)?;
         remote.ip = remote.ip.or_own(state.local.ip);

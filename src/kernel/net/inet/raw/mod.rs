@@ -109,7 +109,7 @@ impl Raw {
     /// A raw socket has its protocol for a port from the start.
     fn ends(&self) -> Ends {
         let s = self.state.lock();
-        Ends { port: s.local.port, remote: s.remote.map(|r| r.ip) }
+        Ends { port: s.local.port, local: s.local.ip, remote: s.remote.map(|r| r.ip) }
     }
 
     /// Raw sockets of version 6 do not have the options of version 4.
@@ -142,7 +142,7 @@ impl SocketOps for Raw {
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
         self.core.ns.inet.raw.leave(self);
-        self.ip.leave_groups(&self.core.ns);
+        self.ip.leave_groups(&self.core);
         self.mail.clear();
     }
 

@@ -8,6 +8,7 @@ use crate::mm::IoSrc;
 use crate::net::inet::addr::{Addr, Ip, LEN4, LEN6};
 use crate::net::inet::control::{Overrides, overrides};
 use crate::net::inet::options::on;
+use crate::net::inet::sticky::check_label;
 use crate::net::inet::wire::{Datagram, HEAD4, HEAD6, checksum, checksum_between};
 use crate::net::inet::{icmp, input, proto};
 use crate::net::socket::{MsgFlags, SendMsg, SockAddr, af};
@@ -93,7 +94,9 @@ impl Raw {
                 None => self.destination(&state, msg.to.as_ref())?,
             }
         };
-        let say = overrides(&self.core, cred, msg)?;
+        let flow = self.ip.flow(&self.core, msg.to.as_ref())?;
+        let say = overrides(&self.core, flow, cred, &msg.control)?;
+        check_label(&self.core, say.flow)?;
         let from = self.route(to, &say)?;
         let whole = self.ip.has(on::HDRINCL) && !self.is_ping();
         // A raw socket's packets without a header of the program's own are made without a look at the socket
@@ -106,7 +109,8 @@ impl Raw {
         }
         let head = if self.is_six() { HEAD6 } else { HEAD4 };
         let most = if whole {
-            usize::from(u16::MAX) + 1
+            // Such a packet is never put into fragments.
+            self.core.ns.loopback_mtu() as usize
         } else if self.is_six() {
             MOST
         } else {
@@ -117,6 +121,10 @@ impl Raw {
         }
         if whole && len < head {
             return Err(Errno::EINVAL);
+        }
+        if !whole {
+            let to = Addr { ip: to, port: 0 };
+            self.ip.check_size(&self.core, &self.mail, to, len + head, say.whole)?;
         }
         let data = match ping {
             Some(data) => data,
@@ -185,7 +193,10 @@ impl Raw {
         }
         let ttl = say.ttl.unwrap_or_else(|| self.ip.ttl_for(ns, ends.1));
         let tos = say.tos.unwrap_or_else(|| self.ip.tos_for(ends.1));
-        let packet = Datagram::new(ends, protocol, (ttl, tos), &data)?;
+        let heads = self.ip.heads(say, ends, protocol);
+        let at = |ip| Addr { ip, port: 0 };
+        let label = self.ip.label(say, at(ends.0), at(ends.1));
+        let packet = Datagram::with(ends, protocol, (ttl, tos), (heads, label), &data)?;
         let noted = self.core.notes_sending(say.stamps);
         if noted != 0 {
             self.core.note_sent(noted, self.core.sent_key(), || packet.as_frame());

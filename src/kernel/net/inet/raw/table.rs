@@ -5,7 +5,7 @@ use crate::abi::{Errno, Result};
 use crate::host::random;
 use crate::net::NetNamespace;
 use crate::net::inet::addr::{Addr, Ip};
-use crate::net::inet::mailbox::{Packet, Returned, copy};
+use crate::net::inet::mailbox::{Returned, copy};
 use crate::net::inet::options::on;
 use crate::net::inet::proto;
 use crate::net::inet::wire::{Datagram, checksum_between};
@@ -156,12 +156,6 @@ fn is_icmp(protocol: u8) -> bool {
     matches!(u32::from(protocol), proto::ICMP | proto::ICMPV6)
 }
 
-/// What a socket gets of a datagram.
-fn packet(d: &Datagram, data: Vec<u8>) -> Packet {
-    let at = |ip| Addr { ip, port: 0 };
-    Packet { data, from: at(d.from), to: at(d.to), ttl: d.ttl, tos: d.tos, mark: (0, 0), segment: 0, time: 0 }
-}
-
 /// Gives copies of a packet to the raw sockets that it fits; whether there was one (`raw_v4_input`).
 pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
     let all = ns.inet.raw.matching(d.protocol, d.from, d.to);
@@ -175,7 +169,7 @@ pub fn deliver(ns: &NetNamespace, d: &Datagram) -> bool {
         }
         // Version 6 leaves the header off.
         let Ok(data) = copy(if socket.is_six() { d.payload() } else { d.bytes() }) else { continue };
-        socket.take_in(packet(d, data));
+        socket.take_in(d.packet(data));
     }
     !all.is_empty()
 }
@@ -200,7 +194,7 @@ pub fn answer_ping(ns: &NetNamespace, d: &Datagram) {
         s.is_six() != d.to.is_v4() && (local.is_any() || local == d.to)
     });
     if let (Some(socket), Ok(data)) = (socket, copy(m)) {
-        socket.take_in(packet(d, data));
+        socket.take_in(d.packet(data));
     }
 }
 
@@ -214,7 +208,7 @@ pub fn report(ns: &NetNamespace, about: &Datagram, icmp: (u8, u8), errno: Errno)
         let whole = socket.ip.has(on::HDRINCL);
         if queued && let Ok(data) = copy(if whole { about.bytes() } else { about.payload() }) {
             let to = Addr { ip: about.to, port: 0 };
-            socket.mail.take_error(Returned { data, to, icmp, errno });
+            socket.mail.take_error(Returned { data, to, icmp, errno, told: None });
         }
         socket.core.set_error(errno);
         socket.queue.wake(Events::ERR | Events::IN | Events::OUT);

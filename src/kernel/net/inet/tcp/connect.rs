@@ -117,7 +117,9 @@ impl Tcp {
                 way => way?,
             },
         };
-        let source = state.bound.map(|b| b.ip).filter(|ip| !ip.is_any()).unwrap_or(way);
+        // What was bound to an address of many sends from that of the interface.
+        let one = |ip: &Ip| !ip.is_any() && !ip.is_multicast() && !ip.is_broadcast();
+        let source = state.bound.map(|b| b.ip).filter(one).unwrap_or(way);
         if source.is_v4() != remote.ip.is_v4() {
             return Err(if source.is_v4() { Errno::EAFNOSUPPORT } else { Errno::EINVAL });
         }
@@ -402,8 +404,10 @@ impl Tcp {
             Some(claim) => claim.clone(),
             None => {
                 let any = Addr::any(self.core.family);
-                let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(any, self.ip.v6only(), false))?;
-                state.local = Addr { ip: any.ip, port: claim.port };
+                // The address that was bound stays when its port is given up.
+                let wanted = state.bound.map_or(any, |b| Addr { ip: b.ip, ..any });
+                let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(wanted, self.ip.v6only(), false))?;
+                state.local = Addr { ip: wanted.ip, port: claim.port };
                 state.claim = Some(claim.clone());
                 claim
             }

@@ -151,7 +151,7 @@ impl Tcp {
     fn ends(&self) -> Ends {
         let s = self.state.lock();
         let open = s.phase == Phase::Connected;
-        Ends { port: s.local.port, remote: s.remote.filter(|_| open).map(|r| r.ip) }
+        Ends { port: s.local.port, local: s.local.ip, remote: s.remote.filter(|_| open).map(|r| r.ip) }
     }
 
     /// Room that this side gives as a sender.
@@ -300,6 +300,7 @@ impl SocketOps for Tcp {
 
     fn close(&self) {
         self.core.ns.delist(self.core.cookie);
+        self.ip.leave_groups(&self.core);
         let (packets, bytes) = self.carried();
         self.core.ns.count_passed(packets, bytes);
         let mut state = self.state.lock();
@@ -343,7 +344,10 @@ impl SocketOps for Tcp {
             return Err(Errno::EINVAL);
         }
         let ns = &self.core.ns;
-        let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(wanted, v6only, false))?;
+        let claim = ns.bind_port(&ns.inet.tcp, self.claim_for(wanted, v6only, false)).inspect_err(|_| {
+            // What an attempt to connect has chosen is forgotten (`inet_reset_saddr`).
+            state.local.ip = Addr::any(self.core.family).ip;
+        })?;
         state.local = Addr { ip: wanted.ip, port: claim.port };
         state.bound = Some(state.local);
         state.keeps_port = wanted.port != 0;

@@ -39,6 +39,7 @@ mod opt {
     pub const REPAIR_WINDOW: u32 = 29;
     pub const FASTOPEN_CONNECT: u32 = 30;
     pub const ULP: u32 = 31;
+    pub const FASTOPEN_KEY: u32 = 33;
     pub const FASTOPEN_NO_COOKIE: u32 = 34;
     pub const INQ: u32 = 36;
     pub const SAVED_SYN: u32 = 28;
@@ -59,11 +60,16 @@ const KEPT: usize = 47;
 /// Algorithms of congestion control that may be chosen by name.
 const ALGORITHMS: [&str; 2] = ["cubic", "reno"];
 
+/// Bytes of a key of `TCP_FASTOPEN_KEY`, of which there may be two.
+const COOKIE_KEY: u32 = 16;
+
 type Values = Mutex<Vec<(u8, i32)>>;
 
 /// See the module: values by option number, as they were set.
 pub struct TcpOptions {
     values: OnceBox<Values>,
+    /// `TCP_FASTOPEN_KEY`.
+    cookie_key: OnceBox<Mutex<Vec<u8>>>,
     algorithm: AtomicI32,
     /// The size of segments of the connection, bytes.
     pub(super) segment: AtomicI32,
@@ -76,6 +82,7 @@ impl TcpOptions {
     pub fn new() -> TcpOptions {
         TcpOptions {
             values: OnceBox::new(),
+            cookie_key: OnceBox::new(),
             algorithm: AtomicI32::new(0),
             segment: AtomicI32::new(0),
             corked: AtomicBool::new(false),
@@ -91,6 +98,7 @@ impl TcpOptions {
         });
         TcpOptions {
             values: values.map_or_else(OnceBox::new, OnceBox::with_value),
+            cookie_key: OnceBox::new(),
             algorithm: AtomicI32::new(self.algorithm.load(Relaxed)),
             segment: AtomicI32::new(0),
             corked: AtomicBool::new(self.is_corked()),
@@ -185,6 +193,15 @@ impl Tcp {
             }
             // There are no such protocols.
             return value.bytes(15).and(Err(Errno::ENOENT));
+        }
+        if option == opt::FASTOPEN_KEY {
+            if value.len != COOKIE_KEY && value.len != 2 * COOKIE_KEY {
+                return Err(Errno::EINVAL);
+            }
+            let key = value.bytes(2 * COOKIE_KEY as usize)?;
+            let place = self.options.cookie_key.get_or_init(|| Box::new(Mutex::new(Level::Leaf, Vec::new())));
+            *place.lock() = key;
+            return Ok(());
         }
         let int = value.int()?;
         valid(option, int)?;
@@ -309,6 +326,9 @@ impl Tcp {
                 let it = ALGORITHMS[self.options.algorithm.load(Relaxed) as usize % ALGORITHMS.len()];
                 name[..it.len()].copy_from_slice(it.as_bytes());
                 return Ok(name.to_vec());
+            }
+            opt::FASTOPEN_KEY => {
+                return Ok(self.options.cookie_key.get().map_or_else(Vec::new, |key| key.lock().clone()));
             }
             opt::ULP | opt::SAVED_SYN => return Ok(Vec::new()),
             opt::IS_MPTCP => 0,

@@ -1,7 +1,8 @@
 //! `RTM_*LINK`.
 
 use super::super::message::{Answer, Request, attribute_in};
-use super::{Change, Outcome, Snapshot, add_text, group, rtm, text, word};
+use super::strict::{self, Form};
+use super::{Change, Outcome, Snapshot, add_text, group, head, rtm, text, word};
 use crate::abi::Errno;
 use crate::net::NetNamespace;
 use crate::net::links::{self, Link, Links, Refusal, iff};
@@ -21,6 +22,10 @@ mod ifla {
     pub const TXQLEN: u16 = 13;
     pub const LINKINFO: u16 = 18;
     pub const IFALIAS: u16 = 20;
+    pub const MASTER: u16 = 10;
+    pub const TARGET_NETNSID: u16 = 46;
+    pub const ALT_IFNAME: u16 = 53;
+    pub const LAST: u16 = 69;
     pub const GROUP: u16 = 27;
     pub const EXT_MASK: u16 = 29;
     pub const NUM_TX_QUEUES: u16 = 31;
@@ -30,25 +35,27 @@ mod ifla {
         [ADDRESS, BROADCAST, IFNAME, MTU, TXQLEN, LINKINFO, IFALIAS, GROUP, EXT_MASK, NUM_TX_QUEUES, NUM_RX_QUEUES];
 }
 
-/// `IFLA_INFO_KIND`.
+/// `IFLA_GSO_MAX_SEGS` and its like, as interfaces have them by themselves.
+const OFFLOADS: [(u16, u32); 8] =
+    [(40, 65_535), (41, 65_536), (58, 65_536), (63, 65_536), (64, 65_536), (59, 524_280), (60, 65_535), (66, 0)];
+
+/// `IFLA_INFO_KIND`, `IFLA_INFO_DATA`.
 const INFO_KIND: u16 = 1;
+const INFO_DATA: u16 = 2;
 
 /// The kind of interface that a request names.
 fn kind<'a>(request: &Request<'a>) -> Option<&'a [u8]> {
     attribute_in(request.attribute(BODY, ifla::LINKINFO)?, INFO_KIND).map(text)
 }
 
-/// The interface that a request names, by number or name; `None` where it names none.
+/// The interface that a request names, by number or name; `None` where there is no such one.
 fn named(links: &Links, request: &Request<'_>) -> Outcome<Option<u32>> {
-    let body = request.body().get(..BODY).ok_or(Errno::EINVAL)?;
+    let body = head(request, BODY)?;
     let index = word(body, 4);
-    if index > i32::MAX as u32 {
-        return Err(Refusal(Errno::EINVAL, "ifindex can't be negative"));
-    }
     match (index, request.attribute(BODY, ifla::IFNAME)) {
-        (0, None) => Err(Errno::EINVAL.into()),
-        (0, Some(name)) => Ok(links.index_of(text(name))),
-        _ => Ok(links.link(index).ok().map(|l| l.index)),
+        (1..0x8000_0000, _) => Ok(links.link(index).ok().map(|l| l.index)),
+        (_, Some(name)) => Ok(links.index_of(text(name))),
+        _ => Err(Errno::EINVAL.into()),
     }
 }
 
@@ -66,17 +73,25 @@ pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
     // Operational state: unknown, or down.
     answer.add(16, &[if up { 0 } else { 2 }]);
     answer.add(17, &[0]);
+    // The loopback interface stays in its network.
+    answer.add(67, &[u8::from(loopback)]);
     answer.add_u32(ifla::MTU, link.mtu);
     answer.add_u32(50, 0);
     answer.add_u32(51, 0);
     answer.add_u32(ifla::GROUP, link.group);
     answer.add_u32(30, u32::from(link.bits & iff::PROMISC != 0));
-    for number in [ifla::NUM_TX_QUEUES, ifla::NUM_RX_QUEUES] {
-        answer.add_u32(number, 1);
+    answer.add_u32(61, u32::from(link.bits & iff::ALLMULTI != 0));
+    answer.add_u32(ifla::NUM_TX_QUEUES, 1);
+    for (number, value) in OFFLOADS {
+        answer.add_u32(number, value);
     }
+    answer.add_u32(ifla::NUM_RX_QUEUES, 1);
     answer.add(33, &[1]);
-    add_text(answer, 6, if up { b"noqueue" } else { b"noop" });
-    answer.add_u32(35, 0);
+    // How often the carrier came and went, and that no protocol holds it down.
+    for number in [35, 47, 48] {
+        answer.add_u32(number, 0);
+    }
+    answer.add(39, &[0]);
     answer.add(ifla::ADDRESS, &link.mac);
     answer.add(ifla::BROADCAST, &link.broadcast);
     if !link.alias.is_empty() {
@@ -98,6 +113,7 @@ pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
     short[12..16].copy_from_slice(&(bytes as u32).to_ne_bytes());
     answer.add(23, &long);
     answer.add(7, &short);
+    add_text(answer, 6, if up { b"noqueue" } else { b"noop" });
     if !loopback {
         let mut info = [0u8; 12];
         info[..2].copy_from_slice(&10u16.to_ne_bytes());
@@ -107,21 +123,76 @@ pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
     }
 }
 
-pub(super) fn dump(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) {
-    let kind = if request.body().len() > BODY { kind(request) } else { None };
-    ns.refresh_counts();
-    for link in ns.links().all() {
-        if kind.is_none_or(|k| k == b"dummy" && !link.is_loopback()) {
-            put(link, rtm::GETLINK, 0, answer);
+/// What is said of requests for dumps and for one interface (`rtnl_valid_dump_ifinfo_req`, `rtnl_valid_getlink_req`).
+const DUMP: Form = Form {
+    body: BODY,
+    empty: &[(1, 4), (8, 16)],
+    known: &[ifla::LINKINFO, ifla::MASTER, ifla::EXT_MASK, ifla::TARGET_NETNSID],
+    last: ifla::LAST,
+    words: [
+        "Invalid header for link dump",
+        "Invalid values in header for link dump request",
+        "Unsupported attribute in link dump request",
+    ],
+};
+const GET: Form = Form {
+    known: &[ifla::IFNAME, ifla::ALT_IFNAME, ifla::EXT_MASK, ifla::TARGET_NETNSID],
+    words: [
+        "Invalid header for get link",
+        "Invalid values in header for get link request",
+        "Unsupported attribute in get link request",
+    ],
+    ..DUMP
+};
+
+/// Whether a name is one at all (`ifla_policy`).
+fn check_name(request: &Request<'_>) -> Outcome {
+    match request.attribute(BODY, ifla::IFNAME) {
+        Some(name) if name.len() - usize::from(name.ends_with(&[0])) >= links::NAME => {
+            Err(Refusal(Errno::ERANGE, "Attribute failed policy validation"))
         }
+        _ => Ok(()),
     }
 }
 
+pub(super) fn dump(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) -> Outcome {
+    if request.strict {
+        strict::check(request, &DUMP)?;
+        if word(request.body(), 4) != 0 {
+            return Err(Refusal(Errno::EINVAL, "Filter by device index not supported for link dumps"));
+        }
+        check_name(request)?;
+    }
+    let whole = request.body().len() >= BODY;
+    let kind = if whole { kind(request).filter(|k| *k == b"dummy") } else { None };
+    // No interface is below another.
+    let master = if whole { request.number(BODY, ifla::MASTER).unwrap_or(None).unwrap_or(0) } else { 0 };
+    answer.filtered(kind.is_some() || master != 0);
+    ns.refresh_counts();
+    for link in ns.links().all() {
+        if (master == 0 || master == u32::MAX) && kind.is_none_or(|_| !link.is_loopback()) {
+            put(link, rtm::GETLINK, 0, answer);
+        }
+    }
+    answer.filtered(false);
+    Ok(())
+}
+
 pub(super) fn get(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) -> Outcome {
+    if request.strict {
+        strict::check(request, &GET)?;
+    }
+    let body = head(request, BODY)?;
+    check_name(request)?;
     ns.refresh_counts();
     let links = ns.links();
-    let index = named(&links, request)?.ok_or(Errno::ENODEV)?;
-    put(links.link(index)?, rtm::GETLINK, 0, answer);
+    let name = request.attribute(BODY, ifla::IFNAME).or_else(|| request.attribute(BODY, ifla::ALT_IFNAME));
+    let index = match (word(body, 4), name) {
+        (index @ 1..0x8000_0000, _) => Some(index),
+        (_, Some(name)) => links.index_of(text(name)),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    put(links.link(index.ok_or(Errno::ENODEV)?)?, rtm::GETLINK, 0, answer);
     Ok(())
 }
 
@@ -137,6 +208,10 @@ pub(super) fn delete(change: &mut Change<'_>, request: &Request<'_>) -> Outcome 
 /// `RTM_NEWLINK` and `RTM_SETLINK`: makes an interface, or changes one (`rtnl_newlink`, `do_setlink`).
 pub(super) fn set(change: &mut Change<'_>, request: &Request<'_>) -> Outcome {
     let manner = request.manner();
+    check_name(request)?;
+    if request.kind == rtm::NEWLINK && request.body().len() >= BODY && word(request.body(), 4) > i32::MAX as u32 {
+        return Err(Refusal(Errno::EINVAL, "ifindex can't be negative"));
+    }
     let there = match named(&change.ns.links(), request) {
         // A new one may go without a name.
         Err(Refusal(Errno::EINVAL, "")) if request.kind == rtm::NEWLINK && request.body().len() >= BODY => None,
@@ -234,9 +309,12 @@ fn fields(change: &Change<'_>, index: u32, request: &Request<'_>) -> Outcome<boo
 }
 
 fn modify(change: &mut Change<'_>, index: u32, request: &Request<'_>) -> Outcome {
-    if kind(request).is_some_and(|k| k != b"dummy" || index == links::LOOPBACK) {
+    // What kind it is matters only where there is data for that (`IFLA_INFO_DATA`).
+    let data = request.attribute(BODY, ifla::LINKINFO).and_then(|info| attribute_in(info, INFO_DATA));
+    if request.kind == rtm::NEWLINK && data.is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    change.echoes = false;
     let changed = fields(change, index, request)?;
     let body = request.body();
     let bits = change.ns.links().link(index)?.bits;

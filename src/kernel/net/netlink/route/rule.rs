@@ -1,7 +1,8 @@
 //! `RTM_*RULE`.
 
 use super::super::message::{Answer, Request};
-use super::{Change, Outcome, add_ip, add_text, group, ip_of, rtm, text, word};
+use super::strict::{self, Form};
+use super::{Change, Outcome, add_ip, add_text, group, head, ip_of, rtm, text, word};
 use crate::abi::Errno;
 use crate::net::NetNamespace;
 use crate::net::inet::addr::Ip;
@@ -66,22 +67,56 @@ fn put(rule: &Rule, kind: u16, answer: &mut Answer) {
     }
 }
 
-pub(super) fn dump(ns: &NetNamespace, family: u16, answer: &mut Answer) {
+/// What is said of requests for dumps (`fib_valid_dumprule_req`).
+const DUMP: Form = Form {
+    body: BODY,
+    empty: &[(1, 12)],
+    known: &[],
+    last: 0,
+    words: [
+        "Invalid header for fib rule dump request",
+        "Invalid values in header for fib rule dump request",
+        "Invalid data after header in fib rule dump request",
+    ],
+};
+
+pub(super) fn dump(ns: &NetNamespace, request: &Request<'_>, answer: &mut Answer) -> Outcome {
+    let body = request.body();
+    if request.strict {
+        strict::check_head(request, &DUMP)?;
+        if body.len() > BODY {
+            return Err(Refusal(Errno::EINVAL, DUMP.words[2]));
+        }
+    }
+    let family = u16::from(body[0]);
+    if !matches!(family, af::UNSPEC | af::INET | af::INET6) {
+        return Err(Errno::EAFNOSUPPORT.into());
+    }
     let links = ns.links();
     for v4 in [true, false] {
-        if matches!((family, v4), (af::INET, true) | (af::INET6, false)) || !matches!(family, af::INET | af::INET6) {
+        if !matches!((family, v4), (af::INET, false) | (af::INET6, true)) {
             for rule in links.rules(v4) {
                 put(rule, rtm::NEWRULE, answer);
             }
         }
     }
+    Ok(())
 }
 
 fn described(request: &Request<'_>) -> Outcome<Rule> {
-    let body = request.body().get(..BODY).ok_or(Errno::EINVAL)?;
+    let body = head(request, BODY)?;
     let family = u16::from(body[0]);
     if !matches!(family, af::INET | af::INET6) {
         return Err(Refusal(Errno::EAFNOSUPPORT, "Rule family not supported"));
+    }
+    for (number, bits, words) in
+        [(fra::SRC, body[2], "Invalid source address"), (fra::DST, body[1], "Invalid dst address")]
+    {
+        let width = if family == af::INET { 4 } else { 16 };
+        let given = request.attribute(BODY, number);
+        if bits > 0 && (given.is_none_or(|b| b.len() != width) || usize::from(bits) > width * 8) {
+            return Err(Refusal(Errno::EINVAL, words));
+        }
     }
     let suppressed = request.number(BODY, fra::SUPPRESS_PREFIX)?.is_some_and(|n| n != u32::MAX);
     let known = |number: u16| fra::KNOWN.contains(&number) || number == fra::SUPPRESS_PREFIX;
@@ -90,9 +125,8 @@ fn described(request: &Request<'_>) -> Outcome<Rule> {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let net = |number: u16, bits: u8| -> Outcome<Option<(Ip, u8)>> {
-        let Some(b) = request.attribute(BODY, number) else {
-            return if bits > 0 { Err(Errno::EINVAL.into()) } else { Ok(None) };
-        };
+        // An address without bits does not count.
+        let Some(b) = request.attribute(BODY, number).filter(|_| bits > 0) else { return Ok(None) };
         let ip = ip_of(family, b)?;
         if bits > ip.width() { Err(Errno::EINVAL.into()) } else { Ok(Some((ip.masked(bits), bits))) }
     };
