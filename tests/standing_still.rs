@@ -3,7 +3,7 @@
 mod common;
 
 use common::DRUPE;
-use common::host::{cpu_ticks, family, pss_kib, stat};
+use common::host::{cpu_ticks, family, own_kib, pss_kib, stat};
 use drupe::Sandbox;
 use std::fs;
 use std::process::{Child, Command, Stdio};
@@ -32,21 +32,22 @@ fn a_sleeping_sandbox_uses_no_cpu_and_little_memory() {
     sleep(SETTLED);
     let pids = family(launcher.id() as i32);
     let before = total(&pids, cpu_ticks);
-    let alone = pss_kib(native.id() as i32);
-    let used = total(&pids, pss_kib);
+    let alone = own_kib(native.id() as i32);
+    let (used, shown) = (total(&pids, own_kib), total(&pids, pss_kib));
     sleep(Duration::from_secs(3));
     let after = total(&pids, cpu_ticks);
     let still = family(launcher.id() as i32);
     let states: Vec<_> = pids.iter().map(|&p| stat(p).map(|s| s[0].clone())).collect();
     end(launcher);
     end(native);
-    println!("{} processes, {used} KiB, native {alone} KiB", pids.len());
+    println!("{} processes, {used} KiB of {shown} in no file, native {alone} KiB", pids.len());
     assert!(pids.len() >= 2, "launcher and guest: {pids:?}");
     assert_eq!(still, pids, "processes came and went");
     assert_eq!(after, before, "ticks of CPU time; states {states:?}");
-    // A kernel that was built without optimisation is larger.
-    let most = if cfg!(debug_assertions) { 12 << 10 } else { 8 << 10 };
-    assert!(alone > 0 && used - alone <= most, "{used} KiB for a sleeping sandbox, {alone} KiB natively");
+    // How much of the launcher's file is mapped with each page that is asked for is the host's choice, by how its cache
+    // holds it: that bound is a wide one.
+    let fits = used - alone <= 2 << 10 && shown <= 16 << 10;
+    assert!(alone > 0 && fits, "{used} KiB in no file of {shown} for a sleeping sandbox, {alone} KiB natively");
 }
 
 /// Descriptors, and memory in KiB, of a sandbox on the host's side.

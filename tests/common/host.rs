@@ -117,9 +117,21 @@ pub fn cpu_ticks(pid: i32) -> u64 {
 
 /// Proportional set size in KiB.
 pub fn pss_kib(pid: i32) -> u64 {
+    rollup_kib(pid, &["Pss:"])
+}
+
+/// As [`pss_kib`], of what lies in no file: the host cannot drop that, and nobody else has it.
+pub fn own_kib(pid: i32) -> u64 {
+    rollup_kib(pid, &["Pss_Anon:", "Pss_Shmem:"])
+}
+
+fn rollup_kib(pid: i32, fields: &[&str]) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let line = text.lines().find_map(|l| l.strip_prefix("Pss:"));
-    line.and_then(|l| l.trim().trim_end_matches(" kB").parse().ok()).unwrap_or(0)
+    let value = |field: &&str| {
+        let line = text.lines().find_map(|l| l.strip_prefix(field));
+        line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok()).unwrap_or(0)
+    };
+    fields.iter().map(value).sum()
 }
 
 /// Waits until `found` finds something.
