@@ -63,6 +63,10 @@ fn users(sizes: &[(u32, u64)]) -> (Vec<User>, u64) {
             continue;
         }
         let mm = task.and_then(|t| t.shared()).map(|own| own.mm);
+        // On its way into a clean process: what the host still sees is its former memory, which may be another's, too.
+        if mm.as_ref().is_some_and(|mm| mm.sizes().total == 0) {
+            continue;
+        }
         let bytes = sizes[at].1;
         if !mm.as_ref().is_some_and(|mm| users.iter().any(|u| u.has(mm))) {
             sum += bytes;
