@@ -18,6 +18,7 @@ use crate::net::socket::{
 };
 use crate::net::{NetNamespace, socket};
 use crate::sync::{Events, Level, Mutex, WaitQueue};
+use crate::task::ns::seen_pid;
 use crate::vfs::{OpCtx, OpenFile};
 use alloc::collections::VecDeque;
 use alloc::format;
@@ -129,13 +130,13 @@ fn parse(addr: &SockAddr) -> Result<(u32, u32)> {
 }
 
 impl Netlink {
-    /// Takes a port: the process's id if that is free, else any (`netlink_autobind`).
-    fn autobind(&self, ctx: &OpCtx<'_>, state: &mut State) -> Result {
+    /// Takes a port: the process's id, `pid`, if that is free, else any (`netlink_autobind`).
+    fn autobind(&self, pid: u32, state: &mut State) -> Result {
         if state.port != 0 {
             return Ok(());
         }
         let mut ports = self.core.ns.netlink_ports.lock();
-        let mut port = crate::task::ns::seen_pid(ctx.tgid);
+        let mut port = pid;
         while port == 0 || ports.get(&(self.core.protocol, port)).is_some() {
             port = crate::host::random::next_u64() as u32 | 1 << 31;
         }
@@ -296,13 +297,14 @@ impl SocketOps for Netlink {
 
     fn bind(&self, ctx: &SockCtx<'_>, addr: &SockAddr) -> Result {
         let (port, groups) = parse(addr)?;
+        let pid = seen_pid(ctx.op.tgid);
         let mut state = self.state.lock();
         if state.port != 0 && port != state.port && port != 0 {
             return Err(Errno::EINVAL);
         }
         if state.port == 0 {
             if port == 0 {
-                self.autobind(&ctx.op, &mut state)?;
+                self.autobind(pid, &mut state)?;
             } else {
                 let mut ports = self.core.ns.netlink_ports.lock();
                 if ports.get(&(self.core.protocol, port)).is_some() {
@@ -322,26 +324,28 @@ impl SocketOps for Netlink {
         if addr.len() < 2 {
             return Err(Errno::EINVAL);
         }
+        let pid = seen_pid(ctx.op.tgid);
         let mut state = self.state.lock();
         if addr.family() == af::UNSPEC {
             state.peer = (0, 0);
             return Ok(());
         }
         state.peer = parse(addr)?;
-        self.autobind(&ctx.op, &mut state)
+        self.autobind(pid, &mut state)
     }
 
     fn send(&self, ctx: &SockCtx<'_>, src: &mut IoSrc<'_>, msg: &mut SendMsg) -> SysResult<usize> {
         if msg.flags.contains(MsgFlags::OOB) {
             return Err(Errno::EOPNOTSUPP.into());
         }
+        let pid = seen_pid(ctx.op.tgid);
         let port = {
             let mut state = self.state.lock();
             let (to, groups) = match &msg.to {
                 Some(addr) => parse(addr)?,
                 None => state.peer,
             };
-            self.autobind(&ctx.op, &mut state)?;
+            self.autobind(pid, &mut state)?;
             // Nobody but the kernel listens.
             if to != 0 || groups != 0 {
                 return Err(Errno::ECONNREFUSED.into());
