@@ -5,6 +5,7 @@ use super::inet::InetState;
 use super::inet::addr::Ip;
 use super::links::{self, LOOPBACK, Links};
 use super::socket::SocketOps;
+use crate::abi::Result;
 use crate::abi::control::NetMode;
 use crate::cred::count::Charge;
 use crate::cred::{Cred, Kind, UserNamespace, ns as cred_ns};
@@ -161,8 +162,14 @@ impl NetNamespace {
     }
 
     /// Enters a socket into the table of all.
-    pub fn enlist(&self, cookie: u64, socket: Weak<dyn SocketOps>) {
-        self.sockets.lock().insert(cookie, socket);
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn enlist(&self, cookie: u64, socket: Weak<dyn SocketOps>) -> Result {
+        let mut sockets = self.sockets.lock();
+        sockets.try_reserve()?;
+        sockets.insert(cookie, socket);
+        Ok(())
     }
 
     /// Takes a socket out of the table of all.

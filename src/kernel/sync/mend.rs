@@ -6,6 +6,7 @@
 //! from it is computed anew.
 
 use super::orphaned::Repair;
+use crate::abi::{Errno, Result};
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::borrow::Borrow;
@@ -296,7 +297,8 @@ impl<K: Ord + Clone, V> Drop for MendMap<K, V> {
     }
 }
 
-/// As [`MendMap`] without an order: what a look-up costs does not grow with the map.
+/// As [`MendMap`] without an order: what a look-up costs does not grow with the map. Its index lies in one piece, which can
+/// become large: who enters something makes room first ([`MendHashMap::try_reserve`]).
 pub struct MendHashMap<K: Hash + Eq + Clone, V> {
     chain: Chain<K, V>,
     index: HashMap<K, NonNull<Node<K, V>>>,
@@ -314,6 +316,14 @@ impl<K: Hash + Eq + Clone, V> Default for MendHashMap<K, V> {
 }
 
 impl<K: Hash + Eq + Clone, V> MendHashMap<K, V> {
+    /// Makes room for one more entry.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn try_reserve(&mut self) -> Result {
+        self.index.try_reserve(1).map_err(|_| Errno::ENOMEM)
+    }
+
     /// Enters a value in the place of what was there.
     pub fn insert(&mut self, key: K, value: V) -> Option<V> {
         let old = self.remove(&key);

@@ -66,9 +66,9 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
         return Err(Errno::EINVAL);
     }
     match (wanted.kind, wanted.protocol) {
-        (sock::STREAM, proto::IP | tcp::PROTOCOL) => Ok(tcp::create(ctx, ns, wanted)),
-        (sock::DGRAM, proto::IP | proto::UDP) => Ok(dgram::create(ctx, ns, wanted, proto::UDP)),
-        (sock::DGRAM, proto::UDPLITE) => Ok(dgram::create(ctx, ns, wanted, proto::UDPLITE)),
+        (sock::STREAM, proto::IP | tcp::PROTOCOL) => tcp::create(ctx, ns, wanted),
+        (sock::DGRAM, proto::IP | proto::UDP) => dgram::create(ctx, ns, wanted, proto::UDP),
+        (sock::DGRAM, proto::UDPLITE) => dgram::create(ctx, ns, wanted, proto::UDPLITE),
         (sock::DGRAM, proto::ICMP) if wanted.family == af::INET => raw::create(ctx, ns, wanted),
         (sock::DGRAM, proto::ICMPV6) if wanted.family == af::INET6 => raw::create(ctx, ns, wanted),
         (sock::RAW, protocol) if protocol != proto::IP => raw::create(ctx, ns, wanted),

@@ -183,7 +183,15 @@ impl<S> Ports<S> {
         self.connections.get(&name).is_some_and(|ends| ends & bit != 0)
     }
 
-    /// There is such an end now.
+    /// Makes room for one more connection.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub fn try_reserve(&mut self) -> Result {
+        self.connections.try_reserve()
+    }
+
+    /// There is such an end now, for which there is room ([`Ports::try_reserve`]).
     pub fn connect(&mut self, local: Addr, remote: Addr) {
         let (name, bit) = side(local, remote);
         match self.connections.get_mut(&name) {

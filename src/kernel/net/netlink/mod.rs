@@ -107,7 +107,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
         inbox: Mutex::new(Level::FileData, Inbox::default()),
     });
     let all: Weak<dyn SocketOps> = Arc::downgrade(&(socket.clone() as Arc<dyn SocketOps>));
-    ns.enlist(socket.core.cookie, all);
+    ns.enlist(socket.core.cookie, all)?;
     Ok(socket)
 }
 
@@ -136,6 +136,7 @@ impl Netlink {
             return Ok(());
         }
         let mut ports = self.core.ns.netlink_ports.lock();
+        ports.try_reserve()?;
         let mut port = pid;
         while port == 0 || ports.get(&(self.core.protocol, port)).is_some() {
             port = crate::host::random::next_u64() as u32 | 1 << 31;
@@ -310,6 +311,7 @@ impl SocketOps for Netlink {
                 if ports.get(&(self.core.protocol, port)).is_some() {
                     return Err(Errno::EADDRINUSE);
                 }
+                ports.try_reserve()?;
                 ports.insert((self.core.protocol, port), ());
                 state.port = port;
             }

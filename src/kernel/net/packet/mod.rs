@@ -137,7 +137,7 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Resu
     }
     ns.inet.watch(true);
     let all: Weak<dyn SocketOps> = socket.me.clone();
-    ns.enlist(socket.core.cookie, all);
+    ns.enlist(socket.core.cookie, all)?;
     Ok(socket)
 }
 

@@ -21,12 +21,13 @@ impl LocalSockets {
     /// Gives a socket an abstract name (which starts with NUL).
     ///
     /// # Errors
-    /// `EADDRINUSE`.
+    /// `EADDRINUSE`, `ENOMEM`.
     pub(super) fn claim(&self, name: &Name, sock: &Sock) -> Result {
         let names = &mut self.names.lock()[sock.kind as usize];
         if names.get(name).is_some() {
             return Err(Errno::EADDRINUSE);
         }
+        names.try_reserve()?;
         names.insert(name.clone(), sock.me.clone());
         Ok(())
     }
@@ -46,8 +47,15 @@ impl LocalSockets {
         found.ok_or(Errno::ECONNREFUSED)
     }
 
-    pub(super) fn enter(&self, sock: &Arc<Sock>) {
-        self.all.lock().insert(sock.core.ino, Arc::downgrade(sock));
+    /// Enters a socket into the table of all.
+    ///
+    /// # Errors
+    /// `ENOMEM`.
+    pub(super) fn enter(&self, sock: &Arc<Sock>) -> Result {
+        let mut all = self.all.lock();
+        all.try_reserve()?;
+        all.insert(sock.core.ino, Arc::downgrade(sock));
+        Ok(())
     }
 
     pub(super) fn leave(&self, sock: &Sock) {

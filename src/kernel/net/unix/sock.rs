@@ -157,7 +157,7 @@ impl Sock {
             charged: AtomicUsize::new(0),
             passes: AtomicU32::new(pass::RIGHTS),
         });
-        sock.core.ns.unix.enter(&sock);
+        sock.core.ns.unix.enter(&sock)?;
         Ok(sock)
     }
 

@@ -61,7 +61,10 @@ pub struct Dgram {
 }
 
 /// `socket(2)`.
-pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protocol: u32) -> Arc<dyn SocketOps> {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protocol: u32) -> Result<Arc<dyn SocketOps>> {
     let core = wanted.core(ctx, ns, protocol);
     let socket: Arc<Dgram> = Arc::new_cyclic(|me| Dgram {
         ip: IpOptions::new(ns, core.family, protocol),
@@ -77,8 +80,8 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted, protoco
         me: me.clone(),
     });
     let all: Weak<dyn SocketOps> = socket.me.clone();
-    ns.enlist(socket.core.cookie, all);
-    socket
+    ns.enlist(socket.core.cookie, all)?;
+    Ok(socket)
 }
 
 impl State {

@@ -131,6 +131,7 @@ impl Tcp {
     fn take_port(&self, state: &mut State, source: Ip, remote: Addr) -> Result {
         let ns = &self.core.ns;
         let mut ports = ns.inet.tcp.lock();
+        ports.try_reserve()?;
         match &state.claim {
             Some(claim) => {
                 let local = Addr { ip: source, port: claim.port };
@@ -230,6 +231,9 @@ impl Tcp {
                 return Outcome::Refused;
             }
             let mut ports = self.core.ns.inet.tcp.lock();
+            if ports.try_reserve().is_err() {
+                return Outcome::Refused;
+            }
             let holder = ports.hold(remote, reuse, port, listener.core.uid);
             ports.connect(remote, state.local);
             let incoming = Incoming {
@@ -463,7 +467,7 @@ impl Tcp {
             me: me.clone(),
         });
         let all: Weak<dyn SocketOps> = socket.me.clone();
-        socket.core.ns.enlist(socket.core.cookie, all);
+        socket.core.ns.enlist(socket.core.cookie, all)?;
         Ok(socket)
     }
 }

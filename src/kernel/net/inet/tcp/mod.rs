@@ -101,7 +101,10 @@ pub struct Tcp {
 }
 
 /// `socket(2)`.
-pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<dyn SocketOps> {
+///
+/// # Errors
+/// `ENOMEM`.
+pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Result<Arc<dyn SocketOps>> {
     let core = wanted.core(ctx, ns, PROTOCOL);
     core.send_buffer.store(SEND_BUFFER, Relaxed);
     core.receive_buffer.store(RECEIVE_BUFFER, Relaxed);
@@ -115,8 +118,8 @@ pub fn create(ctx: &SockCtx<'_>, ns: &Arc<NetNamespace>, wanted: Wanted) -> Arc<
         me: me.clone(),
     });
     let all: Weak<dyn SocketOps> = socket.me.clone();
-    ns.enlist(socket.core.cookie, all);
-    socket
+    ns.enlist(socket.core.cookie, all)?;
+    Ok(socket)
 }
 
 impl State {
