@@ -209,11 +209,6 @@ impl AddressSpace {
         AddressSpace::with(Inner::empty(top))
     }
 
-    /// Mappings that are put anywhere lie below `top`, the nearer the better.
-    pub fn set_top(&self, top: u64) {
-        self.inner.write().top = top;
-    }
-
     /// Whether what is mapped is not known any more: no process can go on in it.
     pub fn is_lost(&self) -> bool {
         self.inner.read().lost
@@ -257,15 +252,6 @@ impl AddressSpace {
             return Err(Errno::EINVAL);
         }
         if addr < MIN_ADDR { Err(Errno::EPERM) } else { Ok(()) }
-    }
-
-    /// Whether nothing is mapped in a range that [`Self::check_addresses`] has let pass.
-    ///
-    /// # Errors
-    /// `EEXIST`.
-    pub fn check_free(&self, addr: u64, len: u64) -> Result {
-        let free = self.inner.read().vmas.is_free(addr, addr.saturating_add(page_up(len)?));
-        if free { Ok(()) } else { Err(Errno::EEXIST) }
     }
 
     /// Maps, for the kernel.

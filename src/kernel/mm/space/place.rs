@@ -6,7 +6,8 @@ use super::super::text::{self, Text};
 use super::super::vma::{Backing, Vma, VmaFlags};
 use super::super::{HostRun, Mappable};
 use super::{
-    AddressSpace, Inner, LOW_END, MAY_ALL, MIN_ADDR, PAGE, Request, around_window, in_window, outside_guest, rewrite,
+    AddressSpace, Inner, LOW_END, MAY_ALL, MIN_ADDR, PAGE, Request, around_window, in_window, outside_guest, page_up,
+    rewrite,
 };
 use crate::abi::layout::{END, GUARD};
 use crate::abi::linux::{
@@ -199,6 +200,20 @@ impl Inner {
 }
 
 impl AddressSpace {
+    /// Mappings that are put anywhere lie below `top`, the nearer the better.
+    pub fn set_top(&self, top: u64) {
+        self.inner.write().top = top;
+    }
+
+    /// Whether nothing is mapped in a range that [`Self::check_addresses`] has let pass.
+    ///
+    /// # Errors
+    /// `EEXIST`.
+    pub fn check_free(&self, addr: u64, len: u64) -> Result {
+        let free = self.inner.read().vmas.is_free(addr, addr.saturating_add(page_up(len)?));
+        if free { Ok(()) } else { Err(Errno::EEXIST) }
+    }
+
     /// A guest touched `addr`, where nothing is mapped: whether a mapping above it has grown down to it. `limit`:
     /// `RLIMIT_STACK`, bytes.
     pub fn grow_down(&self, addr: u64, limit: u64) -> bool {
