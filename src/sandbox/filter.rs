@@ -390,9 +390,9 @@ fn refused(nr: i64, dirs: &[u32], flagged: &[(u32, u32)]) -> Vec<sock_filter> {
 
 /// As [`refused`], with another answer to what is not allowed.
 fn refused_or(nr: i64, dirs: &[u32], flagged: &[(u32, u32)], other: u32) -> Vec<sock_filter> {
-    let flagged = flagged.iter().filter(|(_, flags)| *flags != 0);
-    let tests: Vec<_> = dirs.iter().map(|&dir| (dir, JEQ, libc::AT_FDCWD as u32)).collect();
-    let tests: Vec<_> = tests.into_iter().chain(flagged.map(|&(argument, flags)| (argument, JSET, flags))).collect();
+    let here = dirs.iter().map(|&dir| (dir, JEQ, libc::AT_FDCWD as u32));
+    let flagged = flagged.iter().filter(|(_, flags)| *flags != 0).map(|&(argument, flags)| (argument, JSET, flags));
+    let tests: Vec<_> = here.chain(flagged).collect();
     let n = 2 * tests.len();
     let mut p = vec![stmt(LD_ABS, DATA_NR), jump(JEQ, nr as u32, 0, n + 2)];
     for (i, (argument, code, value)) in tests.into_iter().enumerate() {

@@ -13,7 +13,7 @@
 use super::cgroup::Kept;
 use super::error::{Error, Result};
 use super::supervisor::{self, Helper};
-use super::{filter, jail};
+use super::{dirents, filter, jail};
 use drupe_kernel::abi::layout;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -385,17 +385,8 @@ impl Gauge<'_> {
         let mut buf = [0u8; 1024];
         // SAFETY: a buffer of ours.
         let got = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), buf.as_mut_ptr(), buf.len()) };
-        let mut entries = buf.get(..usize::try_from(got).ok()?)?;
-        // `struct linux_dirent64`: two words, its length in 16 bits, a byte, the name.
-        while let Some(len) = entries.get(16..18) {
-            let len = usize::from(u16::from_ne_bytes([len[0], len[1]]));
-            let tid = number(entries.get(19..len)?) as u32;
-            if tid != 0 && tid != pid {
-                return Some(tid);
-            }
-            entries = &entries[len..];
-        }
-        None
+        let tids = dirents::names(buf.get(..usize::try_from(got).ok()?)?).map(|name| number(name.to_bytes()) as u32);
+        tids.into_iter().find(|&tid| tid != 0 && tid != pid)
     }
 
     fn open(&self, name: &Name) -> Option<OwnedFd> {

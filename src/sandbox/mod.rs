@@ -6,6 +6,7 @@ mod cgroup;
 mod channel;
 mod command;
 pub mod console;
+mod dirents;
 pub mod doctor;
 mod error;
 mod filter;

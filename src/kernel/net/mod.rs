@@ -5,6 +5,7 @@
 //! [`socket::family`]'s table. [`ns`] is the network that sockets live in. [`hostnet`] alone reaches the host's
 //! network, where the sandbox was given that.
 
+pub mod bytes;
 pub mod hostnet;
 pub mod inet;
 pub mod links;

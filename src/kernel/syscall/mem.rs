@@ -69,8 +69,10 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
     let kind = flags & MAP_TYPE;
     let shared = matches!(kind, MAP_SHARED | MAP_SHARED_VALIDATE);
     let span = (offset, len.next_multiple_of(PAGE));
-    let runs = prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC);
-    let prot = if runs && file.as_ref().is_none_or(|f| !f.path().mount.has(NOEXEC)) { prot | PROT_EXEC } else { prot };
+    let prot = match &file {
+        Some(file) if file.path().mount.has(NOEXEC) => prot,
+        _ => prot | implied(cur, prot),
+    };
     let mut wish = MapWish { shared, prot, may: MAY_ALL, span };
     let mut shared_zeros = false;
     let backing = match &file {
@@ -117,6 +119,11 @@ pub fn sys_mmap(cur: &CurrentTask, addr: u64, len: u64, prot: u32, flags: u32, f
         let _ = populate(cur, at, at.saturating_add(len));
     }
     Ok(at)
+}
+
+/// What this protection brings with it (`READ_IMPLIES_EXEC`).
+fn implied(cur: &CurrentTask, prot: u32) -> u32 {
+    if prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC) { PROT_EXEC } else { 0 }
 }
 
 /// Whether a file may be mapped that way, and what may become of the mapping (`do_mmap` in Linux).
@@ -203,9 +210,7 @@ pub fn sys_mprotect(cur: &CurrentTask, addr: u64, len: u64, prot: u32) -> SysRes
     if prot & !known != 0 || grows == linux::PROT_GROWSUP && end > addr && cur.mm().is_mapped(addr, addr + PAGE) {
         return Err(Errno::EINVAL.into());
     }
-    let runs = prot & PROT_READ != 0 && cur.attr.has_persona(persona::READ_IMPLIES_EXEC);
-    let implied = if runs { PROT_EXEC } else { 0 };
-    Ok(cur.mm().mprotect(addr, len, prot, implied, grows == linux::PROT_GROWSDOWN)?)
+    Ok(cur.mm().mprotect(addr, len, prot, implied(cur, prot), grows == linux::PROT_GROWSDOWN)?)
 }
 
 /// `pkey_mprotect(2)` without a key.

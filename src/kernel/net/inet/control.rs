@@ -7,6 +7,7 @@ use super::options4::{self, Options4};
 use super::proto;
 use crate::abi::{Errno, Result};
 use crate::cred::{Cred, cap};
+use crate::net::bytes::{long, word};
 use crate::net::socket::stamps::RECORDS;
 use crate::net::socket::{Cmsg, Core, SOL_SOCKET, flag, so};
 use alloc::vec::Vec;
@@ -92,12 +93,11 @@ pub fn messages(bytes: &[u8]) -> Result<Vec<Cmsg>> {
     let mut rest = bytes;
     let mut out = Vec::new();
     while rest.len() >= HEAD {
-        let word = |at: usize| u32::from_ne_bytes([rest[at], rest[at + 1], rest[at + 2], rest[at + 3]]);
-        let len = word(0) as usize;
-        if len < HEAD || len > rest.len() || word(4) != 0 {
+        let len = long(rest, 0) as usize;
+        if len < HEAD || len > rest.len() {
             return Err(Errno::EINVAL);
         }
-        out.push(Cmsg { level: word(8), kind: word(12), data: rest[HEAD..len].to_vec() });
+        out.push(Cmsg { level: word(rest, 8), kind: word(rest, 12), data: rest[HEAD..len].to_vec() });
         rest = &rest[len.next_multiple_of(8).min(rest.len())..];
     }
     Ok(out)

@@ -243,8 +243,7 @@ fn answer(links: &Links, request: u32, (index, label): (u32, &[u8])) -> Result<[
         sioc::GIFINDEX => put(&index.to_ne_bytes()),
         sioc::GIFTXQLEN => put(&link.queue.to_ne_bytes()),
         sioc::GIFHWADDR => {
-            // ARPHRD_LOOPBACK, ARPHRD_ETHER.
-            put(&if link.is_loopback() { 772u16 } else { 1 }.to_ne_bytes());
+            put(&link.hardware().to_ne_bytes());
             out[2..8].copy_from_slice(&link.mac);
         }
         sioc::GIFMAP => {}
@@ -317,16 +316,14 @@ fn set(ns: &NetNamespace, request: u32, (index, label): (u32, &[u8]), b: &[u8; I
         }
         sioc::ADDMULTI | sioc::DELMULTI => {}
         sioc::SIFHWBROADCAST => {
-            let loopback = ns.links().link(index)?.is_loopback();
-            if b[NAME..NAME + 2] != if loopback { 772u16 } else { 1 }.to_ne_bytes() {
+            if b[NAME..NAME + 2] != ns.links().link(index)?.hardware().to_ne_bytes() {
                 return Err(Errno::EINVAL);
             }
             change_link(&mut change, ns, index, |l| l.broadcast.copy_from_slice(&b[NAME + 2..NAME + 8]))?;
         }
         sioc::SIFHWADDR => {
             let link = ns.links().link(index)?.clone();
-            let kind = if link.is_loopback() { 772u16 } else { 1 };
-            if b[NAME..NAME + 2] != kind.to_ne_bytes() {
+            if b[NAME..NAME + 2] != link.hardware().to_ne_bytes() {
                 return Err(Errno::EINVAL);
             }
             let mut mac = [0; 6];

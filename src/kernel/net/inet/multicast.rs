@@ -6,6 +6,7 @@ use super::proto;
 use super::sources::{self, List, Mode};
 use crate::abi::{Errno, Result};
 use crate::net::NetNamespace;
+use crate::net::bytes::word;
 use crate::net::socket::{Core, OptionValue, sock};
 use crate::sync::Mutex;
 use alloc::vec::Vec;
@@ -49,10 +50,6 @@ pub(super) mod opt {
     pub const MCAST_JOIN_SOURCE: u32 = 46;
     pub const MCAST_LEAVE_SOURCE: u32 = 47;
     pub const MCAST_MSFILTER: u32 = 48;
-}
-
-pub(super) fn word(b: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
 }
 
 /// The interface that an address or index of a request names: the loopback interface or none.

@@ -11,6 +11,7 @@ use super::{control, proto, sources};
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::net::NetNamespace;
+use crate::net::bytes::word;
 use crate::net::socket::{Core, OptionValue, SockCtx, af, sock};
 use crate::sync::{Level, Mutex};
 use alloc::boxed::Box;
@@ -39,10 +40,6 @@ pub struct IpOptions {
     pub(super) sticky: OnceBox<Mutex<Sticky>>,
     /// The flow that a connected socket sends in.
     pub(super) connected_flow: AtomicU32,
-}
-
-fn word(b: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
 }
 
 fn cut(mut value: Vec<u8>, room: usize) -> Vec<u8> {

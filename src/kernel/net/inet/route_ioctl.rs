@@ -5,7 +5,8 @@ use super::addr::Ip;
 use crate::abi::{Errno, Result};
 use crate::cred::cap;
 use crate::mm::UserPtr;
-use crate::net::links::{Link, Manner, NAME, Neighbour, Query, Route, RouteKind, Via, iff, scope, table};
+use crate::net::bytes::{half, long, word};
+use crate::net::links::{Link, Manner, NAME, Neighbour, Query, Route, RouteKind, Via, iff, nud, scope, table};
 use crate::net::socket::af;
 use crate::net::{NetNamespace, netlink};
 use crate::vfs::OpCtx;
@@ -38,26 +39,6 @@ mod atf {
 }
 /// The metric of routes of version 6 that name none (`IP6_RT_PRIO_USER`).
 const METRIC6: u32 = 1024;
-/// `NUD_*`.
-mod nud {
-    pub const STALE: u16 = 4;
-    pub const NOARP: u16 = 0x40;
-    pub const PERMANENT: u16 = 0x80;
-    pub const VALID: u16 = 0xde;
-}
-
-fn half(b: &[u8], at: usize) -> u16 {
-    u16::from_ne_bytes([b[at], b[at + 1]])
-}
-
-fn word(b: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]])
-}
-
-fn long(b: &[u8], at: usize) -> u64 {
-    u64::from(word(b, at)) | u64::from(word(b, at + 4)) << 32
-}
-
 /// The address in a `struct sockaddr_in` at a place.
 fn ip4(b: &[u8], at: usize) -> Ip {
     Ip::v4(u32::from_be_bytes([b[at + 4], b[at + 5], b[at + 6], b[at + 7]]))
@@ -210,7 +191,7 @@ fn neighbour(ns: &NetNamespace, request: u32, arg: u64) -> Result {
                 s if s & nud::VALID != 0 => atf::COM,
                 _ => 0,
             };
-            b[16..18].copy_from_slice(&hardware(&link).to_ne_bytes());
+            b[16..18].copy_from_slice(&link.hardware().to_ne_bytes());
             b[18..24].copy_from_slice(&found.mac.unwrap_or_default());
             b[32..36].copy_from_slice(&told.to_ne_bytes());
             b[52..].fill(0);
@@ -235,11 +216,6 @@ fn neighbour(ns: &NetNamespace, request: u32, arg: u64) -> Result {
     }
 }
 
-/// `ARPHRD_LOOPBACK`, `ARPHRD_ETHER`.
-fn hardware(link: &Link) -> u16 {
-    if link.is_loopback() { 772 } else { 1 }
-}
-
 /// The interface of a neighbour (`arp_req_dev`): that of the name, or of the route to it.
 fn device_of(ns: &NetNamespace, request: u32, b: &mut [u8; ARPREQ], ip: Ip) -> Result<Link> {
     let name = b[52..].split(|&c| c == 0).next().unwrap_or(&[]);
@@ -260,9 +236,9 @@ fn device_of(ns: &NetNamespace, request: u32, b: &mut [u8; ARPREQ], ip: Ip) -> R
         return Err(if request == DARP { Errno::ENXIO } else { Errno::EOPNOTSUPP });
     }
     let kind = match half(b, 16) {
-        0 => hardware(&link),
+        0 => link.hardware(),
         kind => kind,
     };
-    let wrong = kind != hardware(&link);
+    let wrong = kind != link.hardware();
     if wrong && (word(b, 32) & atf::COM != 0 || request == SARP) { Err(Errno::EINVAL) } else { Ok(link) }
 }

@@ -2,9 +2,10 @@
 //! `IP_MSFILTER` and so on; RFC 3678).
 
 use super::addr::{Addr, Ip};
-use super::multicast::{Ask, Groups, interface, interface6, opt, stored, word};
+use super::multicast::{Ask, Groups, interface, interface6, opt, stored};
 use super::proto;
 use crate::abi::{Errno, Result};
+use crate::net::bytes::word;
 use crate::net::socket::{Core, OptionValue, af};
 use crate::sync::Mutex;
 use alloc::vec::Vec;

@@ -52,6 +52,26 @@ pub mod iff {
     pub const SETTABLE: u32 = UP | NOARP | PROMISC | ALLMULTI | MULTICAST | 4 | 0x20 | 0x4000 | 0x2000;
 }
 
+/// `ARPHRD_*` (`linux/if_arp.h`).
+pub mod arphrd {
+    /// What has addresses as Ethernet has.
+    pub const ETHER: u16 = 1;
+    /// The loopback interface.
+    pub const LOOPBACK: u16 = 772;
+}
+
+/// `NUD_*` (`linux/neighbour.h`): what is known of a neighbour.
+pub mod nud {
+    /// It has not been heard of lately.
+    pub const STALE: u16 = 4;
+    /// It is not asked for.
+    pub const NOARP: u16 = 0x40;
+    /// It stays.
+    pub const PERMANENT: u16 = 0x80;
+    /// States in which its address in the link layer is known (with reachable, delayed, probed).
+    pub const VALID: u16 = PERMANENT | NOARP | STALE | 2 | 8 | 0x10;
+}
+
 /// Why a change was refused: the error, and what is said about it in words (`extack`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Refusal(pub Errno, pub &'static str);
@@ -107,6 +127,11 @@ impl Link {
     /// Whether it is the loopback interface.
     pub fn is_loopback(&self) -> bool {
         self.bits & iff::LOOPBACK != 0
+    }
+
+    /// What kind of hardware it is ([`arphrd`]).
+    pub fn hardware(&self) -> u16 {
+        if self.is_loopback() { arphrd::LOOPBACK } else { arphrd::ETHER }
     }
 
     /// Whether it is up.
@@ -302,15 +327,12 @@ impl Links {
         } else {
             // What is here stays here (`fib_sync_down_dev`).
             self.routes.retain(|r| r.device != index || r.to.is_v4() && r.scope == scope::HOST);
-            self.neighbours.retain(|(i, _), n| *i != index || n.state & PERMANENT != 0);
+            self.neighbours.retain(|(i, _), n| *i != index || n.state & nud::PERMANENT != 0);
             // Version 6 forgets its addresses with the link (`addrconf_ifdown`), version 4 keeps them.
             self.addresses.retain(|(i, _), a| *i != index || a.ip.is_v4());
         }
     }
 }
-
-/// `NUD_PERMANENT`.
-pub const PERMANENT: u16 = 0x80;
 
 #[cfg(test)]
 mod tests;

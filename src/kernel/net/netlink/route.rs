@@ -13,6 +13,7 @@ use super::message::{Answer, Request};
 use crate::abi::Errno;
 use crate::cred::cap;
 use crate::net::NetNamespace;
+use crate::net::bytes::word;
 use crate::net::inet::addr::Ip;
 use crate::net::links::{Address, Link, Manner, Refusal, Route, RouteKind};
 use crate::net::socket::af;
@@ -307,10 +308,6 @@ fn ip_of(family: u16, bytes: &[u8]) -> Outcome<Ip> {
         }
         _ => Err(Errno::EINVAL.into()),
     }
-}
-
-fn word(body: &[u8], at: usize) -> u32 {
-    u32::from_ne_bytes([body[at], body[at + 1], body[at + 2], body[at + 3]])
 }
 
 /// A string without its end.

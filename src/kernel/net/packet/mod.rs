@@ -20,6 +20,7 @@ use crate::arena::{self, Object};
 use crate::cred::cap;
 use crate::mm::{IoDst, IoSrc, MapWish, Mapped, UserPtr};
 use crate::net::NetNamespace;
+use crate::net::links::arphrd;
 use crate::sync::{Events, Level, Mutex, WaitQueue};
 use crate::time::{self, timer};
 use crate::vfs::OpCtx;
@@ -41,8 +42,7 @@ const HEAD: usize = 14;
 /// Bytes of a `struct sockaddr_ll`, and where its address begins.
 const ADDRESS: usize = 20;
 const ADDRESS_AT: usize = 12;
-/// `ARPHRD_LOOPBACK`, and the bytes of its addresses.
-const HARDWARE: u16 = 772;
+/// Bytes of the addresses of the loopback interface.
 const HARDWARE_LEN: u8 = 6;
 /// What may be above a frame's payload for a VLAN's tag, bytes.
 const TAG: usize = 4;
@@ -205,7 +205,7 @@ fn address(protocol: u16, index: i32, kind: u8, len: usize) -> SockAddr {
     b[2..4].copy_from_slice(&protocol.to_be_bytes());
     b[4..8].copy_from_slice(&index.to_ne_bytes());
     if index != 0 {
-        b[8..10].copy_from_slice(&HARDWARE.to_ne_bytes());
+        b[8..10].copy_from_slice(&arphrd::LOOPBACK.to_ne_bytes());
         b[11] = HARDWARE_LEN;
     }
     b[10] = kind;

@@ -6,6 +6,7 @@ use super::{Core, OptionValue, so};
 use crate::abi::{Errno, Result};
 use crate::host::{random, sched};
 use crate::mm::UserPtr;
+use crate::net::links::arphrd;
 use crate::task::seccomp::bpf::{self, ANCILLARY, Data, Dialect, Insn};
 use alloc::boxed::Box;
 use alloc::sync::Arc;
@@ -13,8 +14,6 @@ use alloc::vec::Vec;
 
 /// Bytes of a `struct sock_fprog`.
 const FPROG: u32 = 16;
-/// `ARPHRD_LOOPBACK`.
-const HARDWARE: u32 = 772;
 
 /// The programs of one socket.
 #[derive(Default)]
@@ -39,7 +38,7 @@ fn ancillary(view: &View<'_>, what: u32) -> Option<u32> {
         0 => u32::from(view.protocol),
         // The interface.
         8 => 1,
-        28 => HARDWARE,
+        28 => arphrd::LOOPBACK.into(),
         36 => sched::getcpu().map_or(0, |(cpu, _)| cpu),
         56 => random::next_u64() as u32,
         // Type, netlink attributes, mark, queue, hash, VLAN, payload's place: what a packet without them has.

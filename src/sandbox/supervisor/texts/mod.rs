@@ -7,6 +7,7 @@
 
 mod plan;
 
+use crate::sandbox::dirents;
 use crate::sandbox::error::{Error, Result};
 use drupe_kernel::abi::text::{
     COPY_ENTRY, COPY_MARK, COPY_NAME, Checksum, CopyRecord, Patched, TextKey, TextPlan, seal,
@@ -15,7 +16,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 use object::read::ReadCache;
-use std::ffi::{CStr, OsStr};
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -116,24 +117,16 @@ impl Cache {
 
     /// What is in the directory, by calls that the supervisor's filter knows.
     fn names(&self) -> io::Result<Vec<String>> {
-        /// Where a record says how long it is, and where its name begins (`linux_dirent64`).
-        const LENGTH: usize = 16;
-        const NAME: usize = 19;
         let dir = self.file(".", libc::O_RDONLY | libc::O_DIRECTORY)?;
-        let (mut names, mut bytes) = (Vec::new(), vec![0u8; 32 << 10]);
+        let (mut names, mut records) = (Vec::new(), vec![0u8; 32 << 10]);
         loop {
+            let (at, len) = (records.as_mut_ptr(), records.len());
             // SAFETY: the buffer's bytes.
-            let n = unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), bytes.as_mut_ptr(), bytes.len()) };
-            let mut rest = match n {
+            match unsafe { libc::syscall(libc::SYS_getdents64, dir.as_raw_fd(), at, len) } {
                 -1 => return Err(io::Error::last_os_error()),
                 0 => return Ok(names),
-                n => &bytes[..n as usize],
-            };
-            while let Some(length) = rest.get(LENGTH..NAME).map(|l| usize::from(u16::from_le_bytes([l[0], l[1]]))) {
-                let (Some(record), Some(after)) = (rest.get(..length), rest.get(length.max(NAME)..)) else { break };
-                let name = record.get(NAME..).and_then(|name| CStr::from_bytes_until_nul(name).ok());
-                names.extend(name.and_then(|name| name.to_str().ok()).map(String::from));
-                rest = after;
+                n => names
+                    .extend(dirents::names(&records[..n as usize]).filter_map(|n| n.to_str().ok().map(String::from))),
             }
         }
     }

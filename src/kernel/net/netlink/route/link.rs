@@ -9,9 +9,6 @@ use crate::net::links::{self, Link, Links, Refusal, iff};
 
 /// Bytes of a `struct ifinfomsg`.
 const BODY: usize = 16;
-/// `ARPHRD_ETHER`, `ARPHRD_LOOPBACK`.
-const ETHER: u16 = 1;
-const LOOPBACK: u16 = 772;
 
 /// `IFLA_*`.
 mod ifla {
@@ -63,7 +60,7 @@ fn named(links: &Links, request: &Request<'_>) -> Outcome<Option<u32>> {
 pub(super) fn put(link: &Link, kind: u16, change: u32, answer: &mut Answer) {
     let (up, loopback) = (link.is_up(), link.is_loopback());
     let mut body = [0u8; BODY];
-    body[2..4].copy_from_slice(&if loopback { LOOPBACK } else { ETHER }.to_ne_bytes());
+    body[2..4].copy_from_slice(&link.hardware().to_ne_bytes());
     body[4..8].copy_from_slice(&link.index.to_ne_bytes());
     body[8..12].copy_from_slice(&link.flags().to_ne_bytes());
     body[12..16].copy_from_slice(&if kind == rtm::GETLINK { 0 } else { change }.to_ne_bytes());

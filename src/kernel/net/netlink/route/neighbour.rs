@@ -6,7 +6,7 @@ use super::{Change, Outcome, add_ip, family_of, group, head, ip_of, matches, rtm
 use crate::abi::Errno;
 use crate::net::NetNamespace;
 use crate::net::inet::addr::Ip;
-use crate::net::links::{Links, Neighbour, Refusal, RouteKind, iff};
+use crate::net::links::{Links, Neighbour, Refusal, RouteKind, iff, nud};
 use crate::net::socket::af;
 
 /// Bytes of a `struct ndmsg`.
@@ -20,9 +20,6 @@ const PROTOCOL: u16 = 12;
 const IFINDEX: u16 = 8;
 const MASTER: u16 = 9;
 const LAST: u16 = 16;
-/// `NUD_NOARP`, and the states that say that the address in the link layer is known (`NUD_VALID`).
-const NOARP: u16 = 0x40;
-const VALID: u16 = 0x80 | NOARP | 2 | 0x10 | 4 | 8;
 /// Most neighbours.
 const MOST: usize = 4096;
 
@@ -47,7 +44,7 @@ fn put(links: &Links, index: u32, ip: Ip, n: &Neighbour, kind: u16, answer: &mut
     body[11] = kind_of(links, index, ip) as u8;
     answer.begin(kind, &body);
     add_ip(answer, DST, ip);
-    if let Some(mac) = n.mac.filter(|_| n.state & VALID != 0) {
+    if let Some(mac) = n.mac.filter(|_| n.state & nud::VALID != 0) {
         answer.add(LLADDR, &mac);
     }
     answer.add_u32(PROBES, 0);
@@ -190,7 +187,7 @@ pub(super) fn change(change: &mut Change<'_>, request: &Request<'_>) -> Outcome 
             _ => {}
         }
         let mac = mac.or(there.filter(|_| !manner.replace).and_then(|n| n.mac)).or(own);
-        if state & VALID & !NOARP != 0 && mac.is_none() {
+        if state & nud::VALID & !nud::NOARP != 0 && mac.is_none() {
             return Err(Refusal(Errno::EINVAL, "No link layer address given"));
         }
         let new = Neighbour { state, flags: 0, mac };
